@@ -1,0 +1,49 @@
+"""The conventions of light that every room of edge_isp shares.
+
+Linear light is (code - black level) / (white level - black level), 0 to 1. White-balance gains are
+normalised so that the smallest is 1; a white-balanced value of 1 is white in the picture. Pictures
+carry the transfer curve of sRGB.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+def srgb_encode(linear: ArrayLike) -> FloatArray:
+    """Linear light, 0 to 1, to sRGB values, 0 to 1 (IEC 61966-2-1, the piecewise curve).
+
+    Args:
+        linear: any shape; values outside 0 to 1 are clipped. float32 stays float32.
+    """
+    x = np.clip(np.asarray(linear), 0.0, 1.0)
+    x = x if x.dtype == np.float32 else x.astype(np.float64)
+    high = 1.055 * np.power(np.maximum(x, 0.0031308), 1 / 2.4, dtype=x.dtype) - 0.055
+    return np.where(x <= 0.0031308, x * 12.92, high).astype(x.dtype)
+
+
+def srgb_decode(encoded: ArrayLike) -> FloatArray:
+    """sRGB values, 0 to 1, to linear light, 0 to 1: the inverse of `srgb_encode`."""
+    y = np.clip(np.asarray(encoded), 0.0, 1.0)
+    y = y if y.dtype == np.float32 else y.astype(np.float64)
+    high = np.power((y + 0.055) / 1.055, 2.4, dtype=y.dtype)
+    return np.where(y <= 0.04045, y / 12.92, high).astype(y.dtype)
+
+
+def normalise_gains(red: float, green: float, blue: float) -> tuple[float, float, float]:
+    """White-balance gains scaled so that the smallest is 1: no channel is darkened, so none can
+    stay below white where the sensor has clipped.
+
+    Raises:
+        ValueError: a gain is not a positive finite number.
+    """
+    gains = (red, green, blue)
+    if not all(np.isfinite(gain) and gain > 0 for gain in gains):
+        raise ValueError(f"white-balance gains must be positive numbers, found {gains}")
+    smallest = min(gains)
+    return red / smallest, green / smallest, blue / smallest

@@ -1,0 +1,63 @@
+"""The exceptions of edge_isp, one tree.
+
+    EdgeIspError
+    ├── FormatError         bytes, sizes or layouts of a RAW frame (also a ValueError)
+    ├── ProfileError        a sensor profile or a tuning file (also a ValueError)
+    ├── CameraError         a camera or a recording cannot deliver
+    ├── ModelError          a model, or the card that describes it
+    ├── EngineError         a runtime cannot load or run a model
+    ├── SinkError           a result cannot be written
+    └── PluginError         a camera, engine or sink of that name cannot be had
+        └── MissingDependencyError   it could, if another package were installed
+"""
+
+from __future__ import annotations
+
+
+class EdgeIspError(Exception):
+    """Base of every exception that edge_isp raises on purpose."""
+
+
+class FormatError(EdgeIspError, ValueError):
+    """The bytes, size or layout of a RAW frame are not what they should be."""
+
+
+class ProfileError(EdgeIspError, ValueError):
+    """A sensor profile or tuning file is missing, malformed or contradicts itself."""
+
+
+class CameraError(EdgeIspError):
+    """A camera or a recording cannot be opened or cannot deliver a frame."""
+
+
+class ModelError(EdgeIspError):
+    """A model is missing, or its card does not describe it."""
+
+
+class EngineError(EdgeIspError):
+    """A runtime cannot load or run a model."""
+
+
+class SinkError(EdgeIspError):
+    """A result cannot be written where it was asked to go."""
+
+
+class PluginError(EdgeIspError):
+    """No camera, engine or sink of that name can be had."""
+
+
+class MissingDependencyError(PluginError):
+    """A part of edge_isp needs a package that is not installed.
+
+    Attributes:
+        package: the package that cannot be imported.
+        extra: the extra of edge-isp that installs it.
+    """
+
+    def __init__(self, needed_by: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{needed_by} needs the package '{package}', which is not installed; "
+            f"install it with: pip install 'edge-isp[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra

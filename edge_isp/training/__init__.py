@@ -1,0 +1,1 @@
+"""The PyTorch wing: networks, data, training, quantisation, export. Needs the extra `[train]`."""

@@ -1,0 +1,187 @@
+"""Writes a quantised graph as a static int8 `.tflite`: NHWC, our operators one to one, nothing else.
+
+The operators' versions are those that TensorFlow Lite gave int8 (and per-channel weights) support in.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edge_isp.training.export.graph import Node
+from edge_isp.training.quantisation import Quantisation, QuantisedGraph
+
+_OPERATORS = {
+    "conv": (schema.BuiltinOperator.CONV_2D, 3),
+    "depthwise": (schema.BuiltinOperator.DEPTHWISE_CONV_2D, 3),
+    "add": (schema.BuiltinOperator.ADD, 2),
+    "mul": (schema.BuiltinOperator.MUL, 2),
+    "concat": (schema.BuiltinOperator.CONCATENATION, 2),
+    "sigmoid": (schema.BuiltinOperator.LOGISTIC, 2),
+    "mean": (schema.BuiltinOperator.MEAN, 2),
+}
+_CHANNEL_AXIS = 3  # NHWC
+
+
+def write_tflite(quantised: QuantisedGraph, path: Path, *, height: int, width: int, channels: int = 4) -> None:
+    """Writes the model for inputs of 1 x height x width x channels; the file appears whole or not at all."""
+    content = to_tflite(quantised, height=height, width=width, channels=channels)
+    unfinished = path.with_suffix(path.suffix + ".unfinished")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+
+
+def to_tflite(quantised: QuantisedGraph, *, height: int, width: int, channels: int = 4) -> bytes:
+    """The bytes of the model for inputs of 1 x height x width x channels."""
+    return _Writer(quantised, (1, height, width, channels)).bytes()
+
+
+class _Writer:
+    def __init__(self, quantised: QuantisedGraph, input_shape: tuple[int, int, int, int]) -> None:
+        self.quantised = quantised
+        self.model = schema.ModelT()
+        self.model.version = 3
+        self.model.description = "edge_isp"
+        self.model.buffers = [schema.BufferT()]
+        self.model.operatorCodes = []
+        self.subgraph = schema.SubGraphT()
+        self.subgraph.tensors, self.subgraph.operators = [], []
+        self.index: dict[str, int] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+        graph = quantised.graph
+        self._activation(graph.input, input_shape)
+        for node in graph.nodes:
+            self._node(node)
+        self.subgraph.inputs = [self.index[graph.input]]
+        self.subgraph.outputs = [self.index[graph.output]]
+        self.model.subgraphs = [self.subgraph]
+
+    def bytes(self) -> bytes:
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    def _node(self, node: Node) -> None:
+        shape = self.shapes[node.inputs[0]]
+        inputs = [self.index[name] for name in node.inputs]
+        match node.kind:
+            case "conv":
+                inputs += self._weights(node)
+                assert node.weight is not None
+                shape = (*shape[:3], node.weight.shape[0])
+            case "add" | "mul":
+                shape = tuple(max(sizes) for sizes in zip(*(self.shapes[n] for n in node.inputs), strict=True))
+            case "concat":
+                shape = (*shape[:3], sum(self.shapes[n][_CHANNEL_AXIS] for n in node.inputs))
+            case "mean":
+                inputs.append(self._constant(f"{node.name}/axes", np.array([1, 2], np.int32)))
+                shape = (shape[0], 1, 1, shape[3])
+        operator = schema.OperatorT()
+        depthwise = node.kind == "conv" and node.groups > 1
+        operator.opcodeIndex = self._operator_code("depthwise" if depthwise else node.kind)
+        operator.inputs = inputs
+        operator.outputs = [self._activation(node.name, shape)]
+        operator.builtinOptionsType, operator.builtinOptions = _options(node)
+        self.subgraph.operators.append(operator)
+
+    def _weights(self, node: Node) -> list[int]:
+        weights = self.quantised.weights[node.name]
+        # (out, in, y, x) to (out, y, x, in), or for depthwise (out, 1, y, x) to (1, y, x, out).
+        depthwise = node.groups > 1
+        values = weights.weight.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
+        axis = _CHANNEL_AXIS if depthwise else 0
+        source = np.float32(self.quantised.tensors[node.inputs[0]].scale)
+        return [
+            self._constant(f"{node.name}/weight", values, weights.scale, axis),
+            self._constant(f"{node.name}/bias", weights.bias, source * weights.scale, 0),
+        ]
+
+    def _activation(self, name: str, shape: tuple[int, ...]) -> int:
+        quantisation = self.quantised.tensors[name]
+        tensor = _tensor(name, shape, np.dtype(np.int8))
+        tensor.quantization = _parameters([quantisation], 0)
+        self.shapes[name] = shape
+        self.index[name] = self._add_tensor(tensor)
+        return self.index[name]
+
+    def _constant(self, name: str, values: Any, scale: Any = None, axis: int = 0) -> int:
+        tensor = _tensor(name, values.shape, values.dtype)
+        if scale is not None:
+            tensor.quantization = _parameters([Quantisation(float(s), 0) for s in scale], axis)
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        tensor.buffer = len(self.model.buffers) - 1
+        return self._add_tensor(tensor)
+
+    def _add_tensor(self, tensor: Any) -> int:
+        self.subgraph.tensors.append(tensor)
+        return len(self.subgraph.tensors) - 1
+
+    def _operator_code(self, kind: str) -> int:
+        builtin, version = _OPERATORS[kind]
+        for index, code in enumerate(self.model.operatorCodes):
+            if code.builtinCode == builtin:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        code.version = version
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+
+def _options(node: Node) -> tuple[int, Any]:
+    types = schema.BuiltinOptions
+    activation = schema.ActivationFunctionType.RELU if node.relu else schema.ActivationFunctionType.NONE
+    options: Any
+    match node.kind:
+        case "conv":
+            depthwise = node.groups > 1
+            options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
+            options.padding = schema.Padding.SAME
+            options.strideW = options.strideH = 1
+            options.dilationWFactor = options.dilationHFactor = node.dilation
+            options.fusedActivationFunction = activation
+            if depthwise:
+                options.depthMultiplier = 1
+            return (types.DepthwiseConv2DOptions if depthwise else types.Conv2DOptions), options
+        case "add":
+            options = schema.AddOptionsT()
+            options.fusedActivationFunction = activation
+            return types.AddOptions, options
+        case "mul":
+            return types.MulOptions, schema.MulOptionsT()
+        case "concat":
+            options = schema.ConcatenationOptionsT()
+            options.axis = _CHANNEL_AXIS
+            return types.ConcatenationOptions, options
+        case "mean":
+            options = schema.ReducerOptionsT()
+            options.keepDims = True
+            return types.ReducerOptions, options
+    return types.NONE, None
+
+
+def _tensor(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    tensor = schema.TensorT()
+    tensor.name = name
+    tensor.shape = list(shape)
+    tensor.type = {
+        np.dtype(np.int8): schema.TensorType.INT8,
+        np.dtype(np.int32): schema.TensorType.INT32,
+    }[dtype]
+    return tensor
+
+
+def _parameters(quantisations: list[Quantisation], axis: int) -> Any:
+    parameters = schema.QuantizationParametersT()
+    parameters.scale = [q.scale for q in quantisations]
+    parameters.zeroPoint = [q.zero_point for q in quantisations]
+    parameters.quantizedDimension = axis
+    return parameters

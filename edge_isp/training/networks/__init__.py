@@ -1,0 +1,1 @@
+"""The networks of edge_isp, as PyTorch modules."""

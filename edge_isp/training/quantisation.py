@@ -1,0 +1,220 @@
+"""Post-training quantisation to int8, and the exact integer arithmetic of the run time in PyTorch.
+
+Activations are int8 with one scale and zero point a tensor, weights int8 with one scale an output channel and
+zero point 0, biases int32. The arithmetic is XNNPACK's (32-bit float requantisation, fixed-point
+addition), so that what is measured here is what runs on the board.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from edge_isp.training.export.graph import Graph, Node
+
+LOWEST, HIGHEST = -128, 127
+# Below this a tensor is as good as constant; its scale would overflow the biases that depend on it.
+SMALLEST_RANGE = 1e-2
+# Integers up to here are exact in float32, so that float32 convolutions compute integer sums exactly.
+EXACT_IN_FLOAT32 = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """value = (quantised - zero_point) * scale."""
+
+    scale: float
+    zero_point: int
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """Real values to integers, held in float32."""
+        return torch.clamp(torch.round(x / self.scale) + self.zero_point, LOWEST, HIGHEST)
+
+    def dequantise(self, q: Tensor) -> Tensor:
+        return (q - self.zero_point) * self.scale
+
+
+# What a sigmoid gives, and a picture: all of int8 for 0 to 1. Clipping of a picture is then free.
+SIGMOID_OUTPUT = Quantisation(1 / 256, -128)
+UNIT_RANGE = Quantisation(1 / 255, -128)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedWeights:
+    """Of one convolution: int8 weights (out, in / groups, ky, kx), int32 bias (out), scale (out)."""
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    scale: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class QuantisedGraph:
+    """A graph, the quantisation of each of its tensors, and the quantised weights of each convolution."""
+
+    graph: Graph
+    tensors: dict[str, Quantisation]
+    weights: dict[str, QuantisedWeights]
+
+    def run(self, x: Tensor) -> Tensor:
+        """int8 values (batch, channels, height, width; any dtype that holds them) to the output's, as float32."""
+        tensors = {self.graph.input: x.to(torch.float32)}
+        for node in self.graph.nodes:
+            inputs = [tensors[name] for name in node.inputs]
+            scales = [self.tensors[name] for name in node.inputs]
+            out = self._run(node, inputs, scales)
+            tensors[node.name] = out
+        return tensors[self.graph.output]
+
+    def _run(self, node: Node, inputs: list[Tensor], scales: list[Quantisation]) -> Tensor:
+        out = self.tensors[node.name]
+        lowest = out.zero_point if node.relu else LOWEST
+        match node.kind:
+            case "conv":
+                return _convolve(node, inputs[0], scales[0], self.weights[node.name], out, lowest)
+            case "add":
+                return _add(inputs, scales, out, lowest)
+            case "mul":
+                centred = [x - q.zero_point for x, q in zip(inputs, scales, strict=True)]
+                multiplier = np.float32(scales[0].scale) * np.float32(scales[1].scale) / np.float32(out.scale)
+                return _requantise(centred[0] * centred[1], multiplier, out.zero_point, lowest)
+            case "concat":
+                return torch.cat(inputs, 1)  # all of one quantisation, see `_tie_concatenations`
+            case "sigmoid":
+                table = _sigmoid_table(scales[0], out)
+                return table[(inputs[0] - LOWEST).long()]
+            case "mean":
+                count = inputs[0].shape[2] * inputs[0].shape[3]
+                total = (inputs[0] - scales[0].zero_point).double().sum((2, 3), keepdim=True)
+                multiplier = np.float32(scales[0].scale) / np.float32(out.scale) / np.float32(count)
+                return _requantise(total.to(torch.float32), multiplier, out.zero_point, lowest)
+        raise ValueError(f"unknown operator '{node.kind}'")
+
+
+def quantise(graph: Graph, samples: Iterable[Tensor]) -> QuantisedGraph:
+    """Post-training quantisation by the smallest and largest value that each tensor takes on the samples.
+
+    Args:
+        graph: of a merged network; its input is 0 to 1 and its output a picture of 0 to 1.
+        samples: float inputs (batch, channels, height, width).
+    """
+    ranges = observe(graph, samples)
+    tensors = {name: _from_range(low, high) for name, (low, high) in _tie_concatenations(graph, ranges).items()}
+    tensors[graph.input] = tensors[graph.output] = UNIT_RANGE
+    for node in graph.nodes:
+        if node.kind == "sigmoid":
+            tensors[node.name] = SIGMOID_OUTPUT
+    return QuantisedGraph(graph, tensors, quantise_weights(graph, tensors))
+
+
+@torch.no_grad()
+def observe(graph: Graph, samples: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of each tensor over the samples."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for sample in samples:
+        for name, values in graph.run(sample).items():
+            low, high = ranges.get(name, (math.inf, -math.inf))
+            ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
+    return ranges
+
+
+def quantise_weights(graph: Graph, tensors: dict[str, Quantisation]) -> dict[str, QuantisedWeights]:
+    """Weights per output channel, symmetric, -127 to 127; biases at the scale of the products."""
+    out = {}
+    for node in graph.nodes:
+        if node.kind != "conv":
+            continue
+        assert node.weight is not None
+        weight = node.weight.detach().double()
+        scale = weight.abs().amax((1, 2, 3)).clamp_min(1e-9) / 127
+        bias = torch.zeros(len(weight)) if node.bias is None else node.bias.detach()
+        scale32 = scale.to(torch.float32)
+        product_scale = scale32.double() * float(np.float32(tensors[node.inputs[0]].scale))
+        out[node.name] = QuantisedWeights(
+            torch.round(weight / scale[:, None, None, None]).numpy().astype(np.int8),
+            np.clip(torch.round(bias.double() / product_scale).numpy(), -(2**31) + 1, 2**31 - 1).astype(np.int32),
+            scale32.numpy(),
+        )
+    return out
+
+
+def _from_range(low: float, high: float) -> Quantisation:
+    low, high = min(low, 0.0), max(high, 0.0)  # zero must be exact: borders are padded with it
+    scale = float(np.float32(max(high - low, SMALLEST_RANGE) / (HIGHEST - LOWEST)))
+    return Quantisation(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
+
+
+def _tie_concatenations(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """One range for all inputs and the output of a concatenation, which then only moves bytes."""
+    group = {name: name for name in ranges}
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    for node in graph.nodes:
+        if node.kind == "concat":
+            for name in node.inputs:
+                group[root(name)] = root(node.name)
+    fixed = {graph.input, graph.output} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
+    members: dict[str, list[str]] = {}
+    for name in ranges:
+        members.setdefault(root(name), []).append(name)
+    tied = {}
+    for names in members.values():
+        if len(names) > 1 and fixed.intersection(names):
+            raise ValueError(f"tensors of fixed range cannot be concatenated: {fixed.intersection(names)}")
+        shared = (min(ranges[n][0] for n in names), max(ranges[n][1] for n in names))
+        tied.update(dict.fromkeys(names, shared))
+    return tied
+
+
+def _requantise(accumulator: Tensor, multiplier: np.float32 | Tensor, zero_point: int, lowest: int) -> Tensor:
+    """Integer sums to int8 values, as XNNPACK's fp32 requantisation does: halves to even."""
+    factor = multiplier if isinstance(multiplier, Tensor) else torch.tensor(multiplier, dtype=torch.float32)
+    return torch.clamp(torch.round(accumulator * factor) + zero_point, lowest, HIGHEST)
+
+
+def _convolve(
+    node: Node, x: Tensor, quantisation: Quantisation, weights: QuantisedWeights, out: Quantisation, lowest: int
+) -> Tensor:
+    kernel = torch.from_numpy(weights.weight.astype(np.float32))
+    bias = torch.from_numpy(weights.bias.astype(np.float64))
+    centred = x - quantisation.zero_point
+    bound = (HIGHEST - LOWEST) * float(kernel.abs().sum((1, 2, 3)).max()) + float(bias.abs().max())
+    exact = torch.float32 if bound < EXACT_IN_FLOAT32 else torch.float64
+    padding = (kernel.shape[-1] - 1) // 2 * node.dilation
+    accumulator = F.conv2d(
+        centred.to(exact), kernel.to(exact), bias.to(exact), padding=padding, dilation=node.dilation, groups=node.groups
+    )
+    multiplier = np.float32(quantisation.scale) * weights.scale / np.float32(out.scale)
+    return _requantise(
+        accumulator.to(torch.float32), torch.from_numpy(multiplier)[:, None, None], out.zero_point, lowest
+    )
+
+
+def _add(inputs: list[Tensor], scales: list[Quantisation], out: Quantisation, lowest: int) -> Tensor:
+    """XNNPACK's fixed-point addition: multipliers of 21 bits, one shift, halves up."""
+    ratios = [np.float32(q.scale) / np.float32(out.scale) for q in scales]
+    shift = 20 - (math.frexp(float(max(ratios)))[1] - 1)
+    multipliers = [round(math.ldexp(float(ratio), shift)) for ratio in ratios]
+    total = torch.full((), 1 << (shift - 1), dtype=torch.int64)
+    for x, q, multiplier in zip(inputs, scales, multipliers, strict=True):
+        total = total + (x.long() - q.zero_point) * multiplier
+    return torch.clamp((total >> shift) + out.zero_point, lowest, HIGHEST).to(torch.float32)
+
+
+def _sigmoid_table(source: Quantisation, out: Quantisation) -> Tensor:
+    codes = np.arange(LOWEST, HIGHEST + 1)
+    x = (np.float32(source.scale) * (codes - source.zero_point).astype(np.float32)).astype(np.float32)
+    sigmoid = (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
+    values = np.rint(sigmoid * np.float32(1 / np.float32(out.scale))) + out.zero_point
+    return torch.from_numpy(np.clip(values, LOWEST, HIGHEST).astype(np.float32))
