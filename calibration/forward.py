@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from edge_isp.calibration.profile import SensorProfile
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import ProfileError
 
 # Colour of each place of the 2x2 cell, as an index into RGB, and the level of `black_level` (R, Gr,
@@ -66,7 +66,8 @@ class SensorModel:
         """
         gains = np.array(self.profile.normalised_gains(colour_temperature_k))
         matrix = np.linalg.inv(self.profile.colour_matrix(colour_temperature_k)) / gains[:, None] * exposure
-        return np.maximum(scene.reshape(-1, 3) @ matrix.T.astype(np.float32), 0).reshape(scene.shape)
+        unclipped: NDArray[np.float32] = scene.reshape(-1, 3) @ matrix.T.astype(np.float32)
+        return np.maximum(unclipped, 0).reshape(scene.shape)
 
     def codes(
         self,

@@ -23,16 +23,18 @@ def srgb_encode(linear: ArrayLike) -> FloatArray:
     """
     x = np.clip(np.asarray(linear), 0.0, 1.0)
     x = x if x.dtype == np.float32 else x.astype(np.float64)
-    high = 1.055 * np.power(np.maximum(x, 0.0031308), 1 / 2.4, dtype=x.dtype) - 0.055
-    return np.where(x <= 0.0031308, x * 12.92, high).astype(x.dtype)
+    high: FloatArray = 1.055 * np.power(np.maximum(x, 0.0031308), 1 / 2.4, dtype=x.dtype) - 0.055
+    encoded: FloatArray = np.where(x <= 0.0031308, x * 12.92, high).astype(x.dtype)
+    return encoded
 
 
 def srgb_decode(encoded: ArrayLike) -> FloatArray:
     """sRGB values, 0 to 1, to linear light, 0 to 1: the inverse of `srgb_encode`."""
     y = np.clip(np.asarray(encoded), 0.0, 1.0)
     y = y if y.dtype == np.float32 else y.astype(np.float64)
-    high = np.power((y + 0.055) / 1.055, 2.4, dtype=y.dtype)
-    return np.where(y <= 0.04045, y / 12.92, high).astype(y.dtype)
+    high: FloatArray = np.power((y + 0.055) / 1.055, 2.4, dtype=y.dtype)
+    linear: FloatArray = np.where(y <= 0.04045, y / 12.92, high).astype(y.dtype)
+    return linear
 
 
 def normalise_gains(red: float, green: float, blue: float) -> tuple[float, float, float]:

@@ -7,13 +7,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edge_isp.calibration.light import normalise_gains
 from numpy.typing import NDArray
 
-from edge_isp.calibration.light import normalise_gains
 from edge_isp.errors import ProfileError
 
 CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")
@@ -112,12 +113,8 @@ class SensorProfile:
         if not self.awb_curve:
             raise ProfileError(f"sensor profile '{self.name}' has no AWB curve")
         temperatures = [point.colour_temperature_k for point in self.awb_curve]
-        red = np.interp(
-            colour_temperature_k, temperatures, [point.red_over_green for point in self.awb_curve]
-        )
-        blue = np.interp(
-            colour_temperature_k, temperatures, [point.blue_over_green for point in self.awb_curve]
-        )
+        red = np.interp(colour_temperature_k, temperatures, [point.red_over_green for point in self.awb_curve])
+        blue = np.interp(colour_temperature_k, temperatures, [point.blue_over_green for point in self.awb_curve])
         return 1 / float(red), 1 / float(blue)
 
     def normalised_gains(self, colour_temperature_k: float) -> tuple[float, float, float]:
@@ -138,9 +135,7 @@ class SensorProfile:
             raise ProfileError(f"sensor profile '{self.name}' has no colour matrices")
         temperatures = [entry.colour_temperature_k for entry in self.colour_matrices]
         entries = np.array([entry.matrix for entry in self.colour_matrices])
-        interpolated = [
-            np.interp(colour_temperature_k, temperatures, entries[:, i]) for i in range(9)
-        ]
+        interpolated = [np.interp(colour_temperature_k, temperatures, entries[:, i]) for i in range(9)]
         return np.array(interpolated).reshape(3, 3)
 
 
@@ -206,9 +201,7 @@ def _from_document(document: Mapping[str, Any]) -> SensorProfile:
             float(noise.get("read_pre_gain", 0.0)),
             float(noise.get("read_post_gain", 0.0)),
         ),
-        awb_curve=tuple(
-            AwbPoint(float(t), float(r), float(b)) for t, r, b in document.get("awb", {}).get("curve", [])
-        ),
+        awb_curve=tuple(AwbPoint(float(t), float(r), float(b)) for t, r, b in document.get("awb", {}).get("curve", [])),
         colour_matrices=tuple(
             ColourMatrix(float(entry["colour_temperature_k"]), tuple(float(v) for v in entry["matrix"]))
             for entry in document.get("colour_matrix", [])
@@ -230,8 +223,7 @@ def _validate(profile: SensorProfile) -> None:
         )
     noise = profile.noise
     if noise is not None and not (
-        all(math.isfinite(v) and v >= 0 for v in (noise.read_pre_gain, noise.read_post_gain))
-        and 0 < noise.shot < 1
+        all(math.isfinite(v) and v >= 0 for v in (noise.read_pre_gain, noise.read_post_gain)) and 0 < noise.shot < 1
     ):
         raise ProfileError(f"noise must be positive variances of linear light, found {noise}")
     for point in profile.awb_curve:
@@ -251,5 +243,5 @@ def _validate(profile: SensorProfile) -> None:
         ("awb curve", [p.colour_temperature_k for p in profile.awb_curve]),
         ("colour matrices", [m.colour_temperature_k for m in profile.colour_matrices]),
     ):
-        if any(a >= b for a, b in zip(temperatures, temperatures[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(temperatures)):
             raise ProfileError(f"{what} must be in order of rising colour temperature, found {temperatures}")

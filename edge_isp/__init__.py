@@ -1,0 +1,118 @@
+"""edge_isp: Bayer frames from a camera straight into a quantised network, with no ISP in between."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_isp.calibration.forward import SensorModel
+    from edge_isp.calibration.profile import SensorProfile, load_profile
+    from edge_isp.calibration.tuning import load_libcamera_tuning
+    from edge_isp.cameras.base import Camera
+    from edge_isp.cameras.replay import ReplayCamera
+    from edge_isp.cameras.synthetic import SyntheticCamera
+    from edge_isp.engines.base import Engine, EngineReport
+    from edge_isp.engines.litert import LiteRtEngine
+    from edge_isp.errors import (
+        CameraError,
+        EdgeIspError,
+        EngineError,
+        FormatError,
+        MissingDependencyError,
+        ModelError,
+        PluginError,
+        ProfileError,
+        SinkError,
+    )
+    from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
+    from edge_isp.models.card import ModelCard, find_model
+    from edge_isp.pipeline import Pipeline, Processed
+    from edge_isp.results import Picture
+    from edge_isp.sinks.png import PngSink
+    from edge_isp.tasks.isp import IspTask
+
+__version__ = "0.1.0"
+
+# Where each public name lives; imported when it is first asked for (PEP 562), so that `import edge_isp`
+# loads neither numba nor a runtime.
+_HOMES = {
+    "Camera": "cameras.base",
+    "CameraError": "errors",
+    "Cfa": "frame",
+    "EdgeIspError": "errors",
+    "Engine": "engines.base",
+    "EngineError": "errors",
+    "EngineReport": "engines.base",
+    "FormatError": "errors",
+    "FrameStatus": "frame",
+    "IspTask": "tasks.isp",
+    "LiteRtEngine": "engines.litert",
+    "MissingDependencyError": "errors",
+    "ModelCard": "models.card",
+    "ModelError": "errors",
+    "Packing": "frame",
+    "Picture": "results",
+    "Pipeline": "pipeline",
+    "PluginError": "errors",
+    "PngSink": "sinks.png",
+    "Processed": "pipeline",
+    "ProfileError": "errors",
+    "RawFormat": "frame",
+    "RawFrame": "frame",
+    "ReplayCamera": "cameras.replay",
+    "SensorModel": "calibration.forward",
+    "SensorProfile": "calibration.profile",
+    "SinkError": "errors",
+    "SyntheticCamera": "cameras.synthetic",
+    "find_model": "models.card",
+    "load_libcamera_tuning": "calibration.tuning",
+    "load_profile": "calibration.profile",
+}
+
+__all__ = [
+    "Camera",
+    "CameraError",
+    "Cfa",
+    "EdgeIspError",
+    "Engine",
+    "EngineError",
+    "EngineReport",
+    "FormatError",
+    "FrameStatus",
+    "IspTask",
+    "LiteRtEngine",
+    "MissingDependencyError",
+    "ModelCard",
+    "ModelError",
+    "Packing",
+    "Picture",
+    "Pipeline",
+    "PluginError",
+    "PngSink",
+    "Processed",
+    "ProfileError",
+    "RawFormat",
+    "RawFrame",
+    "ReplayCamera",
+    "SensorModel",
+    "SensorProfile",
+    "SinkError",
+    "SyntheticCamera",
+    "find_model",
+    "load_libcamera_tuning",
+    "load_profile",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'edge_isp' has no attribute '{name}'")
+    value = getattr(import_module(f"edge_isp.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,14 +1,14 @@
 """The exceptions of edge_isp, one tree.
 
-    EdgeIspError
-    ├── FormatError         bytes, sizes or layouts of a RAW frame (also a ValueError)
-    ├── ProfileError        a sensor profile or a tuning file (also a ValueError)
-    ├── CameraError         a camera or a recording cannot deliver
-    ├── ModelError          a model, or the card that describes it
-    ├── EngineError         a runtime cannot load or run a model
-    ├── SinkError           a result cannot be written
-    └── PluginError         a camera, engine or sink of that name cannot be had
-        └── MissingDependencyError   it could, if another package were installed
+EdgeIspError
+├── FormatError         bytes, sizes or layouts of a RAW frame (also a ValueError)
+├── ProfileError        a sensor profile or a tuning file (also a ValueError)
+├── CameraError         a camera or a recording cannot deliver
+├── ModelError          a model, or the card that describes it
+├── EngineError         a runtime cannot load or run a model
+├── SinkError           a result cannot be written
+└── PluginError         a camera, engine or sink of that name cannot be had
+    └── MissingDependencyError   it could, if another package were installed
 """
 
 from __future__ import annotations

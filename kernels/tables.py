@@ -47,9 +47,7 @@ def encoding_table(
         raise ValueError(f"curve must be one of {', '.join(CURVES)}, found '{curve}'")
     black = np.asarray(black_level, np.float64)
     if black.shape != (4,) or not np.all(black < white_level):
-        raise ValueError(
-            f"black_level must be four codes below white_level {white_level}, found {black_level}"
-        )
+        raise ValueError(f"black_level must be four codes below white_level {white_level}, found {black_level}")
     red, green, blue = gains
     gain = np.array([red, green, green, blue], np.float64)
     if not np.all(np.isfinite(gain) & (gain > 0)):

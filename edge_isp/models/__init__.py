@@ -1,0 +1,1 @@
+"""Models: a file and a card that says everything about its numbers."""

@@ -138,7 +138,7 @@ class TrainingPairs:
         # Every second crop is the more detailed of two: much of a photograph is sky.
         if rng.random() < 0.5:
             candidates.sort(key=lambda c: float(np.abs(np.diff(c[..., 1].astype(np.int16), axis=1)).mean()))
-        crop = np.rot90(candidates[-1], rng.integers(4))
+        crop = np.rot90(candidates[-1], int(rng.integers(4)))
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         if rng.random() < 0.2:  # colours that photographs seldom have

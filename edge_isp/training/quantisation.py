@@ -1,4 +1,4 @@
-"""Post-training quantisation to int8, and the exact integer arithmetic of the run time in PyTorch.
+"""Quantisation to int8, after training and during it, and the exact integer arithmetic of the run time in PyTorch.
 
 Activations are int8 with one scale and zero point a tensor, weights int8 with one scale an output channel and
 zero point 0, biases int32. The arithmetic is XNNPACK's (32-bit float requantisation, fixed-point
@@ -8,13 +8,13 @@ addition), so that what is measured here is what runs on the board.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_isp.training.export.graph import Graph, Node
@@ -72,6 +72,11 @@ class QuantisedGraph:
             out = self._run(node, inputs, scales)
             tensors[node.name] = out
         return tensors[self.graph.output]
+
+    def run_real(self, x: Tensor) -> Tensor:
+        """Real values in and out, integers between."""
+        source, target = self.tensors[self.graph.input], self.tensors[self.graph.output]
+        return target.dequantise(self.run(source.quantise(x)))
 
     def _run(self, node: Node, inputs: list[Tensor], scales: list[Quantisation]) -> Tensor:
         out = self.tensors[node.name]
@@ -218,3 +223,48 @@ def _sigmoid_table(source: Quantisation, out: Quantisation) -> Tensor:
     sigmoid = (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
     values = np.rint(sigmoid * np.float32(1 / np.float32(out.scale))) + out.zero_point
     return torch.from_numpy(np.clip(values, LOWEST, HIGHEST).astype(np.float32))
+
+
+class FakeQuantised(nn.Module):
+    """A quantised graph in floating point that can be trained on: every weight and every tensor is rounded to
+    its grid in the forward pass, and gradients pass straight through (quantisation-aware training).
+
+    The quantisation of the tensors stays as it was found on the samples.
+    """
+
+    def __init__(self, quantised: QuantisedGraph) -> None:
+        super().__init__()
+        self._graph, self._tensors = quantised.graph, quantised.tensors
+        self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
+        for node in self._graph.nodes:
+            if node.weight is not None:
+                self.weights[node.name] = nn.Parameter(node.weight.clone())
+            if node.bias is not None:
+                self.biases[node.name] = nn.Parameter(node.bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        tensors = {self._graph.input: x}
+        for node in self._trained_nodes(rounded=True):
+            out = node.run(*(tensors[name] for name in node.inputs))
+            q = self._tensors[node.name]
+            tensors[node.name] = torch.fake_quantize_per_tensor_affine(out, q.scale, q.zero_point, LOWEST, HIGHEST)
+        return tensors[self._graph.output]
+
+    def quantised(self) -> QuantisedGraph:
+        """The quantised graph with the weights that were learnt."""
+        nodes = tuple(self._trained_nodes(rounded=False))
+        graph = replace(self._graph, nodes=nodes)
+        return QuantisedGraph(graph, self._tensors, quantise_weights(graph, self._tensors))
+
+    def _trained_nodes(self, *, rounded: bool) -> Iterator[Node]:
+        for node in self._graph.nodes:
+            if node.weight is None:
+                yield node
+                continue
+            weight = self.weights[node.name] if rounded else self.weights[node.name].detach()
+            if rounded:
+                scale = weight.detach().abs().amax((1, 2, 3)).clamp_min(1e-9) / 127
+                zeros = torch.zeros(len(scale), dtype=torch.int32)
+                weight = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
+            bias = None if node.bias is None else self.biases[node.name]
+            yield replace(node, weight=weight, bias=bias if rounded or bias is None else bias.detach())

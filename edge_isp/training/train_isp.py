@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.training.data import Capture, TrainingPairs, simulate
+from edge_isp.training.metrics import psnr_db
 from edge_isp.training.networks.rfdcsanet import to_picture
 
 CHECKPOINT_EVERY = 250
@@ -67,13 +68,6 @@ def charbonnier(output: Tensor, target: Tensor) -> Tensor:
     return torch.sqrt((output - target) ** 2 + 1e-6).mean()
 
 
-def psnr_db(output: NDArray[Any], target: NDArray[Any]) -> float:
-    """Peak signal-to-noise ratio of pictures with values 0 to 1, clipped and rounded to 8 bits."""
-    a = np.rint(np.clip(output, 0, 1) * 255)
-    b = np.rint(np.clip(target, 0, 1) * 255)
-    return float(10 * np.log10(255**2 / max(float(np.mean((a - b) ** 2)), 1e-12)))
-
-
 def train(
     network: nn.Module,
     photos: list[NDArray[np.uint8]],
@@ -101,7 +95,9 @@ def train(
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         if state["schedule"] != asdict(schedule):
-            raise ValueError(f"{checkpoint}: is of another schedule ({state['schedule']}); remove it or name another folder")
+            raise ValueError(
+                f"{checkpoint}: is of another schedule ({state['schedule']}); remove it or name another folder"
+            )
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
@@ -116,7 +112,7 @@ def train(
         x = torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last)
         loss = charbonnier(to_picture(network(x)), torch.from_numpy(targets))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         _update_average(average, network, step)
@@ -125,14 +121,25 @@ def train(
         psnr = None
         if done % CHECKPOINT_EVERY == 0 or done == schedule.steps:
             psnr = validate(average, validation)
-            _append(run_folder / "log.jsonl", {
-                "step": done, "loss": float(loss), "validation_psnr_db": psnr,
-                "seconds": round(time.monotonic() - started, 1),
-            })
-            _save(checkpoint, {
-                "schedule": asdict(schedule), "step": done, "network": network.state_dict(),
-                "average": average.state_dict(), "optimiser": optimiser.state_dict(),
-            })
+            _append(
+                run_folder / "log.jsonl",
+                {
+                    "step": done,
+                    "loss": float(loss),
+                    "validation_psnr_db": psnr,
+                    "seconds": round(time.monotonic() - started, 1),
+                },
+            )
+            _save(
+                checkpoint,
+                {
+                    "schedule": asdict(schedule),
+                    "step": done,
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+            )
         report(Progress(done, schedule.steps, float(loss.detach()), psnr))
     return average.eval()
 

@@ -5,8 +5,6 @@ The operators' versions are those that TensorFlow Lite gave int8 (and per-channe
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -26,14 +24,6 @@ _OPERATORS = {
     "mean": (schema.BuiltinOperator.MEAN, 2),
 }
 _CHANNEL_AXIS = 3  # NHWC
-
-
-def write_tflite(quantised: QuantisedGraph, path: Path, *, height: int, width: int, channels: int = 4) -> None:
-    """Writes the model for inputs of 1 x height x width x channels; the file appears whole or not at all."""
-    content = to_tflite(quantised, height=height, width=width, channels=channels)
-    unfinished = path.with_suffix(path.suffix + ".unfinished")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
 
 
 def to_tflite(quantised: QuantisedGraph, *, height: int, width: int, channels: int = 4) -> bytes:

@@ -82,9 +82,11 @@ class ECB(nn.Module):
     def merged(self) -> tuple[Tensor, Tensor]:
         """Kernel (out, in, 3, 3) and bias (out) of the one convolution that equals the five branches."""
         kernel, bias = self.plain.weight, self.plain.bias
-        assert bias is not None and self.expand.bias is not None and self.squeeze.bias is not None
+        assert bias is not None
+        assert self.expand.bias is not None
+        assert self.squeeze.bias is not None
         squeeze, expand = self.squeeze.weight, self.expand.weight[:, :, 0, 0]
-        # A tensordot over the middle channels is a convolution of the kernels.
+        # The middle channels are summed over: only the kernel of the 3x3 has an extent.
         kernel = kernel + torch.einsum("omyx,mi->oiyx", squeeze, expand)
         bias = bias + self.squeeze.bias + squeeze.sum((2, 3)) @ self.expand.bias
         for edge in self.edges:

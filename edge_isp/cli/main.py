@@ -1,0 +1,49 @@
+"""`edge-isp`: the entry point and its commands.
+
+Parts of the package that the command line must not know (training) add their commands through the entry-point
+group `edge_isp.commands`; their modules must be cheap to import, since `--help` shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import entry_points
+
+import typer
+
+from edge_isp import __version__
+from edge_isp.cli.run import run
+from edge_isp.errors import EdgeIspError
+
+app = typer.Typer(
+    help="Bayer frames straight into a quantised network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+for _entry in entry_points(group="edge_isp.commands"):
+    app.add_typer(_entry.load(), name=_entry.name)
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is one line on standard error and exit status 1."""
+    try:
+        app()
+    except EdgeIspError as error:
+        print(f"edge-isp: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read standard output has had enough; Python must not flush it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,121 @@
+"""`edge-isp run`: camera to pictures."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import sys
+import time
+from collections import defaultdict
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.logging import RichHandler
+from rich.table import Table
+
+from edge_isp.cli.camera_spec import open_camera
+from edge_isp.frame import FrameStatus
+from edge_isp.pipeline import Pipeline, Processed
+from edge_isp.sinks.png import PngSink
+
+
+def run(
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="A recording (.raw with its .toml, .dng, or a folder), or NAME[:ARGUMENT][,key=value...], such "
+            "as synthetic:photo.jpg,fps=30,width=1280,height=720. Without it: the recording that ships.",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="A shipped model, or the path of one.")] = "rfdcsanet-s",
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each picture there as a PNG.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame on standard output.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; by default one a core.")] = None,
+) -> None:
+    """Turn RAW frames into pictures, and show how long each stage takes."""
+    messages = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=messages, show_path=False)]
+    )
+    sink = PngSink(save) if save else None
+    summary = _Summary()
+    live = nullcontext() if as_json else Live(get_renderable=summary.table, console=Console(), refresh_per_second=4)
+    with Pipeline(open_camera(camera), model=model, threads=threads) as pipeline, live:
+        try:
+            for done in itertools.islice(pipeline, frames):
+                stages_ns, saved = dict(done.stages_ns), None
+                if sink:
+                    begun = time.perf_counter_ns()
+                    saved = sink.write(done.picture)
+                    stages_ns["save"] = time.perf_counter_ns() - begun
+                summary.add(done, stages_ns, pipeline)
+                if as_json:
+                    print(json.dumps(_line(done, stages_ns, saved)), flush=True)
+        except KeyboardInterrupt:
+            messages.print("interrupted")
+    if sink and not as_json:
+        print(f"{summary.frames} pictures in {sink.folder}")
+    if not summary.frames:
+        print("edge-isp: the camera delivered no frame", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _line(done: Processed, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
+    picture = done.picture
+    line: dict[str, Any] = {
+        "source": picture.source,
+        "sequence": picture.sequence,
+        "timestamp_ns": picture.timestamp_ns,
+        "width": picture.rgb.shape[1],
+        "height": picture.rgb.shape[0],
+        "model": done.model,
+        "status": [flag.name for flag in FrameStatus if flag in done.status],
+        "stages_ns": stages_ns,
+    }
+    if saved:
+        line["saved"] = str(saved)
+    return line
+
+
+class _Summary:
+    """What the live table shows."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._first_s = self._last_s = 0.0
+        self._stages_ns: dict[str, list[int]] = defaultdict(list)
+        self._title = "waiting for the first frame"
+        self._gaps = 0
+
+    def add(self, done: Processed, stages_ns: dict[str, int], pipeline: Pipeline) -> None:
+        self._last_s = time.monotonic()
+        if not self.frames:
+            self._first_s = self._last_s
+        self.frames += 1
+        self._gaps += FrameStatus.GAP in done.status
+        for stage, duration_ns in stages_ns.items():
+            self._stages_ns[stage].append(duration_ns)
+        height, width, _ = done.picture.rgb.shape
+        report = pipeline.report
+        runs_on = f"{report.engine}, {report.delegate}, {report.threads} threads" if report else ""
+        self._title = f"{done.picture.source}  {width}x{height}\n{done.model}  ({runs_on})"
+
+    def table(self) -> Table:
+        elapsed_s = self._last_s - self._first_s
+        rate = f"{(self.frames - 1) / elapsed_s:.2f} frames/s" if elapsed_s > 0 else "-"
+        gaps = f", {self._gaps} after a gap" if self._gaps else ""
+        table = Table(title=self._title, caption=f"{self.frames} frames, {rate}{gaps}", title_justify="left")
+        table.add_column("stage")
+        for column in ("last ms", "mean ms", "max ms"):
+            table.add_column(column, justify="right")
+        for stage, durations_ns in self._stages_ns.items():
+            values_ms = (durations_ns[-1] / 1e6, sum(durations_ns) / len(durations_ns) / 1e6, max(durations_ns) / 1e6)
+            table.add_row(stage, *(f"{value:.2f}" for value in values_ms))
+        return table

@@ -1,0 +1,155 @@
+"""What a camera hands over: a frame of RAW bytes, its layout, and what is known of its exposure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Flag, StrEnum, auto
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.errors import FormatError
+from edge_isp.kernels.layout import check_layout, row_bytes
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class Cfa(StrEnum):
+    """Colour filter array, named from pixel (0,0), row by row."""
+
+    RGGB = "RGGB"
+    GRBG = "GRBG"
+    GBRG = "GBRG"
+    BGGR = "BGGR"
+
+
+class Packing(StrEnum):
+    """How codes lie in bytes; `edge_isp.kernels.layout` says it bit by bit."""
+
+    U8 = "u8"
+    U16 = "u16"
+    U16_LEFT = "u16-left"
+    CSI2P = "csi2p"
+
+
+class FrameStatus(Flag):
+    """What a camera knows to be wrong with a frame; `OK` is none of it, and false."""
+
+    OK = 0
+    GAP = auto()  # at least one frame was lost between the one before and this one
+    CORRUPTED = auto()  # the driver says that the data of this frame is damaged
+
+
+@dataclass(frozen=True, slots=True)
+class RawFormat:
+    """Size and layout of RAW frames.
+
+    Attributes:
+        width, height: in pixels, even.
+        cfa: colour order, read from pixel (0,0).
+        bit_depth: significant bits of a code.
+        packing: how codes lie in bytes.
+        stride: bytes from one row to the next; 0 stands for rows without padding.
+
+    Raises:
+        FormatError: a size is odd or not positive, a value is not known, or the stride is too small.
+    """
+
+    width: int
+    height: int
+    cfa: Cfa
+    bit_depth: int
+    packing: Packing
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("width", self.width), ("height", self.height)):
+            if value < 2 or value % 2:
+                raise FormatError(f"{name} must be even and at least 2, found {value}")
+        object.__setattr__(self, "cfa", _member(Cfa, "cfa", self.cfa))
+        object.__setattr__(self, "packing", _member(Packing, "packing", self.packing))
+        try:
+            check_layout(self.packing, self.bit_depth)
+        except ValueError as error:
+            raise FormatError(str(error)) from error
+        if self.stride == 0:
+            object.__setattr__(self, "stride", self.row_bytes)
+        if self.stride < self.row_bytes:
+            raise FormatError(
+                f"stride must be at least {self.row_bytes} bytes for {self.width} pixels of packing "
+                f"'{self.packing}' and {self.bit_depth} bits, found {self.stride}"
+            )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row without its padding."""
+        return row_bytes(self.packing, self.bit_depth, self.width)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame, padding included."""
+        return self.stride * self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {self.cfa} {self.bit_depth} bit {self.packing}"
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """One frame of RAW bytes, leased from the camera until `release`; use it in a `with`.
+
+    Attributes:
+        data: uint8 (height, stride), a view of the camera's buffer: not to be read after `release`.
+        format: size and layout of `data`.
+        source: what delivered the frame: a file's path, a device.
+        sequence: number of the frame at its source, counted by the sensor or driver: gaps are lost frames.
+        timestamp_ns: start of exposure, CLOCK_MONOTONIC.
+        black_level: codes at the format's bit depth, in the order R, Gr, Gb, B.
+        white_level: code at the format's bit depth where the sensor clips.
+        sensor: the sensor's name ("imx219"), where it is known.
+        exposure_ns, analogue_gain: where the camera reports them.
+        colour_gains: white-balance gains red and blue (green is 1), where the camera reports them.
+        colour_temperature_k: of the light, where the camera reports it.
+        status: what is known to be wrong with the frame.
+    """
+
+    data: NDArray[np.uint8]
+    format: RawFormat
+    source: str
+    sequence: int
+    timestamp_ns: int
+    black_level: tuple[float, float, float, float]
+    white_level: float
+    sensor: str | None = None
+    exposure_ns: int | None = None
+    analogue_gain: float | None = None
+    colour_gains: tuple[float, float] | None = None
+    colour_temperature_k: float | None = None
+    status: FrameStatus = FrameStatus.OK
+    on_release: Callable[[], None] | None = None
+    _released: list[bool] = field(default_factory=list, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Gives the buffer back to the camera. Doing so twice does no harm."""
+        if not self._released:
+            self._released.append(True)
+            if self.on_release is not None:
+                self.on_release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _member(enumeration: type[E], name: str, value: str) -> E:
+    try:
+        return enumeration(value)
+    except ValueError:
+        raise FormatError(f"{name} must be one of {', '.join(enumeration)}, found '{value}'") from None

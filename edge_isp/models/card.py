@@ -1,0 +1,159 @@
+"""ModelCard: what a model takes, what it gives, where it comes from; a TOML file beside the model."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from edge_isp.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class TensorCard:
+    """A tensor of a model: value = (quantised - zero_point) * scale.
+
+    Attributes:
+        shape: as the file has it; batch, height, width, channels. Height and width may be changed when
+            the model is opened.
+        dtype: NumPy's name of it.
+        layout: "rggb" (planes R, Gr, Gb, B of each 2x2 cell) or "planes12" (RGB of the four pixels of each
+            cell: plane = (2 * y + x) * 3 + colour).
+        curve: of the input: what linear light goes through before it is quantised ("sqrt").
+    """
+
+    shape: tuple[int, int, int, int]
+    dtype: str
+    scale: float
+    zero_point: int
+    layout: str
+    curve: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model, as its card describes it.
+
+    Attributes:
+        path: of the model's file.
+        name: of the model ("rfdcsanet-s-imx219").
+        task: "isp".
+        sensor: whose RAW it was trained on, or "generic".
+        sha256: of the file, hexadecimal.
+        licence: SPDX identifier of the weights.
+        document: the whole card, for what else it says (training, quality).
+    """
+
+    path: Path
+    name: str
+    task: str
+    sensor: str
+    sha256: str
+    licence: str
+    input: TensorCard
+    output: TensorCard
+    document: Mapping[str, Any]
+
+    def verify_file(self) -> None:
+        """Raises ModelError where the model's file is missing or is not the one that the card describes."""
+        try:
+            found = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelError(f"{self.path}: the model's file cannot be read: {error.strerror}") from error
+        if found != self.sha256:
+            raise ModelError(
+                f"{self.path}: is not the model that its card describes: expected SHA-256 {self.sha256}, found {found}"
+            )
+
+
+def read_card(path: Path) -> ModelCard:
+    """Reads a card; the model's file stands beside it.
+
+    Raises:
+        ModelError: there is no such card, or it is malformed.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: the model's card cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{path}: the model's card is not TOML: {error}") from error
+    try:
+        model = document["model"]
+        card = ModelCard(
+            path=path.parent / _text(model, "file"),
+            name=_text(model, "name"),
+            task=_text(model, "task"),
+            sensor=_text(model, "sensor"),
+            sha256=_text(model, "sha256"),
+            licence=_text(model, "licence"),
+            input=_tensor(document["input"]),
+            output=_tensor(document["output"]),
+            document=document,
+        )
+    except KeyError as error:
+        raise ModelError(f"{path}: the model's card lacks {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: the model's card is malformed: {error}") from error
+    if Path(card.path.name) != Path(_text(model, "file")):
+        raise ModelError(f"{path}: the model's file must stand beside its card, found '{model['file']}'")
+    return card
+
+
+def shipped_models() -> dict[str, Path]:
+    """Cards of the models that come with edge_isp, by name."""
+    zoo = Path(str(resources.files("edge_isp.models"))) / "zoo"
+    return {path.stem: path for path in sorted(zoo.glob("*.toml"))}
+
+
+def find_model(name: str, sensor: str | None) -> ModelCard:
+    """The card of a model.
+
+    Args:
+        name: of a shipped model; or of a family ("rfdcsanet-s"), which stands for its member for the sensor,
+            else for the generic one, else for the first there is (see `ModelCard.sensor`); or the path of
+            a model's file or card.
+        sensor: name of the sensor that frames come from, where it is known.
+
+    Raises:
+        ModelError: there is no such model, or its card is malformed.
+    """
+    if name.endswith((".tflite", ".toml")):
+        return read_card(Path(name).with_suffix(".toml"))
+    shipped = shipped_models()
+    family = [member for member in shipped if member.startswith(f"{name}-")]
+    for candidate in (name, f"{name}-{sensor}", f"{name}-generic", *family[:1]):
+        if candidate in shipped:
+            return read_card(shipped[candidate])
+    raise ModelError(
+        f"no model '{name}'; shipped are: {', '.join(shipped) or 'none'}; "
+        "a model of one's own is given by the path of its .tflite or of its card"
+    )
+
+
+def _tensor(table: Any) -> TensorCard:
+    shape = tuple(table["shape"])
+    if len(shape) != 4 or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"shape must be four positive whole numbers, found {table['shape']}")
+    scale = float(table["scale"])
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be positive, found {scale}")
+    return TensorCard(
+        shape=shape,
+        dtype=_text(table, "dtype"),
+        scale=scale,
+        zero_point=int(table["zero_point"]),
+        layout=_text(table, "layout"),
+        curve=str(table.get("curve", "")),
+    )
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} must be text, found {value!r}")
+    return value

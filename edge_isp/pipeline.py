@@ -1,0 +1,163 @@
+"""The loop: frames from a camera, through a model, to pictures, with the time that each stage took."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.cameras.base import Camera
+from edge_isp.engines.base import Engine, EngineReport
+from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.models.card import ModelCard, find_model
+from edge_isp.plugins import load
+from edge_isp.results import Picture
+from edge_isp.tasks.isp import IspTask
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of one frame.
+
+    Attributes:
+        picture: the result.
+        stages_ns: nanoseconds spent in "read" (waiting for the camera included), "encode", "infer" and
+            "decode", in this order.
+        status: of the frame, see `FrameStatus`.
+        model: name of the model that made it.
+    """
+
+    picture: Picture
+    stages_ns: dict[str, int]
+    status: FrameStatus
+    model: str
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A model made ready for frames of one sensor and format."""
+
+    card: ModelCard
+    task: IspTask
+    engine: Engine
+    tensor: NDArray[np.int8]
+    resources: ExitStack = field(repr=False)
+
+
+class Pipeline:
+    """Iterates over a camera's frames and yields what a model makes of each; a context manager.
+
+    Everything that takes long the first time (loading the model, compiling the kernels) happens when the
+    first frame of a sensor and size arrives, and counts in no stage.
+
+    Args:
+        camera: closed together with the pipeline.
+        model: see `find_model`.
+        engine: name of the engine.
+        threads: of the engine; by default one a core.
+
+    Raises:
+        ModelError: there is no such model, or it is not what its card says.
+        PluginError: there is no such engine.
+    """
+
+    def __init__(
+        self, camera: Camera, *, model: str = "rfdcsanet-s", engine: str = "litert", threads: int | None = None
+    ) -> None:
+        self.camera = camera
+        self._model, self._threads = model, threads
+        self._engine_class = load("engines", engine)
+        find_model(model, None).verify_file()  # a wrong name is an error before the first frame
+        self._prepared: _Prepared | None = None
+
+    @property
+    def report(self) -> EngineReport | None:
+        """What runs the model; None before the first frame."""
+        return self._prepared.engine.report if self._prepared else None
+
+    def __iter__(self) -> Iterator[Processed]:
+        while True:
+            started = time.perf_counter_ns()
+            frame = self.camera.read()
+            read_ns = time.perf_counter_ns() - started
+            if frame is None:
+                return
+            with frame:
+                prepared = self._prepare(frame)
+                done = self._process(frame, prepared, read_ns)
+            yield done
+
+    def close(self) -> None:
+        """Closes the engine and the camera. Doing so twice does no harm."""
+        if self._prepared is not None:
+            self._prepared.resources.close()
+            self._prepared = None
+        self.camera.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self, frame: RawFrame) -> _Prepared:
+        card = find_model(self._model, frame.sensor)
+        prepared = self._prepared
+        if prepared is None or prepared.card.path != card.path:
+            if prepared is not None:
+                prepared.resources.close()
+                self._prepared = None
+            prepared = self._prepared = self._open(card, frame)
+        shape = prepared.task.input_shape(frame.format)
+        if prepared.tensor.shape != shape:
+            prepared.engine.resize(shape)
+            prepared.tensor = np.zeros(shape, np.int8)
+            self._process(frame, prepared, 0)  # compiles and warms up
+        return prepared
+
+    def _open(self, card: ModelCard, frame: RawFrame) -> _Prepared:
+        card.verify_file()
+        task = IspTask(card)
+        resources = ExitStack()
+        engine: Engine = resources.enter_context(self._engine_class(card.path, threads=self._threads))
+        try:
+            task.verify(engine.inputs, engine.outputs)
+        except BaseException:
+            resources.close()
+            raise
+        if card.sensor not in (frame.sensor, "generic"):
+            _log.warning(
+                "%s: sensor %s has no weights of its own; %s was trained on %s: colours will be off",
+                frame.source,
+                f"'{frame.sensor}'" if frame.sensor else "is not named and",
+                card.name,
+                card.sensor,
+            )
+        return _Prepared(card, task, engine, np.empty((0,), np.int8), resources)
+
+    @staticmethod
+    def _process(frame: RawFrame, prepared: _Prepared, read_ns: int) -> Processed:
+        begun = time.perf_counter_ns()
+        prepared.task.encode(frame, prepared.tensor)
+        encoded = time.perf_counter_ns()
+        outputs: list[NDArray[Any]] = prepared.engine.run([prepared.tensor])
+        inferred = time.perf_counter_ns()
+        picture = prepared.task.decode(outputs, frame)
+        stages_ns = {
+            "read": read_ns,
+            "encode": encoded - begun,
+            "infer": inferred - encoded,
+            "decode": time.perf_counter_ns() - inferred,
+        }
+        return Processed(picture, stages_ns, frame.status, prepared.card.name)

@@ -1,0 +1,71 @@
+"""Cameras, engines and sinks by name: our own, imported when asked for, and others' through entry points.
+
+Another package adds one with an entry point in the group `edge_isp.cameras`, `edge_isp.engines` or
+`edge_isp.sinks`, whose value is the class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from edge_isp.errors import MissingDependencyError, PluginError
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Where a plug-in of our own lives.
+
+    Attributes:
+        target: "module:Class".
+        packages: top-level packages it needs beyond the core's, each with the extra that installs it.
+    """
+
+    target: str
+    packages: tuple[tuple[str, str], ...] = ()
+
+
+BUILT_IN: dict[str, dict[str, Spec]] = {
+    "cameras": {
+        "replay": Spec("edge_isp.cameras.replay:ReplayCamera"),
+        "synthetic": Spec("edge_isp.cameras.synthetic:SyntheticCamera"),
+    },
+    "engines": {
+        "litert": Spec("edge_isp.engines.litert:LiteRtEngine"),
+    },
+    "sinks": {
+        "png": Spec("edge_isp.sinks.png:PngSink"),
+    },
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Names of all plug-ins of a kind ("cameras", "engines", "sinks"), ours and others'."""
+    return tuple(sorted({*BUILT_IN[kind], *(entry.name for entry in entry_points(group=f"edge_isp.{kind}"))}))
+
+
+def load(kind: str, name: str) -> Any:
+    """The class of a plug-in.
+
+    Raises:
+        PluginError: there is none of that name, or two packages bring one.
+        MissingDependencyError: it needs a package that is not installed.
+    """
+    entries = list(entry_points(group=f"edge_isp.{kind}", name=name))
+    ours = BUILT_IN[kind].get(name)
+    if len(entries) + (ours is not None) > 1:
+        origins = ", ".join(f"{e.value} of {e.dist.name if e.dist else '?'}" for e in entries)
+        raise PluginError(f"more than one of {kind} is named '{name}': {origins}{', edge_isp itself' if ours else ''}")
+    if ours is None and not entries:
+        raise PluginError(f"no '{name}' among {kind}; there are: {', '.join(names(kind))}")
+    target = entries[0].value if ours is None else ours.target
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        for package, extra in ours.packages if ours else ():
+            if error.name == package:
+                raise MissingDependencyError(f"'{name}'", package, extra) from error
+        raise

@@ -1,0 +1,70 @@
+"""The commands that training adds to `edge-isp` (entry-point group `edge_isp.commands`).
+
+PyTorch is imported when a command runs, not when its help is shown.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edge_isp.errors import MissingDependencyError
+
+train = typer.Typer(name="train", help="Train a network (needs PyTorch: the extra train).", no_args_is_help=True)
+evaluate = typer.Typer(name="evaluate", help="Measure a model's quality (the extra train).", no_args_is_help=True)
+
+
+@train.callback()
+def _train() -> None:
+    """Keeps `isp` a sub-command while there is only one."""
+
+
+@evaluate.callback()
+def _evaluate() -> None:
+    """Keeps `isp` a sub-command while there is only one."""
+
+
+@train.command("isp")
+def train_isp(
+    photos: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; resumed from if it is there.")],
+    sensor: Annotated[str, typer.Option(help="A shipped profile, or the path of one.")] = "imx219",
+    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 14000,
+    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 16,
+    crop: Annotated[int, typer.Option(min=16, help="Side of a training crop in pixels, even.")] = 128,
+    validation: Annotated[
+        str, typer.Option(help="Stems of the photographs kept for validation, separated by commas.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
+) -> None:
+    """Train RFDCSANet-S on photographs through a sensor's forward model, quantise it, write model and card."""
+    _need_torch("edge-isp train")
+    from edge_isp.training.run_isp import IspRun, run_training
+
+    kept = tuple(stem for stem in validation.split(",") if stem)
+    run = IspRun(photos, out, sensor, steps, quantised_steps, batch, crop, kept, seed)
+    console = Console()
+    console.print(f"{run_training(run, console)} and its card are written")
+
+
+@evaluate.command("isp")
+def evaluate_isp(
+    images: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of test images.")],
+    model: Annotated[str, typer.Option(help="A shipped model, or the path of one.")] = "rfdcsanet-s",
+    sensor: Annotated[str, typer.Option(help="A shipped profile, or the path of one.")] = "imx219",
+) -> None:
+    """PSNR of a model's pictures of simulated RAW, as it runs on the board, at analogue gains 1, 4 and 16."""
+    _need_torch("edge-isp evaluate")
+    from edge_isp.training.run_isp import run_evaluation
+
+    run_evaluation(model, sensor, images, Console())
+
+
+def _need_torch(command: str) -> None:
+    if find_spec("torch") is None:
+        raise MissingDependencyError(f"'{command}'", "torch", "train")

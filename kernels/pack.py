@@ -1,0 +1,44 @@
+"""16-bit codes to RAW bytes: what a sensor does. For recordings and simulation, not for speed."""
+
+from __future__ import annotations
+
+import numpy as np
+from edge_isp.kernels.layout import row_bytes
+from numpy.typing import NDArray
+
+
+def pack(codes: NDArray[np.uint16], *, packing: str, bit_depth: int, stride: int | None = None) -> NDArray[np.uint8]:
+    """Codes (height, width) to bytes (height, stride); padding is 0.
+
+    Args:
+        packing, bit_depth: see `kernels.layout`.
+        stride: bytes a row; by default without padding.
+
+    Raises:
+        ValueError: the layout is not known, the stride too small, or a code above the bit depth.
+    """
+    height, width = codes.shape
+    needed = row_bytes(packing, bit_depth, width)
+    if stride is not None and stride < needed:
+        raise ValueError(f"stride must be at least {needed} bytes for {width} pixels, found {stride}")
+    if codes.size and int(codes.max()) >= 2**bit_depth:
+        raise ValueError(f"codes must be below {2**bit_depth}, found {int(codes.max())}")
+    out = np.zeros((height, stride or needed), np.uint8)
+    match packing:
+        case "u8":
+            out[:, :width] = codes
+        case "csi2p":
+            per_group, low_bits = (4, 2) if bit_depth == 10 else (2, 4)
+            groups = needed // (per_group + 1)
+            padded = np.zeros((height, groups, per_group), np.uint16)
+            padded.reshape(height, -1)[:, :width] = codes
+            cells = out[:, :needed].reshape(height, groups, per_group + 1)
+            cells[..., :per_group] = padded >> low_bits
+            low = (padded & (2**low_bits - 1)) << (np.arange(per_group, dtype=np.uint16) * low_bits)
+            cells[..., per_group] = low.sum(-1)
+            out[:, :needed] = cells.reshape(height, needed)
+        case _:
+            shift = 16 - bit_depth if packing == "u16-left" else 0
+            words = np.ascontiguousarray(codes << shift).astype("<u2")
+            out[:, :needed] = words.view(np.uint8).reshape(height, needed)
+    return out
