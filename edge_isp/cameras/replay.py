@@ -93,7 +93,7 @@ class RawFile:
             FormatError: the file has become shorter.
         """
         layout = self.sidecar.format
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=0) as file:
             for index in range(self.count):
                 data = np.empty((layout.height, layout.stride), np.uint8)
                 timestamp_ns = time.monotonic_ns()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -268,3 +269,25 @@ class FakeQuantised(nn.Module):
                 weight = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
             bias = None if node.bias is None else self.biases[node.name]
             yield replace(node, weight=weight, bias=bias if rounded or bias is None else bias.detach())
+
+
+def save_quantised(quantised: QuantisedGraph, path: Path) -> None:
+    """Writes what quantisation found and learnt: the real weights, and the quantisation of each tensor."""
+    state = {
+        "tensors": {name: (q.scale, q.zero_point) for name, q in quantised.tensors.items()},
+        "weights": {node.name: node.weight for node in quantised.graph.nodes if node.weight is not None},
+        "biases": {node.name: node.bias for node in quantised.graph.nodes if node.bias is not None},
+    }
+    torch.save(state, path)
+
+
+def load_quantised(path: Path, graph: Graph) -> QuantisedGraph:
+    """Reads what `save_quantised` wrote, for a graph of the same structure; its own weights are replaced."""
+    state = torch.load(path, weights_only=True)
+    nodes = tuple(
+        replace(node, weight=state["weights"].get(node.name), bias=state["biases"].get(node.name))
+        for node in graph.nodes
+    )
+    tensors = {name: Quantisation(scale, zero_point) for name, (scale, zero_point) in state["tensors"].items()}
+    loaded = replace(graph, nodes=nodes)
+    return QuantisedGraph(loaded, tensors, quantise_weights(loaded, tensors))

@@ -26,7 +26,7 @@ from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.networks.rfdcsanet import RFDCSANet
-from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quantise
+from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quantise, save_quantised
 
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
 _REDUCTIONS = (2, 4)
@@ -52,7 +52,11 @@ class IspRun:
 
 
 def run_training(run: IspRun, console: Console) -> Path:
-    """Trains RFDCSANet-S in float, then quantised; writes model and card into `run.out`; returns the model's path."""
+    """Trains RFDCSANet-S in float, then quantised; returns the model's path.
+
+    Writes into `run.out` the model and its card, and the weights: of the multi-branch network in float
+    (`-float.pt`, to train on from) and of the quantised graph (`-int8.pt`, what the model was made of).
+    """
     torch.manual_seed(run.seed)
     sensor = SensorModel(load_profile(run.sensor))
     trained_on = find_photos(run.photos, exclude=run.validation)
@@ -80,6 +84,8 @@ def run_training(run: IspRun, console: Console) -> Path:
         quantised = trained.quantised()
         quality["qat"] = train_isp.validate(_Integers(quantised), cases)
     name = f"rfdcsanet-s-{sensor.profile.name}"
+    torch.save(network.state_dict(), run.out / f"{name}-float.pt")
+    save_quantised(quantised, run.out / f"{name}-int8.pt")
     training = {
         "photographs": len(trained_on),
         "steps": run.steps,
@@ -118,7 +124,7 @@ def post_training_quantised(
     network: nn.Module, photos: list[NDArray[np.uint8]], sensor: SensorModel, *, crop: int
 ) -> QuantisedGraph:
     """Merges a trained network and quantises it on simulated crops of the photographs."""
-    pairs = TrainingPairs(photos, sensor, crop=crop, batch=16, seed=77)
+    pairs = TrainingPairs(photos, sensor, crop=crop, batch=8, seed=77)
     samples = (torch.from_numpy(pairs.make(i)[0]) for i in range(_CALIBRATION_BATCHES))
     return quantise(trace(merge(network).eval()), samples)
 

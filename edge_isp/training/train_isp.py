@@ -125,7 +125,7 @@ def train(
                 run_folder / "log.jsonl",
                 {
                     "step": done,
-                    "loss": float(loss),
+                    "loss": float(loss.detach()),
                     "validation_psnr_db": psnr,
                     "seconds": round(time.monotonic() - started, 1),
                 },

@@ -1,0 +1,185 @@
+"""Cards: found by name, checked against their files; the engine's and the sink's errors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.errors import EngineError, ModelError, SinkError
+from edge_isp.models import card as card_module
+from edge_isp.models.card import find_model, read_card, shipped_models
+from edge_isp.results import Picture
+from edge_isp.sinks.png import PngSink
+from edge_isp.tasks.isp import IspTask
+
+SHIPPED = "rfdcsanet-s-imx219"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the shipped model and its card; the card's path."""
+    source = shipped_models()[SHIPPED]
+    shutil.copy(source.with_suffix(".tflite"), tmp_path)
+    return Path(shutil.copy(source, tmp_path))
+
+
+@pytest.mark.parametrize("name", list(shipped_models()))
+def test_every_shipped_model_is_what_its_card_says(name: str) -> None:
+    card = read_card(shipped_models()[name])
+    assert card.name == name
+    card.verify_file()
+    with LiteRtEngine(card.path, threads=1) as engine:
+        IspTask(card).verify(engine.inputs, engine.outputs)
+        assert engine.report.delegate == "XNNPACK"
+
+
+def test_models_are_found_by_name_family_and_path(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_model(SHIPPED, None).name == SHIPPED
+    assert find_model("rfdcsanet-s", "imx219").name == SHIPPED
+    assert find_model("rfdcsanet-s", "imx999").name == SHIPPED  # the only one there is
+    assert find_model(str(model), None).path == model.with_suffix(".tflite")
+    assert find_model(str(model.with_suffix(".tflite")), None).path == model.with_suffix(".tflite")
+    generic = model.with_name("rfdcsanet-s-generic.toml")
+    generic.write_text(model.read_text().replace(f'name = "{SHIPPED}"', 'name = "rfdcsanet-s-generic"'))
+    monkeypatch.setattr(card_module, "shipped_models", lambda: {SHIPPED: model, "rfdcsanet-s-generic": generic})
+    assert find_model("rfdcsanet-s", "imx219").name == SHIPPED
+    assert find_model("rfdcsanet-s", "imx999").name == "rfdcsanet-s-generic"
+
+
+def test_missing_models(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(ModelError, match=f"no model 'nope'; shipped are: .*{SHIPPED}"):
+        find_model("nope", None)
+    with pytest.raises(ModelError, match="nope.toml: the model's card cannot be read: No such file"):
+        find_model(str(tmp_path / "nope.tflite"), None)
+    model.with_suffix(".tflite").unlink()
+    with pytest.raises(ModelError, match=r"imx219.tflite: the model's file cannot be read: No such file"):
+        read_card(model).verify_file()
+
+
+def test_a_model_that_is_not_its_cards(model: Path) -> None:
+    file = model.with_suffix(".tflite")
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(ModelError, match="not the model that its card describes: expected SHA-256 .*, found"):
+        read_card(model).verify_file()
+
+
+@pytest.mark.parametrize(
+    ("find", "replacement", "message"),
+    [
+        (
+            "shape = [1, 360, 640, 4]",
+            "shape = [1, 360, 641, 4]",
+            r"input shape: the card says .*641.*, the model's file has",
+        ),
+        ("zero_point = -128", "zero_point = -127", "input zero point: the card says -127, the model's file has -128"),
+        ("scale = 0.0039", "scale = 0.0049", "input scale: the card says 0.0049"),
+    ],
+)
+def test_a_card_that_describes_another_tensor(model: Path, find: str, replacement: str, message: str) -> None:
+    model.write_text(model.read_text().replace(find, replacement, 1))
+    card = read_card(model)
+    with LiteRtEngine(card.path, threads=1) as engine, pytest.raises(ModelError, match=message):
+        IspTask(card).verify(engine.inputs, engine.outputs)
+
+
+@pytest.mark.parametrize(
+    ("find", "replacement", "message"),
+    [
+        ('task = "isp"', 'task = "detect"', "task must be 'isp', found 'detect'"),
+        ('layout = "rggb"', 'layout = "bggr"', "input layout must be 'rggb', found 'bggr'"),
+        ('layout = "planes12"', 'layout = "rgb"', "output layout must be 'planes12', found 'rgb'"),
+        ('curve = "sqrt"', 'curve = "log"', "input curve must be one of linear, sqrt, found 'log'"),
+        ('dtype = "int8"', 'dtype = "uint8"', "input dtype must be 'int8', found 'uint8'"),
+        ("640, 12]", "640, 3]", "output channels must be '12', found '3'"),
+    ],
+)
+def test_a_card_that_the_task_does_not_know(model: Path, find: str, replacement: str, message: str) -> None:
+    model.write_text(model.read_text().replace(find, replacement, 1))
+    with pytest.raises(ModelError, match=message):
+        IspTask(read_card(model))
+
+
+@pytest.mark.parametrize(
+    ("find", "replacement", "message"),
+    [
+        ("[model]", "[model", "is not TOML"),
+        ("[input]", "[inputs]", "lacks 'input'"),
+        ('sensor = "imx219"', "", "lacks 'sensor'"),
+        ('sensor = "imx219"', "sensor = 219", "malformed: sensor must be text, found 219"),
+        ("shape = [1, 360, 640, 4]", "shape = [1, 360]", "shape must be four positive whole numbers"),
+        ("scale = 0.0039", "scale = -0.0039", "scale must be positive"),
+        (f'file = "{SHIPPED}.tflite"', 'file = "../x.tflite"', "must stand beside its card"),
+    ],
+)
+def test_malformed_cards(model: Path, find: str, replacement: str, message: str) -> None:
+    assert find in model.read_text()
+    model.write_text(model.read_text().replace(find, replacement, 1))
+    with pytest.raises(ModelError, match=f"{SHIPPED}.toml: .*{message}"):
+        read_card(model)
+
+
+def test_engine_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="none.tflite: cannot be read"):
+        LiteRtEngine(tmp_path / "none.tflite")
+    (tmp_path / "bad.tflite").write_bytes(b"not a flatbuffer at all, but long enough to be read")
+    with pytest.raises(EngineError, match="bad.tflite: LiteRT cannot load this model"):
+        LiteRtEngine(tmp_path / "bad.tflite")
+
+
+def test_engine_refuses_inputs_that_do_not_fit() -> None:
+    with LiteRtEngine(find_model(SHIPPED, None).path, threads=1) as engine:
+        engine.resize((1, 8, 10, 4))
+        good = np.zeros((1, 8, 10, 4), np.int8)
+        assert engine.run([good])[0].shape == (1, 8, 10, 12)
+        wrong: list[list[np.ndarray[Any, Any]]] = [[good.astype(np.uint8)], [good[:, :, :8]], [good, good]]
+        for inputs in wrong:
+            with pytest.raises(EngineError, match="must be int8|expected 1 inputs"):
+                engine.run(inputs)
+        with pytest.raises(EngineError, match="cannot resize this model"):
+            engine.resize((1, 8, 10, 5))
+
+
+def test_outputs_of_an_engine_belong_to_the_caller() -> None:
+    with LiteRtEngine(find_model(SHIPPED, None).path, threads=1) as engine:
+        engine.resize((1, 8, 8, 4))
+        (first,) = engine.run([np.full((1, 8, 8, 4), -128, np.int8)])
+        kept = first.copy()
+        engine.run([np.full((1, 8, 8, 4), 127, np.int8)])
+        np.testing.assert_array_equal(first, kept)
+
+
+def picture() -> Picture:
+    return Picture(np.zeros((4, 6, 3), np.uint8), "folder/scene.raw", 7, 0)
+
+
+def test_png_sink_names_files_by_source_and_frame(tmp_path: Path) -> None:
+    path = PngSink(tmp_path / "new" / "folder").write(picture())
+    assert path == tmp_path / "new" / "folder" / "scene_000007.png"
+    assert [p.name for p in path.parent.iterdir()] == ["scene_000007.png"]
+
+
+def test_png_sink_that_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="file: cannot write pictures there"):
+        PngSink(tmp_path / "file")
+    sink = PngSink(tmp_path / "pictures")
+    sink.folder.rmdir()
+    with pytest.raises(SinkError, match=r"scene_000007.png: cannot be written: No such file"):
+        sink.write(picture())
+
+
+def test_png_sink_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = PngSink(tmp_path)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edge_isp.sinks.png.os.replace", fail)
+    with pytest.raises(SinkError, match="No space left on device"):
+        sink.write(picture())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,95 @@
+"""The public names, what an import costs, and the plug-ins."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import edge_isp
+from edge_isp import plugins
+from edge_isp.errors import EdgeIspError, MissingDependencyError, PluginError
+
+
+def test_public_names_are_what_is_documented() -> None:
+    assert edge_isp.__all__ == sorted(edge_isp.__all__)
+    assert set(edge_isp.__all__) == set(edge_isp._HOMES)
+    for name in edge_isp.__all__:
+        value = getattr(edge_isp, name)
+        assert value.__module__ == f"edge_isp.{edge_isp._HOMES[name]}"
+        assert value.__doc__
+    assert set(edge_isp.__all__) <= set(dir(edge_isp))
+    with pytest.raises(AttributeError, match="no attribute 'Imaginary'"):
+        edge_isp.Imaginary  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    assert edge_isp.__file__
+    tree = ast.parse(Path(edge_isp.__file__).read_text())
+    imported = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("edge_isp.")
+        for alias in node.names
+    }
+    assert imported == {name: f"edge_isp.{home}" for name, home in edge_isp._HOMES.items()}
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = {"numba", "picamera2", "torch", "onnxruntime", "cv2", "ai_edge_litert", "PIL", "rawpy", "rich", "typer"}
+    program = f"import sys, edge_isp; print(sorted({heavy!r} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
+
+
+def test_errors_are_one_tree() -> None:
+    from edge_isp import errors
+
+    ours = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, Exception)]
+    assert all(issubclass(error, EdgeIspError) for error in ours)
+    error = MissingDependencyError("'x'", "rawpy", "dng")
+    assert (
+        str(error)
+        == "'x' needs the package 'rawpy', which is not installed; install it with: pip install 'edge-isp[dng]'"
+    )
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k, specs in plugins.BUILT_IN.items() for n in specs])
+def test_every_plug_in_of_our_own_loads(kind: str, name: str) -> None:
+    assert isinstance(plugins.load(kind, name), type)
+    assert name in plugins.names(kind)
+
+
+def test_unknown_plug_in_names_what_there_is() -> None:
+    with pytest.raises(PluginError, match="no 'imaginary' among cameras; there are: replay, synthetic"):
+        plugins.load("cameras", "imaginary")
+
+
+def _entry_points(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> None:
+    def find(group: str, name: str | None = None) -> list[EntryPoint]:
+        return [e for e in entries if e.group == group and name in (None, e.name)]
+
+    monkeypatch.setattr(plugins, "entry_points", find)
+
+
+def test_a_plug_in_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    _entry_points(monkeypatch, EntryPoint("theirs", "collections:OrderedDict", "edge_isp.cameras"))
+    assert plugins.load("cameras", "theirs").__name__ == "OrderedDict"
+    assert "theirs" in plugins.names("cameras")
+
+
+def test_two_plug_ins_of_one_name_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    _entry_points(monkeypatch, EntryPoint("replay", "collections:OrderedDict", "edge_isp.cameras"))
+    with pytest.raises(PluginError, match="more than one of cameras is named 'replay'"):
+        plugins.load("cameras", "replay")
+
+
+def test_a_plug_in_whose_package_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = plugins.Spec("edge_isp_imaginary:Engine", (("edge_isp_imaginary", "onnx"),))
+    monkeypatch.setitem(plugins.BUILT_IN["engines"], "imaginary", spec)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'edge-isp\[onnx\]'"):
+        plugins.load("engines", "imaginary")

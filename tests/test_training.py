@@ -1,0 +1,288 @@
+"""Training learns, resumes exactly, and what it writes is what runs: bit for bit from PyTorch to LiteRT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+
+from ai_edge_litert import schema_py_generated as schema  # noqa: E402
+from edge_isp.calibration.forward import SensorModel  # noqa: E402
+from edge_isp.calibration.profile import load_profile  # noqa: E402
+from edge_isp.kernels.encode import encode  # noqa: E402
+from edge_isp.kernels.pack import pack  # noqa: E402
+from edge_isp.kernels.tables import encoding_table  # noqa: E402
+from PIL import Image  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
+
+from edge_isp.cameras.replay import ReplayCamera  # noqa: E402
+from edge_isp.cli.main import app  # noqa: E402
+from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
+from edge_isp.models.card import find_model  # noqa: E402
+from edge_isp.tasks.isp import IspTask  # noqa: E402
+from edge_isp.training import train_isp  # noqa: E402
+from edge_isp.training.data import TrainingPairs, encode_codes, find_photos  # noqa: E402
+from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.export.tflite import to_tflite  # noqa: E402
+from edge_isp.training.networks.ecb import merge  # noqa: E402
+from edge_isp.training.networks.rfdcsanet import RFDCSANet  # noqa: E402
+from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, load_quantised, quantise  # noqa: E402
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+SENSOR = SensorModel(load_profile("imx219"))
+
+
+def photo(seed: int = 0, size: int = 96) -> np.typing.NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (size // 8, size // 8, 3), dtype=np.uint8)
+    return blocks.repeat(8, 0).repeat(8, 1)
+
+
+def small_schedule(steps: int) -> train_isp.Schedule:
+    return train_isp.Schedule(steps=steps, batch=2, crop=32, warm_up=2, seed=5)
+
+
+def test_training_encodes_as_the_kernel_does() -> None:
+    profile = SENSOR.profile
+    codes = np.random.default_rng(0).integers(0, 1024, (12, 16)).astype(np.uint16)
+    gains = profile.normalised_gains(4000)
+    tables = encoding_table(
+        bit_depth=10,
+        black_level=profile.black_level,
+        white_level=profile.white_level,
+        gains=gains,
+        curve="sqrt",
+        scale=1 / 255,
+        zero_point=-128,
+    )
+    out = np.empty((6, 8, 4), np.int8)
+    raw = pack(codes, packing="csi2p", bit_depth=10)
+    encode(raw, out, width=16, height=12, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables)
+    expected = (out.transpose(2, 0, 1).astype(np.float64) + 128) / 255
+    np.testing.assert_allclose(encode_codes(codes, profile, gains), expected, atol=1e-6)
+
+
+def test_a_batch_depends_on_seed_and_index_only() -> None:
+    def pairs(seed: int) -> TrainingPairs:
+        return TrainingPairs([photo()], SENSOR, crop=32, batch=2, seed=seed)
+
+    made = list(pairs(1).batches(0, 4))
+    for index, (inputs, targets) in enumerate(made):
+        again = pairs(1).make(index)
+        np.testing.assert_array_equal(inputs, again[0])
+        np.testing.assert_array_equal(targets, again[1])
+    assert inputs.shape == (2, 4, 16, 16)
+    assert targets.shape == (2, 3, 32, 32)
+    assert not np.array_equal(made[0][0], made[1][0])
+    assert not np.array_equal(made[0][0], pairs(2).make(0)[0])
+    with pytest.raises(ValueError, match="no photograph is larger than a crop of 128"):
+        TrainingPairs([photo()], SENSOR, crop=128, batch=2, seed=0)
+
+
+def test_training_learns_and_resumes_exactly(tmp_path: Path) -> None:
+    schedule = small_schedule(24)
+
+    def run(folder: Path, stop_at: int | None = None) -> tuple[torch.nn.Module | None, list[float]]:
+        losses: list[float] = []
+
+        def report(state: train_isp.Progress) -> None:
+            losses.append(state.loss)
+            if state.step == stop_at:
+                raise KeyboardInterrupt
+
+        torch.manual_seed(0)
+        try:
+            return train_isp.train(RFDCSANet(), [photo()], [photo(1)], SENSOR, schedule, folder, report), losses
+        except KeyboardInterrupt:
+            return None, losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_isp, "CHECKPOINT_EVERY", 8)
+        whole, losses = run(tmp_path / "whole")
+        _, first = run(tmp_path / "parts", stop_at=16)
+        resumed, second = run(tmp_path / "parts")
+    assert first + second == losses
+    assert whole is not None
+    assert resumed is not None
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    log = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [8, 16, 24]
+    assert log[-1]["validation_psnr_db"]["gain1"] > log[0]["validation_psnr_db"]["gain1"]  # it learns
+    assert set(log[0]["validation_psnr_db"]) == {"gain1", "gain4", "gain16"}
+    with pytest.raises(ValueError, match="is of another schedule"):
+        train_isp.train(RFDCSANet(), [photo()], [], SENSOR, small_schedule(25), tmp_path / "parts")
+
+
+@pytest.fixture(scope="module")
+def quantised() -> QuantisedGraph:
+    """A network with weights far from trivial, quantised on random inputs."""
+    torch.manual_seed(3)
+    network = RFDCSANet()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return quantise(trace(merge(network).eval()), [torch.rand(4, 4, 32, 32) for _ in range(2)])
+
+
+def run_in_litert(content: bytes, folder: Path, x: np.typing.NDArray[np.int8]) -> np.typing.NDArray[np.int8]:
+    (folder / "model.tflite").write_bytes(content)
+    with LiteRtEngine(folder / "model.tflite", threads=2) as engine:
+        engine.resize(x.shape)
+        (out,) = engine.run([x])
+    return out
+
+
+def run_in_pytorch(model: QuantisedGraph, x: np.typing.NDArray[np.int8]) -> np.typing.NDArray[np.int8]:
+    with torch.no_grad():
+        out = model.run(torch.from_numpy(x).permute(0, 3, 1, 2))
+    return out.permute(0, 2, 3, 1).numpy().astype(np.int8)
+
+
+def difference(a: np.typing.NDArray[np.int8], b: np.typing.NDArray[np.int8]) -> int:
+    assert a.shape == b.shape
+    assert a.std() > 10
+    return int(np.abs(a.astype(np.int16) - b).max())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (31, 17), (2, 50)])
+def test_int8_file_equals_pytorch_on_random_inputs(
+    quantised: QuantisedGraph, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    x = np.random.default_rng(0).integers(-128, 128, (1, *size, 4)).astype(np.int8)
+    file = to_tflite(quantised, height=16, width=16)
+    assert difference(run_in_litert(file, tmp_path, x), run_in_pytorch(quantised, x)) <= 1
+
+
+def test_int8_file_has_our_operators_and_no_others(quantised: QuantisedGraph) -> None:
+    model = schema.Model.GetRootAs(to_tflite(quantised, height=16, width=24))
+    assert model.SubgraphsLength() == 1
+    graph = model.Subgraphs(0)
+    codes = [model.OperatorCodes(i).BuiltinCode() for i in range(model.OperatorCodesLength())]
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    used = [names[codes[graph.Operators(i).OpcodeIndex()]] for i in range(graph.OperatorsLength())]
+    assert set(used) == {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MUL", "CONCATENATION", "LOGISTIC", "MEAN"}
+    # Each RFDB: 3 + 4 + 1 convolutions and 3 additions; its attention: 4 convolutions, 1 depthwise, 1 addition.
+    assert used.count("CONV_2D") == 2 * (8 + 4) + 5
+    assert used.count("DEPTHWISE_CONV_2D") == 2
+    assert used.count("ADD") == 2 * (3 + 1) + 2
+    assert list(graph.Tensors(graph.Inputs(0)).ShapeAsNumpy()) == [1, 16, 24, 4]
+    assert list(graph.Tensors(graph.Outputs(0)).ShapeAsNumpy()) == [1, 16, 24, 12]
+
+
+def test_quantisation_aware_training_starts_where_the_integers_are(quantised: QuantisedGraph) -> None:
+    trained = FakeQuantised(quantised)
+    x = torch.rand(1, 4, 24, 24)
+    with torch.no_grad():
+        expected = quantised.run_real(x)
+        assert ((trained(x) - expected).abs() * 255).mean() < 1
+    for name, weights in trained.quantised().weights.items():
+        np.testing.assert_array_equal(weights.weight, quantised.weights[name].weight)
+    trained(x).square().mean().backward()
+    untrained = [n for n, p in trained.weights.items() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A squeeze whose ReLU is closed everywhere has none, nor has what it excites.
+    assert [name for name in untrained if "squeeze" not in name and "excite" not in name] == []
+
+
+def shipped() -> tuple[QuantisedGraph, IspTask]:
+    """The shipped model as PyTorch has it, from the weights that were trained, and its task."""
+    model = load_quantised(WEIGHTS / "rfdcsanet-s-imx219-int8.pt", trace(merge(RFDCSANet())))
+    return model, IspTask(find_model("rfdcsanet-s-imx219", None))
+
+
+def test_the_shipped_file_is_what_its_weights_export_to() -> None:
+    model, task = shipped()
+    shape = task.card.input.shape
+    assert to_tflite(model, height=shape[1], width=shape[2]) == task.card.path.read_bytes()
+
+
+NIKON = """[format]
+width = 768
+height = 512
+cfa = "RGGB"
+bit_depth = 14
+packing = "u16"
+[sensor]
+black_level = [600, 600, 600, 600]
+white_level = 15520
+[frame]
+colour_gains = [1.949, 1.344]
+"""
+OPENISP = """[format]
+width = 1920
+height = 1080
+cfa = "RGGB"
+bit_depth = 10
+packing = "u16"
+[sensor]
+black_level = [0, 0, 0, 0]
+white_level = 1023
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "sidecar"),
+    [
+        ("DSC_1339_768x512_rggb.raw", NIKON),
+        ("openisp_test_1920x1080_rggb10_le16.raw", OPENISP),
+        ("colorchart.dng", None),
+    ],
+)
+def test_the_shipped_file_equals_pytorch_on_real_frames(
+    data: Path, tmp_path: Path, name: str, sidecar: str | None
+) -> None:
+    path = tmp_path / name
+    path.write_bytes((data / "raw" / name).read_bytes())
+    if sidecar:
+        path.with_suffix(".toml").write_text(sidecar)
+    model, task = shipped()
+    with ReplayCamera(path) as camera:
+        frame = camera.read()
+    assert frame
+    x = np.empty(task.input_shape(frame.format), np.int8)
+    task.encode(frame, x)
+    assert difference(run_in_litert(task.card.path.read_bytes(), tmp_path, x), run_in_pytorch(model, x)) <= 1
+
+
+def test_train_and_evaluate_commands(tmp_path: Path, data_free_photos: Callable[[], Path]) -> None:
+    photos = data_free_photos()
+    run = CliRunner()
+    arguments = ["train", "isp", "--photos", photos, "--out", tmp_path / "run", "--steps", 3, "--quantised-steps", 2]
+    arguments += ["--batch", 2, "--crop", 32, "--validation", "photo2"]
+    result = run.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    card = find_model(str(tmp_path / "run" / "rfdcsanet-s-imx219.tflite"), None)
+    card.verify_file()
+    with LiteRtEngine(card.path) as engine:
+        IspTask(card).verify(engine.inputs, engine.outputs)
+    assert card.document["training"]["photographs"] == 2
+    assert set(card.document["quality"]) == {
+        f"{arithmetic}_gain{gain}_psnr_db" for arithmetic in ("float32", "ptq", "qat") for gain in (1, 4, 16)
+    }
+    result = run.invoke(app, ["evaluate", "isp", "--images", str(photos), "--model", str(card.path)])
+    assert result.exit_code == 0, result.output
+    assert "photo2" in result.output
+    assert "mean" in result.output
+
+
+@pytest.fixture
+def data_free_photos(tmp_path: Path) -> Callable[[], Path]:
+    def make() -> Path:
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for i in range(3):
+            Image.fromarray(photo(i, 640)).save(folder / f"photo{i}.png")
+        return folder
+
+    return make
+
+
+def test_a_folder_without_photographs(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no photographs"):
+        find_photos(tmp_path)
