@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import Engine, EngineReport
+from edge_isp.errors import ModelError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.plugins import load
@@ -50,7 +50,6 @@ class _Prepared:
     task: IspTask
     engine: Engine
     tensor: NDArray[np.int8]
-    resources: ExitStack = field(repr=False)
 
 
 class Pipeline:
@@ -77,6 +76,7 @@ class Pipeline:
         self._model, self._threads = model, threads
         self._engine_class = load("engines", engine)
         find_model(model, None).verify_file()  # a wrong name is an error before the first frame
+        self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._prepared: _Prepared | None = None
 
     @property
@@ -98,9 +98,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Closes the engine and the camera. Doing so twice does no harm."""
-        if self._prepared is not None:
-            self._prepared.resources.close()
-            self._prepared = None
+        self._close_engine()
         self.camera.close()
 
     def __enter__(self) -> Self:
@@ -112,13 +110,11 @@ class Pipeline:
         self.close()
 
     def _prepare(self, frame: RawFrame) -> _Prepared:
-        card = find_model(self._model, frame.sensor)
+        card = self._card_for(frame)
         prepared = self._prepared
         if prepared is None or prepared.card.path != card.path:
-            if prepared is not None:
-                prepared.resources.close()
-                self._prepared = None
-            prepared = self._prepared = self._open(card, frame)
+            self._close_engine()
+            prepared = self._prepared = self._open(card)
         shape = prepared.task.input_shape(frame.format)
         if prepared.tensor.shape != shape:
             prepared.engine.resize(shape)
@@ -126,25 +122,35 @@ class Pipeline:
             self._process(frame, prepared, 0)  # compiles and warms up
         return prepared
 
-    def _open(self, card: ModelCard, frame: RawFrame) -> _Prepared:
+    def _card_for(self, frame: RawFrame) -> ModelCard:
+        """The card of the model for the frame's sensor; says so where the sensor has none of its own."""
+        if frame.sensor not in self._cards:
+            card = self._cards[frame.sensor] = find_model(self._model, frame.sensor)
+            if card.sensor not in (frame.sensor, "generic"):
+                _log.warning(
+                    "%s: sensor %s has no weights of its own; %s was trained on %s: colours will be off",
+                    frame.source,
+                    f"'{frame.sensor}'" if frame.sensor else "is not named and",
+                    card.name,
+                    card.sensor,
+                )
+        return self._cards[frame.sensor]
+
+    def _open(self, card: ModelCard) -> _Prepared:
         card.verify_file()
         task = IspTask(card)
-        resources = ExitStack()
-        engine: Engine = resources.enter_context(self._engine_class(card.path, threads=self._threads))
+        engine: Engine = self._engine_class(card.path, threads=self._threads)
         try:
             task.verify(engine.inputs, engine.outputs)
-        except BaseException:
-            resources.close()
+        except ModelError:
+            engine.close()
             raise
-        if card.sensor not in (frame.sensor, "generic"):
-            _log.warning(
-                "%s: sensor %s has no weights of its own; %s was trained on %s: colours will be off",
-                frame.source,
-                f"'{frame.sensor}'" if frame.sensor else "is not named and",
-                card.name,
-                card.sensor,
-            )
-        return _Prepared(card, task, engine, np.empty((0,), np.int8), resources)
+        return _Prepared(card, task, engine, np.empty((0,), np.int8))
+
+    def _close_engine(self) -> None:
+        if self._prepared is not None:
+            self._prepared.engine.close()
+            self._prepared = None
 
     @staticmethod
     def _process(frame: RawFrame, prepared: _Prepared, read_ns: int) -> Processed:
