@@ -93,35 +93,32 @@ def _decode(
                 flat_values[k] = table[flat_source[k]]
         for y in range(2):
             line = out[2 * height - 1 - 2 * i - y] if flips[0] else out[2 * i + y]
-            if flips[1]:
-                _write_mirrored(values, 6 * y, bgr, line)
+            if bgr or flips[1]:
+                _write_pixels(values, 6 * y, bgr, flips[1], line)
             else:
-                _write(values, 6 * y, bgr, line)
+                _write_pairs(values.view(np.uint16), 3 * y, line.reshape(6 * width).view(np.uint16))
 
 
 @njit(nogil=True, cache=True)
-def _write(values: NDArray[np.uint8], plane: int, bgr: bool, line: NDArray[np.uint8]) -> None:
-    first, last = (2, 0) if bgr else (0, 2)
+def _write_pairs(values: NDArray[np.uint16], begin: int, line: NDArray[np.uint16]) -> None:
+    """Two bytes at once: the six values of two pixels follow each other on both sides."""
     for j in range(len(values)):
-        line[2 * j, first] = values[j, plane]
-        line[2 * j, 1] = values[j, plane + 1]
-        line[2 * j, last] = values[j, plane + 2]
-        line[2 * j + 1, first] = values[j, plane + 3]
-        line[2 * j + 1, 1] = values[j, plane + 4]
-        line[2 * j + 1, last] = values[j, plane + 5]
+        for k in range(3):
+            line[3 * j + k] = values[j, begin + k]
 
 
 @njit(nogil=True, cache=True)
-def _write_mirrored(values: NDArray[np.uint8], plane: int, bgr: bool, line: NDArray[np.uint8]) -> None:
-    first, last = (2, 0) if bgr else (0, 2)
+def _write_pixels(values: NDArray[np.uint8], begin: int, bgr: bool, mirror: bool, line: NDArray[np.uint8]) -> None:
     end = len(line) - 1
     for j in range(len(values)):
-        line[end - 2 * j, first] = values[j, plane]
-        line[end - 2 * j, 1] = values[j, plane + 1]
-        line[end - 2 * j, last] = values[j, plane + 2]
-        line[end - 2 * j - 1, first] = values[j, plane + 3]
-        line[end - 2 * j - 1, 1] = values[j, plane + 4]
-        line[end - 2 * j - 1, last] = values[j, plane + 5]
+        for x in range(2):
+            target = end - 2 * j - x if mirror else 2 * j + x
+            red = values[j, begin + 3 * x]
+            green = values[j, begin + 3 * x + 1]
+            blue = values[j, begin + 3 * x + 2]
+            line[target, 0] = blue if bgr else red
+            line[target, 1] = green
+            line[target, 2] = red if bgr else blue
 
 
 def rgb_to_i420(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[int, int] | None = None) -> None:

@@ -56,7 +56,7 @@ def encode(
         left, top: the window's first pixel, even.
         flip_vertical, flip_horizontal: mirror the cells on the way; colours stay in their planes.
         shading: uint8 (grid rows, grid columns, 4): which of the n tables holds in this part of the window, for each
-            plane; see `kernels.tables.shading_tables`.
+            plane; see `kernels.tables.shading_choice`.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
