@@ -102,7 +102,9 @@ def develop(
         raise ValueError(f"matrix must be 3x3, found {np.shape(matrix)}")
     first, last = check_rows(rows, height // 2)
     to_tone = (np.asarray(matrix) * ((TONE_ENTRIES - 1) / LINEAR_WHITE)).astype(np.float32)
-    _develop(flat, plan, out, red, method == "malvar", read_only(tables), read_only(to_tone), read_only(tone), (first, last))
+    _develop(
+        flat, plan, out, red, method == "malvar", read_only(tables), read_only(to_tone), read_only(tone), (first, last)
+    )
 
 
 def _prepare(
@@ -121,9 +123,7 @@ def _prepare(
         raise ValueError(f"demosaicing needs at least 4x4 pixels, found {width}x{height}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, found '{method}'")
-    flat, plan = plan_rows(
-        data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height
-    )
+    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
     return flat, plan, red_place(cfa)
 
 
@@ -391,9 +391,7 @@ def _write(
 
 
 @njit(nogil=True, cache=True)
-def _mix(
-    red: U16Array, green: U16Array, blue: U16Array, weights: NDArray[np.float32], levels: U16Array
-) -> None:
+def _mix(red: U16Array, green: U16Array, blue: U16Array, weights: NDArray[np.float32], levels: U16Array) -> None:
     """One row of the colour matrix, rounded with halves up and held within the tone table."""
     a, b, c = weights[0], weights[1], weights[2]
     highest = np.float32(TONE_ENTRIES - 1)

@@ -18,7 +18,7 @@ from edge_isp.kernels.layout import (
     read_only,
     red_place,
 )
-from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
+from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
 from numba import njit
 from numpy.typing import NDArray
 
@@ -63,9 +63,7 @@ def encode(
         ValueError: the layout is not known, or an array has the wrong shape or dtype.
     """
     check_cells(width, height)
-    flat, plan = plan_rows(
-        data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height
-    )
+    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
     red_row, red_column = red_place(cfa)
     if shading is None:
         check_array("tables", tables, tables.dtype, (4, 2**bit_depth))

@@ -281,9 +281,7 @@ def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: in
     return out
 
 
-def demosaic(
-    data: NDArray[np.uint8], *, cfa: str, method: str = "malvar", **window: Any
-) -> NDArray[np.uint16]:
+def demosaic(data: NDArray[np.uint8], *, cfa: str, method: str = "malvar", **window: Any) -> NDArray[np.uint16]:
     """See `kernels.demosaic.demosaic`."""
     return demosaic_codes(unpack(data, **window), cfa, method, 2 ** window["bit_depth"] - 1)
 

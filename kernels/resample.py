@@ -65,9 +65,7 @@ def encode_resampled(
         ValueError: the layout is not known, an array has the wrong shape or dtype, or `out` is larger than the window.
     """
     check_cells(width, height)
-    flat, plan = plan_rows(
-        data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height
-    )
+    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
     red_row, red_column = red_place(cfa)
     check_array("tables", tables, tables.dtype, (4, 2**bit_depth))
     if out.ndim != 3 or not out.size:

@@ -25,9 +25,7 @@ def cell_buffers(plan: RowPlan) -> U16Array:
 
 
 @njit(nogil=True, cache=True)
-def read_cells(
-    flat: U8Array, plan: RowPlan, cell_row: int, red_row: int, red_column: int, buffers: U16Array
-) -> None:
+def read_cells(flat: U8Array, plan: RowPlan, cell_row: int, red_row: int, red_column: int, buffers: U16Array) -> None:
     """Codes of a row of cells to `buffers`, in the order R, Gr, Gb, B; the window begins at column plan.skip // 2.
 
     Args:

@@ -72,9 +72,7 @@ def statistics(
         ValueError: the layout is not known, `data` has the wrong shape, or a level makes no sense.
     """
     check_cells(width, height)
-    flat, plan = plan_rows(
-        data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height
-    )
+    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
     first, last = check_rows(rows, height // 2)
     if step < 1 or first == last:
         raise ValueError(f"step must be at least 1 and rows not empty, found {step} and {first} to {last}")
@@ -95,9 +93,7 @@ def statistics(
     )
 
 
-def _grey_world(
-    means: NDArray[np.float64], black: NDArray[np.float64], white_level: float
-) -> tuple[float, float]:
+def _grey_world(means: NDArray[np.float64], black: NDArray[np.float64], white_level: float) -> tuple[float, float]:
     red, green_red, green_blue, blue = (float(light) for light in (means - black) / (white_level - black))
     green = (green_red + green_blue) / 2
     if min(red, green, blue) <= 0:

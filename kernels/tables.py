@@ -90,7 +90,9 @@ def shading_choice(
     if not 1 <= levels <= 256 or min(shape) < 1:
         raise ValueError(f"levels must be 1 to 256 and shape positive, found {levels} and {shape}")
     for axis in (0, 1):
-        places = np.clip((np.arange(shape[axis]) + 0.5) * gains.shape[axis] / shape[axis] - 0.5, 0, gains.shape[axis] - 1)
+        places = np.clip(
+            (np.arange(shape[axis]) + 0.5) * gains.shape[axis] / shape[axis] - 0.5, 0, gains.shape[axis] - 1
+        )
         below = np.floor(places).astype(np.int64)
         above = np.minimum(below + 1, gains.shape[axis] - 1)
         weight = np.expand_dims(places - below, tuple(range(1, 3 - axis)))

@@ -36,9 +36,7 @@ def unpack(
     Raises:
         ValueError: the layout is not known, or `data` or `out` has the wrong shape.
     """
-    flat, plan = plan_rows(
-        data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height
-    )
+    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
     if out is None:
         out = np.empty((height, width), np.uint16)
     check_array("out", out, np.uint16, (height, width))

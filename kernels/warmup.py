@@ -54,7 +54,7 @@ def compile_kernels() -> tuple[int, int]:
         tone=np.zeros(TONE_ENTRIES, np.uint8),
         **_LAYOUT,
     )
-    return _counts()
+    return counts()
 
 
 def _encode(dtype: DTypeLike) -> None:
@@ -62,7 +62,8 @@ def _encode(dtype: DTypeLike) -> None:
     encode_frame(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
 
 
-def _counts() -> tuple[int, int]:
+def counts() -> tuple[int, int]:
+    """How many functions this process compiled, and how many it took from the cache."""
     modules = (rows, unpack, encode, resample, decode, statistics_module, demosaic)
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

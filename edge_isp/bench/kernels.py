@@ -125,9 +125,7 @@ def _measure_size(width: int, height: int, seconds: float, cv2: Any) -> list[Ker
             cv2.setNumThreads(threads)
 
 
-def _measure(
-    case: _Case, width: int, height: int, seconds: float, shortest: dict[str, float]
-) -> KernelResult:
+def _measure(case: _Case, width: int, height: int, seconds: float, shortest: dict[str, float]) -> KernelResult:
     source, target = (np.ones(case.moved // 2, np.uint8) for _ in range(2))
     runs = {"kernel": case.run, "copy": partial(np.copyto, target, source)}
     runs |= {name: run for name, run in (("numpy", case.numpy), ("opencv", case.opencv)) if run}

@@ -51,7 +51,9 @@ def kernels(
     console = Console()
     console.print(table)
     console.print(f"two threads: encode {report.two_threads_speed_up:.2f} times as fast as one")
-    console.print(f"{report.processor}, numba {report.numba}, NumPy {report.numpy}, OpenCV {report.opencv or 'not installed'}")
+    console.print(
+        f"{report.processor}, numba {report.numba}, NumPy {report.numpy}, OpenCV {report.opencv or 'not installed'}"
+    )
 
 
 def _ratio(value: float | None) -> str:

@@ -13,4 +13,6 @@ def warmup() -> None:
     begun = time.perf_counter()
     compiled, loaded = compile_kernels()
     where = os.environ.get("NUMBA_CACHE_DIR", "beside the modules")
-    print(f"{compiled} functions compiled, {loaded} from the cache, {time.perf_counter() - begun:.1f} s; cache: {where}")
+    print(
+        f"{compiled} functions compiled, {loaded} from the cache, {time.perf_counter() - begun:.1f} s; cache: {where}"
+    )
