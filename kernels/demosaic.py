@@ -50,8 +50,8 @@ def demosaic(
 
     Args:
         out: uint16 (height, width, 3), C-contiguous.
-        method: "malvar" (Malvar-He-Cutler) or "bilinear"; in whole numbers, rounded with halves up, held within 0 and the
-            highest code.
+        method: "malvar" (Malvar-He-Cutler) or "bilinear"; in whole numbers, rounded with halves up, held within 0 and
+            the highest code.
         rows: first and last (exclusive) row of cells to do; by default all.
         data, width, height, packing, bit_depth, cfa, left, top: as for `kernels.encode.encode`; at least 4x4 pixels.
 
@@ -98,8 +98,8 @@ def develop(
     check_array("out", out, np.uint8, (height, width, 3))
     check_array("tables", tables, np.uint16, (4, 2**bit_depth))
     check_array("tone", tone, np.uint8, (TONE_ENTRIES,))
-    if np.shape(matrix) != (3, 3):
-        raise ValueError(f"matrix must be 3x3, found {np.shape(matrix)}")
+    if np.shape(matrix) != (3, 3) or not np.all(np.isfinite(matrix)):
+        raise ValueError(f"matrix must be 3x3 numbers, found {np.asarray(matrix).tolist()}")
     first, last = check_rows(rows, height // 2)
     to_tone = (np.asarray(matrix) * ((TONE_ENTRIES - 1) / LINEAR_WHITE)).astype(np.float32)
     _develop(
@@ -279,8 +279,8 @@ def _interpolate(
         )
 
 
-# In the two functions below, `c` is the row's own colour (red or blue), `g` green, `o` the other colour; `u` and `d` are
-# the rows above and below, `u2` and `d2` two away. Each array begins one column left of the window (index j + 1 is
+# In the two functions below, `c` is the row's own colour (red or blue), `g` green, `o` the other colour; `u` and `d`
+# are the rows above and below, `u2` and `d2` two away. Each array begins one column left of the window (index j + 1 is
 # column j), and `p` says on which side of the own colour its green stands.
 
 

@@ -50,8 +50,8 @@ def encode_resampled(
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B of a smaller size, with the window's proportions kept.
 
-    Each code is the mean of the codes that its cell covers, weighted by area (float32, first down the columns, then along
-    the rows), rounded with halves up. No full-size frame is made on the way.
+    Each code is the mean of the codes that its cell covers, weighted by area (float32, first down the columns, then
+    along the rows), rounded with halves up. No full-size frame is made on the way.
 
     Args:
         out: (h, w, 4), C-contiguous, of the tables' dtype. The picture lies in its middle, as `letterbox` says; it must

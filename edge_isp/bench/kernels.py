@@ -1,7 +1,7 @@
 """The kernels' speed, beside what one would compare it with.
 
-Method: one thread; random codes, which no cache or predictor can learn; each kernel in turn with its comparisons, over and
-over, so that whatever else the machine does hits all of them alike; ratios are of the shortest times. A copy is
+Method: one thread; random codes, which no cache or predictor can learn; each kernel in turn with its comparisons, over
+and over, so that whatever else the machine does hits all of them alike; ratios are of the shortest times. A copy is
 `numpy.copyto` of as many bytes as the kernel reads and writes together, half of them read and half written.
 """
 
