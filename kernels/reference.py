@@ -45,7 +45,7 @@ def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: i
         return codes.reshape(height, -1)[:, :width].astype(np.uint16)
     words = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8)
     if packing == "u16-left":
-        return words >> (16 - bit_depth)
+        return (words >> (16 - bit_depth)).astype(np.uint16)
     return np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
 
 
@@ -270,6 +270,7 @@ def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: in
         for x in range(2):
             here = cell[y, x]
             for colour in range(3):
+                values: NDArray[np.integer[Any]]
                 if colour == here:
                     values = codes
                 elif colour == 1:

@@ -128,7 +128,7 @@ def _encode_resampled(
     sums = np.empty((4, columns), np.float32)
     # Beyond the last cell stand zeros, where taps of no weight may look.
     cells = np.zeros((columns + column_taps[1].shape[1], 4), np.float32)
-    held = -1
+    held = np.int64(-1)
     for step in range(rows[1] - rows[0]):
         # In the order of the source, so that a row of cells that two rows of `out` share is read once.
         i = rows[1] - 1 - step if flips[0] else rows[0] + step
