@@ -16,6 +16,7 @@ from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.errors import ModelError
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.plugins import load
 from edge_isp.results import Picture
@@ -55,8 +56,8 @@ class _Prepared:
 class Pipeline:
     """Iterates over a camera's frames and yields what a model makes of each; a context manager.
 
-    Everything that takes long the first time (loading the model, compiling the kernels) happens when the
-    first frame of a sensor and size arrives, and counts in no stage.
+    The kernels are compiled, or loaded from their cache, when the pipeline opens. The model is loaded when the first
+    frame of a sensor and size arrives; that counts in no stage.
 
     Args:
         camera: closed together with the pipeline.
@@ -76,6 +77,7 @@ class Pipeline:
         self._model, self._threads = model, threads
         self._engine_class = load("engines", engine)
         find_model(model, None).verify_file()  # a wrong name is an error before the first frame
+        compile_pipeline_kernels()
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._prepared: _Prepared | None = None
 
@@ -119,7 +121,7 @@ class Pipeline:
         if prepared.tensor.shape != shape:
             prepared.engine.resize(shape)
             prepared.tensor = np.zeros(shape, np.int8)
-            self._process(frame, prepared, 0)  # compiles and warms up
+            self._process(frame, prepared, 0)  # warms up
         return prepared
 
     def _card_for(self, frame: RawFrame) -> ModelCard:
