@@ -384,7 +384,12 @@ def _validate(profile: SensorProfile) -> None:
         if any(a >= b for a, b in pairwise(temperatures)):
             raise ProfileError(f"{what} must be in order of rising colour temperature, found {temperatures}")
     for defect in profile.defects:
-        if not (0 <= defect.x < 1 << 16 and 0 <= defect.y < 1 << 16 and abs(defect.response) < 10 and abs(defect.offset) < 10):
+        if not (
+            0 <= defect.x < 1 << 16
+            and 0 <= defect.y < 1 << 16
+            and abs(defect.response) < 10
+            and abs(defect.offset) < 10
+        ):
             raise ProfileError(f"a defect must be a place in the frame, a response and an offset, found {defect}")
     for origin in profile.provenance:
         if origin.section not in SECTIONS:
