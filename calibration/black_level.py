@@ -178,6 +178,8 @@ def unrounded(mean: float, variance: float) -> tuple[float, float]:
     back as variance 0.
     """
     centre, spread = mean, max(variance - 1 / 12, 1e-3)
+    if spread > 1:
+        return centre, spread
     for _ in range(200):
         found_mean, found_variance = _rounded_moments(centre, spread)
         step_mean, step_variance = mean - found_mean, variance - found_variance

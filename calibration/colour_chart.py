@@ -50,8 +50,7 @@ class ColourFit:
         matrix: white-balanced camera RGB to linear sRGB (3, 3); rows sum to 1.
         gains: white-balance gains (red, green, blue), green 1, that make the greys grey.
         camera: white-balanced, exposed camera RGB of the patches (24, 3).
-        errors: CIEDE2000 of each patch through `matrix`.
-        left_out_errors: CIEDE2000 of each patch through a matrix fitted to the other 23.
+        errors: CIEDE2000 of each patch through `matrix`, which was fitted to the same patches.
         centres: of the patches in the frame, (24, 2), x and y.
     """
 
@@ -59,7 +58,6 @@ class ColourFit:
     gains: tuple[float, float, float]
     camera: NDArray[np.float64]
     errors: NDArray[np.float64]
-    left_out_errors: NDArray[np.float64]
     centres: NDArray[np.float64]
 
 
@@ -112,15 +110,20 @@ def fit_colour(patches: NDArray[np.float64], centres: NDArray[np.float64]) -> Co
     exposure = float((wanted * balanced[list(_GREYS), 1]).sum() / (balanced[list(_GREYS), 1] ** 2).sum())
     camera = balanced * exposure
     matrix = _fit_matrix(camera, reference)
-    left_out = np.empty(PATCHES)
+    red, _, blue = 1 / shares
+    gains = (float(red), 1.0, float(blue))
+    return ColourFit(matrix, gains, camera, colour_errors(camera @ matrix.T, reference), centres)
+
+
+def left_out_errors(found: ColourFit) -> NDArray[np.float64]:
+    """CIEDE2000 of each patch through a matrix fitted to the other 23: what colours off the chart may expect."""
+    reference = reference_srgb()
+    errors = np.empty(PATCHES)
     for i in range(PATCHES):
         others = np.arange(PATCHES) != i
-        without = _fit_matrix(camera[others], reference[others])
-        left_out[i] = colour_errors(camera[i : i + 1] @ without.T, reference[i : i + 1])[0]
-    red, _, blue = 1 / shares
-    return ColourFit(
-        matrix, (float(red), 1.0, float(blue)), camera, colour_errors(camera @ matrix.T, reference), left_out, centres
-    )
+        matrix = _fit_matrix(found.camera[others], reference[others])
+        errors[i] = colour_errors(found.camera[i : i + 1] @ matrix.T, reference[i : i + 1])[0]
+    return errors
 
 
 def with_colour(
@@ -135,7 +138,7 @@ def with_colour(
     conditions = describe([stack], colour_temperature=f"{colour_temperature_k:g} K")
     confidence = (
         f"CIEDE2000 of 24 patches: mean {found.errors.mean():.2f}, largest {found.errors.max():.2f}; each through the "
-        f"matrix of the other 23: mean {found.left_out_errors.mean():.2f}"
+        f"matrix of the other 23: mean {left_out_errors(found).mean():.2f}"
     )
     measured = profile.with_section(
         Provenance("colour_matrix", "measured", date, conditions, confidence),
@@ -190,7 +193,8 @@ def find_chart(stack: Stack, profile: SensorProfile) -> Corners:
 def _grid_corners(quadrilateral: NDArray[np.float64], swatches: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Centres of the corner patches (4, 2), clockwise, of the swatches inside a quadrilateral; None where too few
     were seen to tell the chart's rows and columns."""
-    if np.cross(quadrilateral[1] - quadrilateral[0], quadrilateral[2] - quadrilateral[1]) < 0:
+    (first_x, first_y), (second_x, second_y) = np.diff(quadrilateral[:3], axis=0)
+    if first_x * second_y < first_y * second_x:
         quadrilateral = quadrilateral[::-1]
     sides = np.linalg.norm(np.roll(quadrilateral, -1, axis=0) - quadrilateral, axis=1)
     if sides[0] + sides[2] < sides[1] + sides[3]:
@@ -254,7 +258,8 @@ def _fit_matrix(camera: NDArray[np.float64], reference: NDArray[np.float64]) -> 
     def residuals(free: NDArray[np.float64]) -> NDArray[np.float64]:
         return colour_errors(camera @ _matrix(free).T, reference)
 
-    return _matrix(least_squares(residuals, start.ravel(), method="lm" if len(camera) > 6 else "trf").x)
+    # CIEDE2000 has a corner at 0, where derivatives say nothing: a hundredth is near enough.
+    return _matrix(least_squares(residuals, start.ravel(), ftol=1e-3, xtol=1e-4, max_nfev=20).x)
 
 
 def _matrix(free: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -276,7 +281,8 @@ def _patches(stack: Stack, profile: SensorProfile, centres: NDArray[np.float64])
     if half < 1 or not inside.all():
         raise CalibrationError(
             f"{stack.source}: the chart must lie inside the {width}x{height} frame, its patches at least "
-            f"{math.ceil(2 / _WINDOW)} pixels apart; found {pitch:.0f} pixels, corners {centres[[0, 5, 23, 18]].tolist()}"
+            f"{math.ceil(4 / _WINDOW)} pixels apart; found {pitch:.0f} pixels, corners "
+            f"{centres[[0, 5, 23, 18]].round(1).tolist()}"
         )
     black = np.array(profile.black_level_at(stack.gain))
     planes = stack.planes()

@@ -87,7 +87,8 @@ def measure_noise(flats: Sequence[Stack], darks: Sequence[Stack], profile: Senso
     """
     _require_exposures(flats, profile)
     points: list[TransferPoint] = []
-    row_deviations = []
+    # By signal: shot noise hides the rows' own, so the darkest frames tell.
+    row_deviations: dict[float, float] = {}
     for stack in flats:
         black = profile.black_level_at(stack.gain)
         require_frames(stack, _LEAST_FRAMES)
@@ -95,7 +96,7 @@ def measure_noise(flats: Sequence[Stack], darks: Sequence[Stack], profile: Senso
         require_steady(stack, black)
         measured, row_deviation = _transfer(stack, black)
         points.extend(measured)
-        row_deviations.append(row_deviation / _range(stack, black) / stack.gain)
+        row_deviations[measured[0].signal] = row_deviation / _range(stack, black) / stack.gain
     for stack in darks:
         dark = measure_dark(stack)
         count = stack.codes.size * (1 - 1 / len(stack.codes))
@@ -103,7 +104,7 @@ def measure_noise(flats: Sequence[Stack], darks: Sequence[Stack], profile: Senso
             points.append(
                 TransferPoint(stack.gain, 0.0, dark.variance, (dark.variance + 1 / 12) * math.sqrt(3 / count))
             )
-        row_deviations.append(dark.row_deviation / _range(stack, profile.black_level_at(stack.gain)) / stack.gain)
+        row_deviations[0.0] = dark.row_deviation / _range(stack, profile.black_level_at(stack.gain)) / stack.gain
     gains = sorted({stack.gain for stack in flats})
     fits = tuple(_fit(gain, [point for point in points if point.analogue_gain == gain]) for gain in gains)
     brightest = max((s for s in flats if s.gain == gains[0]), key=lambda s: float(s.codes[0].mean()))
@@ -112,7 +113,7 @@ def measure_noise(flats: Sequence[Stack], darks: Sequence[Stack], profile: Senso
     light = _range(brightest, black)
     noise = _noise(fits, light)
     return NoiseMeasurement(
-        noise=replace(noise, pixel_response=pixel_response, row=float(np.mean(row_deviations))),
+        noise=replace(noise, pixel_response=pixel_response, row=row_deviations[min(row_deviations)]),
         fits=fits,
         points=tuple(points),
         full_well_electrons=light / fits[0].codes_per_electron,
