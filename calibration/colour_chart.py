@@ -329,4 +329,5 @@ def _preview(stack: Stack, profile: SensorProfile) -> NDArray[np.float64]:
     planes = stack.planes()[:, 0].astype(np.float64) - np.array(profile.black_level)[:, None, None]
     rgb = np.stack([planes[0], (planes[1] + planes[2]) / 2, planes[3]], axis=-1).clip(0)
     rgb = rgb / np.maximum(rgb.mean(axis=(0, 1)), 1e-6)
-    return np.clip(rgb / np.percentile(rgb, 99), 0, 1) ** (1 / 2.2)
+    picture: NDArray[np.float64] = np.clip(rgb / np.percentile(rgb, 99), 0, 1) ** (1 / 2.2)
+    return picture

@@ -50,8 +50,8 @@ class Flicker:
         """Factor on the light of each row, (rows, 1): the pulsation's mean over the row's exposure."""
         turns = self.frequency_hz * self.exposure_s
         middle = 2 * np.pi * self.frequency_hz * (np.arange(rows) * self.row_time_s + self.exposure_s / 2)
-        light = 1 + self.depth * np.sinc(turns) * np.cos(middle + self.phase)
-        return light.astype(np.float32)[:, None]
+        light: NDArray[np.float32] = 1 + self.depth * np.sinc(turns) * np.cos(middle + self.phase)
+        return light.astype(np.float32).reshape(rows, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,14 @@ class Shading:
             out.append(table / table.min() * luminance)
         return np.stack([out[0], luminance, out[1]])
 
+    def cells(
+        self, colour_temperature_k: float, rows: int, columns: int, *, luminance_strength: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Gains of the channels R, Gr, Gb, B on a finer grid over the frame, (4, rows, columns): what
+        `kernels.tables.encoding_bank` takes."""
+        red, green, blue = self.gains(colour_temperature_k, luminance_strength=luminance_strength)
+        return np.stack([expand(grid, rows, columns) for grid in (red, green, green, blue)])
+
     def cropped(self, left: float, top: float, width: float, height: float) -> Shading:
         """The shading of a part of the frame, on a grid of the same size, as libcamera resamples it for a mode.
 
@@ -140,15 +148,15 @@ def expand(grid: FloatArray, height: int, width: int) -> NDArray[np.float32]:
     return _bilinear(grid, y, x).astype(np.float32)
 
 
-def _interpolate(at: float, points: Sequence[float], tables: NDArray[np.float64]) -> NDArray[np.float64]:
+def _interpolate(at: float, points: Sequence[float], tables: FloatArray) -> FloatArray:
     """Between the tables of the nearest points, linearly; held beyond the ends."""
-    if at <= points[0]:
-        return tables[0]
-    if at >= points[-1]:
-        return tables[-1]
-    above = int(np.searchsorted(points, at))
+    if len(points) == 1:
+        only: FloatArray = tables[0]
+        return only
+    at = min(max(at, points[0]), points[-1])
+    above = max(int(np.searchsorted(points, at)), 1)
     low, high = points[above - 1], points[above]
-    between: NDArray[np.float64] = (tables[above - 1] * (high - at) + tables[above] * (at - low)) / (high - low)
+    between: FloatArray = (tables[above - 1] * (high - at) + tables[above] * (at - low)) / (high - low)
     return between
 
 

@@ -1,8 +1,8 @@
 """Defective pixels replaced by their neighbours.
 
 Those of a list are replaced in the packed bytes, in place: a few hundred look-ups, where going through 16-bit
-codes would cost a pass over the whole frame, and `encode` reads packed bytes. Isolated hot pixels that no list knows are found in
-16-bit codes: looking at every pixel needs that pass anyway.
+codes would cost a pass over the whole frame, and `encode` reads packed bytes. Isolated hot
+pixels that no list knows are found in 16-bit codes: looking at every pixel needs that pass anyway.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def replace_hot_pixels(
 
 
 @njit(nogil=True, cache=True)
-def _read(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int) -> int:
+def _read(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int) -> Any:
     if kind == 0:
         return np.int32(data[y, x])
     if kind == 1 or kind == 2:
@@ -130,7 +130,7 @@ def _write(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int, c
 
 
 @njit(nogil=True, cache=True)
-def _listed(keys: NDArray[np.int64], key: int) -> bool:
+def _listed(keys: NDArray[np.int64], key: int) -> Any:
     place = np.searchsorted(keys, key)
     return place < len(keys) and keys[place] == key
 

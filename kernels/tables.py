@@ -44,6 +44,14 @@ def encoding_table(
     Raises:
         ValueError: the curve is unknown, or a level or gain makes no sense.
     """
+    gain, black = _checked(black_level, white_level, gains, curve)
+    return _quantised(gain, black, bit_depth, white_level, curve, scale, zero_point, dtype)
+
+
+def _checked(
+    black_level: Sequence[float], white_level: float, gains: tuple[float, float, float], curve: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gains and black levels of the four channels."""
     if curve not in CURVES:
         raise ValueError(f"curve must be one of {', '.join(CURVES)}, found '{curve}'")
     black = np.asarray(black_level, np.float64)
@@ -53,6 +61,20 @@ def encoding_table(
     gain = np.array([red, green, green, blue], np.float64)
     if not np.all(np.isfinite(gain) & (gain > 0)):
         raise ValueError(f"white-balance gains must be positive numbers, found {gains}")
+    return gain, black
+
+
+def _quantised(
+    gain: NDArray[np.float64],
+    black: NDArray[np.float64],
+    bit_depth: int,
+    white_level: float,
+    curve: str,
+    scale: float,
+    zero_point: int,
+    dtype: DTypeLike,
+) -> NDArray[Any]:
+    """Tables (4, 2**bit_depth) of four gains."""
     codes = np.arange(2**bit_depth, dtype=np.float64)
     light = (codes - black[:, None]) * (gain / (white_level - black))[:, None]
     value = CURVES[curve](np.clip(light, 0, 1))
@@ -116,21 +138,9 @@ def encoding_bank(
             f"error of {largest_error:.2%}; there may be 256"
         )
     index = np.rint((logarithm - lowest[:, None, None]) / step).astype(np.uint8)
-    tables = []
+    gain, black = _checked(black_level, white_level, gains, curve)
+    tables = np.empty((4, banks, 2**bit_depth), dtype)
     for bank in range(banks):
-        extra = np.exp(lowest + bank * step)
-        of_channel = [
-            encoding_table(
-                bit_depth=bit_depth,
-                black_level=black_level,
-                white_level=white_level,
-                gains=(gains[0] * factor, gains[1] * factor, gains[2] * factor),
-                curve=curve,
-                scale=scale,
-                zero_point=zero_point,
-                dtype=dtype,
-            )[plane]
-            for plane, factor in enumerate(extra)
-        ]
-        tables.append(np.stack(of_channel))
-    return TableBank(np.ascontiguousarray(np.stack(tables, axis=1)), index)
+        steps = gain * np.exp(lowest + bank * step)
+        tables[:, bank] = _quantised(steps, black, bit_depth, white_level, curve, scale, zero_point, dtype)
+    return TableBank(tables, index)

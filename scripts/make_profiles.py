@@ -3,8 +3,8 @@
     python scripts/make_profiles.py FOLDER        # FOLDER holds vc4_imx219.json and so on
 
 The tuning files are libcamera's src/ipa/rpi/vc4/data (Raspberry Pi Ltd, BSD-2-Clause, see NOTICE). What they do
-not say comes from the kernel drivers (facts, no code: bit depths and colour order at every flip) and, for read noise, from
-the one sensor that has been measured.
+not say comes from the kernel drivers (facts, no code: bit depths and colour order at every flip) and, for read noise,
+from the one sensor that has been measured.
 """
 
 from __future__ import annotations

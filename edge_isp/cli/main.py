@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 import typer
 
 from edge_isp import __version__
+from edge_isp.cli.calibrate import calibrate
 from edge_isp.cli.run import run
 from edge_isp.errors import EdgeIspError
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.add_typer(calibrate, name="calibrate")
 for _entry in entry_points(group="edge_isp.commands"):
     app.add_typer(_entry.load(), name=_entry.name)
 

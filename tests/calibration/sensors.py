@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-
 from edge_isp.calibration.colour_chart import COLUMNS, ROWS, Corners
 from edge_isp.calibration.forward import Imperfections, SensorModel
 from edge_isp.calibration.profile import CFA_ORDERS, AwbPoint, ColourMatrix, Defect, Noise, SensorProfile
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.calibration.stack import Stack
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 TEMPERATURE_K = 5000.0
 
@@ -89,7 +88,7 @@ def stack_of(
     seed: int = 0,
     exposure_ns: int | None = None,
     changes: tuple[float, ...] = (),
-    imperfections: Imperfections | None = Imperfections(),  # noqa: B008 - frozen
+    imperfections: Imperfections | None = Imperfections(),
 ) -> Stack:
     """Frames of a scene (height, width, 3); `changes` are factors on the light of each frame."""
     model = SensorModel(profile)
