@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ def load_dng_profile(path: str | Path) -> SensorProfile:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"{path}: reading a DNG's tags", "tifffile", "calibration") from error
     try:
-        with tifffile.TiffFile(path) as file:
+        with _quiet("tifffile"), tifffile.TiffFile(path) as file:
             tags = _tags(file)
         return _profile(path, tags)
     except ProfileError as error:
@@ -63,9 +66,22 @@ def load_dng_profile(path: str | Path) -> SensorProfile:
         RuntimeError,
         TypeError,
         ValueError,
+        struct.error,
     ) as error:
         # A file made to hurt can break the TIFF reader anywhere.
         raise ProfileError(f"{path}: not a DNG of a Bayer sensor: {error!r}") from error
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """What a library logs of a damaged file is said by the one error that follows."""
+    logger = logging.getLogger(name)
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _tags(file: Any) -> dict[int, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,6 @@ def test_damaged_files_give_a_profile_error(tmp_path_factory: Any, data: st.Data
         del content[data.draw(st.integers(0, len(content) - 1)) :]
     damaged = base / "damaged.dng"
     damaged.write_bytes(content)
-    try:
+    # A profile or a ProfileError; anything else, a warning too, fails.
+    with contextlib.suppress(ProfileError):
         load_dng_profile(damaged)
-    except ProfileError as error:
-        assert "damaged.dng" in str(error)

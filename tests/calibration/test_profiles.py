@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -240,7 +241,7 @@ def test_malformed_profiles_give_a_profile_error(data: st.DataObject) -> None:
 def test_what_is_wrong_is_said(old: str, new: str, message: str) -> None:
     text = format_profile(load_profile("imx219"))
     assert old in text
-    with pytest.raises(ProfileError, match="hostile.toml: ") as caught:
+    with pytest.raises(ProfileError, match=r"hostile\.toml: ") as caught:
         parse_profile(text.replace(old, new, 1).encode(), "hostile.toml")
     assert message in str(caught.value)
 
@@ -259,8 +260,6 @@ def test_deep_nesting_and_huge_files_are_refused(tmp_path: Path) -> None:
 
 
 def _loads_or_fails(load: Any) -> None:
-    """A profile, or a ProfileError of one line; anything else fails the test."""
-    try:
+    """A profile or a ProfileError; anything else, a warning too, fails the test."""
+    with contextlib.suppress(ProfileError):
         load()
-    except ProfileError as error:
-        assert str(error)
