@@ -150,7 +150,8 @@ def require_steady(stack: Stack, black_level: tuple[float, ...]) -> None:
     signal, error = _tiles(stack, black_level)
     scene = signal.mean(axis=0)
     ratio, error = signal / scene, error / scene
-    frame = ratio.mean(axis=(1, 2))
+    # The median: what moves in a few tiles does not change it.
+    frame = np.median(ratio, axis=(1, 2))
     spread, allowed = _excess(frame, float(np.sqrt((error**2).mean() / error.size)))
     if spread > _STEADY + allowed:
         raise CalibrationError(
@@ -158,7 +159,7 @@ def require_steady(stack: Stack, black_level: tuple[float, ...]) -> None:
             "use steady light and fixed exposure"
         )
     ratio = ratio / frame[:, None, None]
-    bands = ratio.mean(axis=2)
+    bands = np.median(ratio, axis=2)
     spread, allowed = _excess(bands, float(np.sqrt((error**2).mean() / error.shape[1])))
     if spread > _BAND + allowed:
         raise CalibrationError(

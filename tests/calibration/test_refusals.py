@@ -50,7 +50,7 @@ def banded(sensor: SensorProfile) -> Stack:
             1,
             exposure=0.4,
             seed=i,
-            imperfections=Imperfections(flicker=Flicker(100, 0.3, 1e-4, 1e-3, phase)),
+            imperfections=Imperfections(flicker=Flicker(100, 0.3, 2e-2 / HEIGHT, 1e-3, phase)),
         )
         for i, phase in enumerate((0.0, 2.0, 4.0, 1.0))
     ]
