@@ -78,8 +78,9 @@ def plot_colour(found: ColourFit, path: Path) -> None:
     for row in range(ROWS):
         for column in range(COLUMNS):
             picture[row * 10 + 3 : row * 10 + 7, column * 10 + 3 : column * 10 + 7] = measured[row, column]
-            error = found.errors[row * COLUMNS + column]
-            axes.text(column * 10 + 4.5, row * 10 + 1.6, f"{error:.1f}", ha="center", va="center", color="grey", size=8)
+            error = f"{found.errors[row * COLUMNS + column]:.1f}"
+            ink = "black" if reference[row, column].mean() > 0.5 else "white"
+            axes.text(column * 10 + 4.5, row * 10 + 1.6, error, ha="center", va="center", color=ink, size=8)
     axes.imshow(picture)
     axes.set(title=f"CIEDE2000: mean {found.errors.mean():.2f}, largest {found.errors.max():.2f}", xticks=[], yticks=[])
     _save(figure, path)

@@ -26,7 +26,7 @@ _STEADY = 0.01
 _BAND = 0.005
 _TILE = 0.02
 _TILES = 8
-_SIGMAS = 6.0
+_SIGMAS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +147,13 @@ def require_steady(stack: Stack, black_level: tuple[float, ...]) -> None:
     """
     if len(stack.codes) < 2:
         return
-    signal, error = _tiles(stack, black_level)
+    signal, tile_error, band_error = _tiles(stack, black_level)
     scene = signal.mean(axis=0)
-    ratio, error = signal / scene, error / scene
+    ratio = signal / scene
+    band_error = band_error / scene.mean(axis=1)
     # The median: what moves in a few tiles does not change it.
     frame = np.median(ratio, axis=(1, 2))
-    spread, allowed = _excess(frame, float(np.sqrt((error**2).mean() / error.size)))
+    spread, allowed = _excess(frame, float(band_error.max()) / np.sqrt(_TILES))
     if spread > _STEADY + allowed:
         raise CalibrationError(
             f"{stack.source}: flicker: brightness changes by {spread:.1%} from frame to frame{_exposure(stack)}; "
@@ -160,23 +161,27 @@ def require_steady(stack: Stack, black_level: tuple[float, ...]) -> None:
         )
     ratio = ratio / frame[:, None, None]
     bands = np.median(ratio, axis=2)
-    spread, allowed = _excess(bands, float(np.sqrt((error**2).mean() / error.shape[1])))
+    spread, allowed = _excess(bands, float(band_error.max()))
     if spread > _BAND + allowed:
         raise CalibrationError(
             f"{stack.source}: flicker: bands of {spread:.1%} wander over the frames{_exposure(stack)}; use steady "
             "light, or an exposure of whole mains periods"
         )
-    spread, allowed = _excess(ratio / bands[:, :, None], float(error.max()))
+    spread, allowed = _excess(ratio / bands[:, :, None], float((tile_error / scene).max()))
     if spread > _TILE + allowed:
         raise CalibrationError(
             f"{stack.source}: something moves: a part of the picture changes by {spread:.1%} from frame to frame"
         )
 
 
-def _tiles(stack: Stack, black_level: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean signal of 8x8 tiles in each frame (frames, 8, 8), and its standard error (8, 8), all channels together.
+def _tiles(
+    stack: Stack, black_level: tuple[float, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean signal of 8x8 tiles in each frame (frames, 8, 8), all channels together; its standard error in a tile
+    (8, 8), and in a band of tiles (8,).
 
-    The error comes from the differences of the first two frames' rows, so it holds row noise as well.
+    The errors come from the differences of the first two frames' rows, so they hold row noise, which the tiles of
+    a band share.
     """
     frames, height, width = stack.codes.shape
     rows, columns = height // 2 // _TILES, width // 2 // _TILES
@@ -187,10 +192,11 @@ def _tiles(stack: Stack, black_level: tuple[float, ...]) -> tuple[NDArray[np.flo
     summed = (stack.planes() - np.array(black_level, np.float32)[:, None, None, None]).sum(axis=0)
     cut = summed[:, : rows * _TILES, : columns * _TILES].reshape(frames, _TILES, rows, _TILES, columns)
     of_rows = cut.mean(axis=4, dtype=np.float64)
-    error = (of_rows[1] - of_rows[0]).std(axis=1, ddof=1) / np.sqrt(2 * rows)
-    signal = of_rows.mean(axis=2)
+    difference = of_rows[1] - of_rows[0]
+    tile_error = difference.std(axis=1, ddof=1) / np.sqrt(2 * rows)
+    band_error = difference.mean(axis=2).std(axis=1, ddof=1) / np.sqrt(2 * rows)
     # Where there is next to no light, ratios mean nothing: one code counts as the least signal.
-    return np.maximum(signal, 1.0), np.broadcast_to(error, (_TILES, _TILES))
+    return np.maximum(of_rows.mean(axis=2), 1.0), tile_error, band_error
 
 
 def _excess(values: NDArray[np.float64], error: float) -> tuple[float, float]:

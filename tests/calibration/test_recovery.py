@@ -42,7 +42,8 @@ def test_shot_noise_within_2_percent_and_read_noise_within_5(profile: SensorProf
     found = measure_noise(flats, [dark], profile)
     assert found.noise.shot == pytest.approx(noise.shot, rel=0.02)
     assert math.sqrt(found.noise.read_variance(1)) == pytest.approx(math.sqrt(noise.read_variance(1)), rel=0.05)
-    assert found.noise.pixel_response == pytest.approx(noise.pixel_response, abs=0.001)
+    # As variances: eight frames leave so much shot noise in their mean.
+    assert found.noise.pixel_response**2 == pytest.approx(noise.pixel_response**2, rel=0.15, abs=2e-5)
     assert found.noise.row == pytest.approx(noise.row, rel=0.25, abs=0.03 * math.sqrt(noise.read_variance(1)))
     assert found.full_well_electrons == pytest.approx(1 / noise.shot, rel=0.02)
     assert found.linearity is not None
