@@ -2,6 +2,8 @@
 
     python scripts/make_profiles.py FOLDER        # FOLDER holds vc4_imx219.json and so on
 
+A sensor whose file is not there keeps the profile that it has.
+
 The tuning files are libcamera's src/ipa/rpi/vc4/data (Raspberry Pi Ltd, BSD-2-Clause, see NOTICE). What they do
 not say comes from the kernel drivers (facts, no code: bit depths and colour order at every flip) and, for read noise,
 from the one sensor that has been measured.
@@ -41,6 +43,7 @@ DRIVERS = {
     "imx219": Driver((8, 10), "RGGB"),
     "imx477": Driver((10, 12), "RGGB"),
     "imx708": Driver((10,), "RGGB"),
+    "imx708_wide": Driver((10,), "RGGB"),
     "ov5647": Driver((8, 10), "GBRG"),
     "imx296": Driver((10,), "BGGR", cfa_follows_flips=False),
     "imx500": Driver((10,), "RGGB"),
@@ -57,6 +60,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     for name, driver in DRIVERS.items():
+        if not (folder / f"vc4_{name}.json").exists():
+            print(f"{name}: no vc4_{name}.json in {folder}")
+            continue
         save_profile(shipped_profile(folder, name, driver), PROFILES / f"{name}.toml")
 
 

@@ -41,7 +41,9 @@ def algorithms(path: Path) -> dict[str, Any]:
 
 
 def test_all_sensors_ship() -> None:
-    assert set(SHIPPED) <= set(shipped_profiles())
+    assert {*SHIPPED, "imx708_wide"} <= set(shipped_profiles())
+    for name in shipped_profiles():
+        assert load_profile(name).name == name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
