@@ -128,10 +128,7 @@ def measure_dark(stack: Stack) -> DarkFrames:
     mean = planes.mean(axis=1, dtype=np.float64)
     hot_mask = _hot(mean)
     typical = np.array([plane[~mask].mean() for plane, mask in zip(mean, hot_mask, strict=True)])
-    # Every second difference of the frames: slow drifts and all fixed patterns cancel.
-    differences = np.diff(planes.astype(np.float64), axis=1)
-    differences[np.broadcast_to(hot_mask[:, None], differences.shape)] = 0
-    pixel_variance, row_variance = split_row_noise(differences)
+    pixel_variance, row_variance = noise_in_time(planes, hot_mask)
     exact = [unrounded(level, variance) for level, variance in zip(typical, pixel_variance, strict=True)]
     level = np.array([mean_code for mean_code, _ in exact])
     flat = np.where(hot_mask, 0, mean - typical[:, None, None])
@@ -152,22 +149,32 @@ def measure_dark(stack: Stack) -> DarkFrames:
     )
 
 
-def split_row_noise(differences: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Variance in time of a pixel and of a whole row, by channel, from differences of frames.
+def noise_in_time(
+    planes: NDArray[np.float32], without: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variance in time of a pixel and of a whole row, by channel, from the differences of successive frames: fixed
+    patterns and slow drifts cancel.
 
     Args:
-        differences: (4, pairs, rows, columns).
+        planes: (4, frames, rows, columns).
+        without: (4, rows, columns), pixels to leave out.
 
     Returns:
-        Two arrays (4,): a pixel's own variance, and that of its row, each of one frame (half the difference's).
+        Two arrays (4,): a pixel's own variance, and that of its row.
     """
-    columns = differences.shape[-1]
-    of_rows = differences.mean(axis=-1)
-    own = ((differences - of_rows[..., None]) ** 2).sum(axis=-1).mean(axis=(1, 2)) / (columns - 1) / 2
-    centred = of_rows - of_rows.mean(axis=-1, keepdims=True)
-    rows = differences.shape[-2]
-    shared = (centred**2).sum(axis=-1).mean(axis=1) / (rows - 1) / 2 - own / columns
-    return own, np.maximum(shared, 0)
+    frames, rows, columns = planes.shape[1:]
+    own, shared = np.zeros(4), np.zeros(4)
+    for index in range(frames - 1):
+        difference = planes[:, index + 1].astype(np.float64) - planes[:, index]
+        if without is not None:
+            difference[without] = 0
+        of_rows = difference.mean(axis=2)
+        own += ((difference - of_rows[..., None]) ** 2).sum(axis=(1, 2)) / (rows * (columns - 1))
+        shared += of_rows.var(axis=1, ddof=1)
+    # A difference has twice the variance of a frame; a row's mean still holds a share of its pixels' noise.
+    own /= 2 * (frames - 1)
+    shared /= 2 * (frames - 1)
+    return own, np.maximum(shared - own / columns, 0)
 
 
 def unrounded(mean: float, variance: float) -> tuple[float, float]:

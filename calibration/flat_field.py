@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from edge_isp.calibration.black_level import noise_in_time
 from edge_isp.calibration.profile import Provenance, SensorProfile
 from edge_isp.calibration.shading import ColourShading, Shading, expand
 from edge_isp.calibration.stack import Stack, describe, require_frames, require_steady, require_unclipped
@@ -60,7 +61,7 @@ def measure_shading(
     require_steady(stack, black)
     planes = stack.planes()
     mean = planes.mean(axis=1, dtype=np.float64) - np.array(black)[:, None, None]
-    noise = math.sqrt(float(np.diff(planes, axis=1).var()) / 2)
+    noise = math.sqrt(float(sum(noise_in_time(planes)[0])) / 4)
     signal = np.stack([_cell_means(_without_defects(plane), rows, columns) for plane in mean])
     brightest = signal.max(axis=(1, 2), keepdims=True)
     if signal.min() <= 0 or (signal / brightest).min() < _DARKEST:

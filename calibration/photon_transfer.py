@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from edge_isp.calibration.black_level import SMALLEST_NOISE_CODES, measure_dark, split_row_noise
+from edge_isp.calibration.black_level import SMALLEST_NOISE_CODES, measure_dark, noise_in_time
 from edge_isp.calibration.profile import Defect, Noise, Provenance, SensorProfile
 from edge_isp.calibration.shading import expand
 from edge_isp.calibration.stack import Stack, describe, require_frames, require_steady, require_unclipped
@@ -155,9 +155,9 @@ def _range(stack: Stack, black: tuple[float, ...]) -> float:
 
 def _transfer(stack: Stack, black: tuple[float, ...]) -> tuple[list[TransferPoint], float]:
     """Signal and variance in time of each channel, and the deviation of whole rows."""
-    planes = stack.planes().astype(np.float64)
-    own, rows = split_row_noise(np.diff(planes, axis=1))
-    signal = planes.mean(axis=(1, 2, 3)) - np.array(black)
+    planes = stack.planes()
+    own, rows = noise_in_time(planes)
+    signal = planes.mean(axis=(1, 2, 3), dtype=np.float64) - np.array(black)
     pixels = planes.shape[2] * planes.shape[3]
     # Differences of neighbouring pairs share a frame: their variance estimates are correlated, by 3/2 in all.
     count = pixels * (planes.shape[1] - 1)
@@ -228,8 +228,8 @@ def _noise(fits: Sequence[GainFit], light: float) -> Noise:
 
 def _response(stack: Stack, black: tuple[float, ...], fit: GainFit) -> tuple[float, tuple[Defect, ...]]:
     """PRNU as a share, and the pixels whose response is out of all proportion."""
-    planes = stack.planes().astype(np.float64)
-    mean = planes.mean(axis=1) - np.array(black)[:, None, None]
+    planes = stack.planes()
+    mean = planes.mean(axis=1, dtype=np.float64) - np.array(black)[:, None, None]
     ratio = np.stack([plane / _local_mean(plane) for plane in mean])
     bad = (ratio < _RESPONSE[0]) | (ratio > _RESPONSE[1])
     left = (fit.codes_per_electron * np.maximum(mean, 1) + fit.read_variance + 1 / 12) / planes.shape[1]

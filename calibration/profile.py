@@ -274,7 +274,7 @@ def parse_profile(content: bytes, where: str) -> SensorProfile:
         return _from_document(document)
     except ProfileError as error:
         raise ProfileError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ProfileError(f"{where}: not a sensor profile: {error!r}") from error
 
 
@@ -298,13 +298,20 @@ def _from_document(document: Mapping[str, Any]) -> SensorProfile:
             for x, y, response, offset in document.get("defects", {}).get("pixels", [])
         ),
         black_level_drift=_four(sensor.get("black_level_drift", (0.0, 0.0, 0.0, 0.0))),
-        cfa_follows_flips=bool(sensor.get("cfa_follows_flips", True)),
+        cfa_follows_flips=_flag(sensor, "cfa_follows_flips", True),
         bit_depths=tuple(int(depth) for depth in sensor.get("bit_depths", [])),
         provenance=tuple(
             Provenance(str(section), **{key: str(text) for key, text in entry.items()})
             for section, entry in document.get("provenance", {}).items()
         ),
     )
+
+
+def _flag(section: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = section.get(key, default)
+    if not isinstance(value, bool):
+        raise ProfileError(f"{key} must be true or false, found {value!r}")
+    return value
 
 
 def _four(levels: Any) -> tuple[float, float, float, float]:

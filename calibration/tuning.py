@@ -72,7 +72,7 @@ def load_libcamera_tuning(
         )
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ProfileError(f"{path}: not a libcamera tuning file: {error!r}") from error
 
 

@@ -237,6 +237,7 @@ def test_malformed_profiles_give_a_profile_error(data: st.DataObject) -> None:
         ("[2498, 0.9309", "[2498, -1", "awb curve must hold positive numbers"),
         ("2.12089, ", "1e300, ", "must be 9 numbers of at most 100"),
         ("[provenance.noise]", "[provenance.nois]", "provenance must be of one of"),
+        ('cfa = "RGGB"', 'cfa = "RGGB"\ncfa_follows_flips = "no"', "cfa_follows_flips must be true or false"),
         ("[sensor]", "[sensors]", "not a sensor profile"),
     ],
 )
@@ -245,6 +246,32 @@ def test_what_is_wrong_is_said(old: str, new: str, message: str) -> None:
     assert old in text
     with pytest.raises(ProfileError, match=r"hostile\.toml: ") as caught:
         parse_profile(text.replace(old, new, 1).encode(), "hostile.toml")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "value", "message"),
+    [
+        ("rpi.black_level", "black_level", 65535, "not a libcamera tuning file"),
+        ("rpi.noise", "reference_slope", 1e200, "not a libcamera tuning file"),
+        ("rpi.awb", "ct_curve", [2500.0, 0.9], "ct_curve must hold triples"),
+        ("rpi.alsc", "luminance_lut", [1.0] * 191, "luminance_lut must be 192 or 1024 numbers, found 191"),
+        ("rpi.alsc", "luminance_lut", [0.0] * 192, "must hold gains"),
+        ("rpi.alsc", "calibrations_Cb", [], "red and blue at the same colour temperatures"),
+        ("rpi.ccm", "ccms", [{"ct": 3000, "ccm": [0.0] * 9}], "cannot be inverted"),
+    ],
+)
+def test_what_is_wrong_with_a_tuning_file_is_said(
+    tmp_path: Path, algorithm: str, key: str, value: Any, message: str
+) -> None:
+    document = small_tuning()
+    for entry in document["algorithms"]:
+        if algorithm in entry:
+            entry[algorithm][key] = value
+    path = tmp_path / "sensor.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ProfileError, match=r"sensor\.json: ") as caught:
+        load_libcamera_tuning(path)
     assert message in str(caught.value)
 
 
