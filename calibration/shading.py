@@ -96,13 +96,10 @@ class Shading:
             out.append(table / table.min() * luminance)
         return np.stack([out[0], luminance, out[1]])
 
-    def cells(
-        self, colour_temperature_k: float, rows: int, columns: int, *, luminance_strength: float = 1.0
-    ) -> NDArray[np.float32]:
-        """Gains of the channels R, Gr, Gb, B on a finer grid over the frame, (4, rows, columns): what
-        `kernels.tables.encoding_bank` takes."""
+    def channel_gains(self, colour_temperature_k: float, *, luminance_strength: float = 1.0) -> NDArray[np.float64]:
+        """`gains` of the channels R, Gr, Gb, B, (rows, columns, 4): as `kernels.tables.shading_choice` takes them."""
         red, green, blue = self.gains(colour_temperature_k, luminance_strength=luminance_strength)
-        return np.stack([expand(grid, rows, columns) for grid in (red, green, green, blue)])
+        return np.stack([red, green, green, blue], axis=-1)
 
     def cropped(self, left: float, top: float, width: float, height: float) -> Shading:
         """The shading of a part of the frame, on a grid of the same size, as libcamera resamples it for a mode.
