@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from edge_isp.kernels.layout import check_frame
+from edge_isp.kernels.layout import row_bytes
 from numba import njit
 from numpy.typing import NDArray
 
@@ -43,9 +43,11 @@ def replace_defects(
         ValueError: the layout is not known or cannot be patched, the bytes cannot be written, or a place lies
             outside the frame.
     """
-    check_frame(data.shape, packing, bit_depth, width, height)
     if packing not in _KINDS or (packing == "csi2p" and bit_depth not in _CSI2P_BIT_DEPTHS):
         raise ValueError(f"defects cannot be replaced in packing '{packing}' of {bit_depth} bits")
+    needed = (height, row_bytes(packing, bit_depth, width))
+    if data.ndim != 2 or data.shape[0] < needed[0] or data.shape[1] < needed[1]:
+        raise ValueError(f"data must be bytes of shape {needed} at least, found {data.shape}")
     if not data.flags.writeable:
         raise ValueError("defects are replaced in place: data must be writeable")
     if defects.ndim != 2 or defects.shape[1] != 2 or defects.dtype != np.int32:

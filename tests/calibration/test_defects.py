@@ -100,6 +100,10 @@ def test_bad_arguments_are_named() -> None:
         replace_defects(data, np.array([(1, 1), (0, 0)], np.int32), **layout)
     with pytest.raises(ValueError, match="int32"):
         replace_defects(data, np.zeros((1, 2)), **layout)
+    with pytest.raises(ValueError, match="data must be bytes of shape"):
+        replace_defects(data[:, :10], defect_list([(0, 0)]), **layout)
+    with pytest.raises(ValueError, match="cannot be replaced in packing 'rgb'"):
+        replace_defects(data, defect_list([(0, 0)]), **(layout | {"packing": "rgb"}))
     data.flags.writeable = False
     with pytest.raises(ValueError, match="writeable"):
         replace_defects(data, defect_list([(0, 0)]), **layout)
