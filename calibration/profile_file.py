@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from edge_isp.calibration.profile import Provenance, SensorProfile
 from edge_isp.calibration.shading import Shading
 
@@ -35,7 +36,8 @@ def format_profile(profile: SensorProfile) -> str:
     if profile.noise:
         noise = profile.noise
         names = ("shot", "read_pre_gain", "read_post_gain", "pixel_response", "row")
-        parts.append(["[noise]", *(f"{name} = {float(getattr(noise, name))!r}" for name in names)])
+        known = [(name, float(getattr(noise, name))) for name in names]
+        parts.append(["[noise]", *(f"{name} = {_scientific(value)}" for name, value in known if value)])
     if profile.awb_curve:
         curve = [(p.colour_temperature_k, p.red_over_green, p.blue_over_green) for p in profile.awb_curve]
         parts.append(["[awb]", *_rows("curve", curve)])
@@ -108,6 +110,10 @@ def _array(values: Iterable[float]) -> str:
 
 def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+
+
+def _scientific(value: float) -> str:
+    return np.format_float_scientific(value, trim="0")
 
 
 def _text(value: str) -> str:

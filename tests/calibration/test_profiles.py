@@ -231,7 +231,7 @@ def test_malformed_profiles_give_a_profile_error(data: st.DataObject) -> None:
     ("old", "new", "message"),
     [
         ("bit_depth = 10", "bit_depth = 7", "bit_depth must be 8 to 16"),
-        ("shot = 0.0002192239", "shot = nan", "noise must be"),
+        ("shot = 2.192239e-04", "shot = nan", "noise must be"),
         ("rows = 12", "rows = 11", "shading luminance must be 11x16 numbers, found 192"),
         ("rows = 12", "rows = 1000000000000", "shading grid must have"),
         ("[2498, 0.9309", "[2498, -1", "awb curve must hold positive numbers"),
