@@ -367,7 +367,7 @@ def _validate(profile: SensorProfile) -> None:
         all(0 <= v < 1 for v in (noise.read_pre_gain, noise.read_post_gain, noise.pixel_response, noise.row))
         and 0 < noise.shot < 1
     ):
-        raise ProfileError(f"noise must be variances and deviations of linear light, 0 to 1, found {noise}")
+        raise ProfileError(f"noise must be positive variances and deviations of linear light below 1, found {noise}")
     for point in profile.awb_curve:
         if not all(
             math.isfinite(v) and v > 0
