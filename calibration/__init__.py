@@ -1,1 +1,1 @@
-"""What is known of a sensor, and the forward model that simulates it."""
+"""What is known of a sensor, how it is measured, and the forward model that simulates it."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import SensorProfile
+from edge_isp.calibration.profile import Defect, SensorProfile
+from edge_isp.calibration.shading import Shading, expand
 from edge_isp.errors import ProfileError
 
 # Colour of each place of the 2x2 cell, as an index into RGB, and the level of `black_level` (R, Gr,
@@ -24,6 +26,49 @@ _CELL_LEVEL = {
     "GBRG": ((2, 3), (0, 1)),
     "BGGR": ((3, 2), (1, 0)),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Flicker:
+    """Lamps that pulse with the mains: a rolling shutter sees them as bands, bright ones clipped before the others.
+
+    Attributes:
+        frequency_hz: of the light: twice the mains'.
+        depth: of the pulsation, 0 to 1: light = mean * (1 + depth * cos).
+        row_time_s: from the start of one row's exposure to the next one's.
+        exposure_s: how long each row looks; whole periods cancel the bands.
+        phase: of the light when the first row starts, in radians.
+    """
+
+    frequency_hz: float
+    depth: float
+    row_time_s: float
+    exposure_s: float
+    phase: float = 0.0
+
+    def light_of_rows(self, rows: int) -> NDArray[np.float32]:
+        """Factor on the light of each row, (rows, 1): the pulsation's mean over the row's exposure."""
+        turns = self.frequency_hz * self.exposure_s
+        middle = 2 * np.pi * self.frequency_hz * (np.arange(rows) * self.row_time_s + self.exposure_s / 2)
+        light: NDArray[np.float32] = 1 + self.depth * np.sinc(turns) * np.cos(middle + self.phase)
+        return light.astype(np.float32).reshape(rows, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Imperfections:
+    """What a real sensor and lens add to the ideal: all that the profile knows of it.
+
+    That is lens shading, the pixels' unequal response, defective pixels, row noise and the drift of black level with
+    the analogue gain. Shading and defects lie in the simulated frame as the profile gives them (`Shading.flipped`
+    and `Shading.cropped` give those of another readout).
+
+    Attributes:
+        seed: tells one specimen of the sensor from another: which pixel responds how.
+        flicker: of the lamps; None for steady light.
+    """
+
+    seed: int = 0
+    flicker: Flicker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +123,7 @@ class SensorModel:
         exposure: float = 1.0,
         analogue_gain: float = 1.0,
         cfa: str | None = None,
+        imperfections: Imperfections | None = None,
     ) -> NDArray[np.uint16]:
         """Linear sRGB scene (height, width, 3; 0 to 1; even sizes) to RAW codes (height, width).
 
@@ -87,20 +133,71 @@ class SensorModel:
             exposure: see `camera_rgb`; the analogue gain is part of it.
             analogue_gain: how much of the exposure came from amplification: it makes the noise.
             cfa: colour order from pixel (0,0); by default the profile's.
+            imperfections: None for an ideal sensor behind an ideal lens.
         """
         profile = self.profile
         noise = profile.noise
         assert noise is not None  # checked when the model was made
         camera = self.camera_rgb(scene, colour_temperature_k=colour_temperature_k, exposure=exposure)
         light = mosaic(camera, cfa or profile.cfa)
-        black = black_level_mosaic(profile.black_level, cfa or profile.cfa, light.shape)
+        levels = profile.black_level
+        if imperfections is not None:
+            light = self._imperfect(light, imperfections, colour_temperature_k, cfa or profile.cfa)
+            levels = profile.black_level_at(analogue_gain)
+        black = black_level_mosaic(levels, cfa or profile.cfa, light.shape)
         electron = noise.shot * analogue_gain  # linear light per photo-electron
         light = rng.poisson(light / electron).astype(np.float32) * np.float32(electron)
         light += rng.standard_normal(light.shape, dtype=np.float32) * np.float32(
             np.sqrt(noise.read_variance(analogue_gain))
         )
+        if imperfections is not None and noise.row:
+            rows = rng.standard_normal((light.shape[0], 1), dtype=np.float32)
+            light += rows * np.float32(noise.row * analogue_gain)
         codes = np.rint(black + light * (np.float32(profile.white_level) - black))
         return np.clip(codes, 0, np.floor(profile.white_level)).astype(np.uint16)
+
+    def _imperfect(
+        self, light: NDArray[np.float32], imperfections: Imperfections, colour_temperature_k: float, cfa: str
+    ) -> NDArray[np.float32]:
+        """Light of an ideal sensor to that which the pixels of a real one answer to."""
+        profile = self.profile
+        if profile.shading is not None:
+            light = light / shading_mosaic(profile.shading, colour_temperature_k, cfa, light.shape)
+        if imperfections.flicker is not None:
+            light = light * imperfections.flicker.light_of_rows(light.shape[0])
+        if profile.noise is not None and profile.noise.pixel_response:
+            spread = np.float32(profile.noise.pixel_response)
+            light = light * np.maximum(1 + spread * _pixel_pattern(imperfections.seed, light.shape), 0)
+        return _with_defects(light, profile.defects)
+
+
+def shading_mosaic(
+    shading: Shading, colour_temperature_k: float, cfa: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The gain (height, width) that undoes the shading of each pixel, by its colour filter."""
+    grids = shading.gains(colour_temperature_k)
+    return mosaic(np.stack([expand(grid, shape[0], shape[1]) for grid in grids], axis=-1), cfa)
+
+
+@lru_cache(maxsize=2)
+def _pixel_pattern(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The specimen's own pattern: normal, of deviation 1."""
+    pattern = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    pattern.flags.writeable = False
+    return pattern
+
+
+def _with_defects(light: NDArray[np.float32], defects: tuple[Defect, ...]) -> NDArray[np.float32]:
+    """Light that defective pixels show; those outside the frame are left out."""
+    inside = [d for d in defects if d.y < light.shape[0] and d.x < light.shape[1]]
+    if not inside:
+        return light
+    light = light.copy()
+    y, x = [d.y for d in inside], [d.x for d in inside]
+    response = np.array([d.response for d in inside], np.float32)
+    offset = np.array([d.offset for d in inside], np.float32)
+    light[y, x] = np.maximum(light[y, x] * response + offset, 0)
+    return light
 
 
 def mosaic(rgb: NDArray[np.float32], cfa: str) -> NDArray[np.float32]:

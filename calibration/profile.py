@@ -15,9 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.light import normalise_gains
+from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
 
 CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")
+
+# Sections of a profile that can say where they come from.
+SECTIONS = ("black_level", "noise", "awb", "colour_matrix", "shading", "defects")
+
+# A profile is a text of some 20 kB; whoever hands over more does not hand over a profile.
+_LARGEST_FILE_BYTES = 1 << 22
+
+# No sensor's colour matrix holds more; beyond it arithmetic overflows.
+_HIGHEST_MATRIX_ENTRY = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +41,17 @@ class Noise:
             white level.
         read_pre_gain: read-noise variance that the analogue gain amplifies, at gain 1.
         read_post_gain: read-noise variance added after the analogue gain.
+        pixel_response: photo-response non-uniformity (PRNU): standard deviation of the pixels' gains, the
+            mean being 1.
+        row: standard deviation of what a whole row is off by, anew in each frame, at gain 1; the analogue gain
+            amplifies it.
     """
 
     shot: float
     read_pre_gain: float = 0.0
     read_post_gain: float = 0.0
+    pixel_response: float = 0.0
+    row: float = 0.0
 
     def variance(self, linear: float, analogue_gain: float) -> float:
         """Variance of a pixel of mean `linear` (0 to 1) at `analogue_gain`."""
@@ -64,6 +80,42 @@ class ColourMatrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Defect:
+    """A pixel that does not see as the others do: it shows response * light + offset.
+
+    A dead pixel has response 0 and offset 0, a stuck one response 0 and the linear light that it is stuck at, a
+    hot one response 1 and the linear light of its dark current.
+
+    Attributes:
+        x, y: column and row in the frame as the sensor sends it, unflipped.
+    """
+
+    x: int
+    y: int
+    response: float = 0.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the figures of a profile's section come from.
+
+    Attributes:
+        section: one of `SECTIONS`.
+        source: "measured", or the file or publication.
+        date: ISO 8601 day, or empty.
+        conditions: in words.
+        confidence: in words, with the statistical error where it was measured.
+    """
+
+    section: str
+    source: str
+    date: str = ""
+    conditions: str = ""
+    confidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SensorProfile:
     """What is known of one sensor.
 
@@ -71,11 +123,18 @@ class SensorProfile:
         name: as the kernel driver names it, lower case ("imx219").
         bit_depth: of the codes that `black_level` and `white_level` are given in.
         cfa: colour order from pixel (0,0), unflipped.
+        cfa_follows_flips: whether a flip of the readout moves the colours; where it does not, the sensor shifts
+            its window so that the order stays.
+        bit_depths: that the sensor can send; empty where only `bit_depth` is known.
         black_level: codes at `bit_depth`, in the order R, Gr, Gb, B.
+        black_level_drift: codes that each black level rises by for each 1 of analogue gain above 1.
         white_level: code at `bit_depth` where the sensor clips.
         noise: None where nothing is known.
         awb_curve: by rising colour temperature; empty where nothing is known.
         colour_matrices: by rising colour temperature; empty where nothing is known.
+        shading: None where nothing is known.
+        defects: pixels known to be defective.
+        provenance: where the sections come from, as far as it was noted.
     """
 
     name: str
@@ -86,6 +145,12 @@ class SensorProfile:
     noise: Noise | None = None
     awb_curve: tuple[AwbPoint, ...] = ()
     colour_matrices: tuple[ColourMatrix, ...] = ()
+    shading: Shading | None = None
+    defects: tuple[Defect, ...] = ()
+    black_level_drift: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    cfa_follows_flips: bool = True
+    bit_depths: tuple[int, ...] = ()
+    provenance: tuple[Provenance, ...] = ()
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -93,13 +158,35 @@ class SensorProfile:
     def at_bit_depth(self, bit_depth: int) -> SensorProfile:
         """The same sensor read out with another number of bits: levels are scaled."""
         factor = 2.0 ** (bit_depth - self.bit_depth)
-        red, green_red, green_blue, blue = (level * factor for level in self.black_level)
         return replace(
             self,
             bit_depth=bit_depth,
-            black_level=(red, green_red, green_blue, blue),
+            black_level=_scaled(self.black_level, factor),
+            black_level_drift=_scaled(self.black_level_drift, factor),
             white_level=(self.white_level + 1) * factor - 1,
         )
+
+    def black_level_at(self, analogue_gain: float) -> tuple[float, float, float, float]:
+        """Black level at an analogue gain: codes in the order R, Gr, Gb, B."""
+        red, green_red, green_blue, blue = (
+            level + drift * (analogue_gain - 1)
+            for level, drift in zip(self.black_level, self.black_level_drift, strict=True)
+        )
+        return red, green_red, green_blue, blue
+
+    def flipped_cfa(self, *, vertical: bool, horizontal: bool) -> str:
+        """Colour order from pixel (0,0) of the sensor read out mirrored."""
+        if not self.cfa_follows_flips:
+            return self.cfa
+        rows = [self.cfa[:2], self.cfa[2:]]
+        if vertical:
+            rows.reverse()
+        return "".join(row[::-1] if horizontal else row for row in rows)
+
+    def with_section(self, provenance: Provenance, **figures: Any) -> SensorProfile:
+        """A copy with a section's figures (attributes by name) replaced, and where they come from."""
+        others = tuple(entry for entry in self.provenance if entry.section != provenance.section)
+        return replace(self, provenance=(*others, provenance), **figures)
 
     def colour_gains(self, colour_temperature_k: float) -> tuple[float, float]:
         """White-balance gains (red, blue; green is 1) of the AWB curve at a colour temperature.
@@ -139,6 +226,11 @@ class SensorProfile:
         return np.array(interpolated).reshape(3, 3)
 
 
+def _scaled(levels: tuple[float, float, float, float], factor: float) -> tuple[float, float, float, float]:
+    red, green_red, green_blue, blue = (level * factor for level in levels)
+    return red, green_red, green_blue, blue
+
+
 def shipped_profiles() -> tuple[str, ...]:
     """Names of the profiles that come with edge_isp."""
     folder = resources.files("edge_isp.calibration") / "profiles"
@@ -155,6 +247,8 @@ def load_profile(name_or_path: str | Path) -> SensorProfile:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ProfileError(f"{path}: no such sensor profile")
+        if path.stat().st_size > _LARGEST_FILE_BYTES:
+            raise ProfileError(f"{path}: not a sensor profile: larger than {_LARGEST_FILE_BYTES} bytes")
         return parse_profile(path.read_bytes(), str(path))
     name = str(name_or_path).lower()
     if name not in shipped_profiles():
@@ -174,39 +268,82 @@ def parse_profile(content: bytes, where: str) -> SensorProfile:
     """
     try:
         document = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ProfileError(f"{where}: not a TOML file: {error}") from error
     try:
         return _from_document(document)
     except ProfileError as error:
         raise ProfileError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ProfileError(f"{where}: not a sensor profile: {error!r}") from error
 
 
 def _from_document(document: Mapping[str, Any]) -> SensorProfile:
     sensor = document["sensor"]
-    noise = document.get("noise")
-    red, green_red, green_blue, blue = (float(level) for level in sensor["black_level"])
     return SensorProfile(
         name=str(sensor["name"]),
         bit_depth=int(sensor["bit_depth"]),
         cfa=str(sensor["cfa"]),
-        black_level=(red, green_red, green_blue, blue),
+        black_level=_four(sensor["black_level"]),
         white_level=float(sensor["white_level"]),
-        noise=None
-        if noise is None
-        else Noise(
-            float(noise["shot"]),
-            float(noise.get("read_pre_gain", 0.0)),
-            float(noise.get("read_post_gain", 0.0)),
-        ),
+        noise=_noise(document.get("noise")),
         awb_curve=tuple(AwbPoint(float(t), float(r), float(b)) for t, r, b in document.get("awb", {}).get("curve", [])),
         colour_matrices=tuple(
             ColourMatrix(float(entry["colour_temperature_k"]), tuple(float(v) for v in entry["matrix"]))
             for entry in document.get("colour_matrix", [])
         ),
+        shading=_shading(document.get("shading")),
+        defects=tuple(
+            Defect(int(x), int(y), float(response), float(offset))
+            for x, y, response, offset in document.get("defects", {}).get("pixels", [])
+        ),
+        black_level_drift=_four(sensor.get("black_level_drift", (0.0, 0.0, 0.0, 0.0))),
+        cfa_follows_flips=_flag(sensor, "cfa_follows_flips", True),
+        bit_depths=tuple(int(depth) for depth in sensor.get("bit_depths", [])),
+        provenance=tuple(
+            Provenance(str(section), **{key: str(text) for key, text in entry.items()})
+            for section, entry in document.get("provenance", {}).items()
+        ),
     )
+
+
+def _flag(section: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = section.get(key, default)
+    if not isinstance(value, bool):
+        raise ProfileError(f"{key} must be true or false, found {value!r}")
+    return value
+
+
+def _four(levels: Any) -> tuple[float, float, float, float]:
+    red, green_red, green_blue, blue = (float(level) for level in levels)
+    return red, green_red, green_blue, blue
+
+
+def _noise(section: Mapping[str, Any] | None) -> Noise | None:
+    if section is None:
+        return None
+    optional = ("read_pre_gain", "read_post_gain", "pixel_response", "row")
+    return Noise(float(section["shot"]), **{key: float(section.get(key, 0.0)) for key in optional})
+
+
+def _shading(section: Mapping[str, Any] | None) -> Shading | None:
+    if section is None:
+        return None
+    return Shading(
+        rows=int(section["rows"]),
+        columns=int(section["columns"]),
+        luminance=_table(section["luminance"]),
+        colour=tuple(
+            ColourShading(float(entry["colour_temperature_k"]), _table(entry["red"]), _table(entry["blue"]))
+            for entry in section.get("colour", [])
+        ),
+        luminance_strength=float(section.get("luminance_strength", 1.0)),
+    )
+
+
+def _table(rows: Any) -> tuple[float, ...]:
+    """Numbers row after row, of rows of numbers."""
+    return tuple(float(gain) for row in rows for gain in row)
 
 
 def _validate(profile: SensorProfile) -> None:
@@ -221,11 +358,16 @@ def _validate(profile: SensorProfile) -> None:
         raise ProfileError(
             f"black_level must be from 0 to below white_level {profile.white_level}, found {profile.black_level}"
         )
+    if not all(abs(drift) < highest for drift in profile.black_level_drift):
+        raise ProfileError(f"black_level_drift must be codes below {highest}, found {profile.black_level_drift}")
+    if not all(8 <= depth <= 16 for depth in profile.bit_depths):
+        raise ProfileError(f"bit_depths must be 8 to 16, found {profile.bit_depths}")
     noise = profile.noise
     if noise is not None and not (
-        all(math.isfinite(v) and v >= 0 for v in (noise.read_pre_gain, noise.read_post_gain)) and 0 < noise.shot < 1
+        all(0 <= v < 1 for v in (noise.read_pre_gain, noise.read_post_gain, noise.pixel_response, noise.row))
+        and 0 < noise.shot < 1
     ):
-        raise ProfileError(f"noise must be positive variances of linear light, found {noise}")
+        raise ProfileError(f"noise must be positive variances and deviations of linear light below 1, found {noise}")
     for point in profile.awb_curve:
         if not all(
             math.isfinite(v) and v > 0
@@ -233,9 +375,12 @@ def _validate(profile: SensorProfile) -> None:
         ):
             raise ProfileError(f"awb curve must hold positive numbers, found {point}")
     for entry in profile.colour_matrices:
-        if len(entry.matrix) != 9 or not all(math.isfinite(v) for v in entry.matrix):
+        if not 0 < entry.colour_temperature_k < math.inf:
+            raise ProfileError(f"colour temperature must be positive, found {entry.colour_temperature_k}")
+        if len(entry.matrix) != 9 or not all(abs(v) <= _HIGHEST_MATRIX_ENTRY for v in entry.matrix):
             raise ProfileError(
-                f"colour matrix at {entry.colour_temperature_k} K must be 9 numbers, found {entry.matrix}"
+                f"colour matrix at {entry.colour_temperature_k} K must be 9 numbers of at most "
+                f"{_HIGHEST_MATRIX_ENTRY:g}, found {entry.matrix}"
             )
         if abs(np.linalg.det(np.array(entry.matrix).reshape(3, 3))) < 1e-6:
             raise ProfileError(f"colour matrix at {entry.colour_temperature_k} K cannot be inverted")
@@ -245,3 +390,14 @@ def _validate(profile: SensorProfile) -> None:
     ):
         if any(a >= b for a, b in pairwise(temperatures)):
             raise ProfileError(f"{what} must be in order of rising colour temperature, found {temperatures}")
+    for defect in profile.defects:
+        if not (
+            0 <= defect.x < 1 << 16
+            and 0 <= defect.y < 1 << 16
+            and abs(defect.response) < 10
+            and abs(defect.offset) < 10
+        ):
+            raise ProfileError(f"a defect must be a place in the frame, a response and an offset, found {defect}")
+    for origin in profile.provenance:
+        if origin.section not in SECTIONS:
+            raise ProfileError(f"provenance must be of one of {', '.join(SECTIONS)}, found '{origin.section}'")

@@ -11,10 +11,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Noise, SensorProfile
+from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Noise, Provenance, SensorProfile
+from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
 
 FULL_SCALE_16_BIT = 65535
+
+# Columns and rows of the lens-shading tables: 16x12 cells of the vc4, 32x32 of the pisp.
+_SHADING_GRIDS = {16 * 12: (16, 12), 32 * 32: (32, 32)}
+
+_LARGEST_FILE_BYTES = 1 << 22
 
 
 def load_libcamera_tuning(
@@ -37,6 +43,8 @@ def load_libcamera_tuning(
     """
     path = Path(path)
     try:
+        if path.stat().st_size > _LARGEST_FILE_BYTES:
+            raise ProfileError(f"{path}: not a libcamera tuning file: larger than {_LARGEST_FILE_BYTES} bytes")
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
@@ -58,10 +66,12 @@ def load_libcamera_tuning(
                 ColourMatrix(float(entry["ct"]), tuple(float(v) for v in entry["ccm"]))
                 for entry in algorithms.get("rpi.ccm", {}).get("ccms", [])
             ),
+            shading=_shading(algorithms.get("rpi.alsc")),
+            provenance=_provenance(path.name, algorithms),
         )
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ProfileError(f"{path}: not a libcamera tuning file: {error!r}") from error
 
 
@@ -89,3 +99,44 @@ def _awb_curve(flat: list[float]) -> tuple[AwbPoint, ...]:
         raise ProfileError(f"rpi.awb ct_curve must hold triples, found {len(flat)} numbers")
     triples = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
     return tuple(AwbPoint(float(t), float(r), float(b)) for t, r, b in triples)
+
+
+def _shading(values: dict[str, Any] | None) -> Shading | None:
+    """rpi.alsc's tables; None where it has no luminance table to say how large they are."""
+    if values is None or "luminance_lut" not in values:
+        return None
+    luminance = tuple(float(gain) for gain in values["luminance_lut"])
+    if len(luminance) not in _SHADING_GRIDS:
+        expected = " or ".join(str(cells) for cells in _SHADING_GRIDS)
+        raise ProfileError(f"rpi.alsc luminance_lut must be {expected} numbers, found {len(luminance)}")
+    columns, rows = _SHADING_GRIDS[len(luminance)]
+    red, blue = (
+        {float(entry["ct"]): tuple(float(gain) for gain in entry["table"]) for entry in values.get(key, [])}
+        for key in ("calibrations_Cr", "calibrations_Cb")
+    )
+    if red.keys() != blue.keys():
+        raise ProfileError(
+            f"rpi.alsc must have red and blue at the same colour temperatures, found {sorted(red)} and {sorted(blue)}"
+        )
+    return Shading(
+        rows=rows,
+        columns=columns,
+        luminance=luminance,
+        colour=tuple(ColourShading(ct, table, blue[ct]) for ct, table in red.items()),
+        luminance_strength=float(values.get("luminance_strength", 1.0)),
+    )
+
+
+def _provenance(file: str, algorithms: dict[str, dict[str, Any]]) -> tuple[Provenance, ...]:
+    read = (
+        ("black_level", "rpi.black_level", "black_level"),
+        ("noise", "rpi.noise", "reference_slope"),
+        ("awb", "rpi.awb", "ct_curve"),
+        ("colour_matrix", "rpi.ccm", "ccms"),
+        ("shading", "rpi.alsc", "luminance_lut"),
+    )
+    return tuple(
+        Provenance(section, f"libcamera tuning file {file}, {algorithm}")
+        for section, algorithm, key in read
+        if key in algorithms.get(algorithm, {})
+    )

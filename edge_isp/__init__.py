@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edge_isp.engines.base import Engine, EngineReport
     from edge_isp.engines.litert import LiteRtEngine
     from edge_isp.errors import (
+        CalibrationError,
         CameraError,
         EdgeIspError,
         EngineError,
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 # Where each public name lives; imported when it is first asked for (PEP 562), so that `import edge_isp`
 # loads neither numba nor a runtime.
 _HOMES = {
+    "CalibrationError": "errors",
     "Camera": "cameras.base",
     "CameraError": "errors",
     "Cfa": "frame",
@@ -71,6 +73,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CalibrationError",
     "Camera",
     "CameraError",
     "Cfa",

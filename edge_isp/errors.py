@@ -3,6 +3,7 @@
 EdgeIspError
 ├── FormatError         bytes, sizes or layouts of a RAW frame (also a ValueError)
 ├── ProfileError        a sensor profile or a tuning file (also a ValueError)
+├── CalibrationError    frames that nothing can be measured from
 ├── CameraError         a camera or a recording cannot deliver
 ├── ModelError          a model, or the card that describes it
 ├── EngineError         a runtime cannot load or run a model
@@ -24,6 +25,10 @@ class FormatError(EdgeIspError, ValueError):
 
 class ProfileError(EdgeIspError, ValueError):
     """A sensor profile or tuning file is missing, malformed or contradicts itself."""
+
+
+class CalibrationError(EdgeIspError):
+    """Frames are not good enough to measure a sensor from: too few, saturated, moving, flickering."""
 
 
 class CameraError(EdgeIspError):

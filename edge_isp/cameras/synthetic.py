@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from edge_isp.calibration.forward import SensorModel
+from edge_isp.calibration.forward import Imperfections, SensorModel
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile, load_profile
 from edge_isp.errors import CameraError
@@ -40,6 +40,8 @@ class SyntheticCamera:
         analogue_gain: makes the noise.
         frames: how many to deliver; None goes on for ever.
         seed: of the noise. Frame i depends on the arguments and on i only.
+        imperfections: whether to show what the profile knows of a real sensor and lens: shading, defective pixels,
+            and so on; see `edge_isp.calibration.forward.Imperfections`.
 
     Raises:
         CameraError: the photograph cannot be read or is smaller than a frame.
@@ -59,6 +61,7 @@ class SyntheticCamera:
         analogue_gain: float = 1.0,
         frames: int | None = None,
         seed: int = 0,
+        imperfections: bool = False,
     ) -> None:
         if fps is not None and not fps > 0:
             raise CameraError(f"synthetic camera: fps must be positive, found {fps}")
@@ -72,6 +75,7 @@ class SyntheticCamera:
         self._source = str(photo)
         self._fps, self._frames, self._seed = fps, frames, seed
         self._colour_temperature_k, self._analogue_gain = colour_temperature_k, analogue_gain
+        self._imperfections = Imperfections(seed) if imperfections else None
         self._closed = threading.Event()
         self._next = 0
         self._start_ns: int | None = None
@@ -122,15 +126,17 @@ class SyntheticCamera:
             np.random.default_rng([self._seed, index]),
             colour_temperature_k=self._colour_temperature_k,
             analogue_gain=self._analogue_gain,
+            imperfections=self._imperfections,
         )
         profile = self._model.profile
+        drifted = self._imperfections is not None
         return RawFrame(
             data=pack(codes, packing=self.format.packing, bit_depth=self.format.bit_depth),
             format=self.format,
             source=self._source,
             sequence=index,
             timestamp_ns=timestamp_ns,
-            black_level=profile.black_level,
+            black_level=profile.black_level_at(self._analogue_gain) if drifted else profile.black_level,
             white_level=profile.white_level,
             sensor=profile.name,
             analogue_gain=self._analogue_gain,
