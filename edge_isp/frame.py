@@ -33,6 +33,7 @@ class Packing(StrEnum):
     U16 = "u16"
     U16_LEFT = "u16-left"
     CSI2P = "csi2p"
+    PISP_COMP1 = "pisp-comp1"
 
 
 class FrameStatus(Flag):

@@ -1,0 +1,248 @@
+"""Auto-exposure and auto white balance from the RAW frames themselves, for boards with no image signal processor.
+
+Both look at the frame, not at what was asked of the camera: a frame says with which exposure and gain it was taken, so
+it tells how much light the scene has whatever the delay of the sensor's registers is. What follows from it is asked for
+at once; nothing is added up from frame to frame, so nothing can oscillate.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from edge_isp.kernels.layout import CELL_PLANES
+from edge_isp.kernels.unpack import unpack
+from numpy.typing import NDArray
+
+from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
+from edge_isp.cameras.base import Camera, ControlLimits
+from edge_isp.frame import FrameStatus, RawFrame
+
+_log = logging.getLogger(__name__)
+
+# The mean of green that is aimed at: 18 % grey. Green alone, so that exposure does not depend on white balance.
+TARGET = 0.18
+
+# Less light than this cannot be told from noise: one step brightens by 7.5 stops at most.
+_DARKEST = 0.001
+
+# A step of the scene's light of more than this many stops is followed at once, less is approached by half a frame,
+# so that flicker and noise do not come through. Less than the smallest step is not asked for.
+_STEP_STOPS = 0.25
+_SMALLEST_STEP_STOPS = 0.01
+
+# Where frames do not say with which exposure they were taken: so many frames after asking for one, they are taken
+# with it. Sensors need 2, and one more is on its way.
+_LONGEST_DELAY = 3
+
+# White balance looks at the means of zones, so many down and across, and at so many rows of cells in each.
+_ZONES = (6, 8)
+_ROWS_IN_ZONE = 8
+# From this share of the range on a code is clipped, and below this mean a zone is too dark: neither tells a colour.
+_CLIPPED = 0.98
+_DARK = 0.005
+# A zone whose colour is further than this from that of grey, in natural logarithms of red and blue over green, is
+# taken for a coloured surface and has no say.
+_GREY_RADIUS = 0.25
+# How much of the way to what one frame says is gone at once.
+_WHITE_BALANCE_SPEED = 0.5
+# Of a sensor without an AWB curve.
+_GAIN_RANGE = (0.5, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """What a frame says about the light.
+
+    Attributes:
+        green: mean of green, linear, 0 to 1; what is clipped counts as 1.
+        colours: float64 (zones, 2): natural logarithms of red over green and blue over green of the zones that are
+            neither dark nor clipped.
+    """
+
+    green: float
+    colours: NDArray[np.float64]
+
+
+def measure(frame: RawFrame) -> Light:
+    """The light of a frame, from a sub-sample of its rows.
+
+    Raises:
+        ValueError: the frame's bytes are not what its format says.
+    """
+    layout = frame.format
+    cells_high, cells_wide = layout.height // 2, layout.width // 2
+    zones_high, zones_wide = min(_ZONES[0], cells_high), min(_ZONES[1], cells_wide)
+    per_zone = min(_ROWS_IN_ZONE, cells_high // zones_high)
+    rows = np.linspace(0, cells_high - 1, zones_high * per_zone).astype(np.intp)
+    sample = np.ascontiguousarray(frame.data[np.stack([2 * rows, 2 * rows + 1], 1).ravel()])
+    codes = unpack(sample, width=layout.width, height=len(sample), packing=layout.packing, bit_depth=layout.bit_depth)
+    planes = np.empty((4, len(rows), cells_wide), np.float32)
+    for place, plane in enumerate(CELL_PLANES[layout.cfa]):
+        y, x = divmod(place, 2)
+        black = frame.black_level[plane]
+        planes[plane] = (codes[y::2, x::2] - np.float32(black)) / np.float32(frame.white_level - black)
+    usable = np.all(planes < _CLIPPED, axis=0)
+    width = cells_wide // zones_wide
+    in_zones = (4, zones_high, per_zone, zones_wide, width)
+    light = np.where(usable, planes, 0)[:, :, : zones_wide * width].reshape(in_zones).sum((2, 4), dtype=np.float64)
+    count = usable[:, : zones_wide * width].reshape(in_zones[1:]).sum((1, 3))
+    means = (light / np.maximum(count, 1)).reshape(4, -1)
+    red, green, blue = means[0], (means[1] + means[2]) / 2, means[3]
+    # At least half of a zone, and every colour of it.
+    good = (2 * count.ravel() >= per_zone * width) & (np.minimum(np.minimum(red, green), blue) > _DARK)
+    colours = np.log(np.stack([red[good] / green[good], blue[good] / green[good]], 1))
+    return Light(float(np.minimum(planes[1:3], 1).mean()), colours)
+
+
+class AutoExposure:
+    """Sets a camera's exposure and gain, and gives its frames white balance, from what the frames show.
+
+    Exposure aims at a mean of green of 18 %. It is made of exposure time first, up to the frame period and never beyond,
+    then of analogue gain. White balance is the point of the sensor's AWB curve where most of the frame is grey; of a
+    sensor without a curve, the median of the frame. Only frames that the camera itself gives no colour gains get them.
+
+    Args:
+        profile: of the sensor; by default the shipped one of the sensor that the frame names, if there is one.
+
+    Attributes:
+        exposure_locked: leaves exposure and gain as they are. Set it at any time.
+        white_balance_locked: leaves the white balance as it is. Set it at any time.
+    """
+
+    def __init__(self, *, profile: SensorProfile | None = None) -> None:
+        self.exposure_locked = False
+        self.white_balance_locked = False
+        self._profile = profile
+        self._exposure = _ExposureLoop()
+        self._white_balance: dict[str | None, _WhiteBalanceLoop] = {}  # by sensor
+
+    def adjust(self, frame: RawFrame, camera: Camera) -> RawFrame:
+        """Looks at a frame and asks the camera for what follows from it.
+
+        Returns:
+            The same frame, with the loop's white balance where it had none.
+
+        Raises:
+            CameraError: the camera's exposure and gain cannot be set, and `exposure_locked` is false.
+        """
+        if FrameStatus.CORRUPTED not in frame.status and not (self.exposure_locked and self.white_balance_locked):
+            light = measure(frame)
+            if not self.exposure_locked:
+                self._exposure.adjust(light.green, frame, camera)
+            if not self.white_balance_locked:
+                self._white_balance_of(frame).adjust(light.colours)
+        return self._with_white_balance(frame)
+
+    def _with_white_balance(self, frame: RawFrame) -> RawFrame:
+        gains = self._white_balance_of(frame).gains
+        if frame.colour_gains is not None or gains is None:
+            return frame
+        temperature_k = frame.colour_temperature_k or self._white_balance_of(frame).colour_temperature_k
+        return replace(frame, colour_gains=gains, colour_temperature_k=temperature_k)
+
+    def _white_balance_of(self, frame: RawFrame) -> _WhiteBalanceLoop:
+        if frame.sensor not in self._white_balance:
+            profile = self._profile
+            if profile is None and frame.sensor in shipped_profiles():
+                profile = load_profile(frame.sensor)
+            if profile is None or not profile.awb_curve:
+                _log.warning(
+                    "%s: no AWB curve of sensor %s is known; white balance takes the frame's median for grey",
+                    frame.source,
+                    f"'{frame.sensor}'" if frame.sensor else "(not named)",
+                )
+            self._white_balance[frame.sensor] = _WhiteBalanceLoop(profile)
+        return self._white_balance[frame.sensor]
+
+
+class _ExposureLoop:
+    """Exposure times gain, in nanoseconds, so that the mean of green becomes TARGET."""
+
+    def __init__(self) -> None:
+        self._total_ns: float | None = None  # what the scene needs, smoothed
+        self._asked: tuple[int, float] | None = None
+        self._asked_at = 0  # the sequence number of the frame after which it was asked for
+
+    def adjust(self, green: float, frame: RawFrame, camera: Camera) -> None:
+        """Asks the camera for the exposure that a frame of this mean of green calls for."""
+        limits = camera.limits
+        taken_with = self._taken_with(frame)
+        if taken_with is None:
+            if self._asked is None:  # nothing is known: begin in the middle
+                self._ask(limits.exposure_ns[1] / 2 * limits.analogue_gain[0], limits, frame, camera)
+            return
+        needed_ns = taken_with * TARGET / max(green, _DARKEST)
+        # Beyond what the camera can do there is nothing to remember.
+        least_ns, most_ns = (e * g for e, g in zip(limits.exposure_ns, limits.analogue_gain, strict=True))
+        needed_ns = min(max(needed_ns, least_ns), most_ns)
+        if self._total_ns is None or abs(math.log2(needed_ns / self._total_ns)) > _STEP_STOPS:
+            self._total_ns = needed_ns
+        else:
+            self._total_ns = math.sqrt(self._total_ns * needed_ns)
+        self._ask(self._total_ns, limits, frame, camera)
+
+    def _taken_with(self, frame: RawFrame) -> float | None:
+        """Exposure times gain of a frame: what it says, else what was asked for long enough ago, else None."""
+        if frame.exposure_ns is not None and frame.analogue_gain is not None:
+            return frame.exposure_ns * frame.analogue_gain
+        if self._asked is None or 0 <= frame.sequence - self._asked_at < _LONGEST_DELAY:
+            return None
+        return math.prod(self._asked)
+
+    def _ask(self, total_ns: float, limits: ControlLimits, frame: RawFrame, camera: Camera) -> None:
+        (shortest_ns, longest_ns), (least, greatest) = limits.exposure_ns, limits.analogue_gain
+        exposure_ns = round(min(max(total_ns / least, shortest_ns), longest_ns))
+        gain = min(max(total_ns / exposure_ns, least), greatest)
+        if self._asked is not None:
+            step = abs(math.log2(exposure_ns * gain / math.prod(self._asked)))
+            if step < _SMALLEST_STEP_STOPS and self._asked[0] <= longest_ns:
+                return
+        camera.control(exposure_ns=exposure_ns, analogue_gain=gain)
+        self._asked, self._asked_at = (exposure_ns, gain), frame.sequence
+
+
+class _WhiteBalanceLoop:
+    """White-balance gains of one sensor.
+
+    On an AWB curve: of all colour temperatures, the one whose grey is nearest to most zones, with a cost that grows no
+    further beyond `_GREY_RADIUS` (after libcamera's rpi.awb, without its priors of the light).
+    """
+
+    def __init__(self, profile: SensorProfile | None) -> None:
+        self.gains: tuple[float, float] | None = None
+        self.colour_temperature_k: float | None = None
+        self._state: NDArray[np.float64] | None = None
+        self._profile = profile if profile is not None and profile.awb_curve else None
+        if self._profile is not None:
+            ends = (self._profile.awb_curve[0], self._profile.awb_curve[-1])
+            # Evenly in the inverse of the temperature, as the eye sees it.
+            low, high = (1e6 / point.colour_temperature_k for point in reversed(ends))
+            self._mireds = np.linspace(low, high, max(2, math.ceil(high - low) // 3))
+            gains = [self._profile.colour_gains(1e6 / mired) for mired in self._mireds]
+            self._greys = -np.log(np.array(gains))
+
+    def adjust(self, colours: NDArray[np.float64]) -> None:
+        """Goes towards what the zones (n, 2) of a frame say; none say nothing."""
+        if not len(colours):
+            return
+        if self._profile is None:
+            state = self._smoothed(np.clip(-np.median(colours, 0), *np.log(_GAIN_RANGE)))
+            red, blue = (float(gain) for gain in np.exp(state))
+            self.gains = (red, blue)
+        else:
+            mired = float(self._smoothed(np.array(self._mired(colours))))
+            self.colour_temperature_k = 1e6 / mired
+            self.gains = self._profile.colour_gains(self.colour_temperature_k)
+
+    def _smoothed(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
+        previous = found if self._state is None else self._state
+        self._state = previous + _WHITE_BALANCE_SPEED * (found - previous)
+        return self._state
+
+    def _mired(self, colours: NDArray[np.float64]) -> float:
+        distances = ((colours[:, None] - self._greys) ** 2).sum(2)
+        costs = np.minimum(distances, _GREY_RADIUS**2).sum(0)
+        return float(self._mireds[int(np.argmin(costs))])
