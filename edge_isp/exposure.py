@@ -46,8 +46,9 @@ _DARK = 0.005
 # A zone whose colour is further than this from that of grey, in natural logarithms of red and blue over green, is
 # taken for a coloured surface and has no say.
 _GREY_RADIUS = 0.25
-# How much of the way to what one frame says is gone at once.
-_WHITE_BALANCE_SPEED = 0.5
+# How much of the way to what one frame says is gone at once: fast where it is far, slowly where it may be noise.
+_FAST, _SLOW = 0.5, 0.2
+_FAR_MIRED, _FAR_LOG_GAIN = 15.0, 0.1
 # Of a sensor without an AWB curve.
 _GAIN_RANGE = (0.5, 4.0)
 
@@ -229,17 +230,18 @@ class _WhiteBalanceLoop:
         if not len(colours):
             return
         if self._profile is None:
-            state = self._smoothed(np.clip(-np.median(colours, 0), *np.log(_GAIN_RANGE)))
+            state = self._smoothed(np.clip(-np.median(colours, 0), *np.log(_GAIN_RANGE)), _FAR_LOG_GAIN)
             red, blue = (float(gain) for gain in np.exp(state))
             self.gains = (red, blue)
         else:
-            mired = float(self._smoothed(np.array(self._mired(colours))))
+            mired = float(self._smoothed(np.array(self._mired(colours)), _FAR_MIRED))
             self.colour_temperature_k = 1e6 / mired
             self.gains = self._profile.colour_gains(self.colour_temperature_k)
 
-    def _smoothed(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _smoothed(self, found: NDArray[np.float64], far: float) -> NDArray[np.float64]:
         previous = found if self._state is None else self._state
-        self._state = previous + _WHITE_BALANCE_SPEED * (found - previous)
+        step = found - previous
+        self._state = previous + (_FAST if np.abs(step).max() > far else _SLOW) * step
         return self._state
 
     def _mired(self, colours: NDArray[np.float64]) -> float:

@@ -21,6 +21,9 @@ class Transform:
         self.vflip = other.vflip if other else bool(vflip)
         self.transpose = other.transpose if other else bool(transpose)
 
+    def __str__(self):
+        return f"Transform({self.hflip}, {self.vflip}, {self.transpose})"
+
     __hash__ = object.__hash__
 
 
@@ -30,6 +33,9 @@ class ColorSpace:
 
     def __init__(self, other):
         self.__dict__.update(other if isinstance(other, dict) else vars(other))
+
+    def __str__(self):
+        return f"{self.primaries}/{self.transferFunction}"
 
     __hash__ = object.__hash__
 
@@ -241,10 +247,12 @@ class Camera:
         queued: how many requests it has to fill.
         extra_padding: bytes at the end of each row beyond the board's own alignment.
         busy: another program has it.
+        lacks: names of the controls that it does not offer.
     """
 
     def __init__(self, manager, sensor, board, number):
         self.sensor, self.board, self.extra_padding, self.busy = sensor, board, 0, False
+        self.lacks = set()
         self.id = f"/base/i2c@{number}/{sensor.model}@10"
         self.applied, self.sequence, self.timestamp_ns = {}, -1, 0
         self._manager, self._requests = manager, collections.deque()
@@ -332,7 +340,7 @@ class Camera:
 
         shortest_us = round(1e6 / mode.fps)
         full = Rectangle(*mode.view)
-        self.controls = {
+        offered = {
             controls.FrameDurationLimits: ControlInfo(shortest_us, 11_000_000, 33_333),
             controls.ExposureTime: ControlInfo(75, 11_000_000, 20_000),
             controls.AnalogueGain: ControlInfo(1.0, 10.67, 1.0),
@@ -342,6 +350,7 @@ class Camera:
             controls.ColourGains: ControlInfo(0.0, 32.0, 0.0),
             controls.NoiseReductionMode: ControlInfo(0, 4, 0),
         }
+        self.controls = {control: info for control, info in offered.items() if control.name not in self.lacks}
 
 
 class CameraManager:
