@@ -51,7 +51,7 @@ class RawFormat:
     Attributes:
         width, height: in pixels, even.
         cfa: colour order, read from pixel (0,0).
-        bit_depth: significant bits of a code.
+        bit_depth: significant bits of a code; 16 for "pisp-comp1", which decompresses to that.
         packing: how codes lie in bytes.
         stride: bytes from one row to the next; 0 stands for rows without padding.
 

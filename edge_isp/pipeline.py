@@ -17,6 +17,7 @@ from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.errors import ModelError
 from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.plugins import load
 from edge_isp.results import Picture
@@ -56,8 +57,8 @@ class _Prepared:
 class Pipeline:
     """Iterates over a camera's frames and yields what a model makes of each; a context manager.
 
-    Everything that takes long the first time (loading the model, compiling the kernels) happens when the
-    first frame of a sensor and size arrives, and counts in no stage.
+    The kernels are compiled, or loaded from their cache, when the pipeline opens. The model is loaded when the first frame
+    of a sensor and size arrives; that counts in no stage.
 
     Args:
         camera: closed together with the pipeline.
@@ -87,6 +88,7 @@ class Pipeline:
         self._engine_class = load("engines", engine)
         find_model(model, None).verify_file()  # a wrong name is an error before the first frame
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
+        compile_pipeline_kernels()
         self._prepared: _Prepared | None = None
 
     @property
@@ -134,7 +136,7 @@ class Pipeline:
         if prepared.tensor.shape != shape:
             prepared.engine.resize(shape)
             prepared.tensor = np.zeros(shape, np.int8)
-            self._process(frame, prepared, {})  # compiles and warms up
+            self._process(frame, prepared, {})  # warms up
         return prepared
 
     def _card_for(self, frame: RawFrame) -> ModelCard:

@@ -1,55 +1,174 @@
-"""The network's 12 output planes to an RGB picture."""
+"""The network's output to pictures: 12 planes to RGB or BGR, and RGB to what a video encoder wants."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from edge_isp.kernels.layout import check_array, check_rows, read_only
 from numba import njit
 from numpy.typing import NDArray
 
+# Changes a signed byte to the unsigned one 128 higher: the output table of a model whose scale is 1 / 255.
+_OFFSET_TABLE = np.arange(256, dtype=np.uint8)
 
-def output_table(scale: float, zero_point: int) -> NDArray[np.uint8]:
-    """256 values: the 8-bit picture value of each int8 output, from -128 up, for an output of 0 to 1."""
-    codes = np.arange(-128, 128)
+
+def output_table(scale: float, zero_point: int, dtype: type = np.int8) -> NDArray[np.uint8]:
+    """256 values: the 8-bit picture value of each output of that dtype (int8 or uint8), from its lowest up.
+
+    An output of 0 is black, one of 1 is white.
+    """
+    codes = np.arange(256) + np.iinfo(dtype).min
     return np.clip(np.rint((codes - zero_point) * scale * 255), 0, 255).astype(np.uint8)
 
 
 def decode_rgb(
-    planes: NDArray[np.int8],
+    planes: NDArray[Any],
     out: NDArray[np.uint8],
     table: NDArray[np.uint8],
     *,
+    bgr: bool = False,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
+    rows: tuple[int, int] | None = None,
 ) -> None:
-    """Depth-to-space and int8 to uint8: planes (h, w, 12) to an RGB picture (2h, 2w, 3).
+    """Depth-to-space and to 8 bits: planes (h, w, 12) to an RGB picture (2h, 2w, 3).
 
     Plane (2 * y + x) * 3 + colour holds that colour of the pixel (y, x) of the 2x2 cell.
 
     Args:
-        planes: int8 (h, w, 12).
-        out: uint8 (2h, 2w, 3), C-contiguous; written whole.
+        planes: int8 or uint8 (h, w, 12), C-contiguous.
+        out: uint8 (2h, 2w, 3), C-contiguous.
         table: see `output_table`.
+        bgr: write blue first, as OpenCV has it.
         flip_vertical, flip_horizontal: mirror the picture on the way.
+        rows: first and last (exclusive) row of planes to do; by default all.
 
     Raises:
         ValueError: an array has the wrong shape or dtype.
     """
-    if planes.ndim != 3 or planes.shape[2] != 12 or planes.dtype != np.int8:
-        raise ValueError(f"planes must be int8 (h, w, 12), found {planes.dtype} {planes.shape}")
+    if planes.ndim != 3 or planes.shape[2] != 12 or planes.dtype not in (np.int8, np.uint8):
+        raise ValueError(f"planes must be int8 or uint8 (h, w, 12), found {planes.dtype} {planes.shape}")
+    check_array("planes", planes, planes.dtype, planes.shape)
     height, width, _ = planes.shape
-    if out.shape != (2 * height, 2 * width, 3) or out.dtype != np.uint8 or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out must be C-contiguous uint8 ({2 * height}, {2 * width}, 3), found {out.dtype} {out.shape}"
-        )
-    if table.shape != (256,) or table.dtype != np.uint8:
-        raise ValueError(f"table must be uint8 (256,), found {table.dtype} {table.shape}")
-    _decode_rgb(planes, out[:: -1 if flip_vertical else 1, :: -1 if flip_horizontal else 1], table)
+    check_array("out", out, np.uint8, (2 * height, 2 * width, 3))
+    check_array("table", table, np.uint8, (256,))
+    first, last = check_rows(rows, height)
+    # Where the table only shifts signed to unsigned, arithmetic serves, and that vectorises.
+    offset = 128 if planes.dtype == np.int8 else 0
+    _decode(
+        read_only(planes.view(np.uint8)),
+        out,
+        # Bytes are looked up as unsigned: -128 stands at 128.
+        read_only(np.roll(table, offset)),
+        np.array_equal(table, _OFFSET_TABLE),
+        np.uint8(offset),
+        bgr,
+        (flip_vertical, flip_horizontal),
+        (first, last),
+    )
 
 
 @njit(nogil=True, cache=True)
-def _decode_rgb(planes: NDArray[np.int8], out: NDArray[np.uint8], table: NDArray[np.uint8]) -> None:
-    for i in range(planes.shape[0]):
+def _decode(
+    planes: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    table: NDArray[np.uint8],
+    shift_only: bool,
+    offset: np.uint8,
+    bgr: bool,
+    flips: tuple[bool, bool],
+    rows: tuple[int, int],
+) -> None:
+    height, width, _ = planes.shape
+    values = np.empty((width, 12), np.uint8)
+    for i in range(rows[0], rows[1]):
+        source = planes[i]
+        flat_source, flat_values = source.reshape(12 * width), values.reshape(12 * width)
+        if shift_only:
+            for k in range(len(flat_values)):
+                flat_values[k] = flat_source[k] ^ offset
+        else:
+            for k in range(len(flat_values)):
+                flat_values[k] = table[flat_source[k]]
         for y in range(2):
-            for j in range(planes.shape[1]):
-                for k in range(6):
-                    out[2 * i + y, 2 * j + k // 3, k % 3] = table[np.int32(planes[i, j, 6 * y + k]) + 128]
+            line = out[2 * height - 1 - 2 * i - y] if flips[0] else out[2 * i + y]
+            if bgr or flips[1]:
+                _write_pixels(values, 6 * y, bgr, flips[1], line)
+            else:
+                _write_pairs(values.view(np.uint16), 3 * y, line.reshape(6 * width).view(np.uint16))
+
+
+@njit(nogil=True, cache=True)
+def _write_pairs(values: NDArray[np.uint16], begin: int, line: NDArray[np.uint16]) -> None:
+    """Two bytes at once: the six values of two pixels follow each other on both sides."""
+    for j in range(len(values)):
+        for k in range(3):
+            line[3 * j + k] = values[j, begin + k]
+
+
+@njit(nogil=True, cache=True)
+def _write_pixels(values: NDArray[np.uint8], begin: int, bgr: bool, mirror: bool, line: NDArray[np.uint8]) -> None:
+    end = len(line) - 1
+    for j in range(len(values)):
+        for x in range(2):
+            target = end - 2 * j - x if mirror else 2 * j + x
+            red = values[j, begin + 3 * x]
+            green = values[j, begin + 3 * x + 1]
+            blue = values[j, begin + 3 * x + 2]
+            line[target, 0] = blue if bgr else red
+            line[target, 1] = green
+            line[target, 2] = red if bgr else blue
+
+
+def rgb_to_i420(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[int, int] | None = None) -> None:
+    """RGB to planar YUV 4:2:0 (I420), BT.601, studio range (Y 16 to 235), as video encoders expect it.
+
+    Y = (66 R + 129 G + 25 B + 128) / 256 + 16 and the like, in whole numbers; chroma from the mean of the 2x2 pixels.
+
+    Args:
+        rgb: uint8 (h, w, 3), C-contiguous, even sizes.
+        out: uint8 (3 h / 2, w), C-contiguous: h rows of Y, then the U plane and the V plane, each (h / 2, w / 2).
+        rows: first and last (exclusive) of the h / 2 pairs of rows to do; by default all.
+
+    Raises:
+        ValueError: an array has the wrong shape or dtype.
+    """
+    if rgb.ndim != 3 or rgb.shape[0] % 2 or rgb.shape[1] % 2:
+        raise ValueError(f"rgb must be uint8 (h, w, 3) of even sizes, found {rgb.dtype} {rgb.shape}")
+    height, width = rgb.shape[:2]
+    check_array("rgb", rgb, np.uint8, (height, width, 3))
+    check_array("out", out, np.uint8, (height // 2 * 3, width))
+    chroma = out[height:].reshape(2, height // 2, width // 2)
+    _rgb_to_i420(read_only(rgb), out[:height], chroma, *check_rows(rows, height // 2))
+
+
+@njit(nogil=True, cache=True)
+def _rgb_to_i420(
+    rgb: NDArray[np.uint8], luma: NDArray[np.uint8], chroma: NDArray[np.uint8], first: int, last: int
+) -> None:
+    for i in range(first, last):
+        for y in range(2):
+            source, line = rgb[2 * i + y], luma[2 * i + y]
+            for j in range(len(line)):
+                r, g, b = np.uint32(source[j, 0]), np.uint32(source[j, 1]), np.uint32(source[j, 2])
+                line[j] = np.uint8(((np.uint32(66) * r + np.uint32(129) * g + np.uint32(25) * b + 128) >> 8) + 16)
+        above, below = rgb[2 * i], rgb[2 * i + 1]
+        u, v = chroma[0, i], chroma[1, i]
+        for j in range(len(u)):
+            r = _sum4(above, below, j, 0)
+            g = _sum4(above, below, j, 1)
+            b = _sum4(above, below, j, 2)
+            # Sums of four pixels: two bits more; 128 stands for the offset, the rest for rounding.
+            u[j] = np.uint8((np.int32(112 * b - 38 * r - 74 * g + 131584)) >> 10)
+            v[j] = np.uint8((np.int32(112 * r - 94 * g - 18 * b + 131584)) >> 10)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _sum4(above: NDArray[np.uint8], below: NDArray[np.uint8], j: int, colour: int) -> np.int32:
+    return (
+        np.int32(above[2 * j, colour])
+        + np.int32(above[2 * j + 1, colour])
+        + np.int32(below[2 * j, colour])
+        + np.int32(below[2 * j + 1, colour])
+    )

@@ -1,13 +1,28 @@
-"""RAW bytes to the network's input tensor, in one pass through four tables."""
+"""RAW bytes to the network's input tensor, in one pass through tables.
+
+A look-up does not vectorise, and yet nothing beats it: a square root in float32 vectors costs as much on a desktop
+processor and several times as much on a Cortex-A, and it would serve one curve only.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from edge_isp.kernels.layout import CELL_PLANES, check_cfa, check_frame
+from edge_isp.kernels.layout import (
+    RowPlan,
+    check_array,
+    check_cells,
+    check_rows,
+    plan_rows,
+    read_only,
+    red_place,
+)
+from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
 from numba import njit
 from numpy.typing import NDArray
+
+_NO_SHADING = read_only(np.zeros((1, 1, 4), np.uint8))
 
 
 def encode(
@@ -20,111 +35,103 @@ def encode(
     bit_depth: int,
     cfa: str,
     tables: NDArray[Any],
+    left: int = 0,
+    top: int = 0,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
+    shading: NDArray[np.uint8] | None = None,
+    rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B: out[i, j, plane] = tables[plane][code of that colour in cell i, j].
 
+    The cells of a monochrome sensor fill the four planes in reading order: call it "RGGB" and give four equal tables.
+
     Args:
-        data: bytes (at least height, at least the row's bytes); rows may be padded.
-        out: (height / 2, width / 2, 4), C-contiguous, of the tables' dtype; written whole.
-        width, height: in pixels, even.
+        data: uint8 (rows, stride); rows may be padded.
+        out: (height / 2, width / 2, 4), C-contiguous, of the tables' dtype.
+        width, height: of the window, in pixels, even.
         packing, bit_depth: see `kernels.layout`.
-        cfa: colour order from pixel (0,0).
-        tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`.
+        cfa: colour order from pixel (0,0) of `data`.
+        tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`. With `shading`: (n, 4, 2**bit_depth).
+        left, top: the window's first pixel, even.
         flip_vertical, flip_horizontal: mirror the cells on the way; colours stay in their planes.
+        shading: uint8 (grid rows, grid columns, 4): which of the n tables holds in this part of the window, for each
+            plane; see `kernels.tables.shading_choice`.
+        rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
         ValueError: the layout is not known, or an array has the wrong shape or dtype.
     """
-    check_frame(data.shape, packing, bit_depth, width, height)
-    check_cfa(cfa)
-    if width % 2 or height % 2:
-        raise ValueError(f"width and height must be even, found {width}x{height}")
-    if tables.shape != (4, 2**bit_depth) or not tables.flags.c_contiguous:
-        raise ValueError(f"tables must be C-contiguous (4, {2**bit_depth}), found {tables.shape}")
-    if out.shape != (height // 2, width // 2, 4) or out.dtype != tables.dtype or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out must be C-contiguous {tables.dtype} ({height // 2}, {width // 2}, 4), found {out.dtype} {out.shape}"
-        )
-    # A mirrored view: the kernels write through it and know nothing of flips.
-    view = out[:: -1 if flip_vertical else 1, :: -1 if flip_horizontal else 1]
-    planes = np.array(CELL_PLANES[cfa], np.int64)
-    match packing:
-        case "u8":
-            _encode_u8(data, view, tables, planes)
-        case "csi2p" if bit_depth == 10:
-            _encode_csi2p_10(data, view, tables, planes)
-        case "csi2p":
-            _encode_csi2p_12(data, view, tables, planes)
-        case "u16-left":
-            _encode_u16(data, view, tables, planes, 16 - bit_depth, 2**bit_depth - 1)
-        case _:
-            _encode_u16(data, view, tables, planes, 0, 2**bit_depth - 1)
+    check_cells(width, height)
+    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
+    red_row, red_column = red_place(cfa)
+    if shading is None:
+        check_array("tables", tables, tables.dtype, (4, 2**bit_depth))
+        tables, shading = tables[None], _NO_SHADING
+    else:
+        check_array("tables", tables, tables.dtype, (len(tables), 4, 2**bit_depth))
+        if shading.ndim != 3 or not shading.size:
+            raise ValueError(f"shading must be uint8 (grid rows, grid columns, 4), found {shading.shape}")
+        check_array("shading", shading, np.uint8, (*shading.shape[:2], 4))
+        if int(shading.max()) >= len(tables):
+            raise ValueError(f"shading must name one of {len(tables)} tables, found {int(shading.max())}")
+    check_array("out", out, tables.dtype, (height // 2, width // 2, 4))
+    first, last = check_rows(rows, height // 2)
+    _encode(
+        flat,
+        plan,
+        out,
+        read_only(tables),
+        read_only(shading),
+        (red_row, red_column),
+        (flip_vertical, flip_horizontal),
+        (first, last),
+    )
 
 
 @njit(nogil=True, cache=True)
-def _encode_u8(data: NDArray[np.uint8], out: NDArray[Any], tables: NDArray[Any], planes: NDArray[np.int64]) -> None:
-    for i in range(out.shape[0]):
-        for y in range(2):
-            left, right = planes[2 * y], planes[2 * y + 1]
-            for j in range(out.shape[1]):
-                out[i, j, left] = tables[left, data[2 * i + y, 2 * j]]
-                out[i, j, right] = tables[right, data[2 * i + y, 2 * j + 1]]
-
-
-@njit(nogil=True, cache=True)
-def _encode_u16(
-    data: NDArray[np.uint8],
+def _encode(
+    flat: U8Array,
+    plan: RowPlan,
     out: NDArray[Any],
     tables: NDArray[Any],
-    planes: NDArray[np.int64],
-    shift: int,
-    highest: int,
+    shading: NDArray[np.uint8],
+    red: tuple[int, int],
+    flips: tuple[bool, bool],
+    rows: tuple[int, int],
 ) -> None:
-    for i in range(out.shape[0]):
-        for y in range(2):
-            left, right = planes[2 * y], planes[2 * y + 1]
-            row = 2 * i + y
-            for j in range(out.shape[1]):
-                a = (np.int32(data[row, 4 * j]) | (np.int32(data[row, 4 * j + 1]) << 8)) >> shift
-                b = (np.int32(data[row, 4 * j + 2]) | (np.int32(data[row, 4 * j + 3]) << 8)) >> shift
-                out[i, j, left] = tables[left, a if a < highest else highest]
-                out[i, j, right] = tables[right, b if b < highest else highest]
-
-
-@njit(nogil=True, cache=True)
-def _encode_csi2p_10(
-    data: NDArray[np.uint8], out: NDArray[Any], tables: NDArray[Any], planes: NDArray[np.int64]
-) -> None:
-    columns = out.shape[1]
-    for i in range(out.shape[0]):
-        for y in range(2):
-            left, right = planes[2 * y], planes[2 * y + 1]
-            row = 2 * i + y
-            for group in range(columns // 2):
-                base = 5 * group
-                low = np.int32(data[row, base + 4])
-                out[i, 2 * group, left] = tables[left, (np.int32(data[row, base]) << 2) | (low & 3)]
-                out[i, 2 * group, right] = tables[right, (np.int32(data[row, base + 1]) << 2) | ((low >> 2) & 3)]
-                out[i, 2 * group + 1, left] = tables[left, (np.int32(data[row, base + 2]) << 2) | ((low >> 4) & 3)]
-                out[i, 2 * group + 1, right] = tables[right, (np.int32(data[row, base + 3]) << 2) | (low >> 6)]
-            if columns % 2:
-                base = columns // 2 * 5
-                low = np.int32(data[row, base + 4])
-                out[i, columns - 1, left] = tables[left, (np.int32(data[row, base]) << 2) | (low & 3)]
-                out[i, columns - 1, right] = tables[right, (np.int32(data[row, base + 1]) << 2) | ((low >> 2) & 3)]
-
-
-@njit(nogil=True, cache=True)
-def _encode_csi2p_12(
-    data: NDArray[np.uint8], out: NDArray[Any], tables: NDArray[Any], planes: NDArray[np.int64]
-) -> None:
-    for i in range(out.shape[0]):
-        for y in range(2):
-            left, right = planes[2 * y], planes[2 * y + 1]
-            row = 2 * i + y
-            for j in range(out.shape[1]):
-                low = np.int32(data[row, 3 * j + 2])
-                out[i, j, left] = tables[left, (np.int32(data[row, 3 * j]) << 4) | (low & 15)]
-                out[i, j, right] = tables[right, (np.int32(data[row, 3 * j + 1]) << 4) | (low >> 4)]
+    height, width, _ = out.shape
+    grid_rows, grid_columns, _ = shading.shape
+    buffers = cell_buffers(plan)
+    skip = plan.skip // 2
+    for i in range(rows[0], rows[1]):
+        row = height - 1 - i if flips[0] else i
+        read_cells(flat, plan, row, red[0], red[1], buffers)
+        choice = shading[row * grid_rows // height]
+        for column in range(grid_columns):
+            begin = column * width // grid_columns
+            end = (column + 1) * width // grid_columns
+            chosen = choice[column]
+            red_codes = buffers[0, skip + begin : skip + end]
+            green_red_codes = buffers[1, skip + begin : skip + end]
+            green_blue_codes = buffers[2, skip + begin : skip + end]
+            blue_codes = buffers[3, skip + begin : skip + end]
+            red_table = tables[chosen[0], 0]
+            green_red_table = tables[chosen[1], 1]
+            green_blue_table = tables[chosen[2], 2]
+            blue_table = tables[chosen[3], 3]
+            if flips[1]:
+                line = out[i, width - end : width - begin]
+                last_cell = len(line) - 1
+                for j in range(len(line)):
+                    line[last_cell - j, 0] = red_table[red_codes[j]]
+                    line[last_cell - j, 1] = green_red_table[green_red_codes[j]]
+                    line[last_cell - j, 2] = green_blue_table[green_blue_codes[j]]
+                    line[last_cell - j, 3] = blue_table[blue_codes[j]]
+            else:
+                line = out[i, begin:end]
+                for j in range(len(line)):
+                    line[j, 0] = red_table[red_codes[j]]
+                    line[j, 1] = green_red_table[green_red_codes[j]]
+                    line[j, 2] = green_blue_table[green_blue_codes[j]]
+                    line[j, 3] = blue_table[blue_codes[j]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from edge_isp.kernels.layout import row_bytes
+from edge_isp.kernels.layout import group, row_bytes
 from numpy.typing import NDArray
 
 
@@ -15,27 +15,33 @@ def pack(codes: NDArray[np.uint16], *, packing: str, bit_depth: int, stride: int
         stride: bytes a row; by default without padding.
 
     Raises:
-        ValueError: the layout is not known, the stride too small, or a code above the bit depth.
+        ValueError: the layout is not known or cannot be packed ("pisp-comp1"), the stride too small, or a code above the bit
+            depth.
     """
     height, width = codes.shape
     needed = row_bytes(packing, bit_depth, width)
+    if packing == "pisp-comp1":
+        raise ValueError("'pisp-comp1' can be read but not packed; pack 'u16' instead")
     if stride is not None and stride < needed:
         raise ValueError(f"stride must be at least {needed} bytes for {width} pixels, found {stride}")
     if codes.size and int(codes.max()) >= 2**bit_depth:
         raise ValueError(f"codes must be below {2**bit_depth}, found {int(codes.max())}")
     out = np.zeros((height, stride or needed), np.uint8)
     match packing:
-        case "u8":
+        case "u8" | "csi2p" if bit_depth == 8:
             out[:, :width] = codes
         case "csi2p":
-            per_group, low_bits = (4, 2) if bit_depth == 10 else (2, 4)
-            groups = needed // (per_group + 1)
-            padded = np.zeros((height, groups, per_group), np.uint16)
+            per_group, group_bytes = group(packing, bit_depth)
+            groups = needed // group_bytes
+            low_bits = bit_depth - 8
+            padded = np.zeros((height, groups, per_group), np.uint32)
             padded.reshape(height, -1)[:, :width] = codes
-            cells = out[:, :needed].reshape(height, groups, per_group + 1)
+            cells = out[:, :needed].reshape(height, groups, group_bytes)
             cells[..., :per_group] = padded >> low_bits
-            low = (padded & (2**low_bits - 1)) << (np.arange(per_group, dtype=np.uint16) * low_bits)
-            cells[..., per_group] = low.sum(-1)
+            low = (padded & (2**low_bits - 1)) << (np.arange(per_group, dtype=np.uint32) * low_bits)
+            low = low.sum(-1)
+            for byte in range(per_group, group_bytes):
+                cells[..., byte] = (low >> (8 * (byte - per_group))) & 255
             out[:, :needed] = cells.reshape(height, needed)
         case _:
             shift = 16 - bit_depth if packing == "u16-left" else 0

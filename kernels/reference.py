@@ -2,72 +2,309 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from edge_isp.kernels.layout import CELL_PLANES
+from edge_isp.kernels.layout import CELL_PLANES, group
 from numpy.typing import NDArray
 
 
-def unpack(data: NDArray[np.uint8], *, width: int, height: int, packing: str, bit_depth: int) -> NDArray[np.uint16]:
-    """See `kernels.unpack.unpack`."""
-    rows = data[:height].astype(np.uint16)
-    highest = 2**bit_depth - 1
-    if packing == "u8":
-        return rows[:, :width]
-    if packing == "csi2p":
-        per_group = 4 if bit_depth == 10 else 2
-        low_bits = bit_depth - 8
-        groups = -(-width // per_group)
-        cells = rows[:, : groups * (per_group + 1)].reshape(height, groups, per_group + 1)
-        shifts = np.arange(per_group, dtype=np.uint16) * np.uint16(low_bits)
-        low = (cells[..., per_group:] >> shifts) & np.uint16(2**low_bits - 1)
-        codes = (cells[..., :per_group] << np.uint16(low_bits)) | low
-        return codes.reshape(height, -1)[:, :width].astype(np.uint16)
-    codes = rows[:, 0 : 2 * width : 2] | (rows[:, 1 : 2 * width : 2] << np.uint16(8))
-    if packing == "u16-left":
-        return codes >> np.uint16(16 - bit_depth)
-    return np.minimum(codes, np.uint16(highest))
-
-
-def encode(
+def unpack(
     data: NDArray[np.uint8],
     *,
     width: int,
     height: int,
     packing: str,
     bit_depth: int,
+    left: int = 0,
+    top: int = 0,
+) -> NDArray[np.uint16]:
+    """See `kernels.unpack.unpack`."""
+    rows = data[top : top + height]
+    return _unpack_rows(rows, packing, bit_depth, left + width)[:, left:]
+
+
+def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: int) -> NDArray[np.uint16]:
+    height = len(rows)
+    if packing == "pisp-comp1":
+        padded = -(-width // 8) * 8
+        return decompress_pisp(rows[:, :padded])[:, :width]
+    if bit_depth == 8 and packing in ("u8", "csi2p"):
+        return rows[:, :width].astype(np.uint16)
+    if packing == "csi2p":
+        pixels, size = group(packing, bit_depth)
+        groups = -(-width // pixels)
+        cells = rows[:, : groups * size].reshape(height, groups, size).astype(np.uint32)
+        low_bits = bit_depth - 8
+        # The bytes after the high ones are one little-endian number that holds the low bits, pixel 0 lowest.
+        low_bytes = cells[..., pixels:]
+        low = (low_bytes << (8 * np.arange(size - pixels, dtype=np.uint32))).sum(-1, keepdims=True)
+        shifts = low_bits * np.arange(pixels)
+        codes = (cells[..., :pixels] << low_bits) | ((low >> shifts) & (2**low_bits - 1))
+        return codes.reshape(height, -1)[:, :width].astype(np.uint16)
+    words = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8)
+    if packing == "u16-left":
+        return words >> (16 - bit_depth)
+    return np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
+
+
+def pisp_word(word: int) -> tuple[int, int, int, int]:
+    """The four 16-bit codes of a 32-bit word of PiSP compression, mode 1, offset 2048; one word at a time."""
+    mode = word & 3
+    if mode == 3:
+        first, second = (word >> 2) & 32767, (word >> 17) & 32767
+        q0 = (first & 15) + 16 * ((first >> 8) // 11)
+        q1 = (first >> 4) % 176
+        q2 = (second & 15) + 16 * ((second >> 8) // 11)
+        q3 = (second >> 4) % 176
+    else:
+        p0 = (word >> 2) & 511
+        p1 = ((word >> 11) & 127) - 64
+        p2 = (word >> 18) & 127
+        p3 = (word >> 25) & 127
+        if mode * p0 < 768:
+            q1, q2 = max(p0, p0 - p1), max(p0, p0 + p1)
+        else:
+            q1, q2 = p0, p1 + 448
+        limit = 1536 >> mode
+        q0 = min(limit, max(0, q1 - 64)) + p2
+        q3 = min(limit, max(0, q2 - 64)) + p3
+    return _pisp_code(q0, mode), _pisp_code(q1, mode), _pisp_code(q2, mode), _pisp_code(q3, mode)
+
+
+def _pisp_code(q: int, mode: int) -> int:
+    value = max(256 * q, 512 * (q - 47)) if mode == 3 else max(16 * q, 32 * (q - 160), 64 * mode * q)
+    return min(value + 2048, 65535)
+
+
+def decompress_pisp(rows: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """PiSP-compressed rows (height, a multiple of 8) to codes of the same shape: whole arrays, as NumPy users do it."""
+    words = np.ascontiguousarray(rows).view("<u4").astype(np.int32, casting="unsafe").reshape(len(rows), -1, 2)
+    mode = words & 3
+    p0 = (words >> 2) & 511
+    p1 = ((words >> 11) & 127) - 64
+    p2 = (words >> 18) & 127
+    p3 = (words >> 25) & 127
+    near = mode * p0 < 768
+    q1 = np.where(near, np.maximum(p0, p0 - p1), p0)
+    q2 = np.where(near, np.maximum(p0, p0 + p1), p1 + 448)
+    limit = 1536 >> mode
+    q0 = np.minimum(limit, np.maximum(0, q1 - 64)) + p2
+    q3 = np.minimum(limit, np.maximum(0, q2 - 64)) + p3
+    first, second = (words >> 2) & 32767, (words >> 17) & 32767
+    coarse = mode == 3
+    q0 = np.where(coarse, (first & 15) + 16 * ((first >> 8) // 11), q0)
+    q1 = np.where(coarse, (first >> 4) % 176, q1)
+    q2 = np.where(coarse, (second & 15) + 16 * ((second >> 8) // 11), q2)
+    q3 = np.where(coarse, (second >> 4) % 176, q3)
+    codes = np.empty((len(rows), words.shape[1], 4, 2), np.uint16)
+    for place, q in enumerate((q0, q1, q2, q3)):
+        fine = np.maximum(np.maximum(16 * q, 32 * (q - 160)), 64 * mode * q)
+        value = np.where(coarse, np.maximum(256 * q, 512 * (q - 47)), fine)
+        codes[:, :, place] = np.minimum(value + 2048, 65535)
+    return codes.reshape(len(rows), -1)
+
+
+def planes(codes: NDArray[np.uint16], cfa: str) -> NDArray[np.uint16]:
+    """A mosaic (height, width) as cells (height / 2, width / 2, 4) in the order R, Gr, Gb, B."""
+    out = np.empty((codes.shape[0] // 2, codes.shape[1] // 2, 4), codes.dtype)
+    for place, plane in enumerate(CELL_PLANES[cfa]):
+        y, x = divmod(place, 2)
+        out[..., plane] = codes[y::2, x::2]
+    return out
+
+
+def encode(
+    data: NDArray[np.uint8],
+    *,
     cfa: str,
     tables: NDArray[Any],
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
+    shading: NDArray[np.uint8] | None = None,
+    **window: Any,
 ) -> NDArray[Any]:
-    """See `kernels.encode.encode`."""
-    codes = unpack(data, width=width, height=height, packing=packing, bit_depth=bit_depth)
-    out = np.empty((height // 2, width // 2, 4), tables.dtype)
-    for place, plane in enumerate(CELL_PLANES[cfa]):
-        y, x = divmod(place, 2)
-        out[..., plane] = tables[plane][codes[y::2, x::2]]
-    if flip_vertical:
-        out = out[::-1]
-    if flip_horizontal:
-        out = out[:, ::-1]
+    """See `kernels.encode.encode`; `window` holds the arguments of `unpack`."""
+    cells = planes(unpack(data, **window), cfa)
+    height, width, _ = cells.shape
+    if shading is None:
+        tables, shading = tables[None], np.zeros((1, 1, 4), np.uint8)
+    out = np.empty(cells.shape, tables.dtype)
+    # A grid's cell holds from where its share of the columns begins, rounded down; of the rows likewise, by their own share.
+    grid_row = np.arange(height) * shading.shape[0] // height
+    edges = np.arange(shading.shape[1] + 1) * width // shading.shape[1]
+    grid_column = np.repeat(np.arange(shading.shape[1]), np.diff(edges))
+    for plane in range(4):
+        choice = shading[grid_row][:, grid_column, plane]
+        out[..., plane] = tables[choice, plane, cells[..., plane]]
+    return _flipped(out, flip_vertical, flip_horizontal)
+
+
+def encode_resampled(
+    data: NDArray[np.uint8],
+    shape: tuple[int, int],
+    *,
+    cfa: str,
+    tables: NDArray[Any],
+    border: float = 0,
+    flip_vertical: bool = False,
+    flip_horizontal: bool = False,
+    **window: Any,
+) -> NDArray[Any]:
+    """See `kernels.resample.encode_resampled`; `shape` is that of `out`, without the planes."""
+    cells = planes(unpack(data, **window), cfa).astype(np.float32)
+    scale = min(shape[0] / cells.shape[0], shape[1] / cells.shape[1])
+    height, width = max(1, round(cells.shape[0] * scale)), max(1, round(cells.shape[1] * scale))
+    means = _area_average(np.float32(0), cells, height)
+    # The rounding's half is added first: sums of float32 depend on their order.
+    means = _area_average(np.float32(0.5), means.swapaxes(0, 1), width).swapaxes(0, 1)
+    codes = np.minimum(means, np.float32(tables.shape[1] - 1)).astype(np.int64)
+    picture = np.empty(codes.shape, tables.dtype)
+    for plane in range(4):
+        picture[..., plane] = tables[plane][codes[..., plane]]
+    out = np.full((*shape, 4), border, tables.dtype)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    out[top : top + height, left : left + width] = _flipped(picture, flip_vertical, flip_horizontal)
     return out
 
 
+def _area_average(start: np.float32, values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """`start` plus the means of `count` equal parts of the first axis, each value weighted by how much of it they cover."""
+    out = np.full((count, *values.shape[1:]), start, np.float32)
+    size = len(values)
+    for part in range(count):
+        # In units of 1 / count of a value all edges are whole numbers.
+        begin, end = part * size, (part + 1) * size
+        for index in range(begin // count, -(-end // count)):
+            covered = min(end, (index + 1) * count) - max(begin, index * count)
+            out[part] += np.float32(covered / size) * values[index]
+    return out
+
+
+def _flipped(array: NDArray[Any], vertical: bool, horizontal: bool) -> NDArray[Any]:
+    return array[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+
+
 def decode_rgb(
-    planes: NDArray[np.int8],
+    planes: NDArray[Any],
     table: NDArray[np.uint8],
     *,
+    bgr: bool = False,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
 ) -> NDArray[np.uint8]:
     """See `kernels.decode.decode_rgb`."""
     height, width, _ = planes.shape
-    values = table[planes.astype(np.int16) + 128]
+    values = table[planes.astype(np.int16) - np.iinfo(planes.dtype).min]
     picture = values.reshape(height, width, 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(2 * height, 2 * width, 3)
-    if flip_vertical:
-        picture = picture[::-1]
-    if flip_horizontal:
-        picture = picture[:, ::-1]
-    return picture
+    picture = _flipped(picture, flip_vertical, flip_horizontal)
+    return picture[..., ::-1] if bgr else picture
+
+
+def rgb_to_i420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """See `kernels.decode.rgb_to_i420`."""
+    height, width, _ = rgb.shape
+    pixels = rgb.astype(np.int32)
+    luma = ((pixels @ np.array([66, 129, 25]) + 128) >> 8) + 16
+    sums = pixels.reshape(height // 2, 2, width // 2, 2, 3).sum((1, 3))
+    chroma = [(sums @ np.array(weights) + 128 * 1024 + 512) >> 10 for weights in ((-38, -74, 112), (112, -94, -18))]
+    return np.concatenate([part.ravel() for part in (luma, *chroma)]).reshape(-1, width).astype(np.uint8)
+
+
+def statistics(
+    data: NDArray[np.uint8],
+    *,
+    cfa: str,
+    black_level: Sequence[float],
+    white_level: float,
+    clipped: float,
+    step: int = 8,
+    **window: Any,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
+    """Histograms, means, clipped shares and grey-world gains; see `kernels.statistics.statistics`."""
+    cells = planes(unpack(data, **window), cfa)[::step].reshape(-1, 4)
+    black = np.asarray(black_level, np.float64)
+    light = (cells - black) / (white_level - black)
+    lost = cells >= np.ceil(black + clipped * (white_level - black))
+    shift = window["bit_depth"] - 8
+    histograms = np.stack([np.bincount(cells[:, plane] >> shift, minlength=256) for plane in range(4)])
+    usable = light[~lost.any(1)]
+    gains = (1.0, 1.0)
+    if len(usable):
+        red, green_red, green_blue, blue = usable.mean(0)
+        green = (green_red + green_blue) / 2
+        if min(red, green, blue) > 0:
+            gains = (float(green / red), float(green / blue))
+    return histograms, cells.mean(0), lost.mean(0), gains
+
+
+# Malvar-He-Cutler's filters in sixteenths: green at red or blue; red at green in red's row, or blue in blue's; red at green
+# in blue's row, or blue in red's, is its transpose; red at blue, or blue at red.
+_MALVAR_GREEN = [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]]
+_MALVAR_BESIDE = [[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]]
+_MALVAR_ACROSS = [[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]]
+_BILINEAR_GREEN = [[0, 0, 0, 0, 0], [0, 0, 4, 0, 0], [0, 4, 0, 4, 0], [0, 0, 4, 0, 0], [0, 0, 0, 0, 0]]
+_BILINEAR_BESIDE = [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 8, 0, 8, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+_BILINEAR_ACROSS = [[0, 0, 0, 0, 0], [0, 4, 0, 4, 0], [0, 0, 0, 0, 0], [0, 4, 0, 4, 0], [0, 0, 0, 0, 0]]
+_FILTERS = {
+    "malvar": (_MALVAR_GREEN, _MALVAR_BESIDE, _MALVAR_ACROSS),
+    "bilinear": (_BILINEAR_GREEN, _BILINEAR_BESIDE, _BILINEAR_ACROSS),
+}
+
+
+def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: int) -> NDArray[np.uint16]:
+    """RGB (height, width, 3) of a mosaic; see `kernels.demosaic.demosaic`."""
+    height, width = codes.shape
+    mirrored = np.pad(codes.astype(np.int64), 2, mode="reflect")
+    green, beside, across = (np.array(taps) for taps in _FILTERS[method])
+
+    def filtered(taps: NDArray[np.int64]) -> NDArray[np.int64]:
+        parts = [taps[y, x] * mirrored[y : y + height, x : x + width] for y in range(5) for x in range(5)]
+        return np.clip((np.sum(parts, axis=0) + 8) >> 4, 0, highest)
+
+    out = np.empty((height, width, 3), np.uint16)
+    cell = np.array(["RGB".index(letter) for letter in cfa]).reshape(2, 2)
+    for y in range(2):
+        for x in range(2):
+            here = cell[y, x]
+            for colour in range(3):
+                if colour == here:
+                    values = codes
+                elif colour == 1:
+                    values = filtered(green)
+                elif here == 1:
+                    values = filtered(beside if cell[y, 1 - x] == colour else beside.T)
+                else:
+                    values = filtered(across)
+                out[y::2, x::2, colour] = values[y::2, x::2]
+    return out
+
+
+def demosaic(data: NDArray[np.uint8], *, cfa: str, method: str = "malvar", **window: Any) -> NDArray[np.uint16]:
+    """See `kernels.demosaic.demosaic`."""
+    return demosaic_codes(unpack(data, **window), cfa, method, 2 ** window["bit_depth"] - 1)
+
+
+def develop(
+    data: NDArray[np.uint8],
+    *,
+    cfa: str,
+    tables: NDArray[np.uint16],
+    matrix: NDArray[np.floating[Any]],
+    tone: NDArray[np.uint8],
+    linear_white: int,
+    method: str = "malvar",
+    **window: Any,
+) -> NDArray[np.uint8]:
+    """See `kernels.demosaic.develop`."""
+    codes = unpack(data, **window)
+    linear = np.empty_like(codes)
+    for place, plane in enumerate(CELL_PLANES[cfa]):
+        y, x = divmod(place, 2)
+        linear[y::2, x::2] = tables[plane][codes[y::2, x::2]]
+    rgb = demosaic_codes(linear, cfa, method, linear_white).astype(np.float32)
+    weights = (np.asarray(matrix) * ((len(tone) - 1) / linear_white)).astype(np.float32)
+    red, green, blue = rgb[..., 0, None], rgb[..., 1, None], rgb[..., 2, None]
+    mixed = weights[:, 0] * red + weights[:, 1] * green + weights[:, 2] * blue + np.float32(0.5)
+    return tone[np.clip(mixed, 0, len(tone) - 1).astype(np.int64)]

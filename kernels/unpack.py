@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from edge_isp.kernels.layout import check_frame
+from edge_isp.kernels.layout import RowPlan, check_array, check_rows, plan_rows
+from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_row
 from numba import njit
 from numpy.typing import NDArray
 
@@ -15,77 +16,49 @@ def unpack(
     height: int,
     packing: str,
     bit_depth: int,
+    left: int = 0,
+    top: int = 0,
     out: NDArray[np.uint16] | None = None,
+    rows: tuple[int, int] | None = None,
 ) -> NDArray[np.uint16]:
-    """RAW bytes (at least height, at least the row's bytes) to codes (height, width), right-aligned.
+    """RAW bytes to codes (height, width), right-aligned; "pisp-comp1" is decompressed.
 
     Codes of "u16" above the bit depth, which only a fault or a wrong format gives, are held at its highest.
 
     Args:
-        data: rows may be padded.
+        data: uint8 (rows, stride); rows may be padded.
+        width, height: of the window, in pixels; odd sizes will do.
         packing, bit_depth: see `kernels.layout`.
+        left, top: the window's first pixel, even.
         out: uint16 (height, width), C-contiguous, to write into; by default a new array.
+        rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
         ValueError: the layout is not known, or `data` or `out` has the wrong shape.
     """
-    check_frame(data.shape, packing, bit_depth, width, height)
+    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
     if out is None:
         out = np.empty((height, width), np.uint16)
-    elif out.shape != (height, width) or out.dtype != np.uint16 or not out.flags.c_contiguous:
-        raise ValueError(f"out must be C-contiguous uint16 ({height}, {width}), found {out.dtype} {out.shape}")
-    match packing:
-        case "u8":
-            _unpack_u8(data, out)
-        case "csi2p" if bit_depth == 10:
-            _unpack_csi2p_10(data, out)
-        case "csi2p":
-            _unpack_csi2p_12(data, out)
-        case "u16-left":
-            _unpack_u16(data, out, 16 - bit_depth, 65535)
-        case _:
-            _unpack_u16(data, out, 0, 2**bit_depth - 1)
+    check_array("out", out, np.uint16, (height, width))
+    first, last = check_rows(rows, height)
+    _unpack(flat, plan, out, first, last)
     return out
 
 
 @njit(nogil=True, cache=True)
-def _unpack_u8(data: NDArray[np.uint8], out: NDArray[np.uint16]) -> None:
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            out[y, x] = data[y, x]
+def _unpack(flat: U8Array, plan: RowPlan, out: U16Array, first: int, last: int) -> None:
+    buffers = cell_buffers(plan)
+    even, odd = buffers[0], buffers[1]
+    skip = plan.skip // 2
+    for y in range(first, last):
+        read_row(flat, plan, y, even, odd)
+        _interleave(even[skip:], odd[skip:], out[y])
 
 
 @njit(nogil=True, cache=True)
-def _unpack_u16(data: NDArray[np.uint8], out: NDArray[np.uint16], shift: int, highest: int) -> None:
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            code = (np.int32(data[y, 2 * x]) | (np.int32(data[y, 2 * x + 1]) << 8)) >> shift
-            out[y, x] = code if code < highest else highest
-
-
-@njit(nogil=True, cache=True)
-def _unpack_csi2p_10(data: NDArray[np.uint8], out: NDArray[np.uint16]) -> None:
-    width = out.shape[1]
-    for y in range(out.shape[0]):
-        for group in range(width // 4):
-            low = np.int32(data[y, 5 * group + 4])
-            out[y, 4 * group] = (np.int32(data[y, 5 * group]) << 2) | (low & 3)
-            out[y, 4 * group + 1] = (np.int32(data[y, 5 * group + 1]) << 2) | ((low >> 2) & 3)
-            out[y, 4 * group + 2] = (np.int32(data[y, 5 * group + 2]) << 2) | ((low >> 4) & 3)
-            out[y, 4 * group + 3] = (np.int32(data[y, 5 * group + 3]) << 2) | (low >> 6)
-        for x in range(width // 4 * 4, width):
-            low = np.int32(data[y, x // 4 * 5 + 4]) >> (2 * (x % 4))
-            out[y, x] = (np.int32(data[y, x // 4 * 5 + x % 4]) << 2) | (low & 3)
-
-
-@njit(nogil=True, cache=True)
-def _unpack_csi2p_12(data: NDArray[np.uint8], out: NDArray[np.uint16]) -> None:
-    width = out.shape[1]
-    for y in range(out.shape[0]):
-        for group in range(width // 2):
-            low = np.int32(data[y, 3 * group + 2])
-            out[y, 2 * group] = (np.int32(data[y, 3 * group]) << 4) | (low & 15)
-            out[y, 2 * group + 1] = (np.int32(data[y, 3 * group + 1]) << 4) | (low >> 4)
-        if width % 2:
-            low = np.int32(data[y, width // 2 * 3 + 2]) & 15
-            out[y, width - 1] = (np.int32(data[y, width // 2 * 3]) << 4) | low
+def _interleave(even: U16Array, odd: U16Array, line: U16Array) -> None:
+    for j in range(len(line) // 2):
+        line[2 * j] = even[j]
+        line[2 * j + 1] = odd[j]
+    if len(line) % 2:
+        line[len(line) - 1] = even[len(line) // 2]

@@ -4,8 +4,8 @@
 width = 1920
 height = 1080
 cfa = "RGGB"                  # from pixel (0,0)
-bit_depth = 10
-packing = "csi2p"             # csi2p | u16 | u16-left | u8
+bit_depth = 10                # 16 for pisp-comp1
+packing = "csi2p"             # csi2p | u16 | u16-left | u8 | pisp-comp1
 stride = 2400                 # bytes; without it: no padding
 [sensor]
 name = "imx219"               # a profile; the keys below override it, or stand alone

@@ -13,7 +13,9 @@ from importlib.metadata import entry_points
 import typer
 
 from edge_isp import __version__
+from edge_isp.cli.bench import bench
 from edge_isp.cli.run import run
+from edge_isp.cli.warmup import warmup
 from edge_isp.errors import EdgeIspError
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(warmup)
+app.add_typer(bench, name="bench")
 for _entry in entry_points(group="edge_isp.commands"):
     app.add_typer(_entry.load(), name=_entry.name)
 

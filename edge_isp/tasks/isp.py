@@ -15,14 +15,10 @@ from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.decode import decode_rgb, output_table
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import flips_to_rggb
-from edge_isp.kernels.statistics import grey_world_gains
+from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.tables import CURVES, encoding_table
-from edge_isp.kernels.unpack import unpack
 from edge_isp.models.card import ModelCard, TensorCard
 from edge_isp.results import Picture
-
-# Grey world looks at one row of cells in so many.
-_GREY_WORLD_STEP = 8
 
 
 class IspTask:
@@ -115,10 +111,16 @@ class IspTask:
 
 def _grey_world(frame: RawFrame) -> tuple[float, float]:
     layout = frame.format
-    rows = np.arange(0, layout.height, 2 * _GREY_WORLD_STEP)
-    sample = np.ascontiguousarray(frame.data[np.stack([rows, rows + 1], 1).ravel()])
-    codes = unpack(sample, width=layout.width, height=len(sample), packing=layout.packing, bit_depth=layout.bit_depth)
-    return grey_world_gains(codes, cfa=layout.cfa, black_level=frame.black_level, white_level=frame.white_level)
+    return statistics(
+        frame.data,
+        width=layout.width,
+        height=layout.height,
+        packing=layout.packing,
+        bit_depth=layout.bit_depth,
+        cfa=layout.cfa,
+        black_level=frame.black_level,
+        white_level=frame.white_level,
+    ).grey_world_gains
 
 
 def _verify_tensor(what: str, tensor: TensorInfo, card: TensorCard) -> None:

@@ -1,0 +1,69 @@
+"""Compiling, or loading from numba's cache, before the first frame: a first call takes seconds, the others microseconds.
+
+numba keeps what it compiled beside the modules, or in the folder that NUMBA_CACHE_DIR names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from edge_isp.kernels import decode, demosaic, encode, resample, rows, unpack
+from edge_isp.kernels import statistics as statistics_module
+from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
+from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
+from edge_isp.kernels.encode import encode as encode_frame
+from edge_isp.kernels.resample import encode_resampled
+from edge_isp.kernels.statistics import statistics
+from edge_isp.kernels.unpack import unpack as unpack_frame
+from numpy.typing import DTypeLike
+
+DTYPES = (np.int8, np.uint8, np.int16, np.float32)
+
+_FRAME = np.zeros((8, 8), np.uint8)
+_LAYOUT: dict[str, Any] = {"width": 8, "height": 8, "packing": "u8", "bit_depth": 8}
+
+
+def compile_pipeline_kernels() -> None:
+    """What turns frames into pictures by a network: statistics, encoding to int8, decoding."""
+    _encode(np.int8)
+    statistics(_FRAME, cfa="RGGB", black_level=(0, 0, 0, 0), white_level=255, **_LAYOUT)
+    decode_rgb(np.zeros((4, 4, 12), np.int8), np.empty((8, 8, 3), np.uint8), output_table(1 / 255, -128))
+
+
+def compile_kernels() -> tuple[int, int]:
+    """Every kernel, for every dtype of output.
+
+    Returns:
+        How many functions were compiled, and how many came from the cache.
+    """
+    compile_pipeline_kernels()
+    for dtype in DTYPES:
+        _encode(dtype)
+        tables = np.zeros((4, 256), dtype)
+        encode_resampled(_FRAME, np.empty((2, 2, 4), dtype), cfa="RGGB", tables=tables, **_LAYOUT)
+    unpack_frame(_FRAME, **_LAYOUT)
+    rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8))
+    demosaic.demosaic(_FRAME, np.empty((8, 8, 3), np.uint16), cfa="RGGB", **_LAYOUT)
+    develop(
+        _FRAME,
+        np.empty((8, 8, 3), np.uint8),
+        cfa="RGGB",
+        tables=np.full((4, 256), LINEAR_WHITE, np.uint16),
+        matrix=np.eye(3),
+        tone=np.zeros(TONE_ENTRIES, np.uint8),
+        **_LAYOUT,
+    )
+    return counts()
+
+
+def _encode(dtype: DTypeLike) -> None:
+    out = np.empty((4, 4, 4), dtype)
+    encode_frame(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
+
+
+def counts() -> tuple[int, int]:
+    """How many functions this process compiled, and how many it took from the cache."""
+    modules = (rows, unpack, encode, resample, decode, statistics_module, demosaic)
+    stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
+    return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

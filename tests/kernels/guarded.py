@@ -1,0 +1,115 @@
+"""Runs every kernel on buffers whose neighbouring pages cannot be touched; a kernel that strays ends the process.
+
+    python guarded.py [--trespass]
+
+With --trespass it touches such a page itself, to show that the guard works.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from typing import Any
+
+import numpy as np
+from edge_isp.kernels.decode import decode_rgb, rgb_to_i420
+from edge_isp.kernels.demosaic import METHODS, TONE_ENTRIES, demosaic, develop
+from edge_isp.kernels.encode import encode
+from edge_isp.kernels.layout import row_bytes
+from edge_isp.kernels.resample import encode_resampled
+from edge_isp.kernels.statistics import statistics
+from edge_isp.kernels.unpack import unpack
+from numpy.typing import NDArray
+from sampling import LAYOUTS
+
+PROT_NONE = 0
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_kept: list[Any] = []
+
+
+def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool) -> NDArray[Any]:
+    """An array that touches the guard page after it, or the one before it; filled with random bytes."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    pages = -(-size // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (0, pages + 1):
+        if _libc.mprotect(begin + page * mmap.PAGESIZE, mmap.PAGESIZE, PROT_NONE):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    _kept.append(memory)
+    offset = mmap.PAGESIZE + (pages * mmap.PAGESIZE - size if at_end else 0)
+    array = np.frombuffer(memory, np.uint8, size, offset)
+    array[:] = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
+    return array.view(dtype).reshape(shape)
+
+
+def main() -> None:
+    if "--trespass" in sys.argv:
+        array = guarded((5,), np.uint8, True)
+        ctypes.string_at(array.ctypes.data, 6)
+        return
+    for at_end in (False, True):
+        for packing, bit_depth in LAYOUTS:
+            for width, height in ((4, 4), (8, 6), (26, 4), (66, 10), (130, 4)):
+                run_on_frames(packing, bit_depth, width, height, at_end)
+        for width in (1, 2, 7, 33, 65):
+            run_on_pictures(width, at_end)
+        _kept.clear()
+
+
+def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end: bool) -> None:
+    # The window ends with the buffer, and at its end begins with it.
+    left, top = (6, 2) if at_end else (0, 0)
+    data = guarded((top + height, row_bytes(packing, bit_depth, left + width)), np.uint8, at_end)
+    window: dict[str, Any] = {"packing": packing, "bit_depth": bit_depth, "width": width, "height": height}
+    window |= {"left": left, "top": top}
+    unpack(data, out=guarded((height, width), np.uint16, at_end), **window)
+    odd = window | {"width": width - 1, "height": height - 1}
+    unpack(data, out=guarded((height - 1, width - 1), np.uint16, at_end), **odd)
+    entries = 2**bit_depth
+    for cfa in ("RGGB", "GBRG", "BGGR"):
+        for flip in (False, True):
+            flips = {"flip_vertical": flip, "flip_horizontal": flip}
+            for dtype in (np.int8, np.uint8, np.int16, np.float32):
+                tables = guarded((4, entries), dtype, at_end)
+                if dtype == np.float32:
+                    tables[:] = 0
+                out = guarded((height // 2, width // 2, 4), dtype, at_end)
+                encode(data, out, cfa=cfa, tables=tables, **flips, **window)
+                out = guarded((max(1, height // 3), max(1, width // 5), 4), dtype, at_end)
+                encode_resampled(data, out, cfa=cfa, tables=tables, **flips, **window)
+            out = guarded((height // 2, width // 2, 4), np.int8, at_end)
+            shading = guarded((3, 5, 4), np.uint8, at_end)
+            shading %= 2
+            tables = guarded((2, 4, entries), np.int8, at_end)
+            encode(data, out, cfa=cfa, tables=tables, shading=shading, **flips, **window)
+        statistics(data, cfa=cfa, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1, **window)
+        for method in METHODS:
+            demosaic(data, guarded((height, width, 3), np.uint16, at_end), cfa=cfa, method=method, **window)
+            develop(
+                data,
+                guarded((height, width, 3), np.uint8, at_end),
+                cfa=cfa,
+                method=method,
+                tables=guarded((4, entries), np.uint16, at_end),  # corrupt: up to 65535
+                matrix=np.array([[9.0, -1, 0], [0, 1, 0], [np.nan, 0, -5]]),
+                tone=guarded((TONE_ENTRIES,), np.uint8, at_end),
+                **window,
+            )
+    _kept.clear()
+
+
+def run_on_pictures(width: int, at_end: bool) -> None:
+    for table in (np.arange(256, dtype=np.uint8), guarded((256,), np.uint8, at_end)):
+        for bgr in (False, True):
+            for flip in (False, True):
+                out = guarded((6, 2 * width, 3), np.uint8, at_end)
+                planes = guarded((3, width, 12), np.int8, at_end)
+                decode_rgb(planes, out, table, bgr=bgr, flip_vertical=flip, flip_horizontal=flip)
+    rgb_to_i420(guarded((4, 2 * width, 3), np.uint8, at_end), guarded((6, 2 * width), np.uint8, at_end))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""encode and encode_resampled against their references, and the tables that they go through."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from edge_isp.kernels import reference
+from edge_isp.kernels.encode import encode
+from edge_isp.kernels.layout import CELL_PLANES, row_bytes, row_ranges
+from edge_isp.kernels.pack import pack
+from edge_isp.kernels.resample import encode_resampled, letterbox
+from edge_isp.kernels.tables import encoding_table, shading_choice
+from hypothesis import given
+from hypothesis import strategies as st
+from sampling import Sample, cfas, dtypes, examples, random_tables, samples
+
+seeds = st.integers(0, 2**32)
+
+
+@examples
+@given(samples(), cfas, dtypes, st.booleans(), st.booleans(), seeds)
+def test_encode_equals_its_reference(
+    sample: Sample, cfa: str, dtype: type, flip_vertical: bool, flip_horizontal: bool, seed: int
+) -> None:
+    arguments: dict[str, Any] = {
+        **sample.window,
+        "cfa": cfa,
+        "tables": random_tables(seed, sample.window["bit_depth"], dtype),
+        "flip_vertical": flip_vertical,
+        "flip_horizontal": flip_horizontal,
+    }
+    out = np.zeros((*sample.cells, 4), dtype)
+    encode(sample.data, out, **arguments)
+    np.testing.assert_array_equal(out, reference.encode(sample.data, **arguments))
+
+
+@examples
+@given(samples(), cfas, st.booleans(), st.booleans(), st.integers(1, 5), st.integers(1, 9), st.integers(1, 6), seeds)
+def test_encode_with_lens_shading_equals_its_reference(
+    sample: Sample,
+    cfa: str,
+    flip_vertical: bool,
+    flip_horizontal: bool,
+    grid_rows: int,
+    grid_columns: int,
+    levels: int,
+    seed: int,
+) -> None:
+    arguments: dict[str, Any] = {
+        **sample.window,
+        "cfa": cfa,
+        "tables": random_tables(seed, sample.window["bit_depth"], np.int8, levels),
+        "shading": np.random.default_rng(seed).integers(0, levels, (grid_rows, grid_columns, 4), dtype=np.uint8),
+        "flip_vertical": flip_vertical,
+        "flip_horizontal": flip_horizontal,
+    }
+    out = np.zeros((*sample.cells, 4), np.int8)
+    encode(sample.data, out, **arguments)
+    np.testing.assert_array_equal(out, reference.encode(sample.data, **arguments))
+
+
+@examples
+@given(
+    samples(),
+    cfas,
+    dtypes,
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 100),
+    st.integers(1, 100),
+    st.booleans(),
+    seeds,
+)
+def test_encode_resampled_equals_its_reference(
+    sample: Sample,
+    cfa: str,
+    dtype: type,
+    flip_vertical: bool,
+    flip_horizontal: bool,
+    height: int,
+    width: int,
+    fits: bool,
+    seed: int,
+) -> None:
+    # A target within the window, or one that the letterbox fills up in one direction.
+    target = (1 + height % sample.cells[0], 1 + width % (sample.cells[1] if fits else 60))
+    arguments: dict[str, Any] = {
+        **sample.window,
+        "cfa": cfa,
+        "tables": random_tables(seed, sample.window["bit_depth"], dtype),
+        "border": 7,
+        "flip_vertical": flip_vertical,
+        "flip_horizontal": flip_horizontal,
+    }
+    out = np.zeros((*target, 4), dtype)
+    encode_resampled(sample.data, out, **arguments)
+    np.testing.assert_array_equal(out, reference.encode_resampled(sample.data, target, **arguments))
+
+
+@examples
+@given(samples(smallest=2), cfas, st.integers(1, 4), st.booleans(), seeds)
+def test_threads_that_share_a_frame_give_what_one_gives(
+    sample: Sample, cfa: str, threads: int, flip: bool, seed: int
+) -> None:
+    arguments: dict[str, Any] = {
+        **sample.window,
+        "cfa": cfa,
+        "tables": random_tables(seed, sample.window["bit_depth"], np.int8),
+        "flip_vertical": flip,
+    }
+    small = (max(1, sample.cells[0] // 2), max(1, sample.cells[1] // 2))
+    for kernel, shape in ((encode, sample.cells), (encode_resampled, small)):
+        whole, shared = np.zeros((*shape, 4), np.int8), np.zeros((*shape, 4), np.int8)
+        kernel(sample.data, whole, **arguments)  # type: ignore[operator]
+        with ThreadPoolExecutor(threads) as pool:
+            calls = [
+                pool.submit(kernel, sample.data, shared, rows=rows, **arguments)  # type: ignore[arg-type]
+                for rows in row_ranges(shape[0], threads)
+            ]
+        for call in calls:
+            call.result()
+        np.testing.assert_array_equal(shared, whole)
+
+
+def test_a_monochrome_frame_fills_the_planes_in_reading_order() -> None:
+    codes = np.arange(32, dtype=np.uint16).reshape(4, 8)
+    data = pack(codes, packing="csi2p", bit_depth=10)
+    tables = np.tile(np.arange(1024, dtype=np.int16), (4, 1))
+    out = np.empty((2, 4, 4), np.int16)
+    encode(data, out, width=8, height=4, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables)
+    np.testing.assert_array_equal(out[0, 0], [0, 1, 8, 9])
+    np.testing.assert_array_equal(out[1, 3], [22, 23, 30, 31])
+
+
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
+def test_a_flat_frame_stays_flat_when_resampled(cfa: str) -> None:
+    codes = np.empty((60, 92), np.uint16)
+    for place, plane in enumerate(CELL_PLANES[cfa]):
+        codes[place // 2 :: 2, place % 2 :: 2] = 100 * (plane + 1)
+    data = pack(codes, packing="csi2p", bit_depth=12)
+    tables = np.tile(np.arange(4096, dtype=np.int16), (4, 1))
+    out = np.empty((19, 19, 4), np.int16)
+    encode_resampled(data, out, width=92, height=60, packing="csi2p", bit_depth=12, cfa=cfa, tables=tables, border=-1)
+    top, left, height, width = letterbox((30, 46), (19, 19))
+    assert (top, left, height, width) == (3, 0, 12, 19)
+    picture = out[top : top + height]
+    np.testing.assert_array_equal(picture, np.broadcast_to([100, 200, 300, 400], picture.shape))
+    assert np.all(out[:top] == -1)
+    assert np.all(out[top + height :] == -1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cfa": "RGBG"}, "CFA order must be one of"),
+        ({"width": 7}, "width and height must be even, found 7x4"),
+        (
+            {"tables": np.zeros((4, 512), np.int8)},
+            r"tables must be C-contiguous int8 \(4, 1024\), found int8 \(4, 512\)",
+        ),
+        ({"tables": np.zeros((4, 1024), np.int16)}, r"out must be C-contiguous int16 \(2, 4, 4\), found int8"),
+        (
+            {"tables": np.zeros((2, 4, 1024), np.int8), "shading": np.full((1, 1, 4), 2, np.uint8)},
+            "shading must name one of 2 tables, found 2",
+        ),
+    ],
+)
+def test_encode_refuses_what_cannot_be(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
+        "width": 8,
+        "height": 4,
+        "packing": "csi2p",
+        "bit_depth": 10,
+        "cfa": "RGGB",
+        "tables": np.zeros((4, 1024), np.int8),
+    }
+    with pytest.raises(ValueError, match=message):
+        encode(np.zeros((4, 10), np.uint8), np.zeros((2, 4, 4), np.int8), **(arguments | change))
+
+
+def test_resampling_does_not_enlarge() -> None:
+    with pytest.raises(ValueError, match="must not be larger than the 2 x 4 cells"):
+        encode_resampled(
+            np.zeros((4, 8), np.uint8),
+            np.zeros((6, 12, 4), np.int8),
+            width=8,
+            height=4,
+            packing="u8",
+            bit_depth=8,
+            cfa="RGGB",
+            tables=np.zeros((4, 256), np.int8),
+        )
+
+
+def table_of(dtype: type, **change: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "bit_depth": 10,
+        "black_level": (64, 64, 64, 64),
+        "white_level": 1023,
+        "gains": (1.0, 1.0, 1.0),
+        "curve": "linear",
+        "scale": 1 / 959,
+        "zero_point": 0,
+        "dtype": dtype,
+    }
+    return encoding_table(**(arguments | change))
+
+
+def test_a_table_of_floats_holds_light_unrounded() -> None:
+    table = table_of(np.float32, scale=1.0, lens_gain=0.5)
+    np.testing.assert_allclose(table[0, [0, 64, 65, 1023]], [0, 0, 0.5 / 959, 0.5], rtol=1e-6)
+
+
+def test_a_lens_gain_multiplies_light() -> None:
+    np.testing.assert_array_equal(table_of(np.int16, lens_gain=2.0)[0, [64, 74, 1023]], [0, 20, 959])
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 8), seeds)
+def test_the_shading_choice_is_the_nearest_gain(levels: int, rows: int, columns: int, seed: int) -> None:
+    gains = np.random.default_rng(seed).uniform(1, 3, (rows, columns, 4))
+    values, choice = shading_choice(gains, levels=levels, shape=(rows, columns))
+    assert values.shape == (levels,)
+    assert choice.shape == gains.shape
+    if levels > 1:
+        half_step = (np.log(gains.max()) - np.log(gains.min())) / (levels - 1) / 2
+        assert np.all(np.abs(np.log(values[choice]) - np.log(gains)) <= half_step + 1e-9)
+
+
+def test_the_shading_choice_interpolates_between_centres() -> None:
+    gains = np.array([1.0, 2.0])[None, :, None] * np.ones((1, 2, 4))
+    values, choice = shading_choice(gains, levels=256, shape=(1, 4))
+    np.testing.assert_allclose(values[choice[0, :, 0]], [1.0, 1.25, 1.75, 2.0], rtol=2e-3)
+
+
+def test_shading_gains_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="gains must be positive"):
+        shading_choice(np.zeros((2, 2, 4)))
+
+
+def test_reads_a_frame_that_cannot_be_written() -> None:
+    data = np.zeros((4, row_bytes("csi2p", 10, 8)), np.uint8)
+    data.flags.writeable = False
+    out = np.ones((2, 4, 4), np.int8)
+    tables = np.zeros((4, 1024), np.int8)
+    encode(data, out, width=8, height=4, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables)
+    assert not out.any()

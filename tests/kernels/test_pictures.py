@@ -1,0 +1,183 @@
+"""decode, demosaic, develop and statistics against their references."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from edge_isp.kernels import reference
+from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
+from edge_isp.kernels.demosaic import LINEAR_WHITE, METHODS, TONE_ENTRIES, demosaic, develop
+from edge_isp.kernels.layout import CELL_PLANES
+from edge_isp.kernels.pack import pack
+from edge_isp.kernels.statistics import CLIPPED, statistics
+from hypothesis import given
+from hypothesis import strategies as st
+from sampling import COMPILED, Sample, cfas, examples, samples
+
+seeds = st.integers(0, 2**32)
+sizes = st.integers(1, 40 if COMPILED else 6)
+
+
+@examples
+@given(sizes, sizes, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans(), seeds)
+def test_decode_rgb_equals_its_reference(
+    height: int, width: int, bgr: bool, flip_vertical: bool, flip_horizontal: bool, signed: bool, plain: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    planes = rng.integers(0, 256, (height, width, 12), dtype=np.uint8).view(np.int8 if signed else np.uint8)
+    table = np.arange(256, dtype=np.uint8) if plain else rng.integers(0, 256, 256, dtype=np.uint8)
+    arguments = {"bgr": bgr, "flip_vertical": flip_vertical, "flip_horizontal": flip_horizontal}
+    out = np.zeros((2 * height, 2 * width, 3), np.uint8)
+    decode_rgb(planes, out, table, **arguments)
+    np.testing.assert_array_equal(out, reference.decode_rgb(planes, table, **arguments))
+
+
+@examples
+@given(sizes, sizes, seeds)
+def test_rgb_to_i420_equals_its_reference(height: int, width: int, seed: int) -> None:
+    rgb = np.random.default_rng(seed).integers(0, 256, (2 * height, 2 * width, 3), dtype=np.uint8)
+    out = np.zeros((3 * height, 2 * width), np.uint8)
+    rgb_to_i420(rgb, out)
+    np.testing.assert_array_equal(out, reference.rgb_to_i420(rgb))
+
+
+@pytest.mark.parametrize(
+    ("colour", "yuv"),
+    [((0, 0, 0), (16, 128, 128)), ((255, 255, 255), (235, 128, 128)), ((255, 0, 0), (82, 90, 240))],
+)
+def test_i420_of_known_colours(colour: tuple[int, int, int], yuv: tuple[int, int, int]) -> None:
+    out = np.zeros((3, 2), np.uint8)
+    rgb_to_i420(np.full((2, 2, 3), colour, np.uint8), out)
+    np.testing.assert_array_equal(out.ravel(), [yuv[0]] * 4 + [yuv[1], yuv[2]])
+
+
+@examples
+@given(samples(smallest=2), cfas, st.sampled_from(METHODS))
+def test_demosaic_equals_its_reference(sample: Sample, cfa: str, method: str) -> None:
+    out = np.zeros((sample.window["height"], sample.window["width"], 3), np.uint16)
+    demosaic(sample.data, out, cfa=cfa, method=method, **sample.window)
+    np.testing.assert_array_equal(out, reference.demosaic(sample.data, cfa=cfa, method=method, **sample.window))
+
+
+@examples
+@given(samples(smallest=2), cfas, st.sampled_from(METHODS), seeds)
+def test_develop_equals_its_reference(sample: Sample, cfa: str, method: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    arguments: dict[str, Any] = {
+        **sample.window,
+        "cfa": cfa,
+        "method": method,
+        "tables": rng.integers(0, LINEAR_WHITE + 1, (4, 2 ** sample.window["bit_depth"])).astype(np.uint16),
+        "matrix": rng.uniform(-1, 2, (3, 3)),
+        "tone": rng.integers(0, 256, TONE_ENTRIES, dtype=np.uint8),
+    }
+    out = np.zeros((sample.window["height"], sample.window["width"], 3), np.uint8)
+    develop(sample.data, out, **arguments)
+    np.testing.assert_array_equal(out, reference.develop(sample.data, linear_white=LINEAR_WHITE, **arguments))
+
+
+@examples
+@given(samples(smallest=2), cfas, st.integers(0, 30), st.integers(0, 30))
+def test_demosaic_of_a_range_of_rows_writes_those_rows_only(sample: Sample, cfa: str, a: int, b: int) -> None:
+    first, last = sorted((a % (sample.cells[0] + 1), b % (sample.cells[0] + 1)))
+    out = np.full((sample.window["height"], sample.window["width"], 3), 7, np.uint16)
+    demosaic(sample.data, out, cfa=cfa, rows=(first, last), **sample.window)
+    expected = np.full(out.shape, 7, np.uint16)
+    whole = reference.demosaic(sample.data, cfa=cfa, **sample.window)
+    expected[2 * first : 2 * last] = whole[2 * first : 2 * last]
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
+def test_demosaic_of_one_colour_is_that_colour(cfa: str, method: str) -> None:
+    codes = np.empty((12, 16), np.uint16)
+    for place, letter in enumerate(cfa):
+        codes[place // 2 :: 2, place % 2 :: 2] = {"R": 100, "G": 500, "B": 900}[letter]
+    out = np.empty((12, 16, 3), np.uint16)
+    data = pack(codes, packing="csi2p", bit_depth=10)
+    demosaic(data, out, width=16, height=12, packing="csi2p", bit_depth=10, cfa=cfa, method=method)
+    np.testing.assert_array_equal(out, np.broadcast_to([100, 500, 900], out.shape))
+
+
+@examples
+@given(samples(), cfas, st.integers(1, 5))
+def test_statistics_equal_their_reference(sample: Sample, cfa: str, step: int) -> None:
+    highest = 2 ** sample.window["bit_depth"] - 1
+    arguments: dict[str, Any] = {
+        **sample.window,
+        "cfa": cfa,
+        "black_level": [0.05 * highest, 0.06 * highest, 0.07 * highest, 0.08 * highest],
+        "white_level": 0.9 * highest,
+        "step": step,
+    }
+    found = statistics(sample.data, **arguments)
+    histograms, means, clipped, gains = reference.statistics(sample.data, clipped=CLIPPED, **arguments)
+    np.testing.assert_array_equal(found.histograms, histograms)
+    np.testing.assert_allclose(found.means, means, rtol=1e-12)
+    np.testing.assert_allclose(found.clipped, clipped, rtol=1e-12)
+    np.testing.assert_allclose(found.grey_world_gains, gains, rtol=1e-6)
+
+
+def test_grey_world_finds_the_light_and_leaves_out_what_is_clipped() -> None:
+    codes = np.empty((16, 16), np.uint16)
+    codes[::2, ::2], codes[::2, 1::2], codes[1::2, ::2], codes[1::2, 1::2] = 264, 464, 464, 164
+    codes[:2] = 1023
+    found = statistics(
+        pack(codes, packing="csi2p", bit_depth=10),
+        width=16,
+        height=16,
+        packing="csi2p",
+        bit_depth=10,
+        cfa="RGGB",
+        black_level=(64, 64, 64, 64),
+        white_level=1023,
+        step=1,
+    )
+    np.testing.assert_allclose(found.grey_world_gains, (2.0, 4.0))
+    np.testing.assert_allclose(found.clipped, 1 / 8)
+
+
+def test_a_frame_without_light_has_no_white_balance() -> None:
+    for value in (64, 1023):
+        data = pack(np.full((4, 4), value, np.uint16), packing="u16", bit_depth=10)
+        found = statistics(
+            data,
+            width=4,
+            height=4,
+            packing="u16",
+            bit_depth=10,
+            cfa="RGGB",
+            black_level=(64, 64, 64, 64),
+            white_level=1023,
+        )
+        assert found.grey_world_gains == (1.0, 1.0)
+
+
+def test_output_table_of_either_dtype() -> None:
+    np.testing.assert_array_equal(output_table(1 / 255, -128), np.arange(256))
+    np.testing.assert_array_equal(output_table(1 / 255, 0, np.uint8), np.arange(256))
+
+
+@pytest.mark.parametrize(
+    ("planes", "out", "message"),
+    [
+        (np.zeros((2, 2, 11), np.int8), np.zeros((4, 4, 3), np.uint8), "planes must be int8 or uint8"),
+        (np.zeros((2, 2, 12), np.int8), np.zeros((4, 5, 3), np.uint8), r"out must be C-contiguous uint8 \(4, 4, 3\)"),
+    ],
+)
+def test_decode_refuses_what_cannot_be(planes: Any, out: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode_rgb(planes, out, output_table(1 / 255, -128))
+
+
+def test_demosaic_refuses_what_cannot_be() -> None:
+    arguments: dict[str, Any] = {"packing": "u8", "bit_depth": 8, "cfa": "RGGB"}
+    with pytest.raises(ValueError, match="at least 4x4 pixels, found 2x4"):
+        demosaic(np.zeros((4, 4), np.uint8), np.zeros((4, 2, 3), np.uint16), width=2, height=4, **arguments)
+    with pytest.raises(ValueError, match="method must be one of bilinear, malvar, found 'menon'"):
+        demosaic(
+            np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.uint16), width=4, height=4, method="menon", **arguments
+        )
