@@ -12,13 +12,12 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from edge_isp.kernels.layout import CELL_PLANES
-from edge_isp.kernels.unpack import unpack
 from numpy.typing import NDArray
 
 from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
 from edge_isp.cameras.base import Camera, ControlLimits
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.kernels.statistics import statistics
 
 _log = logging.getLogger(__name__)
 
@@ -37,11 +36,11 @@ _SMALLEST_STEP_STOPS = 0.01
 # with it. Sensors need 2, and one more is on its way.
 _LONGEST_DELAY = 3
 
-# White balance looks at the means of zones, so many down and across, and at so many rows of cells in each.
-_ZONES = (6, 8)
-_ROWS_IN_ZONE = 8
-# From this share of the range on a code is clipped, and below this mean a zone is too dark: neither tells a colour.
-_CLIPPED = 0.98
+# A frame is looked at in zones, so many down and across, and in each at about so many rows of cells.
+_ZONES = (4, 6)
+_ROWS_IN_ZONE = 16
+# A zone with more of its codes clipped, or a darker mean, tells no colour.
+_MOST_CLIPPED = 0.5
 _DARK = 0.005
 # A zone whose colour is further than this from that of grey, in natural logarithms of red and blue over green, is
 # taken for a coloured surface and has no say.
@@ -58,7 +57,7 @@ class Light:
     """What a frame says about the light.
 
     Attributes:
-        green: mean of green, linear, 0 to 1; what is clipped counts as 1.
+        green: mean of green, linear, 0 to 1; what is clipped counts as white level.
         colours: float64 (zones, 2): natural logarithms of red over green and blue over green of the zones that are
             neither dark nor clipped.
     """
@@ -68,41 +67,44 @@ class Light:
 
 
 def measure(frame: RawFrame) -> Light:
-    """The light of a frame, from a sub-sample of its rows.
+    """The light of a frame, from the statistics of its zones.
 
     Raises:
         ValueError: the frame's bytes are not what its format says.
     """
-    layout = frame.format
-    cells_high, cells_wide = layout.height // 2, layout.width // 2
-    zones_high, zones_wide = min(_ZONES[0], cells_high), min(_ZONES[1], cells_wide)
-    per_zone = min(_ROWS_IN_ZONE, cells_high // zones_high)
-    rows = np.linspace(0, cells_high - 1, zones_high * per_zone).astype(np.intp)
-    sample = np.ascontiguousarray(frame.data[np.stack([2 * rows, 2 * rows + 1], 1).ravel()])
-    codes = unpack(sample, width=layout.width, height=len(sample), packing=layout.packing, bit_depth=layout.bit_depth)
-    planes = np.empty((4, len(rows), cells_wide), np.float32)
-    for place, plane in enumerate(CELL_PLANES[layout.cfa]):
-        y, x = divmod(place, 2)
-        black = frame.black_level[plane]
-        planes[plane] = (codes[y::2, x::2] - np.float32(black)) / np.float32(frame.white_level - black)
-    usable = np.all(planes < _CLIPPED, axis=0)
-    width = cells_wide // zones_wide
-    in_zones = (4, zones_high, per_zone, zones_wide, width)
-    light = np.where(usable, planes, 0)[:, :, : zones_wide * width].reshape(in_zones).sum((2, 4), dtype=np.float64)
-    count = usable[:, : zones_wide * width].reshape(in_zones[1:]).sum((1, 3))
-    means = (light / np.maximum(count, 1)).reshape(4, -1)
-    red, green, blue = means[0], (means[1] + means[2]) / 2, means[3]
-    # At least half of a zone, and every colour of it.
-    good = (2 * count.ravel() >= per_zone * width) & (np.minimum(np.minimum(red, green), blue) > _DARK)
-    colours = np.log(np.stack([red[good] / green[good], blue[good] / green[good]], 1))
-    return Light(float(np.minimum(planes[1:3], 1).mean()), colours)
+    layout, white = frame.format, frame.white_level
+    zones_high, zones_wide = min(_ZONES[0], layout.height // 2), min(_ZONES[1], layout.width // 2)
+    cells_high, cells_wide = layout.height // 2 // zones_high, layout.width // 2 // zones_wide
+    black = np.array(frame.black_level)
+    greens, colours = [], []
+    for zone in range(zones_high * zones_wide):
+        row, column = divmod(zone, zones_wide)
+        seen = statistics(
+            frame.data,
+            left=2 * cells_wide * column,
+            top=2 * cells_high * row,
+            width=2 * cells_wide,
+            height=2 * cells_high,
+            step=max(1, cells_high // _ROWS_IN_ZONE),
+            packing=layout.packing,
+            bit_depth=layout.bit_depth,
+            cfa=layout.cfa,
+            black_level=frame.black_level,
+            white_level=white,
+        )
+        light = (np.array(seen.means) - black) / (white - black)
+        greens.append((light[1] + light[2]) / 2)
+        if max(seen.clipped) < _MOST_CLIPPED and light.min() > _DARK:
+            red, blue = seen.grey_world_gains
+            colours.append((-math.log(red), -math.log(blue)))
+    return Light(float(np.mean(greens)), np.array(colours).reshape(-1, 2))
 
 
 class AutoExposure:
     """Sets a camera's exposure and gain, and gives its frames white balance, from what the frames show.
 
-    Exposure aims at a mean of green of 18 %. It is made of exposure time first, up to the frame period and never beyond,
-    then of analogue gain. White balance is the point of the sensor's AWB curve where most of the frame is grey; of a
+    Exposure aims at a mean of green of 18 %. It is made of exposure time first, up to the frame period and never
+    beyond, then of analogue gain. White balance is the point of the sensor's AWB curve where most of the frame is grey; of a
     sensor without a curve, the median of the frame. Only frames that the camera itself gives no colour gains get them.
 
     Args:

@@ -375,7 +375,9 @@ def raw_format(stream: Mapping[str, Any], sensor_bit_depth: int) -> RawFormat:
     name, (width, height) = str(stream["format"]), stream["size"]
     match = re.fullmatch(r"S?(RGGB|GRBG|GBRG|BGGR)(\d*)(|_CSI2P|_PISP_COMP1)", name)
     if match is None:
-        raise FormatError(f"camera 'picamera2': RAW format {name} is not known; expected a Bayer format such as SRGGB10")
+        raise FormatError(
+            f"camera 'picamera2': RAW format {name} is not known; expected a Bayer format such as SRGGB10"
+        )
     cfa, bits, suffix = match.groups()
     if suffix == "_PISP_COMP1":
         packing, bit_depth = Packing.PISP_COMP1, 16

@@ -24,7 +24,7 @@ def import_picamera2() -> Any:
     """
     try:
         return import_module("picamera2")
-    except Exception as error:  # noqa: BLE001: whatever a broken installation raises while it is imported
+    except Exception as error:
         raise CameraError(f"camera 'picamera2': {_diagnosis(error)}") from error
 
 

@@ -85,7 +85,10 @@ class SyntheticCamera:
         self._colour_temperature_k, self._light = colour_temperature_k, 1.0
         period_ns = round(1e9 / (fps or 30.0))
         self._limits = ControlLimits((_SHORTEST_EXPOSURE_NS, period_ns), (1.0, max(_GREATEST_GAIN, analogue_gain)))
-        self._settings: dict[str, float] = {"exposure_ns": min(_FIRST_EXPOSURE_NS, period_ns), "analogue_gain": analogue_gain}
+        self._settings: dict[str, float] = {
+            "exposure_ns": min(_FIRST_EXPOSURE_NS, period_ns),
+            "analogue_gain": analogue_gain,
+        }
         self._first_exposure = math.prod(self._settings.values())
         self._changes: list[tuple[int, str, float]] = []  # from which frame on, what, its value
         self._closed = threading.Event()

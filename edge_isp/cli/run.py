@@ -54,9 +54,13 @@ def run(
     sink = PngSink(save) if save else None
     summary = _Summary()
     live = nullcontext() if as_json else Live(get_renderable=summary.table, console=Console(), refresh_per_second=4)
-    with open_camera(camera) as opened, Pipeline(
-        opened, model=model, threads=threads, auto_exposure=AutoExposure() if auto_exposure else None
-    ) as pipeline, live:
+    with (
+        open_camera(camera) as opened,
+        Pipeline(
+            opened, model=model, threads=threads, auto_exposure=AutoExposure() if auto_exposure else None
+        ) as pipeline,
+        live,
+    ):
         try:
             for done in itertools.islice(pipeline, frames):
                 stages_ns, saved = dict(done.stages_ns), None

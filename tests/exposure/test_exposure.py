@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from edge_isp.calibration.profile import load_profile
 from PIL import Image
 
-from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras import synthetic
 from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.replay import ReplayCamera
@@ -29,7 +30,7 @@ STEP_AT, FRAMES, PATIENCE = 12, 60, 10
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """Patches, of which two in five are coloured at random and the others grey. As large as a frame: it stands still."""
+    """Patches, two in five coloured at random and the others grey. As large as a frame: it stands still."""
     rng = np.random.default_rng(0)
     shape = (12, 16)
     patches = np.repeat(rng.uniform(0, 1, (*shape, 1)) ** 1.2, 3, 2)
@@ -172,7 +173,7 @@ def test_exposure_never_exceeds_the_frame_period(scene: Path) -> None:
     assert max(one.exposure_ns for one in seen) == period_ns
     assert max(one.analogue_gain for one in seen) > 1
     # Gain only where the frame period is used up: no change of both is in flight.
-    for before, one in zip(seen, seen[1:], strict=False):
+    for before, one in pairwise(seen):
         steady = (before.exposure_ns, before.analogue_gain) == (one.exposure_ns, one.analogue_gain)
         if steady and one.analogue_gain > 1.001:
             assert one.exposure_ns == period_ns
@@ -296,9 +297,7 @@ def test_light_is_measured_alike_in_every_layout(recording: Callable[..., Path],
         layout = frame.format
         codes = unpack(frame.data, width=64, height=48, packing=packing, bit_depth=layout.bit_depth)
         greens = [
-            codes[place // 2 :: 2, place % 2 :: 2]
-            for place, plane in enumerate(CELL_PLANES[cfa])
-            if plane in (1, 2)
+            codes[place // 2 :: 2, place % 2 :: 2] for place, plane in enumerate(CELL_PLANES[cfa]) if plane in (1, 2)
         ]
         expected = np.minimum((np.stack(greens) - 64.0) / (1023 - 64), 1).mean()
         assert abs(measure(frame).green - expected) < 1e-3

@@ -35,7 +35,11 @@ ABI = "numpy.dtype size changed, may indicate binary incompatibility. Expected 9
         (missing("libcamera"), "comes with the system, not from PyPI", "--system-site-packages .venv"),
         (missing("libcamera._libcamera"), "built for another Python than this one", "/usr/bin/python3 -m venv"),
         (missing("pykms"), "the module pykms", "sudo apt install -y python3-kms++"),
-        (ValueError(ABI), "simplejpeg is built for another NumPy", "pip install --upgrade --force-reinstall simplejpeg"),
+        (
+            ValueError(ABI),
+            "simplejpeg is built for another NumPy",
+            "pip install --upgrade --force-reinstall simplejpeg",
+        ),
         (ImportError("libboost.so.1: cannot open"), "ImportError: libboost.so.1: cannot open", "--reinstall"),
     ],
 )

@@ -5,5 +5,6 @@ the layouts that its two kinds of board make of a request, the buffers, and fram
 plugs cameras in with `CameraManager.singleton().plug(...)` and exposes frames with `Camera.expose(...)`.
 """
 
-from libcamera import controls, properties
+from libcamera import controls as controls
+from libcamera import properties as properties
 from libcamera._libcamera import *  # noqa: F403

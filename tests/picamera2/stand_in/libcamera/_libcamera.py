@@ -1,6 +1,7 @@
 """The classes of the stand-in; see the package's docstring."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import re
@@ -379,10 +380,8 @@ class CameraManager:
         os.eventfd_write(self.event_fd, 1)
 
     def get_ready_requests(self):
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.event_fd)
-        except BlockingIOError:
-            pass
         with self._lock:
             ready, self._ready = list(self._ready), collections.deque()
         return ready
