@@ -57,8 +57,8 @@ class _Prepared:
 class Pipeline:
     """Iterates over a camera's frames and yields what a model makes of each; a context manager.
 
-    The kernels are compiled, or loaded from their cache, when the pipeline opens. The model is loaded when the first frame
-    of a sensor and size arrives; that counts in no stage.
+    The kernels are compiled, or loaded from their cache, when the pipeline opens. The model is loaded when the first
+    frame of a sensor and size arrives; that counts in no stage.
 
     Args:
         camera: closed together with the pipeline.

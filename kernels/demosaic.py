@@ -50,8 +50,8 @@ def demosaic(
 
     Args:
         out: uint16 (height, width, 3), C-contiguous.
-        method: "malvar" (Malvar-He-Cutler) or "bilinear"; in whole numbers, rounded with halves up, held within 0 and the
-            highest code.
+        method: "malvar" (Malvar-He-Cutler) or "bilinear"; in whole numbers, rounded with halves up, held within 0 and
+            the highest code.
         rows: first and last (exclusive) row of cells to do; by default all.
         data, width, height, packing, bit_depth, cfa, left, top: as for `kernels.encode.encode`; at least 4x4 pixels.
 
@@ -98,8 +98,8 @@ def develop(
     check_array("out", out, np.uint8, (height, width, 3))
     check_array("tables", tables, np.uint16, (4, 2**bit_depth))
     check_array("tone", tone, np.uint8, (TONE_ENTRIES,))
-    if np.shape(matrix) != (3, 3):
-        raise ValueError(f"matrix must be 3x3, found {np.shape(matrix)}")
+    if np.shape(matrix) != (3, 3) or not np.all(np.isfinite(matrix)):
+        raise ValueError(f"matrix must be 3x3 numbers, found {np.asarray(matrix).tolist()}")
     first, last = check_rows(rows, height // 2)
     to_tone = (np.asarray(matrix) * ((TONE_ENTRIES - 1) / LINEAR_WHITE)).astype(np.float32)
     _develop(
@@ -140,11 +140,12 @@ def _demosaic(
     height, cells = out.shape[0], out.shape[1] // 2
     ring = _ring(plan)
     lines = np.empty((3, 2, cells), np.uint16)
+    sums = np.empty((4, cells + 2), np.int32)
     upcoming = max(0, 2 * rows[0] - 2)
     for i in range(rows[0], rows[1]):
         upcoming = _advance(flat, plan, height, cells, upcoming, 2 * i + 4, red, _NO_TABLES, ring)
         for y in range(2 * i, 2 * i + 2):
-            _interpolate(ring, plan.skip // 2, y, height, red, malvar, highest, lines)
+            _interpolate(ring, plan.skip // 2, y, height, red, malvar, highest, sums, lines)
             _write(lines[0, 0], lines[0, 1], lines[1, 0], lines[1, 1], lines[2, 0], lines[2, 1], out[y])
 
 
@@ -163,12 +164,13 @@ def _develop(
     height, cells = out.shape[0], out.shape[1] // 2
     ring = _ring(plan)
     lines = np.empty((3, 2, cells), np.uint16)
+    sums = np.empty((4, cells + 2), np.int32)
     levels = np.empty(cells, np.uint16)
     upcoming = max(0, 2 * rows[0] - 2)
     for i in range(rows[0], rows[1]):
         upcoming = _advance(flat, plan, height, cells, upcoming, 2 * i + 4, red, tables, ring)
         for y in range(2 * i, 2 * i + 2):
-            _interpolate(ring, plan.skip // 2, y, height, red, malvar, np.int32(LINEAR_WHITE), lines)
+            _interpolate(ring, plan.skip // 2, y, height, red, malvar, np.int32(LINEAR_WHITE), sums, lines)
             line = out[y]
             for colour in range(3):
                 for x in range(2):
@@ -227,9 +229,10 @@ def _interpolate(
     red: tuple[int, int],
     malvar: bool,
     highest: np.int32,
+    sums: NDArray[np.int32],
     lines: U16Array,
 ) -> None:
-    """The three colours of row `y`, each as its even and its odd columns: lines (3, 2, cells)."""
+    """The three colours of row `y`, each as its even and its odd columns: lines (3, 2, cells). `sums` is scratch."""
     end = skip + lines.shape[2] + 2
     above2 = ring[abs(y - 2) % 6]
     above = ring[abs(y - 1) % 6]
@@ -254,6 +257,7 @@ def _interpolate(
             below2[p, skip:end],
             below2[1 - p, skip:end],
             highest,
+            sums,
             lines[own, p],
             lines[own, 1 - p],
             lines[1, p],
@@ -279,8 +283,8 @@ def _interpolate(
         )
 
 
-# In the two functions below, `c` is the row's own colour (red or blue), `g` green, `o` the other colour; `u` and `d` are
-# the rows above and below, `u2` and `d2` two away. Each array begins one column left of the window (index j + 1 is
+# In the two functions below, `c` is the row's own colour (red or blue), `g` green, `o` the other colour; `u` and `d`
+# are the rows above and below, `u2` and `d2` two away. Each array begins one column left of the window (index j + 1 is
 # column j), and `p` says on which side of the own colour its green stands.
 
 
@@ -298,6 +302,7 @@ def _malvar(
     d2c: U16Array,
     d2g: U16Array,
     highest: np.int32,
+    sums: NDArray[np.int32],
     c_at_c: U16Array,
     c_at_g: U16Array,
     g_at_c: U16Array,
@@ -308,34 +313,39 @@ def _malvar(
     # The paper's filters times two, in sixteenths. A loop for each output: LLVM gives up on vectors where it would have
     # to compare more than eight pairs of arrays for overlap.
     zero = np.int32(0)
+    up_down_g, up_down_o, far, far_g = sums[0], sums[1], sums[2, : len(c_at_c)], sums[3, : len(c_at_c)]
+    for j in range(len(up_down_g)):
+        up_down_g[j] = np.int32(ug[j]) + np.int32(dg[j])
+    for j in range(len(up_down_o)):
+        up_down_o[j] = np.int32(uo[j]) + np.int32(do[j])
+    for j in range(len(far)):
+        far[j] = np.int32(c[j]) + np.int32(c[j + 2]) + np.int32(u2c[j + 1]) + np.int32(d2c[j + 1])
+    for j in range(len(far_g)):
+        far_g[j] = np.int32(u2g[j + 1]) + np.int32(d2g[j + 1])
+    # The neighbours on the left and on the right, as arrays of their own: an index with `p` in it would be a gather.
+    g_left, g_right, c_left, c_right = g[p:], g[p + 1 :], c[1 - p :], c[2 - p :]
+    o_left, o_right = up_down_o[p:], up_down_o[p + 1 :]
+    across_left, across_right = up_down_g[1 - p :], up_down_g[2 - p :]
     for j in range(len(c_at_c)):
         c_at_c[j] = c[j + 1]
     for j in range(len(g_at_g)):
         g_at_g[j] = g[j + 1]
     for j in range(len(g_at_c)):
-        far = np.int32(c[j]) + np.int32(c[j + 2]) + np.int32(u2c[j + 1]) + np.int32(d2c[j + 1])
-        near = np.int32(g[j + p]) + np.int32(g[j + p + 1]) + np.int32(ug[j + 1]) + np.int32(dg[j + 1])
-        value = np.int32(8 * np.int32(c[j + 1]) + 4 * near - 2 * far + 8) >> 4
+        near = np.int32(g_left[j]) + np.int32(g_right[j]) + up_down_g[j + 1]
+        value = np.int32(8 * np.int32(c[j + 1]) + 4 * near - 2 * far[j] + 8) >> 4
         g_at_c[j] = np.uint16(min(max(np.int32(value), zero), highest))
     for j in range(len(o_at_c)):
-        far = np.int32(c[j]) + np.int32(c[j + 2]) + np.int32(u2c[j + 1]) + np.int32(d2c[j + 1])
-        across = np.int32(uo[j + p]) + np.int32(uo[j + p + 1]) + np.int32(do[j + p]) + np.int32(do[j + p + 1])
-        value = np.int32(12 * np.int32(c[j + 1]) + 4 * across - 3 * far + 8) >> 4
+        value = np.int32(12 * np.int32(c[j + 1]) + 4 * (o_left[j] + o_right[j]) - 3 * far[j] + 8) >> 4
         o_at_c[j] = np.uint16(min(max(np.int32(value), zero), highest))
-    q = 1 - p
     for j in range(len(c_at_g)):
-        beside = np.int32(g[j]) + np.int32(g[j + 2])
-        upright = np.int32(u2g[j + 1]) + np.int32(d2g[j + 1])
-        across = np.int32(ug[j + q]) + np.int32(ug[j + q + 1]) + np.int32(dg[j + q]) + np.int32(dg[j + q + 1])
-        near = np.int32(c[j + q]) + np.int32(c[j + q + 1])
-        value = np.int32(10 * np.int32(g[j + 1]) + 8 * near - 2 * beside - 2 * across + upright + 8) >> 4
+        less = np.int32(g[j]) + np.int32(g[j + 2]) + across_left[j] + across_right[j]
+        near = np.int32(c_left[j]) + np.int32(c_right[j])
+        value = np.int32(10 * np.int32(g[j + 1]) + 8 * near - 2 * less + far_g[j] + 8) >> 4
         c_at_g[j] = np.uint16(min(max(np.int32(value), zero), highest))
     for j in range(len(o_at_g)):
+        less = far_g[j] + across_left[j] + across_right[j]
         beside = np.int32(g[j]) + np.int32(g[j + 2])
-        upright = np.int32(u2g[j + 1]) + np.int32(d2g[j + 1])
-        across = np.int32(ug[j + q]) + np.int32(ug[j + q + 1]) + np.int32(dg[j + q]) + np.int32(dg[j + q + 1])
-        near = np.int32(uo[j + 1]) + np.int32(do[j + 1])
-        value = np.int32(10 * np.int32(g[j + 1]) + 8 * near - 2 * upright - 2 * across + beside + 8) >> 4
+        value = np.int32(10 * np.int32(g[j + 1]) + 8 * up_down_o[j + 1] - 2 * less + beside + 8) >> 4
         o_at_g[j] = np.uint16(min(max(np.int32(value), zero), highest))
 
 
@@ -355,18 +365,20 @@ def _bilinear(
     o_at_c: U16Array,
     o_at_g: U16Array,
 ) -> None:
+    g_left, g_right, c_left, c_right = g[p:], g[p + 1 :], c[1 - p :], c[2 - p :]
+    uo_left, uo_right, do_left, do_right = uo[p:], uo[p + 1 :], do[p:], do[p + 1 :]
     for j in range(len(c_at_c)):
         c_at_c[j] = c[j + 1]
     for j in range(len(g_at_g)):
         g_at_g[j] = g[j + 1]
     for j in range(len(g_at_c)):
-        near = np.int32(g[j + p]) + np.int32(g[j + p + 1]) + np.int32(ug[j + 1]) + np.int32(dg[j + 1])
+        near = np.int32(g_left[j]) + np.int32(g_right[j]) + np.int32(ug[j + 1]) + np.int32(dg[j + 1])
         g_at_c[j] = np.uint16(np.int32(near + 2) >> 2)
     for j in range(len(o_at_c)):
-        across = np.int32(uo[j + p]) + np.int32(uo[j + p + 1]) + np.int32(do[j + p]) + np.int32(do[j + p + 1])
+        across = np.int32(uo_left[j]) + np.int32(uo_right[j]) + np.int32(do_left[j]) + np.int32(do_right[j])
         o_at_c[j] = np.uint16(np.int32(across + 2) >> 2)
     for j in range(len(c_at_g)):
-        c_at_g[j] = np.uint16(np.int32(np.int32(c[j + 1 - p]) + np.int32(c[j + 2 - p]) + 1) >> 1)
+        c_at_g[j] = np.uint16(np.int32(np.int32(c_left[j]) + np.int32(c_right[j]) + 1) >> 1)
     for j in range(len(o_at_g)):
         o_at_g[j] = np.uint16(np.int32(np.int32(uo[j + 1]) + np.int32(do[j + 1]) + 1) >> 1)
 
@@ -381,13 +393,13 @@ def _write(
     blue_odd: U16Array,
     line: U16Array,
 ) -> None:
+    # Two values at once: three streams of 32 bits interleave in vectors, six of 16 bits do not.
+    pairs = line.reshape(6 * len(red_even)).view(np.uint32)
+    half = np.uint32(16)
     for j in range(len(red_even)):
-        line[2 * j, 0] = red_even[j]
-        line[2 * j, 1] = green_even[j]
-        line[2 * j, 2] = blue_even[j]
-        line[2 * j + 1, 0] = red_odd[j]
-        line[2 * j + 1, 1] = green_odd[j]
-        line[2 * j + 1, 2] = blue_odd[j]
+        pairs[3 * j] = np.uint32(red_even[j]) | (np.uint32(green_even[j]) << half)
+        pairs[3 * j + 1] = np.uint32(blue_even[j]) | (np.uint32(red_odd[j]) << half)
+        pairs[3 * j + 2] = np.uint32(green_odd[j]) | (np.uint32(blue_odd[j]) << half)
 
 
 @njit(nogil=True, cache=True)

@@ -18,6 +18,7 @@ A monochrome sensor's rows have the same layouts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -221,7 +222,7 @@ def check_rows(rows: tuple[int, int] | None, count: int) -> tuple[int, int]:
 def row_ranges(count: int, parts: int) -> list[tuple[int, int]]:
     """`count` rows split into `parts` ranges as even as can be: one call of a kernel for each thread of a pool."""
     edges = [count * part // parts for part in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

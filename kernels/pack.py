@@ -15,8 +15,8 @@ def pack(codes: NDArray[np.uint16], *, packing: str, bit_depth: int, stride: int
         stride: bytes a row; by default without padding.
 
     Raises:
-        ValueError: the layout is not known or cannot be packed ("pisp-comp1"), the stride too small, or a code above the bit
-            depth.
+        ValueError: the layout is not known or cannot be packed ("pisp-comp1"), the stride too small, or a code above
+            the bit depth.
     """
     height, width = codes.shape
     needed = row_bytes(packing, bit_depth, width)

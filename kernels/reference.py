@@ -35,17 +35,17 @@ def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: i
     if packing == "csi2p":
         pixels, size = group(packing, bit_depth)
         groups = -(-width // pixels)
-        cells = rows[:, : groups * size].reshape(height, groups, size).astype(np.uint32)
+        cells = rows[:, : groups * size].reshape(height, groups, size).astype(np.int64)
         low_bits = bit_depth - 8
         # The bytes after the high ones are one little-endian number that holds the low bits, pixel 0 lowest.
         low_bytes = cells[..., pixels:]
-        low = (low_bytes << (8 * np.arange(size - pixels, dtype=np.uint32))).sum(-1, keepdims=True)
+        low = (low_bytes << (8 * np.arange(size - pixels))).sum(-1, keepdims=True)
         shifts = low_bits * np.arange(pixels)
         codes = (cells[..., :pixels] << low_bits) | ((low >> shifts) & (2**low_bits - 1))
         return codes.reshape(height, -1)[:, :width].astype(np.uint16)
     words = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8)
     if packing == "u16-left":
-        return words >> (16 - bit_depth)
+        return (words >> (16 - bit_depth)).astype(np.uint16)
     return np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
 
 
@@ -131,7 +131,8 @@ def encode(
     if shading is None:
         tables, shading = tables[None], np.zeros((1, 1, 4), np.uint8)
     out = np.empty(cells.shape, tables.dtype)
-    # A grid's cell holds from where its share of the columns begins, rounded down; of the rows likewise, by their own share.
+    # A grid's cell holds from where its share of the columns begins, rounded down; of the rows likewise, by their own
+    # share.
     grid_row = np.arange(height) * shading.shape[0] // height
     edges = np.arange(shading.shape[1] + 1) * width // shading.shape[1]
     grid_column = np.repeat(np.arange(shading.shape[1]), np.diff(edges))
@@ -170,7 +171,7 @@ def encode_resampled(
 
 
 def _area_average(start: np.float32, values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """`start` plus the means of `count` equal parts of the first axis, each value weighted by how much of it they cover."""
+    """`start` plus the means of `count` equal parts of the first axis, where a part may cover values in part."""
     out = np.full((count, *values.shape[1:]), start, np.float32)
     size = len(values)
     for part in range(count):
@@ -239,8 +240,8 @@ def statistics(
     return histograms, cells.mean(0), lost.mean(0), gains
 
 
-# Malvar-He-Cutler's filters in sixteenths: green at red or blue; red at green in red's row, or blue in blue's; red at green
-# in blue's row, or blue in red's, is its transpose; red at blue, or blue at red.
+# Malvar-He-Cutler's filters in sixteenths: green at red or blue; red at green in red's row, or blue in blue's (red at
+# green in blue's row, or blue in red's, is its transpose); red at blue, or blue at red.
 _MALVAR_GREEN = [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]]
 _MALVAR_BESIDE = [[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]]
 _MALVAR_ACROSS = [[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]]
@@ -269,6 +270,7 @@ def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: in
         for x in range(2):
             here = cell[y, x]
             for colour in range(3):
+                values: NDArray[np.integer[Any]]
                 if colour == here:
                     values = codes
                 elif colour == 1:

@@ -50,8 +50,8 @@ def encode_resampled(
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B of a smaller size, with the window's proportions kept.
 
-    Each code is the mean of the codes that its cell covers, weighted by area (float32, first down the columns, then along
-    the rows), rounded with halves up. No full-size frame is made on the way.
+    Each code is the mean of the codes that its cell covers, weighted by area (float32, first down the columns, then
+    along the rows), rounded with halves up. No full-size frame is made on the way.
 
     Args:
         out: (h, w, 4), C-contiguous, of the tables' dtype. The picture lies in its middle, as `letterbox` says; it must
@@ -128,7 +128,7 @@ def _encode_resampled(
     sums = np.empty((4, columns), np.float32)
     # Beyond the last cell stand zeros, where taps of no weight may look.
     cells = np.zeros((columns + column_taps[1].shape[1], 4), np.float32)
-    held = -1
+    held = np.int64(-1)
     for step in range(rows[1] - rows[0]):
         # In the order of the source, so that a row of cells that two rows of `out` share is read once.
         i = rows[1] - 1 - step if flips[0] else rows[0] + step

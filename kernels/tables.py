@@ -2,8 +2,8 @@
 
     table[channel][code] = quantise(curve(clip((code - black) * gain / (white - black), 0, 1)))
 
-with the channels in the order R, Gr, Gb, B. Where lens shading is corrected, a grid picks among a few dozen such tables,
-each of which has one more gain.
+with the channels in the order R, Gr, Gb, B. Where lens shading is corrected, a grid picks among a few dozen such
+tables, each of which has one more gain.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def encoding_table(
         white_level: code.
         gains: white-balance gains (red, green, blue).
         curve: "sqrt" or "linear".
-        scale, zero_point: quantised = round(value / scale) + zero_point, halves to even, saturated. A floating dtype holds
-            value / scale + zero_point as it is.
+        scale, zero_point: quantised = round(value / scale) + zero_point, halves to even, saturated. A floating dtype
+            holds value / scale + zero_point as it is.
         dtype: of the network's input.
         lens_gain: correction of lens shading.
 
@@ -75,7 +75,8 @@ def shading_choice(
         gains: (rows, columns, 4), in the order R, Gr, Gb, B: gains at the centres of a grid's cells, as libcamera's
             tuning has them (rpi.alsc, 12x16 or 32x32, each times luminance).
         levels: how many gains to choose from, evenly spaced in their logarithms, 1 to 256.
-        shape: rows and columns of the choice; in between the gains are interpolated bilinearly, so that steps stay small.
+        shape: rows and columns of the choice; in between the gains are interpolated bilinearly, so that steps stay
+            small.
 
     Returns:
         The gains, ascending (levels,), for `encoding_table(lens_gain=...)` stacked in this order; and the choice, uint8

@@ -1,4 +1,4 @@
-"""Compiling, or loading from numba's cache, before the first frame: a first call takes seconds, the others microseconds.
+"""Compiling, or loading from numba's cache, before the first frame, since a first call takes seconds.
 
 numba keeps what it compiled beside the modules, or in the folder that NUMBA_CACHE_DIR names.
 """

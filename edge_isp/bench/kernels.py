@@ -1,7 +1,7 @@
 """The kernels' speed, beside what one would compare it with.
 
-Method: one thread; random codes, which no cache or predictor can learn; each kernel in turn with its comparisons, over and
-over, so that whatever else the machine does hits all of them alike; ratios are of the shortest times. A copy is
+Method: one thread; random codes, which no cache or predictor can learn; each kernel in turn with its comparisons, over
+and over, so that whatever else the machine does hits all of them alike; ratios are of the shortest times. A copy is
 `numpy.copyto` of as many bytes as the kernel reads and writes together, half of them read and half written.
 """
 
@@ -127,7 +127,7 @@ def _measure_size(width: int, height: int, seconds: float, cv2: Any) -> list[Ker
 
 def _measure(case: _Case, width: int, height: int, seconds: float, shortest: dict[str, float]) -> KernelResult:
     source, target = (np.ones(case.moved // 2, np.uint8) for _ in range(2))
-    runs = {"kernel": case.run, "copy": partial(np.copyto, target, source)}
+    runs: dict[str, Callable[[], object]] = {"kernel": case.run, "copy": partial(np.copyto, target, source)}
     runs |= {name: run for name, run in (("numpy", case.numpy), ("opencv", case.opencv)) if run}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
@@ -340,7 +340,8 @@ def _encode_with_numpy(data: NDArray[np.uint8], window: dict[str, Any]) -> NDArr
     light = np.clip((codes - _BLACK * highest) / (highest - _BLACK * highest), 0, 1)
     cells = np.stack([light[::2, ::2], light[::2, 1::2], light[1::2, ::2], light[1::2, 1::2]], -1)
     cells = np.sqrt(np.clip(cells * np.array([1.8, 1, 1, 1.5], np.float32), 0, 1))
-    return (np.rint(cells * 255) - 128).astype(np.int8)
+    quantised: NDArray[np.int8] = (np.rint(cells * 255) - 128).astype(np.int8)
+    return quantised
 
 
 def _tables(bit_depth: int, lens_gain: float = 1.0) -> NDArray[np.int8]:

@@ -94,7 +94,7 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
                 cfa=cfa,
                 method=method,
                 tables=guarded((4, entries), np.uint16, at_end),  # corrupt: up to 65535
-                matrix=np.array([[9.0, -1, 0], [0, 1, 0], [np.nan, 0, -5]]),
+                matrix=np.array([[9.0, -1, 0], [0, 1, 0], [1e30, 0, -1e30]]),
                 tone=guarded((TONE_ENTRIES,), np.uint8, at_end),
                 **window,
             )
