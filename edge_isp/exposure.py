@@ -44,7 +44,7 @@ _MOST_CLIPPED = 0.5
 _DARK = 0.005
 # A zone whose colour is further than this from that of grey, in natural logarithms of red and blue over green, is
 # taken for a coloured surface and has no say.
-_GREY_RADIUS = 0.25
+_GREY_RADIUS = 0.35
 # How much of the way to what one frame says is gone at once: fast where it is far, slowly where it may be noise.
 _FAST, _SLOW = 0.5, 0.2
 _FAR_MIRED, _FAR_LOG_GAIN = 15.0, 0.1
@@ -104,8 +104,8 @@ class AutoExposure:
     """Sets a camera's exposure and gain, and gives its frames white balance, from what the frames show.
 
     Exposure aims at a mean of green of 18 %. It is made of exposure time first, up to the frame period and never
-    beyond, then of analogue gain. White balance is the point of the sensor's AWB curve where most of the frame is grey; of a
-    sensor without a curve, the median of the frame. Only frames that the camera itself gives no colour gains get them.
+    beyond, then of analogue gain. White balance is the point of the sensor's AWB curve where most of the frame is
+    grey; of a sensor without a curve, the median of the frame. Frames that bring their camera's colour gains keep them.
 
     Args:
         profile: of the sensor; by default the shipped one of the sensor that the frame names, if there is one.
