@@ -131,20 +131,20 @@ class AutoExposure:
         Raises:
             CameraError: the camera's exposure and gain cannot be set, and `exposure_locked` is false.
         """
-        if FrameStatus.CORRUPTED not in frame.status and not (self.exposure_locked and self.white_balance_locked):
+        balance = self._white_balance_of(frame) if frame.colour_gains is None else None
+        if self.exposure_locked:
+            self._exposure = _ExposureLoop()  # what it knows may be wrong when it is unlocked
+        follows_colour = balance is not None and not self.white_balance_locked
+        if FrameStatus.CORRUPTED not in frame.status and (follows_colour or not self.exposure_locked):
             light = measure(frame)
             if not self.exposure_locked:
                 self._exposure.adjust(light.green, frame, camera)
-            if not self.white_balance_locked:
-                self._white_balance_of(frame).adjust(light.colours)
-        return self._with_white_balance(frame)
-
-    def _with_white_balance(self, frame: RawFrame) -> RawFrame:
-        gains = self._white_balance_of(frame).gains
-        if frame.colour_gains is not None or gains is None:
+            if balance is not None and follows_colour:
+                balance.adjust(light.colours)
+        if balance is None or balance.gains is None:
             return frame
-        temperature_k = frame.colour_temperature_k or self._white_balance_of(frame).colour_temperature_k
-        return replace(frame, colour_gains=gains, colour_temperature_k=temperature_k)
+        temperature_k = frame.colour_temperature_k or balance.colour_temperature_k
+        return replace(frame, colour_gains=balance.gains, colour_temperature_k=temperature_k)
 
     def _white_balance_of(self, frame: RawFrame) -> _WhiteBalanceLoop:
         if frame.sensor not in self._white_balance:

@@ -76,6 +76,7 @@ class Picamera2Camera:
         self._lock = threading.Lock()  # of _closed, _waiting and _leases
         self._leases: dict[int, Any] = {}
         self._closed = False
+        self._period_ns = round(1e9 / fps)
         self._lendable = buffers - _BUFFERS_OF_THE_CAMERA
         self._mapped: dict[int, NDArray[np.uint8]] = {}  # by file descriptor
         self._waiting: Any = None
@@ -119,12 +120,15 @@ class Picamera2Camera:
     @property
     def limits(self) -> ControlLimits:
         """As libcamera gives them for the sensor mode; the longest exposure is that of the frame period."""
+        return self._limits_at(self._period_ns)
+
+    def _limits_at(self, period_ns: int) -> ControlLimits:
         controls = self._picamera2.camera_controls
         try:
             (shortest_us, longest_us, _), (least, greatest, _) = controls["ExposureTime"], controls["AnalogueGain"]
         except KeyError as error:
             raise CameraError(f"{self._source}: the exposure and gain of this camera cannot be set") from error
-        longest_ns = min(round(longest_us * 1000) or self._period_ns, self._period_ns)
+        longest_ns = min(round(longest_us * 1000) or period_ns, period_ns)
         return ControlLimits((max(1, round(shortest_us)) * 1000, longest_ns), (float(least), float(greatest)))
 
     def control(
@@ -147,16 +151,14 @@ class Picamera2Camera:
             settings["FrameRate"] = fps
         if auto_exposure is not None:
             settings["AeEnable"] = auto_exposure
+            if auto_exposure:
+                settings |= {"ExposureTime": 0, "AnalogueGain": 0}  # no longer fixed
         if auto_white_balance is not None:
             settings["AwbEnable"] = auto_white_balance
         if colour_gains is not None:
             settings["ColourGains"] = colour_gains
         if exposure_ns is not None or analogue_gain is not None:
-            previous_ns, self._period_ns = self._period_ns, period_ns
-            try:
-                self.limits.check(exposure_ns=exposure_ns, analogue_gain=analogue_gain)
-            finally:
-                self._period_ns = previous_ns
+            self._limits_at(period_ns).check(exposure_ns=exposure_ns, analogue_gain=analogue_gain)
         if exposure_ns is not None:
             settings["ExposureTime"] = exposure_ns // 1000
         if analogue_gain is not None:
@@ -237,7 +239,6 @@ class Picamera2Camera:
             self._picamera2.configure(configuration)
         except RuntimeError as error:
             raise CameraError(f"{self._source}: the camera cannot be set up for {_size(mode)}: {error}") from error
-        self._period_ns = round(1e9 / fps)
         found = self._picamera2.camera_configuration()
         self._sensor_bit_depth = int((found.get("sensor") or mode)["bit_depth"])
         layout = raw_format(found["raw"], self._sensor_bit_depth)

@@ -132,7 +132,7 @@ class SyntheticCamera:
         Raises:
             CameraError: anything else is asked for, or a value is out of `limits`.
         """
-        if not (fps is colour_gains is auto_exposure is auto_white_balance is None):
+        if any(setting is not None for setting in (fps, colour_gains, auto_exposure, auto_white_balance)):
             raise CameraError("synthetic camera: only exposure_ns and analogue_gain can be set")
         asked = {"exposure_ns": exposure_ns, "analogue_gain": analogue_gain}
         changes = [(self._next - 1 + _DELAYS[name], name, value) for name, value in asked.items() if value is not None]

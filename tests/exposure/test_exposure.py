@@ -255,6 +255,23 @@ def test_locks_hold(scene: Path) -> None:
     assert abs(seen[79].colour_temperature_k / 3700 - 1) < 0.1
 
 
+def test_what_was_set_while_locked_is_mended_when_unlocked(scene: Path) -> None:
+    with SyntheticCamera(scene, width=SIZE[0], height=SIZE[1], fps=None) as camera:
+        loop, brightness = AutoExposure(), []
+        for index in range(40):
+            if index == 10:
+                loop.exposure_locked = True
+                camera.control(exposure_ns=1_000_000)
+            if index == 20:
+                loop.exposure_locked = False
+            frame = camera.read()
+            assert frame is not None
+            loop.adjust(frame, camera)
+            brightness.append(measure(frame).green / TARGET)
+    assert brightness[19] < 0.5
+    assert settling(brightness[20:], 1.0, SETTLED) <= PATIENCE
+
+
 def test_frames_keep_the_white_balance_of_their_camera(scene: Path) -> None:
     with SyntheticCamera(scene, width=SIZE[0], height=SIZE[1], fps=None) as camera:
         frame = camera.read()

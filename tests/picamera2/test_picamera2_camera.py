@@ -15,7 +15,9 @@ from edge_isp.kernels.unpack import unpack
 
 from edge_isp.cameras import picamera2 as ours
 from edge_isp.cameras.picamera2 import Picamera2Camera
+from edge_isp.cli.camera_spec import open_camera
 from edge_isp.errors import CameraError, FormatError
+from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus, Packing, RawFrame
 from edge_isp.plugins import load
 
@@ -266,6 +268,28 @@ def test_modes_change_from_one_opening_to_the_next(plug: Plug) -> None:
         np.testing.assert_array_equal(found, codes)
 
 
+def test_the_command_line_names_the_mode(plug: Plug) -> None:
+    plug()
+    device = plug(model="imx477")
+    with open_camera("picamera2:1,width=640,fps=100,packing=u16,buffers=4") as camera:
+        assert isinstance(camera, Picamera2Camera)
+        expose(device, camera)
+        with read(camera) as frame:
+            assert (frame.source, str(frame.format)) == ("picamera2:1", "640x48 RGGB 10 bit u16")
+
+
+def test_the_loop_drives_the_camera(plug: Plug) -> None:
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        expose(device, camera, metadata=METADATA | {"ExposureTime": 20_000, "AnalogueGain": 1.0})  # mean about 0.5
+        with read(camera) as frame:
+            assert AutoExposure().adjust(frame, camera) is frame
+        expose(device, camera)
+        read(camera).release()
+    assert device.applied["ExposureTime"] == pytest.approx(20_000 * 0.18 / 0.47, rel=0.02)
+    assert device.applied["AnalogueGain"] == pytest.approx(1.0)
+
+
 def test_several_cameras(plug: Plug) -> None:
     devices = [plug(), plug(model="imx477", cfa="BGGR")]
     with Picamera2Camera(0) as first, Picamera2Camera(1) as second:
@@ -298,6 +322,10 @@ def test_controls_reach_the_camera(plug: Plug) -> None:
         assert applied["FrameDurationLimits"] == (100_000, 100_000)
         assert applied["ExposureTime"] == 90_000
         assert camera.limits.exposure_ns == (75_000, 100_000_000)
+        camera.control(auto_exposure=True)
+        expose(device, camera)
+        read(camera).release()
+        assert (applied["AeEnable"], applied["ExposureTimeMode"], applied["AnalogueGainMode"]) == (True, 0, 0)
 
 
 def test_controls_that_cannot_be(plug: Plug) -> None:
