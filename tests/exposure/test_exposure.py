@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 from edge_isp.calibration.profile import load_profile
 from PIL import Image
+from typer.testing import CliRunner
 
 from edge_isp.cameras import synthetic
 from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.synthetic import SyntheticCamera
+from edge_isp.cli.main import app
 from edge_isp.errors import CameraError
 from edge_isp.exposure import TARGET, AutoExposure, measure
 from edge_isp.frame import FrameStatus, RawFrame
@@ -342,3 +345,13 @@ def test_the_pipeline_runs_the_loop(scene: Path) -> None:
     assert list(done[0].stages_ns) == ["read", "meter", "encode", "infer", "decode"]
     first, last = (one.picture.rgb.mean() for one in (done[0], done[-1]))
     assert last > 1.5 * first
+
+
+def test_the_command_line_runs_the_loop(scene: Path, recording: Callable[..., Path]) -> None:
+    spec = f"synthetic:{scene},width={SIZE[0]},height={SIZE[1]},fps=none,frames=2"
+    result = CliRunner().invoke(app, ["run", "--camera", spec, "--auto-exposure", "--json"])
+    assert result.exit_code == 0, result.output
+    assert ["meter" in json.loads(line)["stages_ns"] for line in result.stdout.splitlines()] == [True, True]
+    result = CliRunner().invoke(app, ["run", "--camera", str(recording()), "--auto-exposure", "--json"])
+    assert isinstance(result.exception, CameraError)
+    assert "of a recording cannot be set" in str(result.exception)
