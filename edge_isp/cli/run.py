@@ -118,7 +118,7 @@ class _Summary:
         height, width, _ = done.picture.rgb.shape
         report = pipeline.report
         runs_on = f"{report.engine}, {report.delegate}, {report.threads} threads" if report else ""
-        self._title = f"{done.picture.source}  {width}x{height}\n{done.model}  ({runs_on})"
+        self._title = f"{Path(done.picture.source).name}  {width}x{height}\n{done.model}  ({runs_on})"
 
     def table(self) -> Table:
         elapsed_s = self._last_s - self._first_s

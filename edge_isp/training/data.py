@@ -26,11 +26,17 @@ INPUT_ZERO_POINT = -128
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """The circumstances of one simulated exposure."""
+    """The circumstances of one simulated exposure.
+
+    Attributes:
+        saturation: factor on the photograph's colours, in linear light. Above 1 it makes colours that sensors
+            see and photographs cannot hold (petals, LEDs): the target clips them, the RAW does not.
+    """
 
     colour_temperature_k: float
     exposure: float
     analogue_gain: float
+    saturation: float = 1.0
 
 
 def find_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[Path]:
@@ -82,6 +88,8 @@ def simulate(
     The target is the photograph at the RAW's own exposure.
     """
     linear = srgb_decode(photo.astype(np.float32) / np.float32(255)).astype(np.float32)
+    grey = linear.mean(2, keepdims=True)
+    linear = grey + np.float32(capture.saturation) * (linear - grey)
     codes = sensor.codes(
         linear,
         rng,
@@ -152,9 +160,11 @@ class TrainingPairs:
 
 
 def random_capture(rng: np.random.Generator) -> Capture:
-    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, analogue gain 1 to 16 (low ones more often)."""
+    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, analogue gain 1 to 16 (low ones more often);
+    every third time with colours up to 2.5 times as saturated as the photograph's."""
     return Capture(
         colour_temperature_k=float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500)),
         exposure=float(2 ** rng.uniform(-2, 0.26)),
         analogue_gain=float(2 ** (4 * rng.random() ** 1.5)),
+        saturation=float(rng.uniform(1, 2.5)) if rng.random() < 1 / 3 else 1.0,
     )
