@@ -123,6 +123,7 @@ class Picamera2Camera:
         return self._limits_at(self._period_ns)
 
     def _limits_at(self, period_ns: int) -> ControlLimits:
+        self._check_open()
         controls = self._picamera2.camera_controls
         try:
             (shortest_us, longest_us, _), (least, greatest, _) = controls["ExposureTime"], controls["AnalogueGain"]
@@ -142,6 +143,7 @@ class Picamera2Camera:
         auto_white_balance: bool | None = None,
     ) -> None:
         """Hands settings to libcamera, rounded down to whole microseconds; see `Camera.control`."""
+        self._check_open()
         settings: dict[str, Any] = {}
         period_ns = self._period_ns
         if fps is not None:
@@ -178,8 +180,8 @@ class Picamera2Camera:
             waiting, self._waiting = self._waiting, None
         self._picamera2.cancel_all_and_flush()
         if waiting is not None:
-            with suppress(CancelledError):
-                waiting.get_result().release()  # a frame that nobody asked for again after its time-out
+            with suppress(CancelledError, TimeoutError):
+                waiting.get_result(timeout=1.0).release()  # a frame that nobody asked for again after its time-out
         self._picamera2.stop()
         with self._lock:
             leases = list(self._leases.values())
@@ -196,6 +198,10 @@ class Picamera2Camera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CameraError(f"{self._source}: the camera is closed")
 
     def _mode(self, width: int | None, height: int | None, fps: float, bit_depth: int | None) -> dict[str, Any]:
         """The sensor mode to use, as picamera2 describes it."""
@@ -284,7 +290,8 @@ class Picamera2Camera:
         """The frame of a completed request, which is the frame's from now on; None for one to skip."""
         buffer = request.request.buffers[request.stream_map["raw"]]
         described = buffer.metadata
-        if described.status.name == "Startup":
+        # Newer versions of picamera2 discard these themselves, and those with an error.
+        if any(each.metadata.status.name == "Startup" for each in request.request.buffers.values()):
             return None
         metadata = request.get_metadata()
         status = FrameStatus.OK if described.status.name == "Success" else FrameStatus.CORRUPTED
@@ -457,4 +464,4 @@ def _open(module: Any, number: int, source: str) -> Any:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__
+        error = error.__cause__ or error.__context__

@@ -252,8 +252,10 @@ def test_closing_wakes_a_reader_and_takes_every_buffer_back(plug: Plug) -> None:
     found = unpack(held.data, width=1640, height=60, packing="csi2p", bit_depth=10)
     np.testing.assert_array_equal(found, codes)
     held.release()
-    with pytest.raises(CameraError, match="cannot be set"):
+    with pytest.raises(CameraError, match="picamera2:0: the camera is closed"):
         _ = camera.limits
+    with pytest.raises(CameraError, match="picamera2:0: the camera is closed"):
+        camera.control(fps=10)
 
 
 def test_modes_change_from_one_opening_to_the_next(plug: Plug) -> None:
