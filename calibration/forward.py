@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from edge_isp.calibration.profile import SensorProfile
 from numpy.typing import NDArray
 
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import ProfileError
 
 # Colour of each place of the 2x2 cell, as an index into RGB, and the level of `black_level` (R, Gr,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edge_isp.calibration.light import normalise_gains
 from numpy.typing import NDArray
 
+from edge_isp.calibration.light import normalise_gains
 from edge_isp.errors import ProfileError
 
 CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")

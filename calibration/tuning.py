@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Noise, SensorProfile
-
 from edge_isp.errors import ProfileError
 
 FULL_SCALE_16_BIT = 65535

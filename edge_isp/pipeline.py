@@ -87,8 +87,8 @@ class Pipeline:
         self._model, self._threads = model, threads
         self._engine_class = load("engines", engine)
         find_model(model, None).verify_file()  # a wrong name is an error before the first frame
-        self._cards: dict[str | None, ModelCard] = {}  # by sensor
         compile_pipeline_kernels()
+        self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._prepared: _Prepared | None = None
 
     @property

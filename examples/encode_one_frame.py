@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from edge_isp.kernels.encode import encode
-from edge_isp.kernels.tables import encoding_table
 
 from edge_isp import load_profile
+from edge_isp.kernels.encode import encode
+from edge_isp.kernels.tables import encoding_table
 
 
 def main() -> None:

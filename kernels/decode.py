@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from edge_isp.kernels.layout import check_array, check_rows, read_only
 from numba import njit
 from numpy.typing import NDArray
+
+from edge_isp.kernels.layout import check_array, check_rows, read_only
 
 # Changes a signed byte to the unsigned one 128 higher: the output table of a model whose scale is 1 / 255.
 _OFFSET_TABLE = np.arange(256, dtype=np.uint8)
@@ -151,24 +152,19 @@ def _rgb_to_i420(
         for y in range(2):
             source, line = rgb[2 * i + y], luma[2 * i + y]
             for j in range(len(line)):
-                r, g, b = np.uint32(source[j, 0]), np.uint32(source[j, 1]), np.uint32(source[j, 2])
-                line[j] = np.uint8(((np.uint32(66) * r + np.uint32(129) * g + np.uint32(25) * b + 128) >> 8) + 16)
+                weighted = 66 * np.int32(source[j, 0]) + 129 * np.int32(source[j, 1]) + 25 * np.int32(source[j, 2])
+                line[j] = np.uint8((np.int32(weighted + 128) >> 8) + 16)
         above, below = rgb[2 * i], rgb[2 * i + 1]
         u, v = chroma[0, i], chroma[1, i]
         for j in range(len(u)):
-            r = _sum4(above, below, j, 0)
-            g = _sum4(above, below, j, 1)
-            b = _sum4(above, below, j, 2)
+            r, g, b = _sum4(above, below, j, 0), _sum4(above, below, j, 1), _sum4(above, below, j, 2)
             # Sums of four pixels: two bits more; 128 stands for the offset, the rest for rounding.
-            u[j] = np.uint8((np.int32(112 * b - 38 * r - 74 * g + 131584)) >> 10)
-            v[j] = np.uint8((np.int32(112 * r - 94 * g - 18 * b + 131584)) >> 10)
+            u[j] = np.uint8(np.int32(112 * b - 38 * r - 74 * g + 131584) >> 10)
+            v[j] = np.uint8(np.int32(112 * r - 94 * g - 18 * b + 131584) >> 10)
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _sum4(above: NDArray[np.uint8], below: NDArray[np.uint8], j: int, colour: int) -> np.int32:
-    return (
-        np.int32(above[2 * j, colour])
-        + np.int32(above[2 * j + 1, colour])
-        + np.int32(below[2 * j, colour])
-        + np.int32(below[2 * j + 1, colour])
-    )
+    upper = np.int32(above[2 * j, colour]) + np.int32(above[2 * j + 1, colour])
+    lower = np.int32(below[2 * j, colour]) + np.int32(below[2 * j + 1, colour])
+    return np.int32(upper + lower)

@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
 from edge_isp.kernels.layout import (
     RowPlan,
     check_array,
@@ -20,8 +23,6 @@ from edge_isp.kernels.layout import (
     red_place,
 )
 from edge_isp.kernels.rows import U8Array, U16Array, read_row
-from numba import njit
-from numpy.typing import NDArray
 
 METHODS = ("bilinear", "malvar")
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
 from edge_isp.kernels.layout import (
     RowPlan,
     check_array,
@@ -19,8 +22,6 @@ from edge_isp.kernels.layout import (
     red_place,
 )
 from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
-from numba import njit
-from numpy.typing import NDArray
 
 _NO_SHADING = read_only(np.zeros((1, 1, 4), np.uint8))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from edge_isp.kernels.layout import group, row_bytes
 from numpy.typing import NDArray
+
+from edge_isp.kernels.layout import group, row_bytes
 
 
 def pack(codes: NDArray[np.uint16], *, packing: str, bit_depth: int, stride: int | None = None) -> NDArray[np.uint8]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from edge_isp.kernels.layout import CELL_PLANES, group
 from numpy.typing import NDArray
+
+from edge_isp.kernels.layout import CELL_PLANES, group
 
 
 def unpack(
@@ -35,13 +36,15 @@ def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: i
     if packing == "csi2p":
         pixels, size = group(packing, bit_depth)
         groups = -(-width // pixels)
-        cells = rows[:, : groups * size].reshape(height, groups, size).astype(np.int64)
         low_bits = bit_depth - 8
+        dtype: Any = np.uint16 if size - pixels == 1 else np.uint32
+        cells: NDArray[Any] = rows[:, : groups * size].reshape(height, groups, size).astype(dtype)
         # The bytes after the high ones are one little-endian number that holds the low bits, pixel 0 lowest.
-        low_bytes = cells[..., pixels:]
-        low = (low_bytes << (8 * np.arange(size - pixels))).sum(-1, keepdims=True)
-        shifts = low_bits * np.arange(pixels)
-        codes = (cells[..., :pixels] << low_bits) | ((low >> shifts) & (2**low_bits - 1))
+        low = cells[..., pixels:].copy()
+        for byte in range(1, size - pixels):
+            low[..., :1] |= low[..., byte, None] << dtype(8 * byte)
+        shifts = np.arange(pixels, dtype=dtype) * dtype(low_bits)
+        codes = (cells[..., :pixels] << dtype(low_bits)) | ((low[..., :1] >> shifts) & dtype(2**low_bits - 1))
         return codes.reshape(height, -1)[:, :width].astype(np.uint16)
     words = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8)
     if packing == "u16-left":

@@ -6,6 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
 from edge_isp.kernels.layout import (
     RowPlan,
     check_array,
@@ -16,8 +19,6 @@ from edge_isp.kernels.layout import (
     red_place,
 )
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
-from numba import njit
-from numpy.typing import NDArray
 
 
 def letterbox(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -10,9 +10,10 @@ The arithmetic is kept in 16 bits where it can be: twice as many lanes, half the
 from __future__ import annotations
 
 import numpy as np
-from edge_isp.kernels.layout import KIND_PISP, KIND_RAW10, KIND_RAW12, KIND_RAW14, KIND_U8, RowPlan
 from numba import njit
 from numpy.typing import NDArray
+
+from edge_isp.kernels.layout import KIND_PISP, KIND_RAW10, KIND_RAW12, KIND_RAW14, KIND_U8, RowPlan
 
 U8Array = NDArray[np.uint8]
 U16Array = NDArray[np.uint16]
@@ -71,13 +72,16 @@ def _read_u8(line: U8Array, even: U16Array, odd: U16Array) -> None:
 
 @njit(nogil=True, cache=True)
 def _read_u16(line: U8Array, even: U16Array, odd: U16Array, shift: np.uint16, highest: np.uint16) -> None:
-    words = line.view(np.uint16)
-    shift &= np.uint16(15)  # says to LLVM that 16 bits are wide enough
-    for j in range(len(words) // 2):
-        even[j] = min(words[2 * j] >> shift, highest)
-        odd[j] = min(words[2 * j + 1] >> shift, highest)
-    if len(words) % 2:
-        even[len(words) // 2] = min(words[len(words) - 1] >> shift, highest)
+    # Two words at once, in 32 bits: LLVM shifts 16-bit lanes by a variable in 64 bits, which takes twice as long.
+    pairs = line[: len(line) // 4 * 4].view(np.uint32)
+    bits, low_half, half = np.uint32(shift) & np.uint32(15), np.uint32(65535), np.uint32(16)
+    for j in range(len(pairs)):
+        pair = pairs[j]
+        even[j] = min(np.uint16(np.uint32(pair & low_half) >> bits), highest)
+        odd[j] = min(np.uint16(np.uint32(pair >> half) >> bits), highest)
+    if len(line) % 4:
+        last = np.uint32(line[len(line) - 2]) | (np.uint32(line[len(line) - 1]) << np.uint32(8))
+        even[len(pairs)] = min(np.uint16(np.uint32(last) >> bits), highest)
 
 
 @njit(nogil=True, cache=True)

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
 from edge_isp.kernels.layout import (
     RowPlan,
     check_cells,
@@ -18,8 +21,6 @@ from edge_isp.kernels.layout import (
     red_place,
 )
 from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
-from numba import njit
-from numpy.typing import NDArray
 
 # Light from this share of the range on counts as clipped: its colour is lost.
 CLIPPED = 0.98

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from edge_isp.kernels.layout import RowPlan, check_array, check_rows, plan_rows
-from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_row
 from numba import njit
 from numpy.typing import NDArray
+
+from edge_isp.kernels.layout import RowPlan, check_array, check_rows, plan_rows
+from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_row
 
 
 def unpack(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
 from edge_isp.kernels import decode, demosaic, encode, resample, rows, unpack
 from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
@@ -16,7 +18,6 @@ from edge_isp.kernels.encode import encode as encode_frame
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.unpack import unpack as unpack_frame
-from numpy.typing import DTypeLike
 
 DTYPES = (np.int8, np.uint8, np.int16, np.float32)
 

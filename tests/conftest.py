@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_isp.kernels.pack import pack
 from hypothesis import settings
 
 from edge_isp.frame import Cfa, Packing, RawFormat
+from edge_isp.kernels.pack import pack
 
 # Compilation of a kernel falls into the first example, so there is no deadline.
 settings.register_profile("edge_isp", deadline=None, derandomize=True, max_examples=100)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.light import normalise_gains, srgb_decode, srgb_encode
 from edge_isp.calibration.profile import load_profile, parse_profile, shipped_profiles
 from edge_isp.calibration.tuning import load_libcamera_tuning
-from edge_isp.kernels.layout import CELL_PLANES
-from hypothesis import given
-from hypothesis import strategies as st
-
 from edge_isp.errors import ProfileError
+from edge_isp.kernels.layout import CELL_PLANES
 
 
 def test_srgb_curve_at_known_points() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_isp.kernels.unpack import unpack
 from PIL import Image
 
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError, ProfileError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFrame
+from edge_isp.kernels.unpack import unpack
 
 Recording = Callable[..., Path]
 

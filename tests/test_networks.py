@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra
 
 from edge_isp.kernels import reference  # noqa: E402
 from edge_isp.kernels.decode import output_table  # noqa: E402
-
 from edge_isp.training.export.graph import trace  # noqa: E402
 from edge_isp.training.networks.ecb import ECB, merge  # noqa: E402
 from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture  # noqa: E402

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_isp.calibration.forward import SensorModel
-from edge_isp.calibration.light import srgb_decode
-from edge_isp.calibration.profile import load_profile
-from edge_isp.kernels.layout import CELL_PLANES
-from edge_isp.kernels.pack import pack
 from PIL import Image
 from typer.testing import CliRunner
 
 import edge_isp
+from edge_isp.calibration.forward import SensorModel
+from edge_isp.calibration.light import srgb_decode
+from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cli.camera_spec import DEMO, open_camera
 from edge_isp.cli.main import app
 from edge_isp.errors import CameraError, EdgeIspError, ModelError, PluginError
 from edge_isp.frame import Cfa, Packing, RawFormat
+from edge_isp.kernels.layout import CELL_PLANES
+from edge_isp.kernels.pack import pack
 from edge_isp.pipeline import Pipeline
 
 Recording = Callable[..., Path]

@@ -12,17 +12,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
 from ai_edge_litert import schema_py_generated as schema  # noqa: E402
-from edge_isp.calibration.forward import SensorModel  # noqa: E402
-from edge_isp.calibration.profile import load_profile  # noqa: E402
-from edge_isp.kernels.encode import encode  # noqa: E402
-from edge_isp.kernels.pack import pack  # noqa: E402
-from edge_isp.kernels.tables import encoding_table  # noqa: E402
 from PIL import Image  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
+from edge_isp.calibration.forward import SensorModel  # noqa: E402
+from edge_isp.calibration.profile import load_profile  # noqa: E402
 from edge_isp.cameras.replay import ReplayCamera  # noqa: E402
 from edge_isp.cli.main import app  # noqa: E402
 from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
+from edge_isp.kernels.encode import encode  # noqa: E402
+from edge_isp.kernels.pack import pack  # noqa: E402
+from edge_isp.kernels.tables import encoding_table  # noqa: E402
 from edge_isp.models.card import find_model  # noqa: E402
 from edge_isp.tasks.isp import IspTask  # noqa: E402
 from edge_isp.training import train_isp  # noqa: E402

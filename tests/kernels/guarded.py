@@ -13,6 +13,9 @@ import sys
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sampling import LAYOUTS
+
 from edge_isp.kernels.decode import decode_rgb, rgb_to_i420
 from edge_isp.kernels.demosaic import METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.encode import encode
@@ -20,8 +23,6 @@ from edge_isp.kernels.layout import row_bytes
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.unpack import unpack
-from numpy.typing import NDArray
-from sampling import LAYOUTS
 
 PROT_NONE = 0
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from edge_isp.kernels.layout import CELL_PLANES, row_bytes
 from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from edge_isp.kernels.layout import CELL_PLANES, row_bytes
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
