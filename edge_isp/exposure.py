@@ -37,7 +37,7 @@ _SMALLEST_STEP_STOPS = 0.01
 _LONGEST_DELAY = 3
 
 # A frame is looked at in zones, so many down and across, and in each at about so many rows of cells.
-_ZONES = (4, 6)
+_ZONES = (3, 4)
 _ROWS_IN_ZONE = 16
 # A zone with more of its codes clipped, or a darker mean, tells no colour.
 _MOST_CLIPPED = 0.5

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_isp.kernels.unpack import unpack
 from PIL import Image
 
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError
 from edge_isp.frame import RawFrame
+from edge_isp.kernels.unpack import unpack
 
 
 @pytest.fixture

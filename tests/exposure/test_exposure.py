@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_isp.calibration.profile import load_profile
 from PIL import Image
 from typer.testing import CliRunner
 
+from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras import synthetic
 from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.replay import ReplayCamera

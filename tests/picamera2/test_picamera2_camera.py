@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_isp.kernels.pack import pack
-from edge_isp.kernels.unpack import unpack
 
 from edge_isp.cameras import picamera2 as ours
 from edge_isp.cameras.picamera2 import Picamera2Camera
@@ -19,6 +17,8 @@ from edge_isp.cli.camera_spec import open_camera
 from edge_isp.errors import CameraError, FormatError
 from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus, Packing, RawFrame
+from edge_isp.kernels.pack import pack
+from edge_isp.kernels.unpack import unpack
 from edge_isp.plugins import load
 
 # picamera2's own.
