@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from edge_isp.calibration.forward import SensorModel
     from edge_isp.calibration.profile import SensorProfile, load_profile
     from edge_isp.calibration.tuning import load_libcamera_tuning
-    from edge_isp.cameras.base import Camera
+    from edge_isp.cameras.base import Camera, ControlLimits
+    from edge_isp.cameras.picamera2 import Picamera2Camera
     from edge_isp.cameras.replay import ReplayCamera
     from edge_isp.cameras.synthetic import SyntheticCamera
     from edge_isp.engines.base import Engine, EngineReport
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         ProfileError,
         SinkError,
     )
+    from edge_isp.exposure import AutoExposure
     from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
     from edge_isp.models.card import ModelCard, find_model
     from edge_isp.pipeline import Pipeline, Processed
@@ -38,10 +40,12 @@ __version__ = "0.1.0"
 # Where each public name lives; imported when it is first asked for (PEP 562), so that `import edge_isp`
 # loads neither numba nor a runtime.
 _HOMES = {
+    "AutoExposure": "exposure",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
     "CameraError": "errors",
     "Cfa": "frame",
+    "ControlLimits": "cameras.base",
     "EdgeIspError": "errors",
     "Engine": "engines.base",
     "EngineError": "errors",
@@ -54,6 +58,7 @@ _HOMES = {
     "ModelCard": "models.card",
     "ModelError": "errors",
     "Packing": "frame",
+    "Picamera2Camera": "cameras.picamera2",
     "Picture": "results",
     "Pipeline": "pipeline",
     "PluginError": "errors",
@@ -73,10 +78,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoExposure",
     "CalibrationError",
     "Camera",
     "CameraError",
     "Cfa",
+    "ControlLimits",
     "EdgeIspError",
     "Engine",
     "EngineError",
@@ -89,6 +96,7 @@ __all__ = [
     "ModelCard",
     "ModelError",
     "Packing",
+    "Picamera2Camera",
     "Picture",
     "Pipeline",
     "PluginError",

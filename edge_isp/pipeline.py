@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.errors import ModelError
+from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.models.card import ModelCard, find_model
@@ -31,8 +32,8 @@ class Processed:
 
     Attributes:
         picture: the result.
-        stages_ns: nanoseconds spent in "read" (waiting for the camera included), "encode", "infer" and
-            "decode", in this order.
+        stages_ns: nanoseconds spent in "read" (waiting for the camera included), "meter" (with auto-exposure only),
+            "encode", "infer" and "decode", in this order.
         status: of the frame, see `FrameStatus`.
         model: name of the model that made it.
     """
@@ -64,16 +65,25 @@ class Pipeline:
         model: see `find_model`.
         engine: name of the engine.
         threads: of the engine; by default one a core.
+        auto_exposure: sets the camera's exposure and gain, and the white balance of frames that have none.
 
     Raises:
+        CameraError: auto-exposure is asked of a camera that has nothing to set, when its first frame arrives.
         ModelError: there is no such model, or it is not what its card says.
         PluginError: there is no such engine.
     """
 
     def __init__(
-        self, camera: Camera, *, model: str = "rfdcsanet-s", engine: str = "litert", threads: int | None = None
+        self,
+        camera: Camera,
+        *,
+        model: str = "rfdcsanet-s",
+        engine: str = "litert",
+        threads: int | None = None,
+        auto_exposure: AutoExposure | None = None,
     ) -> None:
         self.camera = camera
+        self._auto_exposure = auto_exposure
         self._model, self._threads = model, threads
         self._engine_class = load("engines", engine)
         find_model(model, None).verify_file()  # a wrong name is an error before the first frame
@@ -94,8 +104,13 @@ class Pipeline:
             if frame is None:
                 return
             with frame:
+                before_ns = {"read": read_ns}
+                if self._auto_exposure is not None:
+                    started = time.perf_counter_ns()
+                    frame = self._auto_exposure.adjust(frame, self.camera)
+                    before_ns["meter"] = time.perf_counter_ns() - started
                 prepared = self._prepare(frame)
-                done = self._process(frame, prepared, read_ns)
+                done = self._process(frame, prepared, before_ns)
             yield done
 
     def close(self) -> None:
@@ -121,7 +136,7 @@ class Pipeline:
         if prepared.tensor.shape != shape:
             prepared.engine.resize(shape)
             prepared.tensor = np.zeros(shape, np.int8)
-            self._process(frame, prepared, 0)  # warms up
+            self._process(frame, prepared, {})  # warms up
         return prepared
 
     def _card_for(self, frame: RawFrame) -> ModelCard:
@@ -155,7 +170,7 @@ class Pipeline:
             self._prepared = None
 
     @staticmethod
-    def _process(frame: RawFrame, prepared: _Prepared, read_ns: int) -> Processed:
+    def _process(frame: RawFrame, prepared: _Prepared, before_ns: dict[str, int]) -> Processed:
         begun = time.perf_counter_ns()
         prepared.task.encode(frame, prepared.tensor)
         encoded = time.perf_counter_ns()
@@ -163,7 +178,7 @@ class Pipeline:
         inferred = time.perf_counter_ns()
         picture = prepared.task.decode(outputs, frame)
         stages_ns = {
-            "read": read_ns,
+            **before_ns,
             "encode": encoded - begun,
             "infer": inferred - encoded,
             "decode": time.perf_counter_ns() - inferred,

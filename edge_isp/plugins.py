@@ -29,6 +29,7 @@ class Spec:
 
 BUILT_IN: dict[str, dict[str, Spec]] = {
     "cameras": {
+        "picamera2": Spec("edge_isp.cameras.picamera2:Picamera2Camera", (("picamera2", "picamera2"),)),
         "replay": Spec("edge_isp.cameras.replay:ReplayCamera"),
         "synthetic": Spec("edge_isp.cameras.synthetic:SyntheticCamera"),
     },

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from edge_isp.errors import CameraError
 from edge_isp.frame import RawFrame
+
+
+@dataclass(frozen=True, slots=True)
+class ControlLimits:
+    """What may be asked of a camera at its present frame rate.
+
+    Attributes:
+        exposure_ns: shortest and longest; the longest fits into the frame period.
+        analogue_gain: least and greatest.
+    """
+
+    exposure_ns: tuple[int, int]
+    analogue_gain: tuple[float, float]
+
+    def check(self, *, exposure_ns: int | None, analogue_gain: float | None) -> None:
+        """Raises CameraError where a value is out of these limits; None is in."""
+        for name, value, (least, greatest) in (
+            ("exposure_ns", exposure_ns, self.exposure_ns),
+            ("analogue_gain", analogue_gain, self.analogue_gain),
+        ):
+            if value is not None and not least <= value <= greatest:
+                raise CameraError(f"{name} must be from {least} to {greatest} at this frame rate, found {value}")
 
 
 class Camera(Protocol):
@@ -23,6 +47,40 @@ class Camera(Protocol):
         Raises:
             CameraError: the camera cannot deliver, or not in time.
             FormatError: what it delivers is not what its format says.
+        """
+        ...
+
+    @property
+    def limits(self) -> ControlLimits:
+        """What `control` may ask for now.
+
+        Raises:
+            CameraError: exposure and gain of this camera cannot be set.
+        """
+        ...
+
+    def control(
+        self,
+        *,
+        exposure_ns: int | None = None,
+        analogue_gain: float | None = None,
+        fps: float | None = None,
+        colour_gains: tuple[float, float] | None = None,
+        auto_exposure: bool | None = None,
+        auto_white_balance: bool | None = None,
+    ) -> None:
+        """Asks for new settings; None leaves one as it is. They take effect some frames later, and each
+        frame says with which it was taken.
+
+        Args:
+            exposure_ns, analogue_gain: fixed from now on, each on its own; see `limits`.
+            fps: frames a second.
+            colour_gains: white-balance gains red and blue (green is 1), fixed from now on.
+            auto_exposure, auto_white_balance: of the camera itself. True switches it on, False locks it at what
+                it has reached.
+
+        Raises:
+            CameraError: this camera cannot do it, or the value is out of its limits; nothing is changed then.
         """
         ...
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.sidecar import FrameConditions, Sidecar, read_sidecar
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
@@ -36,13 +37,22 @@ class ReplayCamera:
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
+        path = self._path = Path(path)
         self._recordings = [_open_recording(file) for file in _files(path)]
         self._frames: Iterator[RawFrame] = (frame for recording in self._recordings for frame in recording.frames())
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         """The next frame, or None after the last. See `Camera.read`; a file never keeps one waiting."""
         return next(self._frames, None)
+
+    @property
+    def limits(self) -> ControlLimits:
+        """Raises CameraError: a recording is what it is."""
+        raise CameraError(f"{self._path}: the exposure and gain of a recording cannot be set")
+
+    def control(self, **settings: object) -> None:
+        """Raises CameraError: a recording is what it is."""
+        raise CameraError(f"{self._path}: {', '.join(settings)} of a recording cannot be set")
 
     def close(self) -> None:
         """Ends the replay."""

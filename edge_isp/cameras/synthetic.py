@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from edge_isp.calibration.forward import Imperfections, SensorModel
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile, load_profile
+from edge_isp.cameras.base import ControlLimits
 from edge_isp.errors import CameraError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
@@ -24,6 +25,14 @@ from edge_isp.kernels.pack import pack
 _PAN_PERIODS_S = (11.0, 7.0)
 _ZOOM_PERIOD_S = 13.0
 _ZOOM = 1.5
+
+# Frames from the one that was read last to the one where a new setting shows, as with Sony's sensors: the next
+# frame is being exposed already, but can still be amplified otherwise.
+_DELAYS = {"exposure_ns": 2, "analogue_gain": 1}
+# Exposures of the sensor that is simulated: shortest, and at the start.
+_SHORTEST_EXPOSURE_NS = 20_000
+_FIRST_EXPOSURE_NS = 10_000_000
+_GREATEST_GAIN = 16.0
 
 
 class SyntheticCamera:
@@ -36,10 +45,12 @@ class SyntheticCamera:
             camera's: `sequence` leaves its number out and the next has `FrameStatus.GAP`. None delivers
             every frame as fast as it can be made.
         sensor: a profile, or the name of a shipped one.
-        colour_temperature_k: of the light.
-        analogue_gain: makes the noise.
+        colour_temperature_k: of the light; see also `illuminate`.
+        analogue_gain: at the start; it makes the noise. The scene is lit so that this gain and the first exposure
+            (10 ms, or the frame period) bring its white to white level.
         frames: how many to deliver; None goes on for ever.
-        seed: of the noise. Frame i depends on the arguments and on i only.
+        seed: of the noise. Frame i depends on the arguments, on i, and on what was asked of `control` and
+            `illuminate` before it.
         imperfections: whether to show what the profile knows of a real sensor and lens: shading, defective pixels,
             and so on; see `edge_isp.calibration.forward.Imperfections`.
 
@@ -74,8 +85,16 @@ class SyntheticCamera:
         self._photo = _load(Path(photo), width, height)
         self._source = str(photo)
         self._fps, self._frames, self._seed = fps, frames, seed
-        self._colour_temperature_k, self._analogue_gain = colour_temperature_k, analogue_gain
         self._imperfections = Imperfections(seed) if imperfections else None
+        self._colour_temperature_k, self._light = colour_temperature_k, 1.0
+        period_ns = round(1e9 / (fps or 30.0))
+        self._limits = ControlLimits((_SHORTEST_EXPOSURE_NS, period_ns), (1.0, max(_GREATEST_GAIN, analogue_gain)))
+        self._settings: dict[str, float] = {
+            "exposure_ns": min(_FIRST_EXPOSURE_NS, period_ns),
+            "analogue_gain": analogue_gain,
+        }
+        self._first_exposure = math.prod(self._settings.values())
+        self._changes: list[tuple[int, str, float]] = []  # from which frame on, what, its value
         self._closed = threading.Event()
         self._next = 0
         self._start_ns: int | None = None
@@ -96,6 +115,45 @@ class SyntheticCamera:
         status = FrameStatus.OK if index == self._next else FrameStatus.GAP
         self._next = index + 1
         return self._render(index, timestamp_ns, status)
+
+    @property
+    def limits(self) -> ControlLimits:
+        """Exposures up to the frame period (1/30 s where there is none), gains up to 16; see `Camera.limits`."""
+        return self._limits
+
+    def control(
+        self,
+        *,
+        exposure_ns: int | None = None,
+        analogue_gain: float | None = None,
+        fps: float | None = None,
+        colour_gains: tuple[float, float] | None = None,
+        auto_exposure: bool | None = None,
+        auto_white_balance: bool | None = None,
+    ) -> None:
+        """Sets exposure and gain, of the second and of the first frame after the one read last; see `Camera.control`.
+
+        Raises:
+            CameraError: anything else is asked for, or a value is out of `limits`.
+        """
+        if any(setting is not None for setting in (fps, colour_gains, auto_exposure, auto_white_balance)):
+            raise CameraError("synthetic camera: only exposure_ns and analogue_gain can be set")
+        asked = {"exposure_ns": exposure_ns, "analogue_gain": analogue_gain}
+        changes = [(self._next - 1 + _DELAYS[name], name, value) for name, value in asked.items() if value is not None]
+        self._limits.check(exposure_ns=exposure_ns, analogue_gain=analogue_gain)
+        self._changes += changes
+
+    def illuminate(self, *, light: float | None = None, colour_temperature_k: float | None = None) -> None:
+        """Changes the light on the scene, from the next frame on.
+
+        Args:
+            light: how much of it, over that at the start.
+            colour_temperature_k: its colour temperature.
+        """
+        if light is not None:
+            self._light = light
+        if colour_temperature_k is not None:
+            self._colour_temperature_k = colour_temperature_k
 
     def close(self) -> None:
         """Ends the stream; a `read` that waits returns None."""
@@ -121,11 +179,15 @@ class SyntheticCamera:
         return index, self._start_ns + round(index * 1e9 / self._fps)
 
     def _render(self, index: int, timestamp_ns: int, status: FrameStatus) -> RawFrame:
+        settings = self._settings
+        settings.update({name: value for start, name, value in self._changes if start <= index})
+        self._changes = [change for change in self._changes if change[0] > index]
         codes = self._model.codes(
             self._view(index / (self._fps or 30.0)),
             np.random.default_rng([self._seed, index]),
             colour_temperature_k=self._colour_temperature_k,
-            analogue_gain=self._analogue_gain,
+            exposure=self._light * math.prod(settings.values()) / self._first_exposure,
+            analogue_gain=settings["analogue_gain"],
             imperfections=self._imperfections,
         )
         profile = self._model.profile
@@ -136,10 +198,11 @@ class SyntheticCamera:
             source=self._source,
             sequence=index,
             timestamp_ns=timestamp_ns,
-            black_level=profile.black_level_at(self._analogue_gain) if drifted else profile.black_level,
+            black_level=profile.black_level_at(settings["analogue_gain"]) if drifted else profile.black_level,
             white_level=profile.white_level,
             sensor=profile.name,
-            analogue_gain=self._analogue_gain,
+            exposure_ns=round(settings["exposure_ns"]),
+            analogue_gain=settings["analogue_gain"],
             colour_gains=profile.colour_gains(self._colour_temperature_k),
             colour_temperature_k=self._colour_temperature_k,
             status=status,

@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from edge_isp.cli.camera_spec import open_camera
+from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus
 from edge_isp.pipeline import Pipeline, Processed
 from edge_isp.sinks.png import PngSink
@@ -38,6 +39,12 @@ def run(
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each picture there as a PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame on standard output.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; by default one a core.")] = None,
+    auto_exposure: Annotated[
+        bool,
+        typer.Option(
+            "--auto-exposure", help="Set the camera's exposure, gain and white balance, where no ISP does it."
+        ),
+    ] = False,
 ) -> None:
     """Turn RAW frames into pictures, and show how long each stage takes."""
     messages = Console(stderr=True)
@@ -47,7 +54,13 @@ def run(
     sink = PngSink(save) if save else None
     summary = _Summary()
     live = nullcontext() if as_json else Live(get_renderable=summary.table, console=Console(), refresh_per_second=4)
-    with open_camera(camera) as opened, Pipeline(opened, model=model, threads=threads) as pipeline, live:
+    with (
+        open_camera(camera) as opened,
+        Pipeline(
+            opened, model=model, threads=threads, auto_exposure=AutoExposure() if auto_exposure else None
+        ) as pipeline,
+        live,
+    ):
         try:
             for done in itertools.islice(pipeline, frames):
                 stages_ns, saved = dict(done.stages_ns), None

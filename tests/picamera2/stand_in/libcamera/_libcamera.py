@@ -1,0 +1,387 @@
+"""The classes of the stand-in; see the package's docstring."""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import re
+import threading
+from enum import Enum
+
+StreamRole = Enum("StreamRole", "Raw StillCapture VideoRecording Viewfinder")
+ControlType = Enum("ControlType", "Plain Rectangle Size")
+Orientation = Enum(
+    "Orientation",
+    "Rotate0 Rotate0Mirror Rotate180 Rotate180Mirror Rotate90 Rotate90Mirror Rotate270 Rotate270Mirror",
+)
+
+
+class Transform:
+    def __init__(self, other=None, *, hflip=0, vflip=0, transpose=0):
+        self.hflip = other.hflip if other else bool(hflip)
+        self.vflip = other.vflip if other else bool(vflip)
+        self.transpose = other.transpose if other else bool(transpose)
+
+    def __str__(self):
+        return f"Transform({self.hflip}, {self.vflip}, {self.transpose})"
+
+    __hash__ = object.__hash__
+
+
+class ColorSpace:
+    YcbcrEncoding = Enum("YcbcrEncoding", "Null Rec601 Rec709")
+    Range = Enum("Range", "Full Limited")
+
+    def __init__(self, other):
+        self.__dict__.update(other if isinstance(other, dict) else vars(other))
+
+    def __str__(self):
+        return f"{self.primaries}/{self.transferFunction}"
+
+    __hash__ = object.__hash__
+
+    @classmethod
+    def _make(cls, primaries, transfer):
+        return cls(
+            {
+                "primaries": primaries,
+                "transferFunction": transfer,
+                "ycbcrEncoding": cls.YcbcrEncoding.Rec601,
+                "range": cls.Range.Full,
+            }
+        )
+
+    Raw = classmethod(lambda cls: cls._make("raw", "linear"))
+    Sycc = classmethod(lambda cls: cls._make("rec709", "srgb"))
+    Smpte170m = classmethod(lambda cls: cls._make("smpte170m", "rec709"))
+    Rec709 = classmethod(lambda cls: cls._make("rec709", "rec709"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    width: int = 0
+    height: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Rectangle:
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelFormat:
+    name: str
+
+    def __str__(self):
+        return self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlId:
+    name: str
+    type: ControlType = ControlType.Plain
+
+
+@dataclasses.dataclass
+class ControlInfo:
+    min: object
+    max: object
+    default: object
+
+
+class FrameMetadata:
+    Status = Enum("Status", "Success Error Cancelled Startup")
+
+    def __init__(self):
+        self.status, self.sequence, self.timestamp = self.Status.Success, 0, 0
+
+
+class FrameBuffer:
+    class Plane:
+        """Keeps a duplicate of the file descriptor that it is given, as libcamera does."""
+
+        def __init__(self):
+            self.offset = self.length = 0
+            self._fd = -1
+
+        @property
+        def fd(self):
+            return self._fd
+
+        @fd.setter
+        def fd(self, value):
+            self._fd = os.dup(value)
+
+        def __del__(self):
+            if self._fd >= 0:
+                os.close(self._fd)
+
+    def __init__(self, planes):
+        self.planes = planes
+        self.metadata = FrameMetadata()
+
+
+class FrameBufferAllocator:
+    """Only there to be named: picamera2 makes its buffers itself."""
+
+
+@dataclasses.dataclass
+class SensorConfiguration:
+    bit_depth: int = 0
+    output_size: Size = dataclasses.field(default_factory=Size)
+
+
+class Stream:
+    configuration = None
+
+
+class StreamFormats:
+    def __init__(self, sizes):
+        self._sizes = sizes
+
+    @property
+    def pixel_formats(self):
+        return list(self._sizes)
+
+    def sizes(self, pixel_format):
+        return self._sizes[pixel_format]
+
+
+class StreamConfiguration:
+    def __init__(self, role, camera):
+        self.role, self.stream = role, Stream()
+        self.size, self.pixel_format = Size(640, 480), PixelFormat("XBGR8888")
+        self.buffer_count, self.stride, self.frame_size = 4, 0, 0
+        self.color_space = ColorSpace.Sycc()
+        sizes = collections.defaultdict(list)
+        for mode in camera.sensor.modes:
+            suffix = "" if mode.bit_depth == 8 else "_CSI2P"
+            sizes[PixelFormat(f"S{camera.sensor.cfa}{mode.bit_depth}{suffix}")].append(Size(mode.width, mode.height))
+        self.formats = StreamFormats(dict(sizes))
+
+
+class CameraConfiguration:
+    Status = Enum("Status", "Valid Adjusted Invalid")
+
+    def __init__(self, camera, roles):
+        self._camera = camera
+        self._streams = [StreamConfiguration(role, camera) for role in roles]
+        self.sensor_config, self.orientation = None, Orientation.Rotate0
+
+    def __iter__(self):
+        return iter(self._streams)
+
+    def at(self, index):
+        return self._streams[index]
+
+    def validate(self):
+        for stream in self._streams:
+            if stream.role is StreamRole.Raw:
+                self._adjust_raw(stream)
+            else:
+                stream.stride = -(-stream.size.width // 64) * 64
+                stream.frame_size = stream.stride * stream.size.height * 3 // 2
+        return self.Status.Adjusted
+
+    def _adjust_raw(self, stream):
+        """What the board makes of a RAW request (raspberrypi/libcamera: pipeline/rpi, vc4.cpp and pisp.cpp)."""
+        camera, width = self._camera, self.sensor_config.output_size.width
+        packed, cfa, bits = "_" in stream.pixel_format.name, camera.sensor.cfa, self.sensor_config.bit_depth
+        if camera.board == "pisp":
+            name, row, align = (f"{cfa}_PISP_COMP1", width, 64) if packed else (f"S{cfa}16", 2 * width, 64)
+        elif packed:
+            name, row, align = f"S{cfa}{bits}_CSI2P", -(-width * bits // 8), 32
+        else:
+            name, row, align = f"S{cfa}{bits}", width if bits == 8 else 2 * width, 32
+        if camera.sensor.mono:
+            name = re.sub("^S?[RGB]{4}", "R", name)
+        stream.pixel_format, stream.size = PixelFormat(name), self.sensor_config.output_size
+        stream.stride = -(-row // align) * align + camera.extra_padding
+        stream.frame_size = stream.stride * stream.size.height
+
+
+class Request:
+    Status = Enum("Status", "Pending Complete Cancelled")
+
+    def __init__(self, camera, cookie):
+        self._camera, self.cookie = camera, cookie
+        self.buffers, self.metadata, self.controls = {}, {}, {}
+        self.status = self.Status.Pending
+
+    def add_buffer(self, stream, buffer):
+        self.buffers[stream] = buffer
+
+    def set_control(self, control, value):
+        self.controls[control] = value
+
+    def reuse(self):
+        self.status, self.metadata, self.controls = self.Status.Pending, {}, {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """A sensor mode: size, bits, and the part of the sensor that it sees (x, y, width, height)."""
+
+    width: int
+    height: int
+    bit_depth: int
+    fps: float
+    view: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensor:
+    model: str
+    cfa: str
+    modes: tuple
+    mono: bool = False
+
+
+class Camera:
+    """A camera on a board ("vc4": Raspberry Pi 4 and earlier, "pisp": Raspberry Pi 5).
+
+    Attributes:
+        applied: every control that reached the camera, by name.
+        queued: how many requests it has to fill.
+        extra_padding: bytes at the end of each row beyond the board's own alignment.
+        busy: another program has it.
+        lacks: names of the controls that it does not offer.
+    """
+
+    def __init__(self, manager, sensor, board, number):
+        self.sensor, self.board, self.extra_padding, self.busy = sensor, board, 0, False
+        self.lacks = set()
+        self.id = f"/base/i2c@{number}/{sensor.model}@10"
+        self.applied, self.sequence, self.timestamp_ns = {}, -1, 0
+        self._manager, self._requests = manager, collections.deque()
+        self._queued = threading.Condition()
+        self._raw = None
+        self.properties = {
+            ControlId("Model"): sensor.model,
+            ControlId("ColorFilterArrangement"): sensor.cfa,
+            ControlId("Location"): 2,
+            ControlId("Rotation"): 0,
+        }
+        self._set_mode(sensor.modes[0])
+
+    @property
+    def queued(self):
+        with self._queued:
+            return len(self._requests)
+
+    def acquire(self):
+        if self.busy:
+            raise RuntimeError("Failed to acquire camera: Device or resource busy")
+
+    def release(self):
+        pass
+
+    def generate_configuration(self, roles):
+        return CameraConfiguration(self, roles)
+
+    def configure(self, configuration):
+        raw = [stream for stream in configuration if stream.role is StreamRole.Raw]
+        if raw:
+            self._raw = raw[0]
+            wanted = (self._raw.size.width, self._raw.size.height, configuration.sensor_config.bit_depth)
+            self._set_mode(next(m for m in self.sensor.modes if (m.width, m.height, m.bit_depth) == wanted))
+        return 0
+
+    def create_request(self, cookie):
+        return Request(self, cookie)
+
+    def start(self, controls):
+        self.sequence = -1
+        self.applied.update({control.name: value for control, value in controls.items()})
+
+    def stop(self):
+        with self._queued:
+            requests, self._requests = self._requests, collections.deque()
+        for request in requests:
+            request.status = Request.Status.Cancelled
+            self._manager.complete(request)
+
+    def queue_request(self, request):
+        with self._queued:
+            self.applied.update({control.name: value for control, value in request.controls.items()})
+            self._requests.append(request)
+            self._queued.notify_all()
+
+    def wait_until_queued(self, count):
+        with self._queued:
+            if not self._queued.wait_for(lambda: len(self._requests) >= count, 10):
+                raise AssertionError(f"{count} requests expected back, found {len(self._requests)}")
+
+    def expose(self, data=b"", *, status="Success", raw_status="Success", lost_before=0, metadata=None):
+        """Fills the oldest queued request: `data` into its RAW buffer, `metadata` by name.
+
+        Args:
+            status, raw_status: of the main stream's buffer and of the RAW stream's.
+            lost_before: so many frames of the sensor found no buffer.
+        """
+        self.wait_until_queued(1)
+        with self._queued:
+            request = self._requests.popleft()
+        self.sequence += 1 + lost_before
+        for stream, buffer in request.buffers.items():
+            is_raw = stream is self._raw.stream
+            buffer.metadata.status = FrameMetadata.Status[raw_status if is_raw else status]
+            buffer.metadata.sequence, buffer.metadata.timestamp = self.sequence, self.timestamp_ns
+            if is_raw:
+                os.pwrite(buffer.planes[0].fd, data, 0)
+        request.metadata = {ControlId(name): value for name, value in (metadata or {}).items()}
+        request.status = Request.Status.Complete
+        self._manager.complete(request)
+
+    def _set_mode(self, mode):
+        from libcamera import controls
+
+        shortest_us = round(1e6 / mode.fps)
+        full = Rectangle(*mode.view)
+        offered = {
+            controls.FrameDurationLimits: ControlInfo(shortest_us, 11_000_000, 33_333),
+            controls.ExposureTime: ControlInfo(75, 11_000_000, 20_000),
+            controls.AnalogueGain: ControlInfo(1.0, 10.67, 1.0),
+            controls.ScalerCrop: ControlInfo(full, full, full),
+            controls.AeEnable: ControlInfo(False, True, True),
+            controls.AwbEnable: ControlInfo(False, True, True),
+            controls.ColourGains: ControlInfo(0.0, 32.0, 0.0),
+            controls.NoiseReductionMode: ControlInfo(0, 4, 0),
+        }
+        self.controls = {control: info for control, info in offered.items() if control.name not in self.lacks}
+
+
+class CameraManager:
+    _only = None
+
+    def __init__(self):
+        self.cameras, self._ready, self._lock = [], collections.deque(), threading.Lock()
+        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK)
+
+    @classmethod
+    def singleton(cls):
+        cls._only = cls._only or cls()
+        return cls._only
+
+    def plug(self, sensor, board):
+        """Connects a camera, and gives it."""
+        self.cameras.append(Camera(self, sensor, board, 90 - len(self.cameras)))
+        return self.cameras[-1]
+
+    def unplug_all(self):
+        self.cameras = []
+
+    def complete(self, request):
+        with self._lock:
+            self._ready.append(request)
+        os.eventfd_write(self.event_fd, 1)
+
+    def get_ready_requests(self):
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.event_fd)
+        with self._lock:
+            ready, self._ready = list(self._ready), collections.deque()
+        return ready
