@@ -62,7 +62,10 @@ def demosaic(
     flat, plan, red = _prepare(data, width, height, packing, bit_depth, cfa, method, left, top)
     check_array("out", out, np.uint16, (height, width, 3))
     first, last = check_rows(rows, height // 2)
-    _demosaic(flat, plan, out, red, method == "malvar", np.int32(2**bit_depth - 1), (first, last))
+    # Malvar's sums are at most 28 codes of 10 bits, which 16 bits hold: twice as many lanes as 32.
+    lane = np.int16 if bit_depth <= 10 else np.int32
+    sums = np.empty((4, width // 2 + 2), lane)
+    _demosaic(flat, plan, out, red, method == "malvar", sums, lane(2**bit_depth - 1), (first, last))
 
 
 def develop(
@@ -135,13 +138,13 @@ def _demosaic(
     out: U16Array,
     red: tuple[int, int],
     malvar: bool,
-    highest: np.int32,
+    sums: NDArray[np.signedinteger[Any]],
+    highest: np.signedinteger[Any],
     rows: tuple[int, int],
 ) -> None:
     height, cells = out.shape[0], out.shape[1] // 2
     ring = _ring(plan)
     lines = np.empty((3, 2, cells), np.uint16)
-    sums = np.empty((4, cells + 2), np.int32)
     upcoming = max(0, 2 * rows[0] - 2)
     for i in range(rows[0], rows[1]):
         upcoming = _advance(flat, plan, height, cells, upcoming, 2 * i + 4, red, _NO_TABLES, ring)
@@ -229,8 +232,8 @@ def _interpolate(
     height: int,
     red: tuple[int, int],
     malvar: bool,
-    highest: np.int32,
-    sums: NDArray[np.int32],
+    highest: np.signedinteger[Any],
+    sums: NDArray[np.signedinteger[Any]],
     lines: U16Array,
 ) -> None:
     """The three colours of row `y`, each as its even and its odd columns: lines (3, 2, cells). `sums` is scratch."""
@@ -302,8 +305,8 @@ def _malvar(
     u2g: U16Array,
     d2c: U16Array,
     d2g: U16Array,
-    highest: np.int32,
-    sums: NDArray[np.int32],
+    highest: np.signedinteger[Any],
+    sums: NDArray[np.signedinteger[Any]],
     c_at_c: U16Array,
     c_at_g: U16Array,
     g_at_c: U16Array,
@@ -313,16 +316,17 @@ def _malvar(
 ) -> None:
     # The paper's filters times two, in sixteenths. A loop for each output: LLVM gives up on vectors where it would have
     # to compare more than eight pairs of arrays for overlap.
-    zero = np.int32(0)
+    lane = sums.dtype.type
+    zero = lane(0)
     up_down_g, up_down_o, far, far_g = sums[0], sums[1], sums[2, : len(c_at_c)], sums[3, : len(c_at_c)]
     for j in range(len(up_down_g)):
-        up_down_g[j] = np.int32(ug[j]) + np.int32(dg[j])
+        up_down_g[j] = lane(ug[j]) + lane(dg[j])
     for j in range(len(up_down_o)):
-        up_down_o[j] = np.int32(uo[j]) + np.int32(do[j])
+        up_down_o[j] = lane(uo[j]) + lane(do[j])
     for j in range(len(far)):
-        far[j] = np.int32(c[j]) + np.int32(c[j + 2]) + np.int32(u2c[j + 1]) + np.int32(d2c[j + 1])
+        far[j] = lane(c[j]) + lane(c[j + 2]) + lane(u2c[j + 1]) + lane(d2c[j + 1])
     for j in range(len(far_g)):
-        far_g[j] = np.int32(u2g[j + 1]) + np.int32(d2g[j + 1])
+        far_g[j] = lane(u2g[j + 1]) + lane(d2g[j + 1])
     # The neighbours on the left and on the right, as arrays of their own: an index with `p` in it would be a gather.
     g_left, g_right, c_left, c_right = g[p:], g[p + 1 :], c[1 - p :], c[2 - p :]
     o_left, o_right = up_down_o[p:], up_down_o[p + 1 :]
@@ -332,22 +336,22 @@ def _malvar(
     for j in range(len(g_at_g)):
         g_at_g[j] = g[j + 1]
     for j in range(len(g_at_c)):
-        near = np.int32(g_left[j]) + np.int32(g_right[j]) + up_down_g[j + 1]
-        value = np.int32(8 * np.int32(c[j + 1]) + 4 * near - 2 * far[j] + 8) >> 4
-        g_at_c[j] = np.uint16(min(max(np.int32(value), zero), highest))
+        near = lane(lane(g_left[j]) + lane(g_right[j]) + up_down_g[j + 1])
+        value = lane(lane(8 * lane(c[j + 1]) + 4 * near - 2 * far[j] + 8) >> lane(4))
+        g_at_c[j] = np.uint16(min(max(value, zero), highest))
     for j in range(len(o_at_c)):
-        value = np.int32(12 * np.int32(c[j + 1]) + 4 * (o_left[j] + o_right[j]) - 3 * far[j] + 8) >> 4
-        o_at_c[j] = np.uint16(min(max(np.int32(value), zero), highest))
+        value = lane(lane(12 * lane(c[j + 1]) + 4 * (o_left[j] + o_right[j]) - 3 * far[j] + 8) >> lane(4))
+        o_at_c[j] = np.uint16(min(max(value, zero), highest))
     for j in range(len(c_at_g)):
-        less = np.int32(g[j]) + np.int32(g[j + 2]) + across_left[j] + across_right[j]
-        near = np.int32(c_left[j]) + np.int32(c_right[j])
-        value = np.int32(10 * np.int32(g[j + 1]) + 8 * near - 2 * less + far_g[j] + 8) >> 4
-        c_at_g[j] = np.uint16(min(max(np.int32(value), zero), highest))
+        less = lane(g[j]) + lane(g[j + 2]) + across_left[j] + across_right[j]
+        near = lane(c_left[j]) + lane(c_right[j])
+        value = lane(lane(10 * lane(g[j + 1]) + 8 * near - 2 * less + far_g[j] + 8) >> lane(4))
+        c_at_g[j] = np.uint16(min(max(value, zero), highest))
     for j in range(len(o_at_g)):
         less = far_g[j] + across_left[j] + across_right[j]
-        beside = np.int32(g[j]) + np.int32(g[j + 2])
-        value = np.int32(10 * np.int32(g[j + 1]) + 8 * up_down_o[j + 1] - 2 * less + beside + 8) >> 4
-        o_at_g[j] = np.uint16(min(max(np.int32(value), zero), highest))
+        beside = lane(g[j]) + lane(g[j + 2])
+        value = lane(lane(10 * lane(g[j + 1]) + 8 * up_down_o[j + 1] - 2 * less + beside + 8) >> lane(4))
+        o_at_g[j] = np.uint16(min(max(value, zero), highest))
 
 
 @njit(nogil=True, cache=True)

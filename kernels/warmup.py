@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from edge_isp.kernels import decode, demosaic, encode, resample, rows, unpack
+from edge_isp.kernels import decode, defects, demosaic, encode, resample, rows, unpack
 from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
@@ -45,7 +45,8 @@ def compile_kernels() -> tuple[int, int]:
         encode_resampled(_FRAME, np.empty((2, 2, 4), dtype), cfa="RGGB", tables=tables, **_LAYOUT)
     unpack_frame(_FRAME, **_LAYOUT)
     rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8))
-    demosaic.demosaic(_FRAME, np.empty((8, 8, 3), np.uint16), cfa="RGGB", **_LAYOUT)
+    for layout in (_LAYOUT, _LAYOUT | {"packing": "u16", "bit_depth": 12, "width": 4}):  # sums of 16 and of 32 bits
+        demosaic.demosaic(_FRAME, np.empty((8, layout["width"], 3), np.uint16), cfa="RGGB", **layout)
     develop(
         _FRAME,
         np.empty((8, 8, 3), np.uint8),
@@ -55,6 +56,9 @@ def compile_kernels() -> tuple[int, int]:
         tone=np.zeros(TONE_ENTRIES, np.uint8),
         **_LAYOUT,
     )
+    codes = np.zeros((8, 8), np.uint16)
+    defects.replace_hot_pixels(codes, codes.copy(), threshold=1)
+    defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), **_LAYOUT)
     return counts()
 
 
@@ -65,6 +69,6 @@ def _encode(dtype: DTypeLike) -> None:
 
 def counts() -> tuple[int, int]:
     """How many functions this process compiled, and how many it took from the cache."""
-    modules = (rows, unpack, encode, resample, decode, statistics_module, demosaic)
+    modules = (rows, unpack, encode, resample, decode, statistics_module, demosaic, defects)
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)
