@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sampling import LAYOUTS
 
 from edge_isp.kernels.decode import decode_rgb, rgb_to_i420
+from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels
 from edge_isp.kernels.demosaic import METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import row_bytes
@@ -25,6 +26,8 @@ from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.unpack import unpack
 
 PROT_NONE = 0
+# What `replace_defects` takes.
+MENDED = {("u8", 8), ("csi2p", 10), ("csi2p", 12), *(("u16", bits) for bits in range(8, 17)), ("u16-left", 12)}
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _kept: list[Any] = []
@@ -55,6 +58,8 @@ def main() -> None:
         for packing, bit_depth in LAYOUTS:
             for width, height in ((4, 4), (8, 6), (26, 4), (66, 10), (130, 4)):
                 run_on_frames(packing, bit_depth, width, height, at_end)
+                if (packing, bit_depth) in MENDED:
+                    run_on_defects(packing, bit_depth, width, height, at_end)
         for width in (1, 2, 7, 33, 65):
             run_on_pictures(width, at_end)
         _kept.clear()
@@ -100,6 +105,15 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
                 **window,
             )
     _kept.clear()
+
+
+def run_on_defects(packing: str, bit_depth: int, width: int, height: int, at_end: bool) -> None:
+    data = guarded((height, row_bytes(packing, bit_depth, width)), np.uint8, at_end)
+    corners = [(x, y) for x in (0, 1, width - 2, width - 1) for y in (0, 1, height - 2, height - 1)]
+    layout = {"packing": packing, "bit_depth": bit_depth, "width": width, "height": height}
+    replace_defects(data, defect_list(corners), **layout)
+    codes = guarded((height, width), np.uint16, at_end)
+    replace_hot_pixels(codes, guarded((height, width), np.uint16, at_end), threshold=1)
 
 
 def run_on_pictures(width: int, at_end: bool) -> None:
