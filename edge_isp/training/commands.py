@@ -34,7 +34,7 @@ def train_isp(
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; resumed from if it is there.")],
     sensor: Annotated[str, typer.Option(help="A shipped profile, or the path of one.")] = "imx219",
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 14000,
-    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 400,
+    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1200,
     batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 16,
     crop: Annotated[int, typer.Option(min=16, help="Side of a training crop in pixels, even.")] = 128,
     validation: Annotated[
