@@ -42,9 +42,7 @@ _GROUPS: dict[tuple[str, int], tuple[int, int]] = {
     ("pisp-comp1", 16): (8, 8),
 }
 
-# The colour planes of an encoded frame, in this order. Gr is the green that shares its row with red.
-PLANES = ("R", "Gr", "Gb", "B")
-
+# The colour planes of an encoded frame are R, Gr, Gb, B; Gr is the green that shares its row with red.
 # For each CFA order, named from pixel (0,0): the plane of each place in the 2x2 cell, row by row.
 CELL_PLANES: dict[str, tuple[int, int, int, int]] = {
     "RGGB": (0, 1, 2, 3),

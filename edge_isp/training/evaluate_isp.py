@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.light import srgb_decode
@@ -21,19 +22,12 @@ GAINS = (1.0, 4.0, 16.0)
 COLOUR_TEMPERATURE_K = 5700.0
 
 
-def evaluate(
-    card: ModelCard, sensor: SensorModel, images: Path, *, reduce: int = 1
-) -> Iterator[tuple[str, float, float]]:
-    """PSNR of each image at each analogue gain under daylight, with fixed noise: (stem, gain, dB).
-
-    Args:
-        images: folder of photographs.
-        reduce: see `load_photo`.
-    """
+def evaluate(card: ModelCard, sensor: SensorModel, images: Path) -> Iterator[tuple[str, float, float]]:
+    """PSNR of each image of a folder at each analogue gain under daylight, with fixed noise: (stem, gain, dB)."""
     task = IspTask(card)
     with LiteRtEngine(card.path) as engine:
         for number, path in enumerate(find_photos(images)):
-            photo = load_photo(path, reduce)
+            photo = load_photo(path, 1)
             linear = srgb_decode(photo.astype(np.float32) / np.float32(255)).astype(np.float32)
             for gain in GAINS:
                 frame = simulated_frame(linear, sensor, gain, seed=1000 + number)
@@ -45,7 +39,7 @@ def evaluate(
                 yield path.stem, gain, psnr_db(picture.rgb / 255, photo / 255)
 
 
-def simulated_frame(linear: np.typing.NDArray[np.float32], sensor: SensorModel, gain: float, *, seed: int) -> RawFrame:
+def simulated_frame(linear: NDArray[np.float32], sensor: SensorModel, gain: float, *, seed: int) -> RawFrame:
     """A frame of a linear scene (height, width, 3), as the sensor would deliver it."""
     profile = sensor.profile
     codes = sensor.codes(
