@@ -49,3 +49,17 @@ def normalise_gains(red: float, green: float, blue: float) -> tuple[float, float
         raise ValueError(f"white-balance gains must be positive numbers, found {gains}")
     smallest = min(gains)
     return red / smallest, green / smallest, blue / smallest
+
+
+def noise_deviation(shot: float, analogue_gain: float, gains: ArrayLike) -> FloatArray:
+    """Standard deviation of the square root of white-balanced light, the same at every brightness.
+
+    The variance of light x is shot * analogue_gain * x; times a gain g it is g * shot * analogue_gain * (g x); the slope
+    of the square root makes sqrt(g * shot * analogue_gain) / 2 of it. Read noise, which only shadows show, is left out.
+
+    Args:
+        shot: see `Noise.shot`.
+        gains: white balance times lens shading, any shape.
+    """
+    deviation: FloatArray = np.sqrt(np.asarray(gains) * shot * analogue_gain) / 2
+    return deviation

@@ -32,22 +32,29 @@ def _evaluate() -> None:
 def train_isp(
     photos: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; resumed from if it is there.")],
-    sensor: Annotated[str, typer.Option(help="A shipped profile, or the path of one.")] = "imx219",
-    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 14000,
-    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1200,
-    batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 16,
+    model: Annotated[str, typer.Option(help="Name of the network.")] = "rfdcsanet-s",
+    sensor: Annotated[str, typer.Option(help="A shipped profile, the path of one, or 'generic'.")] = "generic",
+    init: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Weights to start from: a '-float.pt' of the network.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 24000,
+    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
     crop: Annotated[int, typer.Option(min=16, help="Side of a training crop in pixels, even.")] = 128,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the float training.")] = 3e-3,
     validation: Annotated[
         str, typer.Option(help="Stems of the photographs kept for validation, separated by commas.")
     ] = "",
     seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
 ) -> None:
-    """Train RFDCSANet-S on photographs through a sensor's forward model, quantise it, write model and card."""
+    """Train a network on photographs through a sensor's forward model, quantise it, write model and card."""
     _need_torch("edge-isp train")
     from edge_isp.training.run_isp import IspRun, run_training
 
     kept = tuple(stem for stem in validation.split(",") if stem)
-    run = IspRun(photos, out, sensor, steps, quantised_steps, batch, crop, kept, seed)
+    run = IspRun(
+        photos, out, model, sensor, init, steps, quantised_steps, batch, crop, learning_rate, kept, seed
+    )
     console = Console()
     console.print(f"{run_training(run, console)} and its card are written")
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_isp.calibration.forward import SensorModel
-from edge_isp.calibration.light import srgb_decode, srgb_encode
-from edge_isp.calibration.profile import SensorProfile
+from edge_isp.calibration.forward import SensorModel, mosaic
+from edge_isp.calibration.light import noise_deviation, srgb_decode, srgb_encode
+from edge_isp.calibration.profile import ColourMatrix, SensorProfile
 from edge_isp.kernels.tables import encoding_table
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -24,6 +24,15 @@ INPUT_SCALE = 1 / 255
 INPUT_ZERO_POINT = -128
 
 
+# The network's input tells noise as a multiple of its standard deviation in the square-root domain (see the model card).
+NOISE_FACTOR = 8.0
+
+FloatArray = NDArray[np.float32]
+
+# Of the 256 values of a photograph.
+_LINEAR_LIGHT = srgb_decode(np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """The circumstances of one simulated exposure.
@@ -31,12 +40,33 @@ class Capture:
     Attributes:
         saturation: factor on the photograph's colours, in linear light. Above 1 it makes colours that sensors
             see and photographs cannot hold (petals, LEDs): the target clips them, the RAW does not.
+        lens_gains: red, green, blue: what undoes the lens shading where the crop lies.
+        defects: share of pixels that are stuck, dark, bright or between.
+        noise_error: factor by which the noise that the network is told is off.
     """
 
     colour_temperature_k: float
     exposure: float
     analogue_gain: float
     saturation: float = 1.0
+    lens_gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    defects: float = 0.0
+    noise_error: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One simulated exposure, or several of the same size (then with the batch before the shapes given here).
+
+    Attributes:
+        inputs: (8, height/2, width/2): the planes R, Gr, Gb, B, 0 to 1, dequantised; then the noise of each.
+        target: (3, height, width): the sRGB picture at the RAW's own exposure, 0 to 1.
+        matrix: (3, 3): white-balanced camera colour to linear sRGB.
+    """
+
+    inputs: FloatArray
+    target: FloatArray
+    matrix: FloatArray
 
 
 def find_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[Path]:
@@ -59,10 +89,8 @@ def load_photo(path: Path, reduce: int) -> NDArray[np.uint8]:
     return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
 
 
-def encode_codes(
-    codes: NDArray[np.uint16], profile: SensorProfile, gains: tuple[float, float, float]
-) -> NDArray[np.float32]:
-    """RGGB codes (height, width) to the network's dequantised input (4, height/2, width/2).
+def encode_codes(codes: NDArray[np.uint16], profile: SensorProfile, gains: tuple[float, float, float]) -> FloatArray:
+    """RGGB codes (height, width) to the network's dequantised planes R, Gr, Gb, B (4, height/2, width/2).
 
     Goes through the tables that the run time's `kernels.encode` uses, so training sees their rounding.
     """
@@ -80,34 +108,77 @@ def encode_codes(
     return np.stack([values[i][plane] for i, plane in enumerate(planes)])
 
 
-def simulate(
-    photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """An sRGB photograph (height, width, 3) to input (4, height/2, width/2) and target (3, height, width).
+def noise_planes(sensor: SensorModel, capture: Capture, gains: tuple[float, float, float]) -> FloatArray:
+    """What the network is told of the noise of the planes R, Gr, Gb, B, (4,), rounded as its input is.
 
-    The target is the photograph at the RAW's own exposure.
+    Args:
+        gains: white balance times lens shading.
     """
-    linear = srgb_decode(photo.astype(np.float32) / np.float32(255)).astype(np.float32)
-    grey = linear.mean(2, keepdims=True)
-    linear = grey + np.float32(capture.saturation) * (linear - grey)
-    codes = sensor.codes(
-        linear,
-        rng,
-        colour_temperature_k=capture.colour_temperature_k,
-        exposure=capture.exposure,
-        analogue_gain=capture.analogue_gain,
-        cfa="RGGB",
+    assert sensor.profile.noise is not None
+    red, green, blue = gains
+    shot = sensor.profile.noise.shot * capture.noise_error**2
+    deviation = noise_deviation(shot, capture.analogue_gain, [red, green, green, blue])
+    return (np.rint(np.clip(deviation * NOISE_FACTOR, 0, 1) / INPUT_SCALE) * INPUT_SCALE).astype(np.float32)
+
+
+def simulate(photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator) -> Sample:
+    """An sRGB photograph (height, width, 3) as the sensor would see it, encoded for the network."""
+    linear = _LINEAR_LIGHT[photo]
+    if capture.saturation != 1:
+        grey = linear.mean(2, keepdims=True)
+        linear = grey + np.float32(capture.saturation) * (linear - grey)
+    temperature = capture.colour_temperature_k
+    camera = sensor.camera_rgb(linear, colour_temperature_k=temperature, exposure=capture.exposure)
+    light = mosaic(camera / np.array(capture.lens_gains, np.float32), "RGGB")
+    if capture.defects:
+        stuck = rng.random(light.shape, np.float32) < capture.defects
+        light[stuck] = rng.choice((0.0, 1.0, rng.random()), int(stuck.sum()))
+    codes = sensor.digitise(light, rng, analogue_gain=capture.analogue_gain, cfa="RGGB")
+    white_balance = sensor.profile.normalised_gains(temperature)
+    red, green, blue = (w * g for w, g in zip(white_balance, capture.lens_gains, strict=True))
+    gains = (red, green, blue)
+    planes = encode_codes(codes, sensor.profile, gains)
+    noise = np.broadcast_to(noise_planes(sensor, capture, gains)[:, None, None], planes.shape)
+    target = srgb_encode(linear * np.float32(capture.exposure)).astype(np.float32).transpose(2, 0, 1)
+    matrix = np.asarray(sensor.profile.colour_matrix(temperature), np.float32)
+    return Sample(np.concatenate([planes, noise]), target, matrix)
+
+
+def stack(samples: list[Sample]) -> Sample:
+    """Samples of one size as a batch."""
+    return Sample(
+        np.stack([s.inputs for s in samples]),
+        np.stack([s.target for s in samples]),
+        np.stack([s.matrix for s in samples]),
     )
-    gains = sensor.profile.normalised_gains(capture.colour_temperature_k)
-    target = srgb_encode(linear * np.float32(capture.exposure)).astype(np.float32)
-    return encode_codes(codes, sensor.profile, gains), target.transpose(2, 0, 1)
+
+
+def generic_sensors(profiles: list[SensorProfile], *, seed: int, count: int = 48) -> list[SensorModel]:
+    """Sensors that could exist: the white balance of one, the colours of two mixed, noise from a tenth to the whole of
+    the profiles' (cameras with large pixels have less)."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        own, other = (profiles[i] for i in rng.choice(len(profiles), 2, replace=False))
+        share = rng.random()
+        matrices = tuple(
+            replace(m, matrix=tuple((share * _matrix(own, m) + (1 - share) * _matrix(other, m)).ravel().tolist()))
+            for m in own.colour_matrices
+        )
+        assert own.noise is not None
+        noise = replace(own.noise, shot=own.noise.shot * 10 ** -rng.choice((0.0, 0.0, rng.random())))
+        made.append(SensorModel(replace(own, colour_matrices=matrices, noise=noise)))
+    return made
+
+
+def _matrix(profile: SensorProfile, like: ColourMatrix) -> NDArray[np.float64]:
+    return np.asarray(profile.colour_matrix(like.colour_temperature_k), np.float64)
 
 
 class TrainingPairs:
-    """Random crops of photographs, each under random light, exposure and gain.
+    """Random crops of photographs, each under random light, exposure and gain, seen by a random one of some sensors.
 
-    Batch `i` depends on nothing but the seed and `i`: training resumes exactly. Batches are made in a
-    background thread.
+    Batch `i` depends on nothing but the seed and `i`: training resumes exactly. Batches are made in background threads.
 
     Args:
         photos: uint8 (height, width, 3).
@@ -115,30 +186,33 @@ class TrainingPairs:
     """
 
     def __init__(
-        self, photos: list[NDArray[np.uint8]], sensor: SensorModel, *, crop: int, batch: int, seed: int
+        self, photos: list[NDArray[np.uint8]], sensors: Sequence[SensorModel], *, crop: int, batch: int, seed: int
     ) -> None:
         self.photos = [p for p in photos if min(p.shape[:2]) > crop]
         if not self.photos:
             raise ValueError(f"no photograph is larger than a crop of {crop} pixels")
-        self.sensor, self.crop, self.batch, self.seed = sensor, crop, batch, seed
+        self.sensors, self.crop, self.batch, self.seed = sensors, crop, batch, seed
         weights = np.sqrt([p.shape[0] * p.shape[1] for p in self.photos])
         self._chances = weights / weights.sum()
 
-    def make(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Batch `index`: inputs (batch, 4, crop/2, crop/2), targets (batch, 3, crop, crop)."""
+    def make(self, index: int) -> Sample:
+        """Batch `index`."""
         rng = np.random.default_rng([self.seed, index])
-        pairs = [simulate(self._crop(rng), self.sensor, random_capture(rng), rng) for _ in range(self.batch)]
-        return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+        return stack([self._sample(rng) for _ in range(self.batch)])
 
-    def batches(self, first: int, last: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def batches(self, first: int, last: int) -> Iterator[Sample]:
         """Batches `first` to `last` (exclusive), two of them made ahead."""
         ahead = 2
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(ahead) as pool:
             pending = [pool.submit(self.make, i) for i in range(first, min(first + ahead, last))]
             for index in range(first, last):
                 if index + ahead < last:
                     pending.append(pool.submit(self.make, index + ahead))
                 yield pending.pop(0).result()
+
+    def _sample(self, rng: np.random.Generator) -> Sample:
+        sensor = self.sensors[rng.integers(len(self.sensors))]
+        return simulate(self._crop(rng), sensor, random_capture(rng, sensor.profile), rng)
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         photo = self.photos[rng.choice(len(self.photos), p=self._chances)]
@@ -159,12 +233,22 @@ class TrainingPairs:
         return photo[y : y + self.crop, x : x + self.crop]
 
 
-def random_capture(rng: np.random.Generator) -> Capture:
-    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, analogue gain 1 to 16 (low ones more often);
-    every third time with colours up to 2.5 times as saturated as the photograph's."""
+def random_capture(rng: np.random.Generator, profile: SensorProfile) -> Capture:
+    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, analogue gain 1 to 16 (low ones more often); every
+    third time with colours up to 2.5 times as saturated as the photograph's; every second time at a random place of
+    the lens, every fourth time with defective pixels; the noise known to a fifth."""
+    temperature = float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500))
+    lens_gains = (1.0, 1.0, 1.0)
+    if profile.shading is not None and rng.random() < 1 / 2:
+        grid = profile.shading.gains(temperature)
+        red, green, blue = grid[:, rng.integers(grid.shape[1]), rng.integers(grid.shape[2])]
+        lens_gains = (float(red), float(green), float(blue))
     return Capture(
-        colour_temperature_k=float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500)),
+        colour_temperature_k=temperature,
         exposure=float(2 ** rng.uniform(-2, 0.26)),
         analogue_gain=float(2 ** (4 * rng.random() ** 1.5)),
         saturation=float(rng.uniform(1, 2.5)) if rng.random() < 1 / 3 else 1.0,
+        lens_gains=lens_gains,
+        defects=float(10 ** rng.uniform(-5, -3)) if rng.random() < 1 / 4 else 0.0,
+        noise_error=float(2 ** rng.normal(0, 0.25)),
     )

@@ -45,6 +45,8 @@ class Quantisation:
 # What a sigmoid gives, and a picture: all of int8 for 0 to 1. Clipping of a picture is then free.
 SIGMOID_OUTPUT = Quantisation(1 / 256, -128)
 UNIT_RANGE = Quantisation(1 / 255, -128)
+# The code of a residual: -1 to 1, and 0 exact.
+SYMMETRIC_RANGE = Quantisation(1 / 127, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,17 @@ class QuantisedGraph:
         raise ValueError(f"unknown operator '{node.kind}'")
 
 
-def quantise(graph: Graph, samples: Iterable[Tensor]) -> QuantisedGraph:
+def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = UNIT_RANGE) -> QuantisedGraph:
     """Post-training quantisation by the smallest and largest value that each tensor takes on the samples.
 
     Args:
-        graph: of a merged network; its input is 0 to 1 and its output a picture of 0 to 1.
+        graph: of a merged network; its input is 0 to 1.
         samples: float inputs (batch, channels, height, width).
+        output: of the graph's output: by default a picture's.
     """
     ranges = observe(graph, samples)
     tensors = {name: _from_range(low, high) for name, (low, high) in _tie_concatenations(graph, ranges).items()}
-    tensors[graph.input] = tensors[graph.output] = UNIT_RANGE
+    tensors[graph.input], tensors[graph.output] = UNIT_RANGE, output
     for node in graph.nodes:
         if node.kind == "sigmoid":
             tensors[node.name] = SIGMOID_OUTPUT

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +20,17 @@ from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.profile import load_profile
+from edge_isp.errors import ModelError
 from edge_isp.models.card import find_model
 from edge_isp.training import train_isp
-from edge_isp.training.data import TrainingPairs, find_photos, load_photo
+from edge_isp.training.colour import Colour
+from edge_isp.training.data import Sample, TrainingPairs, find_photos, generic_sensors, load_photo
 from edge_isp.training.evaluate_isp import evaluate
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
 from edge_isp.training.networks.ecb import merge
-from edge_isp.training.networks.rfdcsanet import RFDCSANet
 from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quantise, save_quantised
+from edge_isp.training.recipes import RECIPES
 
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
 _REDUCTIONS = (2, 4)
@@ -36,41 +40,66 @@ _CALIBRATION_CROP = 256
 _QUANTISED_LEARNING_RATE = 1e-4
 
 
+# Whose sensors the generic weights are trained through, and the one that they are validated on.
+_GENERIC = "generic"
+_GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
+_VALIDATION_PROFILE = "imx219"
+
+
 @dataclass(frozen=True, slots=True)
 class IspRun:
     """What `edge-isp train isp` is asked to do; see its options."""
 
     photos: Path
     out: Path
+    model: str
     sensor: str
+    init: Path | None
     steps: int
     quantised_steps: int
     batch: int
     crop: int
+    learning_rate: float
     validation: tuple[str, ...]
     seed: int
 
 
 def run_training(run: IspRun, console: Console) -> Path:
-    """Trains RFDCSANet-S in float, then quantised; returns the model's path.
+    """Trains a network in float, then quantised; returns the model's path.
 
     Writes into `run.out` the model and its card, and the weights: of the multi-branch network in float
     (`-float.pt`, to train on from) and of the quantised graph (`-int8.pt`, what the model was made of).
+
+    Raises:
+        ModelError: there is no such network, or the weights to start from are another's.
     """
+    if run.model not in RECIPES:
+        raise ModelError(f"no network '{run.model}'; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[run.model]
     torch.manual_seed(run.seed)
-    sensor = SensorModel(load_profile(run.sensor))
+    network = recipe.build()
+    if run.init is not None:
+        _load_weights(network, run.init)
+    sensors, validated_on = _sensors(run)
     trained_on = find_photos(run.photos, exclude=run.validation)
     photos = [load_photo(path, reduce) for path in trained_on for reduce in _REDUCTIONS]
     held_out = [
         load_photo(path, _VALIDATION_REDUCTION) for path in find_photos(run.photos) if path.stem in run.validation
     ]
-    bench = _Bench(console, photos, held_out, sensor)
+    samples = train_isp.validation_samples(held_out, validated_on)
+    bench = _Bench(console, photos, samples, sensors, recipe.colour)
 
-    schedule = train_isp.Schedule(steps=run.steps, batch=run.batch, crop=run.crop, seed=run.seed)
-    network = bench.train("float", RFDCSANet(), schedule, run.out / "float")
-    quantised = post_training_quantised(network, photos, sensor, crop=max(run.crop, _CALIBRATION_CROP))
-    cases = train_isp.validation_pairs(held_out, sensor)
-    quality = {"float32": train_isp.validate(network, cases), "ptq": train_isp.validate(_Integers(quantised), cases)}
+    schedule = train_isp.Schedule(
+        steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed
+    )
+    network = bench.train("float", network, schedule, run.out / "float").cpu()
+    name = f"{run.model}-{validated_on.profile.name if run.sensor != _GENERIC else _GENERIC}"
+    torch.save(network.state_dict(), run.out / f"{name}-float.pt")
+    quantised = post_training_quantised(network, photos, sensors, recipe.colour, crop=max(run.crop, _CALIBRATION_CROP))
+    quality = {
+        "float32": train_isp.validate(network, samples, recipe.colour),
+        "ptq": train_isp.validate(_Integers(quantised), samples, recipe.colour),
+    }
     if run.quantised_steps:
         schedule = train_isp.Schedule(
             steps=run.quantised_steps,
@@ -79,12 +108,12 @@ def run_training(run: IspRun, console: Console) -> Path:
             learning_rate=_QUANTISED_LEARNING_RATE,
             seed=run.seed + 1,
         )
-        trained = bench.train("int8", FakeQuantised(quantised), schedule, run.out / "int8")
+        trained = bench.train("int8", FakeQuantised(quantised), schedule, run.out / "int8").cpu()
         assert isinstance(trained, FakeQuantised)
-        quantised = trained.quantised()
-        quality["qat"] = train_isp.validate(_Integers(quantised), cases)
-    name = f"rfdcsanet-s-{sensor.profile.name}"
-    torch.save(network.state_dict(), run.out / f"{name}-float.pt")
+        aware = trained.quantised()
+        quality["qat"] = train_isp.validate(_Integers(aware), samples, recipe.colour)
+        if sum(quality["qat"].values()) >= sum(quality["ptq"].values()):
+            quantised = aware
     save_quantised(quantised, run.out / f"{name}-int8.pt")
     training = {
         "photographs": len(trained_on),
@@ -97,8 +126,30 @@ def run_training(run: IspRun, console: Console) -> Path:
         "commit": _commit(),
     }
     return write_isp_model(
-        quantised, run.out, name=name, sensor=sensor.profile.name, training=training, quality=quality
+        quantised,
+        run.out,
+        name=name,
+        sensor=run.sensor if run.sensor == _GENERIC else validated_on.profile.name,
+        colour=recipe.colour,
+        training=training,
+        quality=quality,
     )
+
+
+def _sensors(run: IspRun) -> tuple[list[SensorModel], SensorModel]:
+    """The sensors to train through, and the one to validate on."""
+    if run.sensor != _GENERIC:
+        sensor = SensorModel(load_profile(run.sensor))
+        return [sensor], sensor
+    profiles = [load_profile(name) for name in _GENERIC_PROFILES]
+    return generic_sensors(profiles, seed=run.seed), SensorModel(load_profile(_VALIDATION_PROFILE))
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path}: cannot start from these weights: {error}") from error
 
 
 def run_evaluation(model: str, sensor: str, images: Path, console: Console) -> None:
@@ -121,12 +172,12 @@ def run_evaluation(model: str, sensor: str, images: Path, console: Console) -> N
 
 
 def post_training_quantised(
-    network: nn.Module, photos: list[NDArray[np.uint8]], sensor: SensorModel, *, crop: int
+    network: nn.Module, photos: list[NDArray[np.uint8]], sensors: Sequence[SensorModel], colour: Colour, *, crop: int
 ) -> QuantisedGraph:
     """Merges a trained network and quantises it on simulated crops of the photographs."""
-    pairs = TrainingPairs(photos, sensor, crop=crop, batch=8, seed=77)
-    samples = (torch.from_numpy(pairs.make(i)[0]) for i in range(_CALIBRATION_BATCHES))
-    return quantise(trace(merge(network).eval()), samples)
+    pairs = TrainingPairs(photos, sensors, crop=crop, batch=8, seed=77)
+    samples = (torch.from_numpy(pairs.make(i).inputs[:, : colour.input_planes]) for i in range(_CALIBRATION_BATCHES))
+    return quantise(trace(merge(network).eval()), samples, output=colour.output)
 
 
 class _Integers(nn.Module):
@@ -142,12 +193,13 @@ class _Integers(nn.Module):
 
 @dataclass(frozen=True)
 class _Bench:
-    """Where networks are trained: on which pictures, and who is shown the progress."""
+    """Where networks are trained: on what, and who is shown the progress."""
 
     console: Console
     photos: list[NDArray[np.uint8]]
-    held_out: list[NDArray[np.uint8]]
-    sensor: SensorModel
+    validation: dict[str, Sample]
+    sensors: list[SensorModel]
+    colour: Colour
 
     def train(self, what: str, network: nn.Module, schedule: train_isp.Schedule, folder: Path) -> nn.Module:
         """Trains with a progress bar; see `train_isp.train`."""
@@ -168,7 +220,9 @@ class _Bench:
                     validated = "  ".join(f"{k} {v:.2f} dB" for k, v in state.validation_psnr_db.items())
                 progress.update(bar, completed=state.step, measured=f"loss {state.loss:.4f}  {validated}")
 
-            return train_isp.train(network, self.photos, self.held_out, self.sensor, schedule, folder, report)
+            return train_isp.train(
+                network, self.photos, self.validation, self.sensors, self.colour, schedule, folder, report
+            )
 
 
 def _hours(log: Path) -> float:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
-from edge_isp.training.data import Capture, TrainingPairs, simulate
+from edge_isp.training.colour import Colour
+from edge_isp.training.data import Capture, Sample, TrainingPairs, simulate, stack
 from edge_isp.training.metrics import psnr_db
-from edge_isp.training.networks.rfdcsanet import to_picture
 
 CHECKPOINT_EVERY = 250
 EMA_DECAY = 0.999
@@ -38,10 +38,10 @@ class Schedule:
         seed: of weights, crops and noise.
     """
 
-    steps: int = 12000
-    batch: int = 16
+    steps: int = 24000
+    batch: int = 8
     crop: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     warm_up: int = 100
     seed: int = 0
 
@@ -71,13 +71,16 @@ def charbonnier(output: Tensor, target: Tensor) -> Tensor:
 def train(
     network: nn.Module,
     photos: list[NDArray[np.uint8]],
-    validation_photos: list[NDArray[np.uint8]],
-    sensor: SensorModel,
+    validation: dict[str, Sample],
+    sensors: Sequence[SensorModel],
+    colour: Colour,
     schedule: Schedule,
     run_folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> nn.Module:
-    """Trains a network that maps packed RAW to 12 planes; returns the averaged weights' network.
+    """Trains a network on simulated RAW; returns the averaged weights' network.
+
+    Runs on a GPU where there is one, and in bfloat16 where the processor computes in it and the way to colour allows it.
 
     Writes `checkpoint.pt` (resumed from, if it is there and its schedule is this one) and `log.jsonl`
     into `run_folder`.
@@ -87,13 +90,15 @@ def train(
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     checkpoint = run_folder / "checkpoint.pt"
-    network = network.to(memory_format=torch.channels_last).train()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reduced = colour.reduced_precision and _computes_in_bfloat16(device)
+    network = network.to(device, memory_format=torch.channels_last).train()
     average = copy.deepcopy(network)
     trained = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=schedule.learning_rate, betas=(0.9, 0.99))
     first = 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
         if state["schedule"] != asdict(schedule):
             raise ValueError(
                 f"{checkpoint}: is of another schedule ({state['schedule']}); remove it or name another folder"
@@ -103,14 +108,16 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
 
-    pairs = TrainingPairs(photos, sensor, crop=schedule.crop, batch=schedule.batch, seed=schedule.seed)
-    validation = validation_pairs(validation_photos, sensor)
+    pairs = TrainingPairs(photos, sensors, crop=schedule.crop, batch=schedule.batch, seed=schedule.seed)
     started = time.monotonic()
-    for step, (inputs, targets) in enumerate(pairs.batches(first, schedule.steps), first):
+    for step, batch in enumerate(pairs.batches(first, schedule.steps), first):
         for group in optimiser.param_groups:
             group["lr"] = schedule.learning_rate_at(step)
-        x = torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last)
-        loss = charbonnier(to_picture(network(x)), torch.from_numpy(targets))
+        inputs, target, matrix = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.target, batch.matrix))
+        x = inputs[:, : colour.input_planes].contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+            output = network(x)
+        loss = charbonnier(colour.render(output.float(), inputs, matrix), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -120,7 +127,7 @@ def train(
         done = step + 1
         psnr = None
         if done % CHECKPOINT_EVERY == 0 or done == schedule.steps:
-            psnr = validate(average, validation)
+            psnr = validate(average, validation, colour)
             _append(
                 run_folder / "log.jsonl",
                 {
@@ -144,33 +151,42 @@ def train(
     return average.eval()
 
 
-def validation_pairs(
-    photos: list[NDArray[np.uint8]], sensor: SensorModel, crop: int = 256
-) -> dict[str, list[tuple[Tensor, NDArray[np.float32]]]]:
+def validation_samples(photos: list[NDArray[np.uint8]], sensor: SensorModel, crop: int = 256) -> dict[str, Sample]:
     """The middle of each photograph at analogue gains 1, 4 and 16 under daylight, always the same noise."""
-    out: dict[str, list[tuple[Tensor, NDArray[np.float32]]]] = {}
-    for gain in (1.0, 4.0, 16.0):
+    out: dict[str, Sample] = {}
+    for gain in (1.0, 4.0, 16.0) if photos else ():
         capture = Capture(colour_temperature_k=5700, exposure=1.0, analogue_gain=gain)
-        cases = out.setdefault(f"gain{gain:.0f}", [])
+        samples = []
         for i, photo in enumerate(photos):
             y, x = (photo.shape[0] - crop) // 4 * 2, (photo.shape[1] - crop) // 4 * 2
             window = photo[max(y, 0) :, max(x, 0) :][:crop, :crop]
-            inputs, target = simulate(window, sensor, capture, np.random.default_rng([1000, i]))
-            cases.append((torch.from_numpy(inputs)[None], target))
+            samples.append(simulate(window, sensor, capture, np.random.default_rng([1000, i])))
+        out[f"gain{gain:.0f}"] = stack(samples)
     return out
 
 
 @torch.no_grad()
-def validate(network: nn.Module, cases: dict[str, list[tuple[Tensor, NDArray[np.float32]]]]) -> dict[str, float]:
-    """Mean PSNR in dB of each group of `validation_pairs`."""
+def validate(network: nn.Module, groups: dict[str, Sample], colour: Colour) -> dict[str, float]:
+    """Mean PSNR in dB of each group of `validation_samples`."""
     training = network.training
     network.eval()
-    result = {
-        name: float(np.mean([psnr_db(to_picture(network(x))[0].numpy(), target) for x, target in pairs]))
-        for name, pairs in cases.items()
-    }
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    result = {}
+    for name, group in groups.items():
+        values = []
+        for i, target in enumerate(group.target):
+            inputs, matrix = (torch.from_numpy(a[i : i + 1]).to(device) for a in (group.inputs, group.matrix))
+            output = network(inputs[:, : colour.input_planes])
+            values.append(psnr_db(colour.render(output, inputs, matrix)[0].cpu().numpy(), target))
+        result[name] = float(np.mean(values))
     network.train(training)
     return result
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_isp.training.colour import Colour
 from edge_isp.training.data import INPUT_CURVE
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.quantisation import QuantisedGraph
@@ -21,6 +22,7 @@ def write_isp_model(
     *,
     name: str,
     sensor: str,
+    colour: Colour,
     training: Mapping[str, object],
     quality: Mapping[str, Mapping[str, float]],
 ) -> Path:

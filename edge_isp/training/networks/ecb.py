@@ -57,10 +57,18 @@ class ECB(nn.Module):
     At the border the inner activations of a branch are padded with the bias of its 1x1 convolution,
     not with 0: only so do they equal what the 1x1 would give on a zero-padded input, which is what
     the merged convolution computes.
+
+    Args:
+        identity: a sixth branch that passes the input on: a residual connection that costs nothing at run time.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, depth_multiplier: int = 2) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, depth_multiplier: int = 2, *, identity: bool = False
+    ) -> None:
         super().__init__()
+        if identity and in_channels != out_channels:
+            raise ValueError(f"an identity needs as many channels out as in, found {in_channels} and {out_channels}")
+        self.identity = identity
         middle = out_channels * depth_multiplier
         self.in_channels, self.out_channels = in_channels, out_channels
         self.plain = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -77,7 +85,7 @@ class ECB(nn.Module):
         out: Tensor = self.plain(x) + self.squeeze(_pad_with_bias(self.expand(x), self.expand.bias))
         for edge in self.edges:
             out = out + edge(x)
-        return out
+        return out + x if self.identity else out
 
     def merged(self) -> tuple[Tensor, Tensor]:
         """Kernel (out, in, 3, 3) and bias (out) of the one convolution that equals the five branches."""
@@ -93,6 +101,10 @@ class ECB(nn.Module):
             assert isinstance(edge, EdgeBranch)
             edge_kernel, edge_bias = edge.merged()
             kernel, bias = kernel + edge_kernel, bias + edge_bias
+        if self.identity:
+            centre = kernel.new_zeros(3, 3)
+            centre[1, 1] = 1
+            kernel = kernel + torch.eye(self.out_channels, dtype=kernel.dtype, device=kernel.device)[:, :, None, None] * centre
         return kernel, bias
 
     def to_conv(self) -> nn.Conv2d:

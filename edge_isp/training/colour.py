@@ -1,0 +1,71 @@
+"""The two ways from a network's output to a picture: end to end, and calibrated.
+
+End to end, the output is the picture. Calibrated, it is a residual in white-balanced camera colour; the colour matrix
+and the transfer curve follow, as `kernels.residual` computes them at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edge_isp.kernels.residual import MALVAR_CELLS
+from edge_isp.training.networks.rfdcsanet import to_picture
+from edge_isp.training.quantisation import SYMMETRIC_RANGE, UNIT_RANGE, Quantisation
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """A way to colour.
+
+    Attributes:
+        name: as the model's card has it.
+        input_planes: 4 for the RAW alone, 8 for RAW and noise.
+        render: a network's output, its inputs and the colour matrices (batch, 3, 3) to sRGB (batch, 3, h, w).
+        output: how the network's output is quantised.
+        reduced_precision: whether the network may be trained in bfloat16: its output is a residual.
+    """
+
+    name: str
+    input_planes: int
+    render: Callable[[Tensor, Tensor, Tensor], Tensor]
+    output: Quantisation
+    reduced_precision: bool
+
+
+def end_to_end(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
+    """The 12 output planes as the picture that they are."""
+    del inputs, matrix
+    return to_picture(output)
+
+
+def calibrated(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
+    """Demosaicing plus residual, squared, through the colour matrix and the curve of sRGB."""
+    linear = (to_picture(expand_residual(output) + demosaiced(inputs[:, :4])).clamp(0, 1)) ** 2
+    return srgb(torch.einsum("bij,bjhw->bihw", matrix, linear))
+
+
+def expand_residual(code: Tensor) -> Tensor:
+    """Residual (-1/2 to 1/2) of a code (-1 to 1): (u + 3 u |u|) / 8, four times finer near 0 than near its ends."""
+    code = code.clamp(-1, 1)
+    return (code + 3 * code * code.abs()) / 8
+
+
+def demosaiced(planes: Tensor) -> Tensor:
+    """Malvar-He-Cutler demosaicing of the planes R, Gr, Gb, B to 12 planes; cells beyond the border repeat the last."""
+    kernel = torch.from_numpy(MALVAR_CELLS).to(planes) / 16
+    return F.conv2d(F.pad(planes, (1, 1, 1, 1), mode="replicate"), kernel)
+
+
+def srgb(linear: Tensor) -> Tensor:
+    """Linear light to sRGB values, 0 to 1, clipped (IEC 61966-2-1)."""
+    x = linear.clamp(0, 1)
+    return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
+
+
+END_TO_END = Colour("end-to-end", 4, end_to_end, UNIT_RANGE, reduced_precision=False)
+CALIBRATED = Colour("calibrated", 8, calibrated, SYMMETRIC_RANGE, reduced_precision=True)
