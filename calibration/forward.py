@@ -113,10 +113,11 @@ class SensorModel:
         matrix = np.linalg.inv(self.profile.colour_matrix(colour_temperature_k)) / gains[:, None] * exposure
         # Three multiples added up: a matrix product of three columns takes several times as long.
         columns = matrix.T.astype(np.float32)
-        camera = scene[..., 0:1] * columns[0]
+        camera: NDArray[np.float32] = scene[..., 0:1] * columns[0]
         camera += scene[..., 1:2] * columns[1]
         camera += scene[..., 2:3] * columns[2]
-        return np.maximum(camera, 0, out=camera)
+        np.maximum(camera, 0, out=camera)
+        return camera
 
     def codes(
         self,

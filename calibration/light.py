@@ -54,8 +54,9 @@ def normalise_gains(red: float, green: float, blue: float) -> tuple[float, float
 def noise_deviation(shot: float, analogue_gain: float, gains: ArrayLike) -> FloatArray:
     """Standard deviation of the square root of white-balanced light, the same at every brightness.
 
-    The variance of light x is shot * analogue_gain * x; times a gain g it is g * shot * analogue_gain * (g x); the slope
-    of the square root makes sqrt(g * shot * analogue_gain) / 2 of it. Read noise, which only shadows show, is left out.
+    The variance of light x is shot * analogue_gain * x; times a gain g it is g * shot * analogue_gain * (g x); the
+    slope of the square root makes sqrt(g * shot * analogue_gain) / 2 of it. Read noise, which only shadows show, is
+    left out.
 
     Args:
         shot: see `Noise.shot`.

@@ -204,6 +204,25 @@ class SensorProfile:
         blue = np.interp(colour_temperature_k, temperatures, [point.blue_over_green for point in self.awb_curve])
         return 1 / float(red), 1 / float(blue)
 
+    def colour_temperature_of_gains(self, red: float, blue: float) -> float:
+        """The colour temperature, in kelvin, whose point of the AWB curve is nearest to white-balance gains.
+
+        Green's gain is 1. Nearest as the eye sees it: the curve is taken evenly in the inverse of the temperature,
+        distances in the logarithms of the gains.
+
+        Raises:
+            ProfileError: the profile has no AWB curve.
+        """
+        if not self.awb_curve:
+            raise ProfileError(f"sensor profile '{self.name}' has no AWB curve")
+        coolest, warmest = (1e6 / point.colour_temperature_k for point in (self.awb_curve[-1], self.awb_curve[0]))
+        temperatures = 1e6 / np.linspace(coolest, warmest, max(2, math.ceil(warmest - coolest) + 1))
+        distances = [
+            math.hypot(math.log(red / own_red), math.log(blue / own_blue))
+            for own_red, own_blue in map(self.colour_gains, temperatures)
+        ]
+        return float(temperatures[int(np.argmin(distances))])
+
     def normalised_gains(self, colour_temperature_k: float) -> tuple[float, float, float]:
         """White-balance gains (red, green, blue), the smallest 1, at a colour temperature."""
         red, blue = self.colour_gains(colour_temperature_k)

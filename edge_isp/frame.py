@@ -114,6 +114,8 @@ class RawFrame:
         exposure_ns, analogue_gain: where the camera reports them.
         colour_gains: white-balance gains red and blue (green is 1), where the camera reports them.
         colour_temperature_k: of the light, where the camera reports it.
+        colour_matrix: 3x3, row by row, white-balanced camera colour to linear sRGB, where the source knows it (a DNG
+            does); a sensor's profile goes before it.
         status: what is known to be wrong with the frame.
     """
 
@@ -129,6 +131,7 @@ class RawFrame:
     analogue_gain: float | None = None
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
+    colour_matrix: tuple[float, ...] | None = None
     status: FrameStatus = FrameStatus.OK
     on_release: Callable[[], None] | None = None
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)

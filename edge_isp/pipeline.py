@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.errors import ModelError
@@ -65,6 +66,8 @@ class Pipeline:
         model: see `find_model`.
         engine: name of the engine.
         threads: of the engine; by default one a core.
+        profile: of the sensor; by default the shipped one of the frames' sensor.
+        correct_shading: undo the lens shading that the profile knows; frames must show the whole sensor.
         auto_exposure: sets the camera's exposure and gain, and the white balance of frames that have none.
 
     Raises:
@@ -80,11 +83,14 @@ class Pipeline:
         model: str = "rfdcsanet-s",
         engine: str = "litert",
         threads: int | None = None,
+        profile: SensorProfile | None = None,
+        correct_shading: bool = False,
         auto_exposure: AutoExposure | None = None,
     ) -> None:
         self.camera = camera
         self._auto_exposure = auto_exposure
         self._model, self._threads = model, threads
+        self._profile, self._correct_shading = profile, correct_shading
         self._engine_class = load("engines", engine)
         find_model(model, None).verify_file()  # a wrong name is an error before the first frame
         compile_pipeline_kernels()
@@ -143,19 +149,19 @@ class Pipeline:
         """The card of the model for the frame's sensor; says so where the sensor has none of its own."""
         if frame.sensor not in self._cards:
             card = self._cards[frame.sensor] = find_model(self._model, frame.sensor)
-            if card.sensor not in (frame.sensor, "generic"):
+            if card.sensor != frame.sensor:
                 _log.warning(
-                    "%s: sensor %s has no weights of its own; %s was trained on %s: colours will be off",
+                    "%s: sensor %s has no weights of its own; it runs on %s%s",
                     frame.source,
                     f"'{frame.sensor}'" if frame.sensor else "is not named and",
                     card.name,
-                    card.sensor,
+                    f", trained on {card.sensor}: colours will be off" if card.colour == "end-to-end" else "",
                 )
         return self._cards[frame.sensor]
 
     def _open(self, card: ModelCard) -> _Prepared:
         card.verify_file()
-        task = IspTask(card)
+        task = IspTask(card, profile=self._profile, correct_shading=self._correct_shading)
         engine: Engine = self._engine_class(card.path, threads=self._threads)
         try:
             task.verify(engine.inputs, engine.outputs)
@@ -176,7 +182,7 @@ class Pipeline:
         encoded = time.perf_counter_ns()
         outputs: list[NDArray[Any]] = prepared.engine.run([prepared.tensor])
         inferred = time.perf_counter_ns()
-        picture = prepared.task.decode(outputs, frame)
+        picture = prepared.task.decode(outputs, frame, prepared.tensor)
         stages_ns = {
             **before_ns,
             "encode": encoded - begun,

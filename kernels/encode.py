@@ -41,6 +41,7 @@ def encode(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     shading: NDArray[np.uint8] | None = None,
+    constants: NDArray[Any] | None = None,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B: out[i, j, plane] = tables[plane][code of that colour in cell i, j].
@@ -49,7 +50,7 @@ def encode(
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
-        out: (height / 2, width / 2, 4), C-contiguous, of the tables' dtype.
+        out: (height / 2, width / 2, 4), C-contiguous, of the tables' dtype; with `constants`: (..., 8).
         width, height: of the window, in pixels, even.
         packing, bit_depth: see `kernels.layout`.
         cfa: colour order from pixel (0,0) of `data`.
@@ -58,6 +59,8 @@ def encode(
         flip_vertical, flip_horizontal: mirror the cells on the way; colours stay in their planes.
         shading: uint8 (grid rows, grid columns, 4): which of the n tables holds in this part of the window, for each
             plane; see `kernels.tables.shading_choice`.
+        constants: (4,), of the tables' dtype: what the planes 4 to 7 hold; with `shading`: (n, 4), chosen for each
+            plane as its table is.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
@@ -76,7 +79,12 @@ def encode(
         check_array("shading", shading, np.uint8, (*shading.shape[:2], 4))
         if int(shading.max()) >= len(tables):
             raise ValueError(f"shading must name one of {len(tables)} tables, found {int(shading.max())}")
-    check_array("out", out, tables.dtype, (height // 2, width // 2, 4))
+    if constants is None:
+        constants, channels = np.zeros((1, 4), tables.dtype), 4
+    else:
+        constants, channels = constants.reshape(-1, constants.shape[-1]), 8
+        check_array("constants", constants, tables.dtype, (len(tables), 4))
+    check_array("out", out, tables.dtype, (height // 2, width // 2, channels))
     first, last = check_rows(rows, height // 2)
     _encode(
         flat,
@@ -84,6 +92,7 @@ def encode(
         out,
         read_only(tables),
         read_only(shading),
+        read_only(constants),
         (red_row, red_column),
         (flip_vertical, flip_horizontal),
         (first, last),
@@ -97,11 +106,12 @@ def _encode(
     out: NDArray[Any],
     tables: NDArray[Any],
     shading: NDArray[np.uint8],
+    constants: NDArray[Any],
     red: tuple[int, int],
     flips: tuple[bool, bool],
     rows: tuple[int, int],
 ) -> None:
-    height, width, _ = out.shape
+    height, width, channels = out.shape
     grid_rows, grid_columns, _ = shading.shape
     buffers = cell_buffers(plan)
     skip = plan.skip // 2
@@ -136,3 +146,9 @@ def _encode(
                     line[j, 1] = green_red_table[green_red_codes[j]]
                     line[j, 2] = green_blue_table[green_blue_codes[j]]
                     line[j, 3] = blue_table[blue_codes[j]]
+            if channels == 8:
+                line = out[i, width - end : width - begin] if flips[1] else out[i, begin:end]
+                fifth, sixth = constants[chosen[0], 0], constants[chosen[1], 1]
+                seventh, eighth = constants[chosen[2], 2], constants[chosen[3], 3]
+                for j in range(len(line)):
+                    line[j, 4], line[j, 5], line[j, 6], line[j, 7] = fifth, sixth, seventh, eighth

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.layout import CELL_PLANES, group
+from edge_isp.kernels.residual import MALVAR_CELLS, ROOT_WHITE, TONE_ENTRIES, scaled_matrix
 
 
 def unpack(
@@ -126,6 +127,7 @@ def encode(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     shading: NDArray[np.uint8] | None = None,
+    constants: NDArray[Any] | None = None,
     **window: Any,
 ) -> NDArray[Any]:
     """See `kernels.encode.encode`; `window` holds the arguments of `unpack`."""
@@ -133,7 +135,7 @@ def encode(
     height, width, _ = cells.shape
     if shading is None:
         tables, shading = tables[None], np.zeros((1, 1, 4), np.uint8)
-    out = np.empty(cells.shape, tables.dtype)
+    out = np.empty((height, width, 4 if constants is None else 8), tables.dtype)
     # A grid's cell holds from where its share of the columns begins, rounded down; of the rows likewise, by their own
     # share.
     grid_row = np.arange(height) * shading.shape[0] // height
@@ -142,6 +144,8 @@ def encode(
     for plane in range(4):
         choice = shading[grid_row][:, grid_column, plane]
         out[..., plane] = tables[choice, plane, cells[..., plane]]
+        if constants is not None:
+            out[..., 4 + plane] = constants.reshape(-1, 4)[choice, plane]
     return _flipped(out, flip_vertical, flip_horizontal)
 
 
@@ -204,6 +208,34 @@ def decode_rgb(
     picture = values.reshape(height, width, 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(2 * height, 2 * width, 3)
     picture = _flipped(picture, flip_vertical, flip_horizontal)
     return picture[..., ::-1] if bgr else picture
+
+
+def decode_residual(
+    planes: NDArray[np.int8],
+    encoded: NDArray[np.int8],
+    *,
+    matrix: NDArray[np.float64],
+    tone: NDArray[np.uint8],
+    flip_vertical: bool = False,
+    flip_horizontal: bool = False,
+) -> NDArray[np.uint8]:
+    """See `kernels.residual.decode_residual`."""
+    height, width, _ = planes.shape
+    values = np.pad(encoded[..., :4].astype(np.int64) + 128, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    roots = np.zeros((height, width, 12), np.int64)
+    for plane, kernel in enumerate(MALVAR_CELLS.astype(np.int64)):
+        for (source, y, x), weight in np.ndenumerate(kernel):
+            roots[..., plane] += weight * values[y : y + height, x : x + width, source]
+    code = planes / 127
+    # Units of the root's white; a whole number of them, as near as 13 bits of fraction say.
+    slope = np.rint(ROOT_WHITE / 8 / 127 * 2**13) + np.rint(ROOT_WHITE * 3 / 8 / 127**2 * 2**13) * np.abs(code * 127)
+    residual = np.floor(np.rint(code * 127) * np.rint(slope) / 2**13 + 0.5).astype(np.int64)
+    light = (np.clip(roots + residual, 0, ROOT_WHITE).astype(np.float32) ** 2).reshape(height, width, 2, 2, 3)
+    m = scaled_matrix(matrix)
+    steps = [m[c, 0] * light[..., 0] + m[c, 1] * light[..., 1] + m[c, 2] * light[..., 2] for c in range(3)]
+    indices = (np.clip(np.stack(steps, -1), 0, TONE_ENTRIES - 1) + np.float32(0.5)).astype(np.int64)
+    picture = tone[indices].transpose(0, 2, 1, 3, 4).reshape(2 * height, 2 * width, 3)
+    return _flipped(picture, flip_vertical, flip_horizontal)
 
 
 def rgb_to_i420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

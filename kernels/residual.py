@@ -8,10 +8,27 @@ make the picture of it. Beyond the borders the outermost cells repeat themselves
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from edge_isp.kernels.layout import check_array, check_rows, read_only
+
+# Square roots are counted in sixteenths of 8 bits, so that Malvar's sums are whole numbers.
+ROOT_WHITE = 16 * 255
+
+# Entries of a tone table: steps of linear light fine enough for the steep foot of sRGB's curve.
+TONE_ENTRIES = 16384
+
+# The residual of a code u, from -127 to 127, is (v + 3 v |v|) / 8 with v = u / 127, in units of ROOT_WHITE:
+# u (linear + square |u|) / 2**13, rounded with halves up.
+_RESIDUAL_LINEAR = round(ROOT_WHITE / 8 / 127 * 2**13)
+_RESIDUAL_SQUARE = round(ROOT_WHITE * 3 / 8 / 127**2 * 2**13)
 
 
-def _malvar_cells() -> np.typing.NDArray[np.float32]:
+def _malvar_cells() -> NDArray[np.float32]:
     """Sixteenths of Malvar's filters on cells of planes: (12, 4, 3, 3), plane (2 * y + x) * 3 + colour of a cell from
     the planes R, Gr, Gb, B of it and its eight neighbours."""
     own = np.zeros((5, 5))
@@ -38,3 +55,223 @@ def _malvar_cells() -> np.typing.NDArray[np.float32]:
 
 # Whole numbers, so that the run time's sums are exact.
 MALVAR_CELLS = _malvar_cells()
+
+
+def tone_table(encoded: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """8-bit picture values from a transfer curve's values (0 to 1) at `TONE_ENTRIES` steps of light from 0 to 1."""
+    check_array("encoded", encoded, encoded.dtype, (TONE_ENTRIES,))
+    return np.rint(np.clip(encoded, 0, 1) * 255).astype(np.uint8)
+
+
+def decode_residual(
+    planes: NDArray[np.int8],
+    encoded: NDArray[np.int8],
+    out: NDArray[np.uint8],
+    *,
+    matrix: NDArray[np.floating[Any]],
+    tone: NDArray[np.uint8],
+    flip_vertical: bool = False,
+    flip_horizontal: bool = False,
+    rows: tuple[int, int] | None = None,
+) -> None:
+    """A calibrated network's output and its input to an RGB picture.
+
+    Args:
+        planes: int8 (h, w, 12), C-contiguous: the residual's codes, of scale 1 / 127 and zero point 0; plane
+            (2 * y + x) * 3 + colour holds that colour of the pixel (y, x) of the 2x2 cell.
+        encoded: int8 (h, w, 4 or more), C-contiguous: the network's input, of scale 1 / 255 and zero point -128, planes
+            R, Gr, Gb, B first.
+        out: uint8 (2h, 2w, 3), C-contiguous.
+        matrix: 3x3, white-balanced camera colour to linear RGB.
+        tone: see `tone_table`.
+        flip_vertical, flip_horizontal: mirror the picture on the way.
+        rows: first and last (exclusive) row of planes to do; by default all.
+
+    Raises:
+        ValueError: an array has the wrong shape or dtype.
+    """
+    if planes.ndim != 3 or planes.shape[2] != 12:
+        raise ValueError(f"planes must be int8 (h, w, 12), found {planes.dtype} {planes.shape}")
+    height, width, _ = planes.shape
+    check_array("planes", planes, np.int8, (height, width, 12))
+    if encoded.ndim != 3 or encoded.shape[2] < 4:
+        raise ValueError(f"encoded must be int8 ({height}, {width}, 4 or more), found {encoded.dtype} {encoded.shape}")
+    check_array("encoded", encoded, np.int8, (height, width, encoded.shape[2]))
+    check_array("out", out, np.uint8, (2 * height, 2 * width, 3))
+    check_array("tone", tone, np.uint8, (TONE_ENTRIES,))
+    if np.shape(matrix) != (3, 3) or not np.all(np.isfinite(matrix)):
+        raise ValueError(f"matrix must be 3x3 numbers, found {np.asarray(matrix).tolist()}")
+    _decode_residual(
+        read_only(planes),
+        read_only(encoded),
+        out,
+        read_only(scaled_matrix(matrix)),
+        read_only(tone),
+        (flip_vertical, flip_horizontal),
+        check_rows(rows, height),
+    )
+
+
+def scaled_matrix(matrix: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """A colour matrix for squares of `ROOT_WHITE`, to steps of a tone table."""
+    return (np.asarray(matrix, np.float64) * ((TONE_ENTRIES - 1) / ROOT_WHITE**2)).astype(np.float32)
+
+
+@njit(nogil=True, cache=True)
+def _decode_residual(
+    planes: NDArray[np.int8],
+    encoded: NDArray[np.int8],
+    out: NDArray[np.uint8],
+    matrix: NDArray[np.float32],
+    tone: NDArray[np.uint8],
+    flips: tuple[bool, bool],
+    rows: tuple[int, int],
+) -> None:
+    height, width, _ = planes.shape
+    words = planes.view(np.int32)
+    # Three rows of cells, plane by plane, with the outermost cells once more at either end.
+    ring = np.empty((3, 4, width + 2), np.int16)
+    word = np.empty(width, np.int32)
+    residual = np.empty((12, width), np.int16)
+    roots = np.empty((12, width), np.int16)
+    for k in range(2):
+        _fill(encoded[max(rows[0] - 1 + k, 0)], ring[(rows[0] + k) % 3])
+    for i in range(rows[0], rows[1]):
+        _fill(encoded[min(i + 1, height - 1)], ring[(i + 2) % 3])
+        for k in range(3):
+            _expand(words[i], k, word, residual[4 * k : 4 * k + 4])
+        _demosaic(ring[i % 3], ring[(i + 1) % 3], ring[(i + 2) % 3], roots)
+        for pixel in range(4):
+            _develop(roots[3 * pixel : 3 * pixel + 3], residual[3 * pixel : 3 * pixel + 3], matrix)
+        for y in range(2):
+            line = out[2 * height - 1 - 2 * i - y] if flips[0] else out[2 * i + y]
+            _write(roots[6 * y : 6 * y + 6], tone, line, flips[1])
+
+
+@njit(nogil=True, cache=True)
+def _fill(cells: NDArray[np.int8], planes: NDArray[np.int16]) -> None:
+    width = len(cells)
+    for plane in range(4):
+        line = planes[plane]
+        for j in range(width):
+            line[j + 1] = np.int16(cells[j, plane]) + np.int16(128)
+        line[0], line[width + 1] = line[1], line[width]
+
+
+@njit(nogil=True, cache=True)
+def _expand(words: NDArray[np.int32], k: int, word: NDArray[np.int32], residual: NDArray[np.int16]) -> None:
+    """Residual of every third group of four codes; taken apart in two steps, of 3 and of 4, which vectorise."""
+    for j in range(len(word)):
+        word[j] = words[j, k]
+    codes = word.view(np.int8).reshape(len(word), 4)
+    first, second, third, fourth = residual[0], residual[1], residual[2], residual[3]
+    for j in range(len(codes)):
+        first[j] = _residual(codes[j, 0])
+        second[j] = _residual(codes[j, 1])
+        third[j] = _residual(codes[j, 2])
+        fourth[j] = _residual(codes[j, 3])
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _residual(code: np.int8) -> np.int16:
+    u = np.int32(code)
+    slope = np.int32(np.int32(_RESIDUAL_LINEAR) + np.int32(_RESIDUAL_SQUARE) * np.int32(abs(u)))
+    return np.int16(np.int32(np.int32(u * slope) + np.int32(1 << 12)) >> 13)
+
+
+@njit(nogil=True, cache=True)
+def _demosaic(
+    above: NDArray[np.int16], here: NDArray[np.int16], below: NDArray[np.int16], roots: NDArray[np.int16]
+) -> None:
+    """Sixteenths of the 12 planes of one row of cells."""
+    width = roots.shape[1]
+    red, green_red, green_blue, blue = here[0], here[1], here[2], here[3]
+    red_above, red_below = above[0], below[0]
+    green_red_above, green_red_below = above[1], below[1]
+    green_blue_above, green_blue_below = above[2], below[2]
+    blue_above, blue_below = above[3], below[3]
+    for j in range(width):
+        left, c, right = j, j + 1, j + 2
+        own = red[c]
+        far = np.int16(red[left] + red[right] + red_above[c] + red_below[c])
+        roots[0, j] = np.int16(own << 4)
+        roots[1, j] = _green(np.int16(green_red[left] + green_red[c] + green_blue_above[c] + green_blue[c]), own, far)
+        roots[2, j] = _diagonal(np.int16(blue_above[left] + blue_above[c] + blue[left] + blue[c]), own, far)
+    for j in range(width):
+        left, c, right = j, j + 1, j + 2
+        own = blue[c]
+        far = np.int16(blue[left] + blue[right] + blue_above[c] + blue_below[c])
+        roots[9, j] = _diagonal(np.int16(red[c] + red[right] + red_below[c] + red_below[right]), own, far)
+        roots[10, j] = _green(np.int16(green_blue[c] + green_blue[right] + green_red[c] + green_red_below[c]), own, far)
+        roots[11, j] = np.int16(own << 4)
+    for j in range(width):
+        left, c, right = j, j + 1, j + 2
+        own = green_red[c]
+        diagonal = np.int16(green_blue_above[c] + green_blue_above[right] + green_blue[c] + green_blue[right])
+        beside = np.int16(green_red[left] + green_red[right])
+        over = np.int16(green_red_above[c] + green_red_below[c])
+        roots[3, j] = _along(np.int16(red[c] + red[right]), own, np.int16(diagonal + beside), over)
+        roots[4, j] = np.int16(own << 4)
+        roots[5, j] = _along(np.int16(blue_above[c] + blue[c]), own, np.int16(diagonal + over), beside)
+    for j in range(width):
+        left, c, right = j, j + 1, j + 2
+        own = green_blue[c]
+        diagonal = np.int16(green_red[left] + green_red[c] + green_red_below[left] + green_red_below[c])
+        beside = np.int16(green_blue[left] + green_blue[right])
+        over = np.int16(green_blue_above[c] + green_blue_below[c])
+        roots[6, j] = _along(np.int16(red[c] + red_below[c]), own, np.int16(diagonal + over), beside)
+        roots[7, j] = np.int16(own << 4)
+        roots[8, j] = _along(np.int16(blue[left] + blue[c]), own, np.int16(diagonal + beside), over)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _green(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
+    """Sixteenths of green where red or blue stands: four neighbours, and the own colour two pixels away."""
+    return np.int16((neighbours << 2) + (own << 3) - (far << 1))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _along(neighbours: np.int16, own: np.int16, minus: np.int16, plus: np.int16) -> np.int16:
+    """Sixteenths of red or blue where green stands: two neighbours, and the greens around: the diagonal ones and
+    those two pixels further along (minus), those two pixels across (plus)."""
+    return np.int16((neighbours << 3) + 10 * own - (minus << 1) + plus)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _diagonal(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
+    """Sixteenths of red where blue stands, or the other way round."""
+    return np.int16((neighbours << 2) + 12 * own - 3 * far)
+
+
+@njit(nogil=True, cache=True)
+def _develop(roots: NDArray[np.int16], residual: NDArray[np.int16], matrix: NDArray[np.float32]) -> None:
+    """Roots of camera colour to steps of the tone table, in place."""
+    red, green, blue = roots[0], roots[1], roots[2]
+    residual_red, residual_green, residual_blue = residual[0], residual[1], residual[2]
+    m00, m01, m02 = matrix[0, 0], matrix[0, 1], matrix[0, 2]
+    m10, m11, m12 = matrix[1, 0], matrix[1, 1], matrix[1, 2]
+    m20, m21, m22 = matrix[2, 0], matrix[2, 1], matrix[2, 2]
+    for j in range(len(red)):
+        r = np.float32(min(max(np.int16(red[j] + residual_red[j]), np.int16(0)), np.int16(ROOT_WHITE)))
+        g = np.float32(min(max(np.int16(green[j] + residual_green[j]), np.int16(0)), np.int16(ROOT_WHITE)))
+        b = np.float32(min(max(np.int16(blue[j] + residual_blue[j]), np.int16(0)), np.int16(ROOT_WHITE)))
+        r, g, b = r * r, g * g, b * b
+        red[j] = _step(m00 * r + m01 * g + m02 * b)
+        green[j] = _step(m10 * r + m11 * g + m12 * b)
+        blue[j] = _step(m20 * r + m21 * g + m22 * b)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _step(light: np.float32) -> np.int16:
+    held = min(max(light, np.float32(0)), np.float32(TONE_ENTRIES - 1))
+    return np.int16(np.int32(held + np.float32(0.5)))
+
+
+@njit(nogil=True, cache=True)
+def _write(steps: NDArray[np.int16], tone: NDArray[np.uint8], line: NDArray[np.uint8], mirror: bool) -> None:
+    end = len(line) - 1
+    for j in range(steps.shape[1]):
+        for x in range(2):
+            target = end - 2 * j - x if mirror else 2 * j + x
+            for colour in range(3):
+                line[target, colour] = tone[steps[3 * x + colour, j]]

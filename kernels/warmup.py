@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from edge_isp.kernels import decode, defects, demosaic, encode, resample, rows, unpack
+from edge_isp.kernels import decode, defects, demosaic, encode, resample, residual, rows, unpack
 from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
@@ -29,7 +29,10 @@ def compile_pipeline_kernels() -> None:
     """What turns frames into pictures by a network: statistics, encoding to int8, decoding."""
     _encode(np.int8)
     statistics(_FRAME, cfa="RGGB", black_level=(0, 0, 0, 0), white_level=255, **_LAYOUT)
-    decode_rgb(np.zeros((4, 4, 12), np.int8), np.empty((8, 8, 3), np.uint8), output_table(1 / 255, -128))
+    planes, picture = np.zeros((4, 4, 12), np.int8), np.empty((8, 8, 3), np.uint8)
+    decode_rgb(planes, picture, output_table(1 / 255, -128))
+    tone = np.zeros(residual.TONE_ENTRIES, np.uint8)
+    residual.decode_residual(planes, np.zeros((4, 4, 8), np.int8), picture, matrix=np.eye(3), tone=tone)
 
 
 def compile_kernels() -> tuple[int, int]:
@@ -69,6 +72,6 @@ def _encode(dtype: DTypeLike) -> None:
 
 def counts() -> tuple[int, int]:
     """How many functions this process compiled, and how many it took from the cache."""
-    modules = (rows, unpack, encode, resample, decode, statistics_module, demosaic, defects)
+    modules = (rows, unpack, encode, resample, decode, residual, statistics_module, demosaic, defects)
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

@@ -20,6 +20,9 @@ from edge_isp.kernels.pack import pack
 
 _SUFFIXES = (".raw", ".dng")
 
+# Linear sRGB to XYZ (IEC 61966-2-1).
+_XYZ_OF_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
 
 class ReplayCamera:
     """Delivers the frames of a recording in order, as fast as they are read.
@@ -206,7 +209,18 @@ class DngFile:
             black_level=(red, green_red, green_blue, blue),
             white_level=float(white),
             colour_gains=_camera_gains(raw.camera_whitebalance),
+            colour_matrix=_colour_matrix(np.asarray(raw.rgb_xyz_matrix, np.float64)[:3]),
         )
+
+
+def _colour_matrix(camera_of_xyz: NDArray[np.float64]) -> tuple[float, ...] | None:
+    """Balanced camera colour to linear sRGB of a DNG's matrix (XYZ to camera), scaled so that white stays white, as
+    dcraw and LibRaw have it; None where there is none."""
+    camera_of_srgb = camera_of_xyz @ _XYZ_OF_SRGB
+    white = camera_of_srgb.sum(1)
+    if not np.all(white > 0) or abs(np.linalg.det(camera_of_srgb)) < 1e-6:
+        return None
+    return tuple(np.linalg.inv(camera_of_srgb / white[:, None]).ravel().tolist())
 
 
 def _camera_gains(multipliers: list[float]) -> tuple[float, float] | None:

@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.logging import RichHandler
 from rich.table import Table
 
+from edge_isp.calibration.profile import load_profile
 from edge_isp.cli.camera_spec import open_camera
 from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus
@@ -38,6 +39,13 @@ def run(
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each picture there as a PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame on standard output.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Of the sensor: a shipped one's name, or the path of a .toml; by default the frames'."),
+    ] = None,
+    lens_shading: Annotated[
+        bool, typer.Option("--lens-shading", help="Correct it by the profile; frames must show the whole sensor.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; by default one a core.")] = None,
     auto_exposure: Annotated[
         bool,
@@ -57,7 +65,12 @@ def run(
     with (
         open_camera(camera) as opened,
         Pipeline(
-            opened, model=model, threads=threads, auto_exposure=AutoExposure() if auto_exposure else None
+            opened,
+            model=model,
+            threads=threads,
+            profile=load_profile(profile) if profile else None,
+            correct_shading=lens_shading,
+            auto_exposure=AutoExposure() if auto_exposure else None,
         ) as pipeline,
         live,
     ):

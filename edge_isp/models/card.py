@@ -21,9 +21,11 @@ class TensorCard:
         shape: as the file has it; batch, height, width, channels. Height and width may be changed when
             the model is opened.
         dtype: NumPy's name of it.
-        layout: "rggb" (planes R, Gr, Gb, B of each 2x2 cell) or "planes12" (RGB of the four pixels of each
-            cell: plane = (2 * y + x) * 3 + colour).
+        layout: "rggb" (planes R, Gr, Gb, B of each 2x2 cell), "rggb-noise" (the same, then the noise of each),
+            "planes12" (RGB of the four pixels of each cell: plane = (2 * y + x) * 3 + colour) or "residual12" (the same
+            planes: what `kernels.residual` adds to a demosaicing of the input).
         curve: of the input: what linear light goes through before it is quantised ("sqrt").
+        noise_factor: of the input: its noise planes hold the noise's standard deviation behind the curve, times this.
     """
 
     shape: tuple[int, int, int, int]
@@ -32,6 +34,7 @@ class TensorCard:
     zero_point: int
     layout: str
     curve: str = ""
+    noise_factor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class ModelCard:
         name: of the model ("rfdcsanet-s-imx219").
         task: "isp".
         sensor: whose RAW it was trained on, or "generic".
+        colour: "end-to-end" (the output is the picture, of that sensor's colours) or "calibrated" (the sensor's colour
+            matrix follows).
         sha256: of the file, hexadecimal.
         licence: SPDX identifier of the weights.
         document: the whole card, for what else it says (training, quality).
@@ -52,6 +57,7 @@ class ModelCard:
     name: str
     task: str
     sensor: str
+    colour: str
     sha256: str
     licence: str
     input: TensorCard
@@ -89,6 +95,7 @@ def read_card(path: Path) -> ModelCard:
             name=_text(model, "name"),
             task=_text(model, "task"),
             sensor=_text(model, "sensor"),
+            colour=_text(model, "colour"),
             sha256=_text(model, "sha256"),
             licence=_text(model, "licence"),
             input=_tensor(document["input"]),
@@ -149,6 +156,7 @@ def _tensor(table: Any) -> TensorCard:
         zero_point=int(table["zero_point"]),
         layout=_text(table, "layout"),
         curve=str(table.get("curve", "")),
+        noise_factor=float(table.get("noise_factor", 0.0)),
     )
 
 

@@ -24,6 +24,7 @@ class Colour:
 
     Attributes:
         name: as the model's card has it.
+        input_layout, output_layout: as the card has them.
         input_planes: 4 for the RAW alone, 8 for RAW and noise.
         render: a network's output, its inputs and the colour matrices (batch, 3, 3) to sRGB (batch, 3, h, w).
         output: how the network's output is quantised.
@@ -31,6 +32,8 @@ class Colour:
     """
 
     name: str
+    input_layout: str
+    output_layout: str
     input_planes: int
     render: Callable[[Tensor, Tensor, Tensor], Tensor]
     output: Quantisation
@@ -67,5 +70,5 @@ def srgb(linear: Tensor) -> Tensor:
     return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
-END_TO_END = Colour("end-to-end", 4, end_to_end, UNIT_RANGE, reduced_precision=False)
-CALIBRATED = Colour("calibrated", 8, calibrated, SYMMETRIC_RANGE, reduced_precision=True)
+END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, end_to_end, UNIT_RANGE, reduced_precision=False)
+CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, SYMMETRIC_RANGE, reduced_precision=True)

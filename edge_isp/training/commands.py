@@ -35,7 +35,8 @@ def train_isp(
     model: Annotated[str, typer.Option(help="Name of the network.")] = "rfdcsanet-s",
     sensor: Annotated[str, typer.Option(help="A shipped profile, the path of one, or 'generic'.")] = "generic",
     init: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Weights to start from: a '-float.pt' of the network.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Weights to start from: a '-float.pt' of the network."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 24000,
     quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1000,
@@ -52,9 +53,7 @@ def train_isp(
     from edge_isp.training.run_isp import IspRun, run_training
 
     kept = tuple(stem for stem in validation.split(",") if stem)
-    run = IspRun(
-        photos, out, model, sensor, init, steps, quantised_steps, batch, crop, learning_rate, kept, seed
-    )
+    run = IspRun(photos, out, model, sensor, init, steps, quantised_steps, batch, crop, learning_rate, kept, seed)
     console = Console()
     console.print(f"{run_training(run, console)} and its card are written")
 

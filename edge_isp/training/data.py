@@ -24,7 +24,7 @@ INPUT_SCALE = 1 / 255
 INPUT_ZERO_POINT = -128
 
 
-# The network's input tells noise as a multiple of its standard deviation in the square-root domain (see the model card).
+# The network's input tells noise as a multiple of its standard deviation in the square-root domain (see the card).
 NOISE_FACTOR = 8.0
 
 FloatArray = NDArray[np.float32]
@@ -129,7 +129,8 @@ def simulate(photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rn
         linear = grey + np.float32(capture.saturation) * (linear - grey)
     temperature = capture.colour_temperature_k
     camera = sensor.camera_rgb(linear, colour_temperature_k=temperature, exposure=capture.exposure)
-    light = mosaic(camera / np.array(capture.lens_gains, np.float32), "RGGB")
+    camera /= np.array(capture.lens_gains, np.float32)
+    light = mosaic(camera, "RGGB")
     if capture.defects:
         stuck = rng.random(light.shape, np.float32) < capture.defects
         light[stuck] = rng.choice((0.0, 1.0, rng.random()), int(stuck.sum()))
@@ -211,7 +212,7 @@ class TrainingPairs:
                 yield pending.pop(0).result()
 
     def _sample(self, rng: np.random.Generator) -> Sample:
-        sensor = self.sensors[rng.integers(len(self.sensors))]
+        sensor = self.sensors[int(rng.integers(len(self.sensors)))]
         return simulate(self._crop(rng), sensor, random_capture(rng, sensor.profile), rng)
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ def evaluate(card: ModelCard, sensor: SensorModel, images: Path) -> Iterator[tup
                 engine.resize(shape)
                 tensor = np.empty(shape, np.int8)
                 task.encode(frame, tensor)
-                picture = task.decode(engine.run([tensor]), frame)
+                picture = task.decode(engine.run([tensor]), frame, tensor)
                 yield path.stem, gain, psnr_db(picture.rgb / 255, photo / 255)
 
 

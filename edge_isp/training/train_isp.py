@@ -80,7 +80,7 @@ def train(
 ) -> nn.Module:
     """Trains a network on simulated RAW; returns the averaged weights' network.
 
-    Runs on a GPU where there is one, and in bfloat16 where the processor computes in it and the way to colour allows it.
+    Runs on a GPU where there is one, and in bfloat16 where the processor computes in it and the way to colour allows.
 
     Writes `checkpoint.pt` (resumed from, if it is there and its schedule is this one) and `log.jsonl`
     into `run_folder`.

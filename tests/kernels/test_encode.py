@@ -22,24 +22,35 @@ seeds = st.integers(0, 2**32)
 
 
 @examples
-@given(samples(), cfas, dtypes, st.booleans(), st.booleans(), seeds)
+@given(samples(), cfas, dtypes, st.booleans(), st.booleans(), st.booleans(), seeds)
 def test_encode_equals_its_reference(
-    sample: Sample, cfa: str, dtype: type, flip_vertical: bool, flip_horizontal: bool, seed: int
+    sample: Sample, cfa: str, dtype: type, flip_vertical: bool, flip_horizontal: bool, constants: bool, seed: int
 ) -> None:
     arguments: dict[str, Any] = {
         **sample.window,
         "cfa": cfa,
         "tables": random_tables(seed, sample.window["bit_depth"], dtype),
+        "constants": np.arange(4).astype(dtype) if constants else None,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
     }
-    out = np.zeros((*sample.cells, 4), dtype)
+    out = np.zeros((*sample.cells, 8 if constants else 4), dtype)
     encode(sample.data, out, **arguments)
     np.testing.assert_array_equal(out, reference.encode(sample.data, **arguments))
 
 
 @examples
-@given(samples(), cfas, st.booleans(), st.booleans(), st.integers(1, 5), st.integers(1, 9), st.integers(1, 6), seeds)
+@given(
+    samples(),
+    cfas,
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 5),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.booleans(),
+    seeds,
+)
 def test_encode_with_lens_shading_equals_its_reference(
     sample: Sample,
     cfa: str,
@@ -48,17 +59,20 @@ def test_encode_with_lens_shading_equals_its_reference(
     grid_rows: int,
     grid_columns: int,
     levels: int,
+    constants: bool,
     seed: int,
 ) -> None:
+    rng = np.random.default_rng(seed)
     arguments: dict[str, Any] = {
         **sample.window,
         "cfa": cfa,
         "tables": random_tables(seed, sample.window["bit_depth"], np.int8, levels),
-        "shading": np.random.default_rng(seed).integers(0, levels, (grid_rows, grid_columns, 4), dtype=np.uint8),
+        "shading": rng.integers(0, levels, (grid_rows, grid_columns, 4), dtype=np.uint8),
+        "constants": rng.integers(-128, 128, (levels, 4), dtype=np.int8) if constants else None,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
     }
-    out = np.zeros((*sample.cells, 4), np.int8)
+    out = np.zeros((*sample.cells, 8 if constants else 4), np.int8)
     encode(sample.data, out, **arguments)
     np.testing.assert_array_equal(out, reference.encode(sample.data, **arguments))
 

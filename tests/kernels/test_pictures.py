@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sampling import COMPILED, Sample, cfas, examples, samples
 
-from edge_isp.kernels import reference
+from edge_isp.kernels import reference, residual
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.layout import CELL_PLANES
@@ -33,6 +33,49 @@ def test_decode_rgb_equals_its_reference(
     out = np.zeros((2 * height, 2 * width, 3), np.uint8)
     decode_rgb(planes, out, table, **arguments)
     np.testing.assert_array_equal(out, reference.decode_rgb(planes, table, **arguments))
+
+
+@examples
+@given(sizes, sizes, st.sampled_from([4, 8]), st.booleans(), st.booleans(), st.booleans(), seeds)
+def test_decode_residual_equals_its_reference(
+    height: int, width: int, channels: int, extreme: bool, flip_vertical: bool, flip_horizontal: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    choice = np.array([-128, -127, 0, 127], np.int8) if extreme else np.arange(-128, 128).astype(np.int8)
+    planes = rng.choice(choice, (height, width, 12))
+    arguments: dict[str, Any] = {
+        "matrix": rng.normal(0, 1, (3, 3)) + np.eye(3),
+        "tone": rng.integers(0, 256, residual.TONE_ENTRIES, dtype=np.uint8),
+        "flip_vertical": flip_vertical,
+        "flip_horizontal": flip_horizontal,
+    }
+    encoded = rng.choice(choice, (height, width, channels))
+    out = np.zeros((2 * height, 2 * width, 3), np.uint8)
+    residual.decode_residual(planes, encoded, out, **arguments)
+    np.testing.assert_array_equal(out, reference.decode_residual(planes, encoded, **arguments))
+    parts = np.zeros_like(out)
+    for row in range(height):
+        residual.decode_residual(planes, encoded, parts, rows=(row, row + 1), **arguments)
+    np.testing.assert_array_equal(parts, out)
+
+
+def test_without_a_residual_a_picture_is_malvars() -> None:
+    """The cells' filters are those of the demosaicing kernel, away from the borders."""
+    codes = np.random.default_rng(0).integers(0, 256, (24, 36), dtype=np.uint8)
+    cells = (codes.reshape(12, 2, 18, 2).transpose(0, 2, 1, 3).reshape(12, 18, 4).astype(np.int16) - 128).astype(
+        np.int8
+    )
+    out = np.zeros((24, 36, 3), np.uint8)
+    # Linear in the square root: every 8-bit root comes back as it went in.
+    steps = np.sqrt(np.arange(residual.TONE_ENTRIES) / (residual.TONE_ENTRIES - 1))
+    tone = residual.tone_table(steps)
+    residual.decode_residual(np.zeros((12, 18, 12), np.int8), cells, out, matrix=np.eye(3), tone=tone)
+    expected = np.zeros((24, 36, 3), np.uint16)
+    demosaic(codes, expected, width=36, height=24, packing="u8", bit_depth=8, cfa="RGGB")
+    bright = expected[4:-4, 4:-4] > 32  # the table is coarser than a root in the shadows
+    difference = np.abs(out[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4])[bright]
+    assert difference.max() <= 1
+    assert bright.sum() > 1000
 
 
 @examples

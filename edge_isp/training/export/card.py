@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge_isp.training.colour import Colour
-from edge_isp.training.data import INPUT_CURVE
+from edge_isp.training.data import INPUT_CURVE, NOISE_FACTOR
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.quantisation import QuantisedGraph
 
@@ -34,7 +34,7 @@ def write_isp_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.tflite"
-    content = to_tflite(quantised, height=DEFAULT_HEIGHT // 2, width=DEFAULT_WIDTH // 2)
+    content = to_tflite(quantised, height=DEFAULT_HEIGHT // 2, width=DEFAULT_WIDTH // 2, channels=colour.input_planes)
     source = quantised.tensors[quantised.graph.input]
     target = quantised.tensors[quantised.graph.output]
     lines = [
@@ -44,22 +44,24 @@ def write_isp_model(
         f'file = "{path.name}"',
         f'sha256 = "{hashlib.sha256(content).hexdigest()}"',
         f'sensor = "{sensor}"',
+        f'colour = "{colour.name}"',
         'licence = "Apache-2.0"',
         "",
         "[input]",
-        f"shape = [1, {DEFAULT_HEIGHT // 2}, {DEFAULT_WIDTH // 2}, 4]",
+        f"shape = [1, {DEFAULT_HEIGHT // 2}, {DEFAULT_WIDTH // 2}, {colour.input_planes}]",
         'dtype = "int8"',
         f"scale = {source.scale!r}",
         f"zero_point = {source.zero_point}",
-        'layout = "rggb"',
+        f'layout = "{colour.input_layout}"',
         f'curve = "{INPUT_CURVE}"',
+        *([f"noise_factor = {NOISE_FACTOR}"] if colour.input_layout == "rggb-noise" else []),
         "",
         "[output]",
         f"shape = [1, {DEFAULT_HEIGHT // 2}, {DEFAULT_WIDTH // 2}, 12]",
         'dtype = "int8"',
         f"scale = {target.scale!r}",
         f"zero_point = {target.zero_point}",
-        'layout = "planes12"',
+        f'layout = "{colour.output_layout}"',
         "",
         "[training]",
         *(f"{key} = {_toml(value)}" for key, value in training.items()),

@@ -104,7 +104,10 @@ class ECB(nn.Module):
         if self.identity:
             centre = kernel.new_zeros(3, 3)
             centre[1, 1] = 1
-            kernel = kernel + torch.eye(self.out_channels, dtype=kernel.dtype, device=kernel.device)[:, :, None, None] * centre
+            kernel = (
+                kernel
+                + torch.eye(self.out_channels, dtype=kernel.dtype, device=kernel.device)[:, :, None, None] * centre
+            )
         return kernel, bias
 
     def to_conv(self) -> nn.Conv2d:
