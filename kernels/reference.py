@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.layout import CELL_PLANES, group
-from edge_isp.kernels.residual import MALVAR_CELLS, ROOT_WHITE, TONE_ENTRIES, scaled_matrix
+from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_STEP, ROOT_WHITE, TONE_ENTRIES, scaled_matrix
 
 
 def unpack(
@@ -226,10 +226,7 @@ def decode_residual(
     for plane, kernel in enumerate(MALVAR_CELLS.astype(np.int64)):
         for (source, y, x), weight in np.ndenumerate(kernel):
             roots[..., plane] += weight * values[y : y + height, x : x + width, source]
-    code = planes / 127
-    # Units of the root's white; a whole number of them, as near as 13 bits of fraction say.
-    slope = np.rint(ROOT_WHITE / 8 / 127 * 2**13) + np.rint(ROOT_WHITE * 3 / 8 / 127**2 * 2**13) * np.abs(code * 127)
-    residual = np.floor(np.rint(code * 127) * np.rint(slope) / 2**13 + 0.5).astype(np.int64)
+    residual = planes.astype(np.int64) * RESIDUAL_STEP
     light = (np.clip(roots + residual, 0, ROOT_WHITE).astype(np.float32) ** 2).reshape(height, width, 2, 2, 3)
     m = scaled_matrix(matrix)
     steps = [m[c, 0] * light[..., 0] + m[c, 1] * light[..., 1] + m[c, 2] * light[..., 2] for c in range(3)]

@@ -22,10 +22,11 @@ ROOT_WHITE = 16 * 255
 # Entries of a tone table: steps of linear light fine enough for the steep foot of sRGB's curve.
 TONE_ENTRIES = 16384
 
-# The residual of a code u, from -127 to 127, is (v + 3 v |v|) / 8 with v = u / 127, in units of ROOT_WHITE:
-# u (linear + square |u|) / 2**13, rounded with halves up.
-_RESIDUAL_LINEAR = round(ROOT_WHITE / 8 / 127 * 2**13)
-_RESIDUAL_SQUARE = round(ROOT_WHITE * 3 / 8 / 127**2 * 2**13)
+# What a residual's code counts: 1/510 of white, twice as fine as 8 bits, up to a quarter of white either way.
+RESIDUAL_STEP = 8
+
+# The scale that the network's output tensor has for that: its 1 is an eighth of white.
+RESIDUAL_SCALE = 8 * RESIDUAL_STEP / ROOT_WHITE
 
 
 def _malvar_cells() -> NDArray[np.float32]:
@@ -77,7 +78,7 @@ def decode_residual(
     """A calibrated network's output and its input to an RGB picture.
 
     Args:
-        planes: int8 (h, w, 12), C-contiguous: the residual's codes, of scale 1 / 127 and zero point 0; plane
+        planes: int8 (h, w, 12), C-contiguous: the residual in steps of 1/510 of white's root; plane
             (2 * y + x) * 3 + colour holds that colour of the pixel (y, x) of the 2x2 cell.
         encoded: int8 (h, w, 4 or more), C-contiguous: the network's input, of scale 1 / 255 and zero point -128, planes
             R, Gr, Gb, B first.
@@ -139,7 +140,7 @@ def _decode_residual(
     for i in range(rows[0], rows[1]):
         _fill(encoded[min(i + 1, height - 1)], ring[(i + 2) % 3])
         for k in range(3):
-            _expand(words[i], k, word, residual[4 * k : 4 * k + 4])
+            _take_apart(words[i], k, word, residual[4 * k : 4 * k + 4])
         _demosaic(ring[i % 3], ring[(i + 1) % 3], ring[(i + 2) % 3], roots)
         for pixel in range(4):
             _develop(roots[3 * pixel : 3 * pixel + 3], residual[3 * pixel : 3 * pixel + 3], matrix)
@@ -159,24 +160,17 @@ def _fill(cells: NDArray[np.int8], planes: NDArray[np.int16]) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _expand(words: NDArray[np.int32], k: int, word: NDArray[np.int32], residual: NDArray[np.int16]) -> None:
+def _take_apart(words: NDArray[np.int32], k: int, word: NDArray[np.int32], residual: NDArray[np.int16]) -> None:
     """Residual of every third group of four codes; taken apart in two steps, of 3 and of 4, which vectorise."""
     for j in range(len(word)):
         word[j] = words[j, k]
     codes = word.view(np.int8).reshape(len(word), 4)
     first, second, third, fourth = residual[0], residual[1], residual[2], residual[3]
     for j in range(len(codes)):
-        first[j] = _residual(codes[j, 0])
-        second[j] = _residual(codes[j, 1])
-        third[j] = _residual(codes[j, 2])
-        fourth[j] = _residual(codes[j, 3])
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _residual(code: np.int8) -> np.int16:
-    u = np.int32(code)
-    slope = np.int32(np.int32(_RESIDUAL_LINEAR) + np.int32(_RESIDUAL_SQUARE) * np.int32(abs(u)))
-    return np.int16(np.int32(np.int32(u * slope) + np.int32(1 << 12)) >> 13)
+        first[j] = np.int16(codes[j, 0]) * np.int16(RESIDUAL_STEP)
+        second[j] = np.int16(codes[j, 1]) * np.int16(RESIDUAL_STEP)
+        third[j] = np.int16(codes[j, 2]) * np.int16(RESIDUAL_STEP)
+        fourth[j] = np.int16(codes[j, 3]) * np.int16(RESIDUAL_STEP)
 
 
 @njit(nogil=True, cache=True)

@@ -17,7 +17,7 @@ from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.decode import decode_rgb, output_table
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import flips_to_rggb
-from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual, tone_table
+from edge_isp.kernels.residual import RESIDUAL_SCALE, TONE_ENTRIES, decode_residual, tone_table
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.tables import CURVES, encoding_table, shading_choice
 from edge_isp.models.card import ModelCard, TensorCard
@@ -246,7 +246,7 @@ def _verify_card(card: ModelCard) -> None:
         for what, needed, told in (
             ("input curve", "sqrt", card.input.curve),
             ("input quantisation", (1 / 255, -128), (card.input.scale, card.input.zero_point)),
-            ("output quantisation", (1 / 127, 0), (card.output.scale, card.output.zero_point)),
+            ("output quantisation", (RESIDUAL_SCALE, 0), (card.output.scale, card.output.zero_point)),
         ):
             if told != needed:
                 raise ModelError(f"card of '{card.name}': {what} of calibrated colour must be {needed}, found {told}")

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edge_isp.kernels.residual import MALVAR_CELLS
+from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_SCALE, RESIDUAL_STEP, ROOT_WHITE
 from edge_isp.training.networks.rfdcsanet import to_picture
-from edge_isp.training.quantisation import SYMMETRIC_RANGE, UNIT_RANGE, Quantisation
+from edge_isp.training.quantisation import UNIT_RANGE, Quantisation
+
+# What an output of 1 adds to the square root of light.
+RESIDUAL_UNIT = RESIDUAL_STEP / ROOT_WHITE / RESIDUAL_SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,8 @@ def end_to_end(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
 
 def calibrated(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
     """Demosaicing plus residual, squared, through the colour matrix and the curve of sRGB."""
-    linear = (to_picture(expand_residual(output) + demosaiced(inputs[:, :4])).clamp(0, 1)) ** 2
+    linear = to_picture(output * RESIDUAL_UNIT + demosaiced(inputs[:, :4])).clamp(0, 1) ** 2
     return srgb(torch.einsum("bij,bjhw->bihw", matrix, linear))
-
-
-def expand_residual(code: Tensor) -> Tensor:
-    """Residual (-1/2 to 1/2) of a code (-1 to 1): (u + 3 u |u|) / 8, four times finer near 0 than near its ends."""
-    code = code.clamp(-1, 1)
-    return (code + 3 * code * code.abs()) / 8
 
 
 def demosaiced(planes: Tensor) -> Tensor:
@@ -71,4 +68,5 @@ def srgb(linear: Tensor) -> Tensor:
 
 
 END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, end_to_end, UNIT_RANGE, reduced_precision=False)
-CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, SYMMETRIC_RANGE, reduced_precision=True)
+_RESIDUAL_RANGE = Quantisation(RESIDUAL_SCALE, 0)
+CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, _RESIDUAL_RANGE, reduced_precision=True)

@@ -45,8 +45,6 @@ class Quantisation:
 # What a sigmoid gives, and a picture: all of int8 for 0 to 1. Clipping of a picture is then free.
 SIGMOID_OUTPUT = Quantisation(1 / 256, -128)
 UNIT_RANGE = Quantisation(1 / 255, -128)
-# The code of a residual: -1 to 1, and 0 exact.
-SYMMETRIC_RANGE = Quantisation(1 / 127, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The network works in white-balanced camera colour, in the square-root domain, so that it need not know the sensor's
 colour matrix: that is applied after it, exactly, by the kernels. What it puts out is a residual on Malvar-He-Cutler
-demosaicing of its own input, on a scale that is fine where the residual is small: 8 bits then lose next to nothing.
+demosaicing of its own input, twice as fine as 8 bits of the colour itself would be.
 
 Of the published structure (see `rfdcsanet`) this keeps the re-parameterised edges and the distillation of features,
 cut to what int8 runs fast: 32 channels, residual connections inside the merged convolutions. The attention is
@@ -49,7 +49,7 @@ class DistillationBlock(nn.Module):
 
 class CalibratedRFDCSANet(nn.Module):
     """(batch, 8, height/2, width/2): the planes R, Gr, Gb, B, white-balanced, in the square-root domain, 0 to 1, then
-    the noise of each; to 12 planes of the residual's code, see `edge_isp.training.colour`.
+    the noise of each; to 12 planes of the residual, see `edge_isp.training.colour`.
 
     Args:
         channels, distilled, refinements: see `DistillationBlock`.
