@@ -32,6 +32,7 @@ from edge_isp.training.export.tflite import to_tflite  # noqa: E402
 from edge_isp.training.networks.ecb import merge  # noqa: E402
 from edge_isp.training.networks.rfdcsanet import RFDCSANet  # noqa: E402
 from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, load_quantised, quantise  # noqa: E402
+from edge_isp.training.recipes import RECIPES  # noqa: E402
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SENSOR = SensorModel(load_profile("imx219"))
@@ -69,23 +70,26 @@ def test_training_encodes_as_the_kernel_does() -> None:
 
 def test_a_batch_depends_on_seed_and_index_only() -> None:
     def pairs(seed: int) -> TrainingPairs:
-        return TrainingPairs([photo()], SENSOR, crop=32, batch=2, seed=seed)
+        return TrainingPairs([photo()], [SENSOR], crop=32, batch=2, seed=seed)
 
     made = list(pairs(1).batches(0, 4))
-    for index, (inputs, targets) in enumerate(made):
+    for index, sample in enumerate(made):
         again = pairs(1).make(index)
-        np.testing.assert_array_equal(inputs, again[0])
-        np.testing.assert_array_equal(targets, again[1])
-    assert inputs.shape == (2, 4, 16, 16)
-    assert targets.shape == (2, 3, 32, 32)
-    assert not np.array_equal(made[0][0], made[1][0])
-    assert not np.array_equal(made[0][0], pairs(2).make(0)[0])
+        for name in ("inputs", "target", "matrix"):
+            np.testing.assert_array_equal(getattr(sample, name), getattr(again, name))
+    assert sample.inputs.shape == (2, 8, 16, 16)
+    assert sample.target.shape == (2, 3, 32, 32)
+    assert sample.matrix.shape == (2, 3, 3)
+    assert not np.array_equal(made[0].inputs, made[1].inputs)
+    assert not np.array_equal(made[0].inputs, pairs(2).make(0).inputs)
     with pytest.raises(ValueError, match="no photograph is larger than a crop of 128"):
-        TrainingPairs([photo()], SENSOR, crop=128, batch=2, seed=0)
+        TrainingPairs([photo()], [SENSOR], crop=128, batch=2, seed=0)
 
 
-def test_training_learns_and_resumes_exactly(tmp_path: Path) -> None:
-    schedule = small_schedule(24)
+@pytest.mark.parametrize("model", ["rfdcsanet-published", "rfdcsanet-s"])
+def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None:
+    schedule, recipe = small_schedule(24), RECIPES[model]
+    validation = train_isp.validation_samples([photo(1)], SENSOR)
 
     def run(folder: Path, stop_at: int | None = None) -> tuple[torch.nn.Module | None, list[float]]:
         losses: list[float] = []
@@ -97,7 +101,9 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path) -> None:
 
         torch.manual_seed(0)
         try:
-            return train_isp.train(RFDCSANet(), [photo()], [photo(1)], SENSOR, schedule, folder, report), losses
+            network = recipe.build()
+            trained = train_isp.train(network, [photo()], validation, [SENSOR], recipe.colour, schedule, folder, report)
+            return trained, losses
         except KeyboardInterrupt:
             return None, losses
 
@@ -116,7 +122,7 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path) -> None:
     assert log[-1]["validation_psnr_db"]["gain1"] > log[0]["validation_psnr_db"]["gain1"]  # it learns
     assert set(log[0]["validation_psnr_db"]) == {"gain1", "gain4", "gain16"}
     with pytest.raises(ValueError, match="is of another schedule"):
-        train_isp.train(RFDCSANet(), [photo()], [], SENSOR, small_schedule(25), tmp_path / "parts")
+        train_isp.train(recipe.build(), [photo()], {}, [SENSOR], recipe.colour, small_schedule(25), tmp_path / "parts")
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +260,7 @@ def test_train_and_evaluate_commands(tmp_path: Path, data_free_photos: Callable[
     photos = data_free_photos()
     run = CliRunner()
     arguments = ["train", "isp", "--photos", photos, "--out", tmp_path / "run", "--steps", 3, "--quantised-steps", 2]
-    arguments += ["--batch", 2, "--crop", 32, "--validation", "photo2"]
+    arguments += ["--batch", 2, "--crop", 32, "--validation", "photo2", "--sensor", "imx219"]
     result = run.invoke(app, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     card = find_model(str(tmp_path / "run" / "rfdcsanet-s-imx219.tflite"), None)

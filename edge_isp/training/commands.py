@@ -38,7 +38,7 @@ def train_isp(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Weights to start from: a '-float.pt' of the network."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 24000,
+    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 20000,
     quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
     crop: Annotated[int, typer.Option(min=16, help="Side of a training crop in pixels, even.")] = 128,

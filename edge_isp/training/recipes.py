@@ -21,7 +21,7 @@ class Recipe:
 
 
 RECIPES = {
-    "rfdcsanet-s": Recipe(CalibratedRFDCSANet, CALIBRATED),
+    "rfdcsanet-s": Recipe(lambda: CalibratedRFDCSANet(blocks=2), CALIBRATED),
     "rfdcsanet-m": Recipe(lambda: CalibratedRFDCSANet(channels=48, refinements=3, blocks=2), CALIBRATED),
     # The published structure, whole: attention, and the picture as its output.
     "rfdcsanet-published": Recipe(RFDCSANet, END_TO_END),
