@@ -31,7 +31,6 @@ class Colour:
         input_planes: 4 for the RAW alone, 8 for RAW and noise.
         render: a network's output, its inputs and the colour matrices (batch, 3, 3) to sRGB (batch, 3, h, w).
         output: how the network's output is quantised.
-        reduced_precision: whether the network may be trained in bfloat16: its output is a residual.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Colour:
     input_planes: int
     render: Callable[[Tensor, Tensor, Tensor], Tensor]
     output: Quantisation
-    reduced_precision: bool
 
 
 def end_to_end(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
@@ -67,6 +65,6 @@ def srgb(linear: Tensor) -> Tensor:
     return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
-END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, end_to_end, UNIT_RANGE, reduced_precision=False)
+END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, end_to_end, UNIT_RANGE)
 _RESIDUAL_RANGE = Quantisation(RESIDUAL_SCALE, 0)
-CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, _RESIDUAL_RANGE, reduced_precision=True)
+CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, _RESIDUAL_RANGE)

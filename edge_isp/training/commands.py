@@ -36,7 +36,7 @@ def train_isp(
     sensor: Annotated[str, typer.Option(help="A shipped profile, the path of one, or 'generic'.")] = "generic",
     init: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Weights to start from: a '-float.pt' of the network."),
+        typer.Option(exists=True, dir_okay=False, help="Weights to start from: a '-float.pt' of the network, or of a smaller size of it."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 20000,
     quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1000,

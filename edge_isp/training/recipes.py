@@ -22,7 +22,7 @@ class Recipe:
 
 RECIPES = {
     "rfdcsanet-s": Recipe(lambda: CalibratedRFDCSANet(blocks=2), CALIBRATED),
-    "rfdcsanet-m": Recipe(lambda: CalibratedRFDCSANet(channels=48, refinements=3, blocks=2), CALIBRATED),
+    "rfdcsanet-m": Recipe(lambda: CalibratedRFDCSANet(blocks=5), CALIBRATED),
     # The published structure, whole: attention, and the picture as its output.
     "rfdcsanet-published": Recipe(RFDCSANet, END_TO_END),
     # What RFDCSANet is measured against.

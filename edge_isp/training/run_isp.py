@@ -28,6 +28,7 @@ from edge_isp.training.data import Sample, TrainingPairs, find_photos, generic_s
 from edge_isp.training.evaluate_isp import evaluate
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
+from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quantise, save_quantised
 from edge_isp.training.recipes import RECIPES
@@ -147,7 +148,11 @@ def _sensors(run: IspRun) -> tuple[list[SensorModel], SensorModel]:
 
 def _load_weights(network: nn.Module, path: Path) -> None:
     try:
-        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        weights = torch.load(path, weights_only=True, map_location="cpu")
+        if isinstance(network, CalibratedRFDCSANet):
+            network.start_from(weights)
+        else:
+            network.load_state_dict(weights)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path}: cannot start from these weights: {error}") from error
 

@@ -80,7 +80,7 @@ def train(
 ) -> nn.Module:
     """Trains a network on simulated RAW; returns the averaged weights' network.
 
-    Runs on a GPU where there is one, and in bfloat16 where the processor computes in it and the way to colour allows.
+    Runs on a GPU where there is one.
 
     Writes `checkpoint.pt` (resumed from, if it is there and its schedule is this one) and `log.jsonl`
     into `run_folder`.
@@ -91,7 +91,6 @@ def train(
     run_folder.mkdir(parents=True, exist_ok=True)
     checkpoint = run_folder / "checkpoint.pt"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reduced = colour.reduced_precision and _computes_in_bfloat16(device)
     network = network.to(device, memory_format=torch.channels_last).train()
     average = copy.deepcopy(network)
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -115,9 +114,7 @@ def train(
             group["lr"] = schedule.learning_rate_at(step)
         inputs, target, matrix = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.target, batch.matrix))
         x = inputs[:, : colour.input_planes].contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            output = network(x)
-        loss = charbonnier(colour.render(output.float(), inputs, matrix), target)
+        loss = charbonnier(colour.render(network(x), inputs, matrix), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -181,12 +178,6 @@ def validate(network: nn.Module, groups: dict[str, Sample], colour: Colour) -> d
         result[name] = float(np.mean(values))
     network.train(training)
     return result
-
-
-def _computes_in_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ replaced by the sensor's noise as a further input, which is what its gates would
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +66,21 @@ class CalibratedRFDCSANet(nn.Module):
         with torch.no_grad():
             for parameter in self.tail.parameters():
                 parameter.mul_(0.1)  # start at the linear demosaicing's picture
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over the weights of this network or of one with fewer blocks: further blocks start as identities.
+
+        Raises:
+            RuntimeError: they are another network's.
+        """
+        last = max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=-1)
+        with torch.no_grad():
+            for block in self.blocks[last + 1 :]:
+                assert isinstance(block, DistillationBlock)
+                for parameter in block.fuse.parameters():
+                    parameter.zero_()
+        own = {name: value for name, value in self.state_dict().items() if name.startswith("blocks.")}
+        self.load_state_dict({**own, **weights})
 
     def forward(self, x: Tensor) -> Tensor:
         out = torch.relu(self.head(x))
