@@ -26,6 +26,8 @@ from edge_isp.tasks.isp import IspTask
 
 _log = logging.getLogger(__name__)
 
+_ENGINES = {".tflite": "litert", ".onnx": "onnxruntime"}
+
 
 @dataclass(frozen=True, slots=True)
 class Processed:
@@ -64,7 +66,8 @@ class Pipeline:
     Args:
         camera: closed together with the pipeline.
         model: see `find_model`.
-        engine: name of the engine.
+        engine: name of the engine; by default the one for the model's file (LiteRT for `.tflite`, ONNX Runtime for
+            `.onnx`).
         threads: of the engine; by default one a core.
         profile: of the sensor; by default the shipped one of the frames' sensor.
         correct_shading: undo the lens shading that the profile knows; frames must show the whole sensor.
@@ -81,7 +84,7 @@ class Pipeline:
         camera: Camera,
         *,
         model: str = "rfdcsanet-s",
-        engine: str = "litert",
+        engine: str | None = None,
         threads: int | None = None,
         profile: SensorProfile | None = None,
         correct_shading: bool = False,
@@ -91,8 +94,10 @@ class Pipeline:
         self._auto_exposure = auto_exposure
         self._model, self._threads = model, threads
         self._profile, self._correct_shading = profile, correct_shading
-        self._engine_class = load("engines", engine)
-        find_model(model, None).verify_file()  # a wrong name is an error before the first frame
+        # A wrong name is an error before the first frame.
+        card = find_model(model, None)
+        card.verify_file()
+        self._engine_class = load("engines", engine or _engine_for(card))
         compile_pipeline_kernels()
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._prepared: _Prepared | None = None
@@ -190,3 +195,13 @@ class Pipeline:
             "decode": time.perf_counter_ns() - inferred,
         }
         return Processed(picture, stages_ns, frame.status, prepared.card.name)
+
+
+def _engine_for(card: ModelCard) -> str:
+    """Name of the engine that runs a model's file."""
+    suffix = card.path.suffix
+    if suffix not in _ENGINES:
+        raise ModelError(
+            f"{card.path}: no engine is known for '{suffix}', only for {', '.join(_ENGINES)}; name the one to use"
+        )
+    return _ENGINES[suffix]

@@ -35,6 +35,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
     },
     "engines": {
         "litert": Spec("edge_isp.engines.litert:LiteRtEngine"),
+        "onnxruntime": Spec("edge_isp.engines.onnxruntime:OnnxRuntimeEngine", (("onnxruntime", "onnx"),)),
     },
     "sinks": {
         "png": Spec("edge_isp.sinks.png:PngSink"),

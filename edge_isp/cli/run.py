@@ -46,6 +46,9 @@ def run(
     lens_shading: Annotated[
         bool, typer.Option("--lens-shading", help="Correct it by the profile; frames must show the whole sensor.")
     ] = False,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By default LiteRT for a .tflite, ONNX Runtime for an .onnx.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; by default one a core.")] = None,
     auto_exposure: Annotated[
         bool,
@@ -67,6 +70,7 @@ def run(
         Pipeline(
             opened,
             model=model,
+            engine=engine,
             threads=threads,
             profile=load_profile(profile) if profile else None,
             correct_shading=lens_shading,

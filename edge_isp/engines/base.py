@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import numpy as np
 from numpy.typing import NDArray
+
+from edge_isp.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +83,18 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def check_inputs(path: Path, inputs: Sequence[NDArray[Any]], expected: Sequence[TensorInfo]) -> None:
+    """Raises EngineError where arrays are not what a model takes.
+
+    Args:
+        path: of the model's file, for the message.
+    """
+    if len(inputs) != len(expected):
+        raise EngineError(f"{path}: expected {len(expected)} inputs, found {len(inputs)}")
+    for array, info in zip(inputs, expected, strict=True):
+        if array.shape != info.shape or array.dtype != np.dtype(info.dtype):
+            raise EngineError(
+                f"{path}: input '{info.name}' must be {info.dtype} {info.shape}, found {array.dtype} {array.shape}"
+            )

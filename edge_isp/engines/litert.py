@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import EngineReport, TensorInfo
+from edge_isp.engines.base import EngineReport, TensorInfo, check_inputs
 from edge_isp.errors import EngineError
 
 
@@ -71,14 +71,8 @@ class LiteRtEngine:
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
-        if len(inputs) != len(self._inputs):
-            raise EngineError(f"{self.path}: expected {len(self._inputs)} inputs, found {len(inputs)}")
-        for array, index, info in zip(inputs, self._input_indices, self._inputs, strict=True):
-            if array.shape != info.shape or array.dtype != np.dtype(info.dtype):
-                raise EngineError(
-                    f"{self.path}: input '{info.name}' must be {info.dtype} {info.shape}, "
-                    f"found {array.dtype} {array.shape}"
-                )
+        check_inputs(self.path, inputs, self._inputs)
+        for array, index in zip(inputs, self._input_indices, strict=True):
             self._interpreter.set_tensor(index, array)
         try:
             self._interpreter.invoke()
