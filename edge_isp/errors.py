@@ -36,7 +36,7 @@ class CameraError(EdgeIspError):
 
 
 class ModelError(EdgeIspError):
-    """A model is missing, or its card does not describe it."""
+    """A model is missing, its card does not describe it, or it cannot be exported as asked."""
 
 
 class EngineError(EdgeIspError):

@@ -15,6 +15,7 @@ import typer
 from edge_isp import __version__
 from edge_isp.cli.bench import bench
 from edge_isp.cli.calibrate import calibrate
+from edge_isp.cli.export import export
 from edge_isp.cli.run import run
 from edge_isp.cli.warmup import warmup
 from edge_isp.errors import EdgeIspError
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(warmup)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
+app.add_typer(export, name="export")
 for _entry in entry_points(group="edge_isp.commands"):
     app.add_typer(_entry.load(), name=_entry.name)
 

@@ -22,8 +22,9 @@ class TensorCard:
             the model is opened.
         dtype: NumPy's name of it.
         layout: "rggb" (planes R, Gr, Gb, B of each 2x2 cell), "rggb-noise" (the same, then the noise of each),
-            "planes12" (RGB of the four pixels of each cell: plane = (2 * y + x) * 3 + colour) or "residual12" (the same
-            planes: what `kernels.residual` adds to a demosaicing of the input).
+            "planes12" (RGB of the four pixels of each cell: plane = (2 * y + x) * 3 + colour), "residual12" (the same
+            planes: what `kernels.residual` adds to a demosaicing of the input) or "rgb" (the picture itself, which
+            `edge-isp export` makes for other programs).
         curve: of the input: what linear light goes through before it is quantised ("sqrt").
         noise_factor: of the input: its noise planes hold the noise's standard deviation behind the curve, times this.
     """
@@ -127,10 +128,14 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
         sensor: name of the sensor that frames come from, where it is known.
 
     Raises:
-        ModelError: there is no such model, or its card is malformed.
+        ModelError: there is no such model, its card is malformed, or the card beside it is another model's.
     """
-    if name.endswith((".tflite", ".toml")):
-        return read_card(Path(name).with_suffix(".toml"))
+    if name.endswith((".tflite", ".onnx", ".toml")):
+        path = Path(name)
+        card = read_card(path.with_suffix(".toml"))
+        if path.suffix != ".toml" and card.path != path:
+            raise ModelError(f"{path}: the card beside it, {path.stem}.toml, describes {card.path.name}")
+        return card
     shipped = shipped_models()
     family = [member for member in shipped if member.startswith(f"{name}-")]
     for candidate in (name, f"{name}-{sensor}", f"{name}-generic", *family[:1]):
@@ -138,7 +143,7 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
             return read_card(shipped[candidate])
     raise ModelError(
         f"no model '{name}'; shipped are: {', '.join(shipped) or 'none'}; "
-        "a model of one's own is given by the path of its .tflite or of its card"
+        "a model of one's own is given by the path of its .tflite or .onnx or of its card"
     )
 
 

@@ -1,0 +1,147 @@
+"""Makes a shipped model, or one's own, into the file that an NPU's compiler or another runtime takes, with its card."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_isp.errors import MissingDependencyError, ModelError
+from edge_isp.models.card import ModelCard, read_card
+from edge_isp.models.tflite_graph import TfliteGraph
+
+FORMATS = ("tflite", "onnx")
+LAYOUTS = ("planes12", "rgb")
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What to make of a model.
+
+    Attributes:
+        format: "tflite", or "onnx" with QuantizeLinear and DequantizeLinear around float operators.
+        layout: "planes12" leaves the model's 12 output planes as they are; "rgb" puts them together to a picture.
+        size: (width, height) of the frames, both even; None, for "onnx" only, leaves it open.
+    """
+
+    format: str
+    layout: str = "planes12"
+    size: tuple[int, int] | None = None
+
+
+def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
+    """Writes a model and its card into a folder, whole or not at all; returns the model's path.
+
+    The file holds the integers of the card's `.tflite`: the weights are not quantised again. The card is the model's
+    own with another file, SHA-256, shapes and output layout.
+
+    Raises:
+        ModelError: what is asked for does not exist, the model is not what its card says, or nothing can be written.
+        MissingDependencyError: an `.onnx` is asked for and the package `onnx` is not installed.
+    """
+    _verify(card, export)
+    card.verify_file()
+    graph = TfliteGraph(card.path.read_bytes(), str(card.path))
+    width, height = export.size or (2 * card.input.shape[2], 2 * card.input.shape[1])
+    graph.resize(height // 2, width // 2)
+    rgb = export.layout == "rgb"
+    if export.format == "onnx":
+        content = _onnx(graph, static=export.size is not None, rgb=rgb)
+    else:
+        if rgb:
+            graph.append_depth_to_space()
+        content = graph.to_bytes()
+    size = f"-{width}x{height}" if export.size else ""
+    path = folder / f"{card.name}{size}{'-rgb' if rgb else ''}.{export.format}"
+    output_shape = [1, height, width, 3] if rgb else [1, height // 2, width // 2, card.output.shape[3]]
+    described = _card_text(
+        card,
+        {
+            ("model", "file"): f'"{path.name}"',
+            ("model", "sha256"): f'"{hashlib.sha256(content).hexdigest()}"',
+            ("input", "shape"): str([1, height // 2, width // 2, card.input.shape[3]]),
+            ("output", "shape"): str(output_shape),
+            ("output", "layout"): f'"{export.layout if rgb else card.output.layout}"',
+        },
+    )
+    _write(path, content, described)
+    return path
+
+
+def _verify(card: ModelCard, export: Export) -> None:
+    for what, found, known in (("format", export.format, FORMATS), ("layout", export.layout, LAYOUTS)):
+        if found not in known:
+            raise ModelError(f"{what} must be one of {', '.join(known)}, found '{found}'")
+    if card.path.suffix != ".tflite" or card.output.layout == "rgb":
+        raise ModelError(
+            f"{card.path}: only a .tflite with 12 output planes can be exported, and this is an export already; "
+            "name the model that it was made of"
+        )
+    if export.layout == "rgb" and card.output.layout != "planes12":
+        raise ModelError(
+            f"'{card.name}' cannot be exported with layout 'rgb': its output is a residual, which edge_isp adds to a "
+            "demosaicing and develops with the sensor's colour matrix; export it with layout 'planes12'"
+        )
+    if export.size is None and export.format == "tflite":
+        raise ModelError(
+            f"'{card.name}' as .tflite needs the frames' size, such as 1920x1080; without one it is {card.path} itself"
+        )
+    if export.size is not None and (min(export.size) < 2 or any(n % 2 for n in export.size)):
+        width, height = export.size
+        raise ModelError(f"size must be even, at least 2x2, since the mosaic is of 2x2 cells; found {width}x{height}")
+
+
+def _onnx(graph: TfliteGraph, *, static: bool, rgb: bool) -> bytes:
+    try:
+        from edge_isp.models.qdq_onnx import qdq_onnx
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise MissingDependencyError("export to .onnx", "onnx", "onnx") from error
+    return qdq_onnx(graph, static=static, rgb=rgb)
+
+
+def _card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
+    """The card's text, comments and all, with other values."""
+    source = card.path.with_suffix(".toml")
+    lines, section = [], ""
+    for line in source.read_text(encoding="utf-8").splitlines():
+        if header := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
+            section = header[1]
+        key = line.partition("=")[0].strip()
+        lines.append(f"{key} = {changes[section, key]}" if (section, key) in changes else line)
+    text = "\n".join(lines) + "\n"
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        document = {}
+    for (section, key), value in changes.items():
+        if document.get(section, {}).get(key) != tomllib.loads(f"value = {value}")["value"]:
+            raise ModelError(f"{source}: expected '{key} = ...' on a line of its own under [{section}], found none")
+    return text
+
+
+def _write(path: Path, content: bytes, card: str) -> None:
+    card_path = path.with_suffix(".toml")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if card_path.exists() and (described := read_card(card_path).path.name) != path.name:
+            raise ModelError(
+                f"{card_path}: is the card of {described}, and a card describes one file; "
+                f"export {path.name} into another folder"
+            )
+        temporary = {target: target.with_name(f".{target.name}.{os.getpid()}") for target in (path, card_path)}
+        try:
+            temporary[path].write_bytes(content)
+            temporary[card_path].write_text(card, encoding="utf-8")
+            for target, written in temporary.items():
+                os.replace(written, target)
+        finally:
+            for written in temporary.values():
+                written.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written: {error.strerror}") from error

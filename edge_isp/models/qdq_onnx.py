@@ -1,0 +1,160 @@
+"""Writes an int8 `.tflite` as an `.onnx` of the same integers: float operators between QuantizeLinear and
+DequantizeLinear (QDQ), the form that ONNX Runtime and the compilers of NPUs turn back into int8.
+
+Input and output are int8 NHWC as in the `.tflite`, so that one card's numbers describe both files. Between them
+activations are uint8, the same integers plus 128: on x86 ONNX Runtime multiplies uint8 by int8 several times as fast as
+int8 by int8.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_isp.models.tflite_graph import Operator, TfliteGraph
+
+# The oldest with one scale a channel, and the file format of its time: what NPU compilers read.
+_OPSET, _IR_VERSION = 13, 7
+_TO_UNSIGNED = 128
+_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+_OPERATORS = {
+    "conv": "Conv",
+    "depthwise": "Conv",
+    "add": "Add",
+    "mul": "Mul",
+    "concat": "Concat",
+    "sigmoid": "Sigmoid",
+    "mean": "GlobalAveragePool",
+}
+
+
+def qdq_onnx(graph: TfliteGraph, *, static: bool, rgb: bool) -> bytes:
+    """The content of an `.onnx` that computes what the graph does.
+
+    Shape, scale and zero point of input and output stand in its metadata, as JSON under "edge_isp": ONNX Runtime shows
+    that to `engines.onnxruntime`, but no initialiser.
+
+    Args:
+        static: for inputs of the graph's own size only; else height and width stay open.
+        rgb: put the 12 planes of the output together to a picture (1, 2 * height, 2 * width, 3).
+    """
+    return _Writer(graph, static=static, rgb=rgb).content()
+
+
+class _Writer:
+    def __init__(self, graph: TfliteGraph, *, static: bool, rgb: bool) -> None:
+        self._graph, self._static, self._rgb = graph, static, rgb
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def content(self) -> bytes:
+        graph = self._graph
+        source, target = graph.tensor_name(graph.input), graph.tensor_name(graph.output)
+        self._node("Transpose", [source], f"{source}/int8", perm=_TO_NCHW)
+        self._node("DequantizeLinear", [f"{source}/int8", *self._int8(graph.input)], f"{source}/float")
+        self._quantise(graph.input, f"{source}/float")
+        for operator in graph.operators:
+            self._operator(operator)
+        planes, open_names = f"{target}/real", ("height", "width")
+        batch, height, width, channels = graph.shape(graph.output)
+        if self._rgb:
+            # DCR is TensorFlow's order of the planes.
+            self._node("DepthToSpace", [planes], f"{target}/rgb", blocksize=2, mode="DCR")
+            planes, open_names = f"{target}/rgb", ("2*height", "2*width")
+            height, width, channels = 2 * height, 2 * width, channels // 4
+        self._node("QuantizeLinear", [planes, *self._int8(graph.output)], f"{target}/int8")
+        self._node("Transpose", [f"{target}/int8"], target, perm=_TO_NHWC)
+        source_shape, target_shape = graph.shape(graph.input), (batch, height, width, channels)
+        inputs = [self._value(source, source_shape, ("height", "width"))]
+        outputs = [self._value(target, target_shape, open_names)]
+        model = helper.make_model(
+            helper.make_graph(self._nodes, "edge_isp", inputs, outputs, self._constants),
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="edge_isp",
+        )
+        described = {
+            name: {"shape": shape, "scale": float(graph.scale(index)[0]), "zero_point": graph.zero_point(index)}
+            for name, index, shape in ((source, graph.input, source_shape), (target, graph.output, target_shape))
+        }
+        helper.set_model_props(model, {"edge_isp": json.dumps(described)})
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())
+
+    def _operator(self, operator: Operator) -> None:
+        name = self._graph.tensor_name(operator.output)
+        inputs = [f"{self._graph.tensor_name(index)}/real" for index in operator.inputs]
+        attributes: dict[str, Any] = {}
+        match operator.kind:
+            case "conv" | "depthwise":
+                inputs = [inputs[0], *self._weights(operator)]
+                attributes = self._convolution(operator)
+            case "concat":
+                attributes = {"axis": 1}
+            case "mean":
+                inputs = inputs[:1]  # its axes are what the pooling is
+        result = f"{name}/float"
+        self._node(_OPERATORS[operator.kind], inputs, result, **attributes)
+        # Where 0 is the lowest value, QuantizeLinear's clipping is the ReLU.
+        if operator.relu and self._graph.zero_point(operator.output) + _TO_UNSIGNED > 0:
+            self._node("Relu", [result], f"{name}/relu")
+            result = f"{name}/relu"
+        self._quantise(operator.output, result)
+
+    def _convolution(self, operator: Operator) -> dict[str, Any]:
+        size = self._graph.shape(operator.inputs[1])[1:3]
+        extent = [(n - 1) * dilation for n, dilation in zip(size, operator.dilation, strict=True)]
+        before = [n // 2 for n in extent]
+        return {
+            "kernel_shape": size,
+            "dilations": operator.dilation,
+            "group": self._graph.shape(operator.output)[3] if operator.kind == "depthwise" else 1,
+            "pads": [*before, *(n - b for n, b in zip(extent, before, strict=True))],
+        }
+
+    def _weights(self, operator: Operator) -> list[str]:
+        """int8 weights, one scale an output channel, and int32 bias, each through its DequantizeLinear."""
+        graph = self._graph
+        # (out, y, x, in), or for depthwise (1, y, x, out), to (out, in / groups, y, x).
+        order = (3, 0, 1, 2) if operator.kind == "depthwise" else _TO_NCHW
+        names = []
+        for index, transpose in zip(operator.inputs[1:], (order, (0,)), strict=False):
+            name, scale = graph.tensor_name(index), graph.scale(index)
+            values = graph.constant(index).transpose(transpose)
+            self._constant(f"{name}/int", values)
+            self._constant(f"{name}/scale", scale)
+            self._constant(f"{name}/zero_point", np.zeros(len(scale), values.dtype))
+            parameters = [f"{name}/int", f"{name}/scale", f"{name}/zero_point"]
+            self._node("DequantizeLinear", parameters, f"{name}/real", axis=0)
+            names.append(f"{name}/real")
+        return names
+
+    def _quantise(self, index: int, real: str) -> None:
+        """Real values to uint8 and back: `NAME/real` then is what the graph's tensor holds."""
+        name = self._graph.tensor_name(index)
+        self._constant(f"{name}/scale", self._graph.scale(index).reshape(()))
+        self._constant(f"{name}/zero_point", np.array(self._graph.zero_point(index) + _TO_UNSIGNED, np.uint8))
+        parameters = [f"{name}/scale", f"{name}/zero_point"]
+        self._node("QuantizeLinear", [real, *parameters], f"{name}/uint8")
+        self._node("DequantizeLinear", [f"{name}/uint8", *parameters], f"{name}/real")
+
+    def _int8(self, index: int) -> list[str]:
+        """Scale and zero point of a tensor that is int8: the graph's input or output."""
+        name = self._graph.tensor_name(index)
+        self._constant(f"{name}/int8/zero_point", np.array(self._graph.zero_point(index), np.int8))
+        return [f"{name}/scale", f"{name}/int8/zero_point"]
+
+    def _value(self, name: str, shape: tuple[int, ...], open_names: tuple[str, str]) -> Any:
+        dimensions = shape if self._static else (shape[0], *open_names, shape[3])
+        return helper.make_tensor_value_info(name, TensorProto.INT8, dimensions)
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+
+    def _constant(self, name: str, values: NDArray[Any]) -> None:
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name))

@@ -1,0 +1,179 @@
+"""An int8 `.tflite` as a list of operators: what the exporters walk. No PyTorch, no interpreter."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from edge_isp.errors import ModelError
+
+_KINDS = {
+    schema.BuiltinOperator.CONV_2D: "conv",
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D: "depthwise",
+    schema.BuiltinOperator.ADD: "add",
+    schema.BuiltinOperator.MUL: "mul",
+    schema.BuiltinOperator.CONCATENATION: "concat",
+    schema.BuiltinOperator.LOGISTIC: "sigmoid",
+    schema.BuiltinOperator.MEAN: "mean",
+}
+_NUMPY_TYPES = {schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
+_CHANNEL_AXIS = 3  # NHWC
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator.
+
+    Attributes:
+        kind: "conv", "depthwise", "add", "mul", "concat" (over channels), "sigmoid" or "mean" (over height and width).
+        inputs, output: indices of the tensors; the inputs of a convolution are its input, weights and, where it has
+            one, bias.
+        relu: a ReLU is fused into its output.
+        dilation: of a convolution, (y, x); its stride is 1 and its padding keeps the size.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    relu: bool = False
+    dilation: tuple[int, int] = (1, 1)
+
+
+class TfliteGraph:
+    """The one graph of a model with one input and one output, batch 1.
+
+    Args:
+        content: of the `.tflite`.
+        name: of the file, for messages.
+
+    Raises:
+        ModelError: it is no such model, or it has an operator that edge_isp's networks do not have.
+    """
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self.name = name
+        try:
+            self.model = schema.ModelT.InitFromPackedBuf(content, 0)
+            (graph,) = self.model.subgraphs
+            (self.input,), (self.output,) = graph.inputs, graph.outputs
+        except (struct.error, TypeError, ValueError, IndexError) as error:
+            raise ModelError(f"{name}: is no .tflite of one graph with one input and one output: {error}") from error
+        self.tensors: list[Any] = graph.tensors
+        self.operators = tuple(self._operator(entry) for entry in graph.operators)
+
+    def tensor_name(self, index: int) -> str:
+        """Name of a tensor, unique in the graph."""
+        return str(self.tensors[index].name.decode())
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return tuple(int(n) for n in self.tensors[index].shape)
+
+    def scale(self, index: int) -> NDArray[np.float32]:
+        """Scale of a tensor: one, or one a channel."""
+        return np.asarray(self.tensors[index].quantization.scale, np.float32)
+
+    def zero_point(self, index: int) -> int:
+        """Zero point of an activation."""
+        return int(self.tensors[index].quantization.zeroPoint[0])
+
+    def constant(self, index: int) -> NDArray[Any]:
+        """Values of a tensor that the file holds."""
+        tensor = self.tensors[index]
+        data = np.asarray(self.model.buffers[tensor.buffer].data, np.uint8).tobytes()
+        return np.frombuffer(data, _NUMPY_TYPES[tensor.type]).reshape(self.shape(index))
+
+    def resize(self, height: int, width: int) -> None:
+        """Gives every tensor the shape that it has for an input of another height and width."""
+        self._set_shape(self.input, (1, height, width, self.shape(self.input)[_CHANNEL_AXIS]))
+        for operator in self.operators:
+            shapes = [self.shape(index) for index in operator.inputs]
+            self._set_shape(operator.output, _output_shape(operator.kind, shapes))
+
+    def append_depth_to_space(self) -> None:
+        """Makes 12 planes a picture, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order."""
+        planes = self.tensors[self.output]
+        picture = schema.TensorT()
+        picture.name, picture.type, picture.quantization = b"rgb", planes.type, planes.quantization
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEPTH_TO_SPACE
+        code.version = 1
+        options = schema.DepthToSpaceOptionsT()
+        options.blockSize = 2
+        entry = schema.OperatorT()
+        entry.opcodeIndex = len(self.model.operatorCodes)
+        entry.inputs, entry.outputs = [self.output], [len(self.tensors)]
+        entry.builtinOptionsType, entry.builtinOptions = schema.BuiltinOptions.DepthToSpaceOptions, options
+        _, height, width, channels = self.shape(self.output)
+        self.model.operatorCodes.append(code)
+        self.tensors.append(picture)
+        self.model.subgraphs[0].operators.append(entry)
+        self.output = len(self.tensors) - 1
+        self.model.subgraphs[0].outputs = [self.output]
+        self._set_shape(self.output, (1, 2 * height, 2 * width, channels // 4))
+
+    def to_bytes(self) -> bytes:
+        """The model as the content of a `.tflite`."""
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    def _set_shape(self, index: int, shape: Sequence[int]) -> None:
+        self.tensors[index].shape = np.asarray(shape, np.int32)
+        self.tensors[index].shapeSignature = None  # nothing is left open
+
+    def _operator(self, entry: Any) -> Operator:
+        code = self.model.operatorCodes[entry.opcodeIndex].builtinCode
+        inputs, output = tuple(int(i) for i in entry.inputs if i >= 0), int(entry.outputs[0])
+        kind, options = _KINDS.get(code), entry.builtinOptions
+        relu, dilation = False, (1, 1)
+        if kind is None:
+            names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+            self._refuse(output, ", ".join(names[known] for known in _KINDS), f"operator {names.get(code, code)}")
+        if kind in ("conv", "depthwise", "add", "mul"):
+            activation = options.fusedActivationFunction
+            if activation not in (schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU):
+                self._refuse(output, "no fused activation, or RELU", f"activation {activation}")
+            relu = activation == schema.ActivationFunctionType.RELU
+        if kind in ("conv", "depthwise"):
+            dilation = (options.dilationHFactor, options.dilationWFactor)
+            if (options.padding, options.strideH, options.strideW) != (schema.Padding.SAME, 1, 1):
+                found = f"padding {options.padding}, stride {options.strideH}, {options.strideW}"
+                self._refuse(output, f"padding {schema.Padding.SAME} (SAME), stride 1, 1", found)
+        if kind == "depthwise" and options.depthMultiplier != 1:
+            self._refuse(output, "depth multiplier 1", str(options.depthMultiplier))
+        if kind == "concat" and options.axis not in (_CHANNEL_AXIS, -1):
+            self._refuse(output, "concatenation of channels", f"of axis {options.axis}")
+        if kind == "mean" and (sorted(self.constant(inputs[1])) != [1, 2] or not options.keepDims):
+            self._refuse(output, "a mean over height and width that keeps them", f"axes {self.constant(inputs[1])}")
+        for index in (*(inputs[:1] if kind in ("conv", "depthwise", "mean") else inputs), output):
+            if self.tensors[index].type != schema.TensorType.INT8:
+                self._refuse(index, "an int8 tensor", f"type {self.tensors[index].type}")
+            if self.model.buffers[self.tensors[index].buffer].data is not None:
+                self._refuse(index, "a tensor that is computed", "a constant")
+        return Operator(kind, inputs, output, relu, dilation)
+
+    def _refuse(self, index: int, expected: str, found: str) -> NoReturn:
+        name = self.tensor_name(index)
+        raise ModelError(f"{self.name}: '{name}' cannot be exported: expected {expected}; found {found}")
+
+
+def _output_shape(kind: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    first = shapes[0]
+    match kind:
+        case "conv":
+            return (*first[:_CHANNEL_AXIS], shapes[1][0])  # weights: out, y, x, in
+        case "add" | "mul":
+            return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+        case "concat":
+            return (*first[:_CHANNEL_AXIS], sum(shape[_CHANNEL_AXIS] for shape in shapes))
+        case "mean":
+            return (first[0], 1, 1, first[_CHANNEL_AXIS])
+    return first
