@@ -1,0 +1,105 @@
+"""Writes a network in floating point as an `.onnx`, merged or with ECB's branches, to compare their speed.
+
+What runs on a board is int8: see `models.qdq_onnx`, which makes an `.onnx` of the integers of a `.tflite`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from edge_isp.training.export.graph import Node, trace
+from edge_isp.training.networks.ecb import ECB, EdgeBranch, merge
+
+# As `models.qdq_onnx` has them, so that the runtime treats both alike.
+_OPSET, _IR_VERSION = 13, 7
+_OPERATORS = {"add": "Add", "mul": "Mul", "concat": "Concat", "sigmoid": "Sigmoid", "mean": "GlobalAveragePool"}
+
+
+def to_float_onnx(network: nn.Module, *, height: int, width: int, channels: int, merged: bool) -> bytes:
+    """The content of a float32 `.onnx`, inputs 1 x channels x height x width.
+
+    Args:
+        network: with its ECBs, as it was trained.
+        merged: one convolution for each ECB, else its branches one by one.
+    """
+    return _Writer(network, merged=merged).content(height, width, channels)
+
+
+class _Writer:
+    def __init__(self, network: nn.Module, *, merged: bool) -> None:
+        self._graph = trace(merge(network).eval())
+        # torch.fx names a node after its module.
+        modules = {name.replace(".", "_"): module for name, module in network.named_modules()}
+        self._blocks = {} if merged else {name: m for name, m in modules.items() if isinstance(m, ECB)}
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def content(self, height: int, width: int, channels: int) -> bytes:
+        for node in self._graph.nodes:
+            self._node(node)
+        source = helper.make_tensor_value_info(self._graph.input, TensorProto.FLOAT, (1, channels, height, width))
+        target = helper.make_tensor_value_info(self._graph.output, TensorProto.FLOAT, (1, None, height, width))
+        model = helper.make_model(
+            helper.make_graph(self._nodes, "edge_isp", [source], [target], self._constants),
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="edge_isp",
+        )
+        return bytes(model.SerializeToString())
+
+    def _node(self, node: Node) -> None:
+        result = f"{node.name}/linear" if node.relu else node.name
+        if node.name in self._blocks:
+            self._branches(self._blocks[node.name], node.inputs[0], result)
+        elif node.kind == "conv":
+            assert node.weight is not None
+            padding = (node.weight.shape[-1] - 1) // 2 * node.dilation
+            self._convolution(node.inputs[0], result, node.weight, node.bias, padding, node.dilation, node.groups)
+        else:
+            attributes = {"axis": 1} if node.kind == "concat" else {}
+            self._add(_OPERATORS[node.kind], list(node.inputs), result, **attributes)
+        if node.relu:
+            self._add("Relu", [result], node.name)
+
+    def _branches(self, block: ECB, source: str, result: str) -> None:
+        """An ECB as it is defined, see `ECB.branches`.
+
+        A 1x1 convolution with a border of zeros gives its bias there: the padding that the 3x3 after it needs.
+        """
+        summands = [f"{result}/plain", f"{result}/squeeze"]
+        self._convolution(source, summands[0], block.plain.weight, block.plain.bias, 1)
+        self._convolution(source, f"{result}/expand", block.expand.weight, block.expand.bias, 1)
+        self._convolution(f"{result}/expand", summands[1], block.squeeze.weight, block.squeeze.bias, 0)
+        for index, edge in enumerate(block.edges):
+            assert isinstance(edge, EdgeBranch)
+            summands.append(f"{result}/edge{index}")
+            inner = f"{summands[-1]}/pointwise"
+            kernel = (edge.scale[:, None, None] * edge.edge_filter)[:, None]
+            self._convolution(source, inner, edge.pointwise.weight, edge.pointwise.bias, 1)
+            self._convolution(inner, summands[-1], kernel, edge.bias, 0, groups=len(kernel))
+        self._add("Sum", summands + [source] * block.identity, result)
+
+    def _convolution(
+        self,
+        source: str,
+        result: str,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: int,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        inputs = [source]
+        for what, values in (("weight", weight), ("bias", bias)):
+            if values is not None:
+                inputs.append(f"{result}/{what}")
+                array = np.ascontiguousarray(values.detach().numpy())
+                self._constants.append(numpy_helper.from_array(array, inputs[-1]))
+        self._add("Conv", inputs, result, pads=[padding] * 4, dilations=[dilation] * 2, group=groups)
+
+    def _add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
