@@ -25,9 +25,7 @@ def export_isp(
     out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Folder for the model and its card.")],
     format: Annotated[
         str,
-        typer.Option(
-            metavar="tflite|onnx", help="onnx has QuantizeLinear and DequantizeLinear; the extra onnx."
-        ),
+        typer.Option(metavar="tflite|onnx", help="onnx has QuantizeLinear and DequantizeLinear; the extra onnx."),
     ],
     model: Annotated[str, typer.Option(metavar="NAME", help="A shipped model, or the path of one.")] = "rfdcsanet-s",
     size: Annotated[

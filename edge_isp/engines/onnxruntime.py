@@ -41,11 +41,9 @@ class OnnxRuntimeEngine:
             self._content = self.path.read_bytes()
         except OSError as error:
             raise EngineError(f"{self.path}: cannot be read: {error.strerror}") from error
-        self._load({})
-        self._declared = tuple(self._session.get_inputs()[0].shape)  # open dimensions by their names
-        first = self._describe(self._session.get_inputs())[0]
-        self._inputs = self._outputs = ()
-        self._prepare(first.shape)
+        self._session: Any = self._load({})
+        self._declared: tuple[int | str, ...] = tuple(self._session.get_inputs()[0].shape)  # open sizes by name
+        self._prepare(self._describe(self._session.get_inputs())[0].shape)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -100,11 +98,11 @@ class OnnxRuntimeEngine:
         """Loads the model for one size: ONNX Runtime then plans its memory, and says the outputs' shapes."""
         open_sizes = {name: n for name, n in zip(self._declared, shape, strict=True) if isinstance(name, str)}
         if open_sizes:
-            self._load(open_sizes)
+            self._session = self._load(open_sizes)
         self._inputs = self._describe(self._session.get_inputs())
         self._outputs = self._describe(self._session.get_outputs())
 
-    def _load(self, open_sizes: dict[str, int]) -> None:
+    def _load(self, open_sizes: dict[str, int]) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3  # errors
@@ -113,7 +111,7 @@ class OnnxRuntimeEngine:
         if _products_overflow():
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            self._session = onnxruntime.InferenceSession(self._content, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(self._content, options, providers=["CPUExecutionProvider"])
         except _ERRORS as error:
             raise EngineError(f"{self.path}: ONNX Runtime cannot load this model: {error}") from error
 
