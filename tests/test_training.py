@@ -256,7 +256,7 @@ def test_the_shipped_file_equals_pytorch_on_real_frames(
     assert difference(run_in_litert(task.card.path.read_bytes(), tmp_path, x), run_in_pytorch(model, x)) <= 1
 
 
-def test_train_and_evaluate_commands(tmp_path: Path, data_free_photos: Callable[[], Path]) -> None:
+def test_train_command(tmp_path: Path, data_free_photos: Callable[[], Path]) -> None:
     photos = data_free_photos()
     run = CliRunner()
     arguments = ["train", "isp", "--photos", photos, "--out", tmp_path / "run", "--steps", 3, "--quantised-steps", 2]
@@ -271,10 +271,6 @@ def test_train_and_evaluate_commands(tmp_path: Path, data_free_photos: Callable[
     assert set(card.document["quality"]) == {
         f"{arithmetic}_gain{gain}_psnr_db" for arithmetic in ("float32", "ptq", "qat") for gain in (1, 4, 16)
     }
-    result = run.invoke(app, ["evaluate", "isp", "--images", str(photos), "--model", str(card.path)])
-    assert result.exit_code == 0, result.output
-    assert "photo2" in result.output
-    assert "mean" in result.output
 
 
 @pytest.fixture

@@ -15,12 +15,9 @@ from rich.console import Console
 from edge_isp.errors import MissingDependencyError
 
 train = typer.Typer(name="train", help="Train a network (needs PyTorch: the extra train).", no_args_is_help=True)
-evaluate = typer.Typer(name="evaluate", help="Measure a model's quality (the extra train).", no_args_is_help=True)
-
-
-@train.callback()
-def _train() -> None:
-    """Keeps `isp` a sub-command while there is only one."""
+evaluate = typer.Typer(
+    name="evaluate", help="Measure a model's quality (the extras train and evaluate).", no_args_is_help=True
+)
 
 
 @evaluate.callback()
@@ -36,7 +33,7 @@ def train_isp(
     sensor: Annotated[str, typer.Option(help="A shipped profile, the path of one, or 'generic'.")] = "generic",
     init: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Weights to start from: a '-float.pt' of the network, or of a smaller size of it."),
+        typer.Option(exists=True, dir_okay=False, help="Weights to start from: '-float.pt' of it or a smaller size."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 20000,
     quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1000,
@@ -58,19 +55,97 @@ def train_isp(
     console.print(f"{run_training(run, console)} and its card are written")
 
 
+@train.command("plot")
+def plot(
+    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of a run: its --out.")],
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="PNG file; by default training.png in the run's folder.")
+    ] = None,
+) -> None:
+    """Draw loss and validation PSNR over the steps of a run."""
+    _need("edge-isp train plot", "matplotlib", "matplotlib", "train")
+    from edge_isp.training.plots import plot_training
+
+    path = out or run / "training.png"
+    try:
+        plot_training(run, path)
+    except OSError as error:
+        raise typer.BadParameter(str(error)) from error
+    Console().print(f"{path} is written")
+
+
 @evaluate.command("isp")
 def evaluate_isp(
     images: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of test images.")],
-    model: Annotated[str, typer.Option(help="A shipped model, or the path of one.")] = "rfdcsanet-s",
-    sensor: Annotated[str, typer.Option(help="A shipped profile, or the path of one.")] = "imx219",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A shipped model, a family, or the path of one, as it runs on the board; may be repeated."),
+    ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="A '-float.pt' or '-int8.pt', in PyTorch; may be repeated."),
+    ] = None,
+    network: Annotated[str, typer.Option(help="Name of the network that the weights are of.")] = "rfdcsanet-s",
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Training photographs: float weights are quantised on them as well."
+        ),
+    ] = None,
+    classical: Annotated[bool, typer.Option(help="Classical pictures as well: demosaicing, denoising.")] = False,
+    tune_on: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            help="An image or a folder of them: find the strengths of classical denoising there; may be repeated.",
+        ),
+    ] = None,
+    sensors: Annotated[
+        str, typer.Option(help="Shipped profiles, or paths of some, separated by commas.")
+    ] = "imx219,imx477,imx708,ov5647",
+    temperatures: Annotated[
+        str, typer.Option(help="Colour temperatures of the light in kelvin, separated by commas.")
+    ] = "5700",
+    json: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="File of every single figure; those that it holds are not measured again."),
+    ] = None,
 ) -> None:
-    """PSNR of a model's pictures of simulated RAW, as it runs on the board, at analogue gains 1, 4 and 16."""
-    _need_torch("edge-isp evaluate")
-    from edge_isp.training.run_isp import run_evaluation
+    """PSNR, SSIM and CIEDE2000 of pictures of simulated RAW, at analogue gains 1, 4 and 16.
 
-    run_evaluation(model, sensor, images, Console())
+    Without models, weights and classical pictures, every shipped model is measured.
+    """
+    _need_torch("edge-isp evaluate")
+    _need("edge-isp evaluate", "skimage", "scikit-image", "evaluate")
+    _need("edge-isp evaluate", "cv2", "opencv-python-headless", "evaluate")
+    _need("edge-isp evaluate", "colour_demosaicing", "colour-demosaicing", "evaluate")
+    from edge_isp.training.run_evaluation import Evaluation, run_evaluation
+
+    try:
+        kelvin = tuple(float(temperature) for temperature in temperatures.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--temperatures must be numbers separated by commas, found '{temperatures}'"
+        ) from error
+    asked = Evaluation(
+        images=images,
+        sensors=tuple(sensors.split(",")),
+        temperatures=kelvin,
+        models=tuple(model or ()),
+        weights=tuple(weights or ()),
+        network=network,
+        photos=photos,
+        classical=classical,
+        tune_on=tuple(tune_on or ()),
+        json=json,
+    )
+    run_evaluation(asked, Console())
 
 
 def _need_torch(command: str) -> None:
-    if find_spec("torch") is None:
-        raise MissingDependencyError(f"'{command}'", "torch", "train")
+    _need(command, "torch", "torch", "train")
+
+
+def _need(command: str, module: str, package: str, extra: str) -> None:
+    if find_spec(module) is None:
+        raise MissingDependencyError(f"'{command}'", package, extra)

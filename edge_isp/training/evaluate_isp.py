@@ -167,9 +167,10 @@ class Store:
 
     def find(self, way: Way, sensor: SensorModel, capture: Capture, image: Path) -> Figure | None:
         """The figure of a picture; None where there is none that still holds."""
+        made_with = way.made_with(sensor, capture)
         temperature, gain = capture.colour_temperature_k, capture.analogue_gain
         figure = self._figures.get((way.name, sensor.profile.name, temperature, gain, image.stem))
-        return figure if figure is not None and figure.made_with == way.made_with(sensor, capture) else None
+        return figure if figure is not None and figure.made_with == made_with else None
 
     def add(self, figure: Figure) -> None:
         """Takes a figure in; it replaces the one of the same picture."""

@@ -1,11 +1,10 @@
-"""`edge-isp train isp` and `edge-isp evaluate isp`: from photographs to a model and its card, with progress shown."""
+"""`edge-isp train isp`: from photographs to a model and its card, with progress shown."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import subprocess
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,14 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.profile import load_profile
 from edge_isp.errors import ModelError
-from edge_isp.models.card import find_model
 from edge_isp.training import train_isp
 from edge_isp.training.colour import Colour
 from edge_isp.training.data import Sample, TrainingPairs, find_photos, generic_sensors, load_photo
-from edge_isp.training.evaluate_isp import evaluate
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
 from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
@@ -34,10 +30,10 @@ from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quanti
 from edge_isp.training.recipes import RECIPES
 
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
-_REDUCTIONS = (2, 4)
+REDUCTIONS = (2, 4)
 _VALIDATION_REDUCTION = 3
 _CALIBRATION_BATCHES = 8
-_CALIBRATION_CROP = 256
+CALIBRATION_CROP = 256
 _QUANTISED_LEARNING_RATE = 1e-4
 
 
@@ -83,7 +79,7 @@ def run_training(run: IspRun, console: Console) -> Path:
         _load_weights(network, run.init)
     sensors, validated_on = _sensors(run)
     trained_on = find_photos(run.photos, exclude=run.validation)
-    photos = [load_photo(path, reduce) for path in trained_on for reduce in _REDUCTIONS]
+    photos = [load_photo(path, reduce) for path in trained_on for reduce in REDUCTIONS]
     held_out = [
         load_photo(path, _VALIDATION_REDUCTION) for path in find_photos(run.photos) if path.stem in run.validation
     ]
@@ -96,7 +92,7 @@ def run_training(run: IspRun, console: Console) -> Path:
     network = bench.train("float", network, schedule, run.out / "float").cpu()
     name = f"{run.model}-{validated_on.profile.name if run.sensor != _GENERIC else _GENERIC}"
     torch.save(network.state_dict(), run.out / f"{name}-float.pt")
-    quantised = post_training_quantised(network, photos, sensors, recipe.colour, crop=max(run.crop, _CALIBRATION_CROP))
+    quantised = post_training_quantised(network, photos, sensors, recipe.colour, crop=max(run.crop, CALIBRATION_CROP))
     quality = {
         "float32": train_isp.validate(network, samples, recipe.colour),
         "ptq": train_isp.validate(_Integers(quantised), samples, recipe.colour),
@@ -142,8 +138,12 @@ def _sensors(run: IspRun) -> tuple[list[SensorModel], SensorModel]:
     if run.sensor != _GENERIC:
         sensor = SensorModel(load_profile(run.sensor))
         return [sensor], sensor
-    profiles = [load_profile(name) for name in _GENERIC_PROFILES]
-    return generic_sensors(profiles, seed=run.seed), SensorModel(load_profile(_VALIDATION_PROFILE))
+    return sensors_of_generic_weights(seed=run.seed), SensorModel(load_profile(_VALIDATION_PROFILE))
+
+
+def sensors_of_generic_weights(seed: int) -> list[SensorModel]:
+    """The sensors that generic weights are trained through."""
+    return generic_sensors([load_profile(name) for name in _GENERIC_PROFILES], seed=seed)
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
@@ -155,25 +155,6 @@ def _load_weights(network: nn.Module, path: Path) -> None:
             network.load_state_dict(weights)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path}: cannot start from these weights: {error}") from error
-
-
-def run_evaluation(model: str, sensor: str, images: Path, console: Console) -> None:
-    """Prints the PSNR of a model's pictures of simulated RAW, by image and gain."""
-    results: dict[str, dict[float, float]] = defaultdict(dict)
-    card = find_model(model, sensor)
-    card.verify_file()
-    for stem, gain, psnr in evaluate(card, SensorModel(load_profile(sensor)), images):
-        results[stem][gain] = psnr
-    table = Table(title=f"{card.name}, PSNR in dB")
-    table.add_column("image")
-    gains = list(next(iter(results.values())))
-    for gain in gains:
-        table.add_column(f"gain {gain:.0f}", justify="right")
-    for stem, values in results.items():
-        table.add_row(stem, *(f"{values[gain]:.2f}" for gain in gains))
-    table.add_section()
-    table.add_row("mean", *(f"{np.mean([v[gain] for v in results.values()]):.2f}" for gain in gains))
-    console.print(table)
 
 
 def post_training_quantised(
