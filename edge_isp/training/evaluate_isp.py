@@ -186,6 +186,7 @@ class Store:
         for figure in self._figures.values():
             lines.append(json.dumps(asdict(figure) | {"software": used.index(figure.software)}))
         figures = ",\n".join(lines)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(self.path.suffix + ".unfinished")
         unfinished.write_text(f'{{"software": [\n{software}\n],\n"figures": [\n{figures}\n]}}\n', encoding="utf-8")
         os.replace(unfinished, self.path)
