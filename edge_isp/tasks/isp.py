@@ -32,7 +32,7 @@ _TENSORS = {
 }
 
 # Of a sensor of which nothing is known: the shot noise of the Raspberry Pi's, and daylight.
-_UNKNOWN_SHOT_NOISE = 2e-4
+UNKNOWN_SHOT_NOISE = 2e-4
 _UNKNOWN_COLOUR_TEMPERATURE_K = 5500.0
 
 # Lens shading is corrected in so many steps, on a grid of so many pixels: flat within 0.7 %.
@@ -183,7 +183,7 @@ class IspTask:
             made["shading"] = shading
         if source.layout == "rggb-noise":
             noise = profile.noise if profile else None
-            shot = noise.shot if noise else _UNKNOWN_SHOT_NOISE
+            shot = noise.shot if noise else UNKNOWN_SHOT_NOISE
             every = np.array([gains[0], gains[1], gains[1], gains[2]]) * lens_gains[:, None]
             deviation = noise_deviation(shot, frame.analogue_gain or 1.0, every) * source.noise_factor
             codes = np.rint(np.clip(deviation, 0, 1) / source.scale) + source.zero_point

@@ -158,9 +158,10 @@ def _from_range(low: float, high: float) -> Quantisation:
     return Quantisation(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
 
 
-def _tie_concatenations(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """One range for all inputs and the output of a concatenation, which then only moves bytes."""
-    group = {name: name for name in ranges}
+def concatenation_groups(graph: Graph) -> dict[str, str]:
+    """By tensor, the one that stands for all that must have its quantisation: the inputs and the output of a
+    concatenation, which then only moves bytes."""
+    group = {name: name for name in (graph.input, *(node.name for node in graph.nodes))}
 
     def root(name: str) -> str:
         while group[name] != name:
@@ -171,10 +172,20 @@ def _tie_concatenations(graph: Graph, ranges: dict[str, tuple[float, float]]) ->
         if node.kind == "concat":
             for name in node.inputs:
                 group[root(name)] = root(node.name)
-    fixed = {graph.input, graph.output} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
+    return {name: root(name) for name in group}
+
+
+def fixed_tensors(graph: Graph) -> set[str]:
+    """Tensors whose quantisation is not found on samples: input, output and sigmoids."""
+    return {graph.input, graph.output} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
+
+
+def _tie_concatenations(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """One range for all tensors of a group of `concatenation_groups`."""
     members: dict[str, list[str]] = {}
-    for name in ranges:
-        members.setdefault(root(name), []).append(name)
+    for name, group in concatenation_groups(graph).items():
+        members.setdefault(group, []).append(name)
+    fixed = fixed_tensors(graph)
     tied = {}
     for names in members.values():
         if len(names) > 1 and fixed.intersection(names):
@@ -231,32 +242,44 @@ class FakeQuantised(nn.Module):
     """A quantised graph in floating point that can be trained on: every weight and every tensor is rounded to
     its grid in the forward pass, and gradients pass straight through (quantisation-aware training).
 
-    The quantisation of the tensors stays as it was found on the samples.
+    Each tensor's scale is learnt together with the weights, from what was found on the samples (Esser, McKinstry,
+    Bablani, Appuswamy, Modha: "Learned step size quantization", ICLR 2020), as its logarithm; zero points stay, and so
+    do the scales that are fixed: of the input, the output and sigmoids.
     """
 
     def __init__(self, quantised: QuantisedGraph) -> None:
         super().__init__()
         self._graph, self._tensors = quantised.graph, quantised.tensors
-        self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
+        self.weights, self.biases, self.log_scales = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         for node in self._graph.nodes:
             if node.weight is not None:
                 self.weights[node.name] = nn.Parameter(node.weight.clone())
             if node.bias is not None:
                 self.biases[node.name] = nn.Parameter(node.bias.clone())
+        self._groups = concatenation_groups(self._graph)
+        for name in sorted({self._groups[name] for name in self._tensors} - fixed_tensors(self._graph)):
+            self.log_scales[name] = nn.Parameter(torch.tensor(math.log(self._tensors[name].scale)))
 
     def forward(self, x: Tensor) -> Tensor:
         tensors = {self._graph.input: x}
         for node in self._trained_nodes(rounded=True):
             out = node.run(*(tensors[name] for name in node.inputs))
-            q = self._tensors[node.name]
-            tensors[node.name] = torch.fake_quantize_per_tensor_affine(out, q.scale, q.zero_point, LOWEST, HIGHEST)
+            scale = self._scale(node.name)
+            tensors[node.name] = _fake_quantise(out, scale, self._tensors[node.name].zero_point)
         return tensors[self._graph.output]
 
     def quantised(self) -> QuantisedGraph:
-        """The quantised graph with the weights that were learnt."""
+        """The quantised graph with the weights and scales that were learnt."""
         nodes = tuple(self._trained_nodes(rounded=False))
         graph = replace(self._graph, nodes=nodes)
-        return QuantisedGraph(graph, self._tensors, quantise_weights(graph, self._tensors))
+        tensors = {name: replace(q, scale=float(self._scale(name).detach())) for name, q in self._tensors.items()}
+        return QuantisedGraph(graph, tensors, quantise_weights(graph, tensors))
+
+    def _scale(self, name: str) -> Tensor:
+        group = self._groups[name]
+        if group in self.log_scales:
+            return torch.exp(self.log_scales[group])
+        return torch.tensor(self._tensors[name].scale)
 
     def _trained_nodes(self, *, rounded: bool) -> Iterator[Node]:
         for node in self._graph.nodes:
@@ -270,6 +293,13 @@ class FakeQuantised(nn.Module):
                 weight = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
             bias = None if node.bias is None else self.biases[node.name]
             yield replace(node, weight=weight, bias=bias if rounded or bias is None else bias.detach())
+
+
+def _fake_quantise(x: Tensor, scale: Tensor, zero_point: int) -> Tensor:
+    """Values on the grid of a quantisation. Gradients pass the rounding straight through, to the scale as well."""
+    place = torch.clamp(x / scale + zero_point, LOWEST, HIGHEST)
+    rounded = place + (torch.round(place) - place).detach()
+    return (rounded - zero_point) * scale
 
 
 def save_quantised(quantised: QuantisedGraph, path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import pickle
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
-from edge_isp.calibration.profile import load_profile
+from edge_isp.calibration.profile import Noise, load_profile
 from edge_isp.errors import ModelError
+from edge_isp.tasks.isp import UNKNOWN_SHOT_NOISE
 from edge_isp.training import train_isp
 from edge_isp.training.colour import Colour
 from edge_isp.training.data import Sample, TrainingPairs, find_photos, generic_sensors, load_photo
@@ -34,13 +35,15 @@ REDUCTIONS = (2, 4)
 _VALIDATION_REDUCTION = 3
 _CALIBRATION_BATCHES = 8
 CALIBRATION_CROP = 256
-_QUANTISED_LEARNING_RATE = 1e-4
-
+_QUANTISED_LEARNING_RATE = 3e-4
 
 # Whose sensors the generic weights are trained through, and the one that they are validated on.
 _GENERIC = "generic"
 _GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
 _VALIDATION_PROFILE = "imx219"
+
+# Of a sensor of which it is not known: shot noise as the run time guesses it, read noise of the IMX477.
+_ASSUMED_NOISE = Noise(shot=UNKNOWN_SHOT_NOISE, read_pre_gain=3.3e-8, read_post_gain=1.0e-7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,10 @@ def run_training(run: IspRun, console: Console) -> Path:
         "quantisation_aware_steps": run.quantised_steps,
         "batch": run.batch,
         "crop": run.crop,
+        "learning_rate": run.learning_rate,
+        "quantisation_aware_learning_rate": _QUANTISED_LEARNING_RATE,
         "seed": run.seed,
+        **({"initial_weights": run.init.name} if run.init is not None else {}),
         "hours": round(sum(_hours(log) for log in run.out.glob("*/log.jsonl")), 2),
         "commit": _commit(),
     }
@@ -136,7 +142,10 @@ def run_training(run: IspRun, console: Console) -> Path:
 def _sensors(run: IspRun) -> tuple[list[SensorModel], SensorModel]:
     """The sensors to train through, and the one to validate on."""
     if run.sensor != _GENERIC:
-        sensor = SensorModel(load_profile(run.sensor))
+        profile = load_profile(run.sensor)
+        if profile.noise is None:
+            profile = replace(profile, noise=_ASSUMED_NOISE)
+        sensor = SensorModel(profile)
         return [sensor], sensor
     return sensors_of_generic_weights(seed=run.seed), SensorModel(load_profile(_VALIDATION_PROFILE))
 

@@ -46,6 +46,7 @@ def write_isp_model(
         f'sensor = "{sensor}"',
         f'colour = "{colour.name}"',
         'licence = "Apache-2.0"',
+        *([] if quantised.graph.reach is None else [f"reach = {quantised.graph.reach}"]),
         "",
         "[input]",
         f"shape = [1, {DEFAULT_HEIGHT // 2}, {DEFAULT_WIDTH // 2}, {colour.input_planes}]",

@@ -70,6 +70,17 @@ class Graph:
     nodes: tuple[Node, ...]
     output: str
 
+    @property
+    def reach(self) -> int | None:
+        """How many cells around one its output depends on; None where that is the whole picture."""
+        reaches = {self.input: 0}
+        for node in self.nodes:
+            if node.kind == "mean":
+                return None
+            own = 0 if node.weight is None else (node.weight.shape[-1] - 1) // 2 * node.dilation
+            reaches[node.name] = own + max(reaches[name] for name in node.inputs)
+        return reaches[self.output]
+
     def run(self, x: Tensor) -> dict[str, Tensor]:
         """All tensors of the graph, by name, for an input (batch, channels, height, width)."""
         tensors = {self.input: x}
