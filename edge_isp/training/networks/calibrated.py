@@ -11,16 +11,24 @@ replaced by the sensor's noise as a further input, which is what its gates would
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from edge_isp.training.networks.ecb import ECB
-from edge_isp.training.networks.rfdcsanet import COLOURS, PIXELS
+from edge_isp.training.networks.rfdcsanet import COLOURS, CSA, PIXELS
 
 # Planes R, Gr, Gb, B, then the noise of each.
 INPUT_PLANES = 8
+
+# Channels in, channels out, whether the input is passed on as well: to a 3x3 convolution.
+Convolution = Callable[[int, int, bool], nn.Module]
+
+
+def edges(inputs: int, outputs: int, identity: bool) -> nn.Module:
+    """An ECB."""
+    return ECB(inputs, outputs, identity=identity)
 
 
 class DistillationBlock(nn.Module):
@@ -30,14 +38,19 @@ class DistillationBlock(nn.Module):
         channels: in and out.
         distilled: channels of each part.
         refinements: 3x3 convolutions with a residual connection.
+        convolution: makes the 3x3 convolutions.
+        attention: CSA on what comes out, as published.
     """
 
-    def __init__(self, channels: int, distilled: int, refinements: int) -> None:
+    def __init__(
+        self, channels: int, distilled: int, refinements: int, convolution: Convolution, *, attention: bool
+    ) -> None:
         super().__init__()
         self.distil = nn.ModuleList(nn.Conv2d(channels, distilled, 1) for _ in range(refinements))
-        self.refine = nn.ModuleList(ECB(channels, channels, identity=True) for _ in range(refinements))
-        self.last = ECB(channels, distilled)
+        self.refine = nn.ModuleList(convolution(channels, channels, True) for _ in range(refinements))
+        self.last = convolution(channels, distilled, False)
         self.fuse = nn.Conv2d((refinements + 1) * distilled, channels, 1)
+        self.attention = CSA(channels) if attention else None
 
     def forward(self, x: Tensor) -> Tensor:
         parts = []
@@ -46,7 +59,7 @@ class DistillationBlock(nn.Module):
             x = torch.relu(refine(x))
         parts.append(torch.relu(self.last(x)))
         fused: Tensor = self.fuse(torch.cat(parts, 1))
-        return fused
+        return fused if self.attention is None else self.attention(fused)
 
 
 class CalibratedRFDCSANet(nn.Module):
@@ -54,15 +67,28 @@ class CalibratedRFDCSANet(nn.Module):
     the noise of each; to 12 planes of the residual, see `edge_isp.training.colour`.
 
     Args:
-        channels, distilled, refinements: see `DistillationBlock`.
+        channels, distilled, refinements, convolution, attention: see `DistillationBlock`.
         blocks: how many of them, each with a residual connection.
+        inputs: planes; 4 where the noise is not told.
     """
 
-    def __init__(self, channels: int = 32, distilled: int = 16, refinements: int = 2, blocks: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int = 32,
+        distilled: int = 16,
+        refinements: int = 2,
+        blocks: int = 1,
+        *,
+        inputs: int = INPUT_PLANES,
+        convolution: Convolution = edges,
+        attention: bool = False,
+    ) -> None:
         super().__init__()
-        self.head = ECB(INPUT_PLANES, channels)
-        self.blocks = nn.ModuleList(DistillationBlock(channels, distilled, refinements) for _ in range(blocks))
-        self.tail = ECB(channels, PIXELS * COLOURS)
+        self.head = convolution(inputs, channels, False)
+        self.blocks = nn.ModuleList(
+            DistillationBlock(channels, distilled, refinements, convolution, attention=attention) for _ in range(blocks)
+        )
+        self.tail = convolution(channels, PIXELS * COLOURS, False)
         with torch.no_grad():
             for parameter in self.tail.parameters():
                 parameter.mul_(0.1)  # start at the linear demosaicing's picture
@@ -91,22 +117,18 @@ class CalibratedRFDCSANet(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """The rival that RFDCSANet must beat at equal time: 3x3 convolutions, one after the other.
+    """The rival that RFDCSANet must beat at equal time: ECBs, one after the other; the last one has a residual
+    connection from the head.
 
     Args:
-        layers: between head and tail; the last one has a residual connection from the head.
-        ecb: False for plain convolutions in the place of the re-parameterised ones.
+        layers: between head and tail.
     """
 
-    def __init__(self, channels: int = 24, layers: int = 4, *, ecb: bool = True) -> None:
+    def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
-
-        def convolution(inputs: int, outputs: int) -> nn.Module:
-            return ECB(inputs, outputs) if ecb else nn.Conv2d(inputs, outputs, 3, padding=1)
-
-        self.head = convolution(INPUT_PLANES, channels)
-        self.layers = nn.ModuleList(convolution(channels, channels) for _ in range(layers))
-        self.tail = convolution(channels, PIXELS * COLOURS)
+        self.head = ECB(INPUT_PLANES, channels)
+        self.layers = nn.ModuleList(ECB(channels, channels) for _ in range(layers))
+        self.tail = ECB(channels, PIXELS * COLOURS)
         with torch.no_grad():
             for parameter in self.tail.parameters():
                 parameter.mul_(0.1)
@@ -117,3 +139,16 @@ class PlainNetwork(nn.Module):
             out = torch.relu(layer(out))
         planes: Tensor = self.tail(torch.relu(self.layers[-1](out) + head))
         return planes
+
+
+class PlainConvolution(nn.Module):
+    """A 3x3 convolution in the place of an ECB; see `Convolution`."""
+
+    def __init__(self, inputs: int, outputs: int, identity: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.identity = identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.convolution(x)
+        return out + x if self.identity else out
