@@ -142,6 +142,27 @@ def evaluate_isp(
     run_evaluation(asked, Console())
 
 
+@evaluate.command("speed")
+def evaluate_speed(
+    network: Annotated[
+        list[str] | None, typer.Option(help="Name of a network; may be repeated; by default every size and the rivals.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="Of the frame, WIDTHxHEIGHT.")] = "1280x720",
+    threads: Annotated[int, typer.Option(min=1, help="Of each runtime.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each form runs.")] = 15,
+) -> None:
+    """Time networks as int8 in LiteRT, as float32 in ONNX Runtime, and there with ECB's branches one by one."""
+    _need_torch("edge-isp evaluate")
+    _need("edge-isp evaluate", "onnxruntime", "onnxruntime", "onnx")
+    from edge_isp.training.speed import run_speed
+
+    width, separator, height = size.partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"--size must be WIDTHxHEIGHT, found '{size}'")
+    names = network or ["rfdcsanet-s", "rfdcsanet-m", "rfdcsanet-published", "plain-24x4", "plain-32x7"]
+    run_speed(names, int(width), int(height), threads, rounds, Console())
+
+
 def _need_torch(command: str) -> None:
     _need(command, "torch", "torch", "train")
 
