@@ -23,7 +23,6 @@ from edge_isp.calibration.forward import SensorModel, black_level_mosaic, mosaic
 from edge_isp.calibration.light import srgb_encode
 from edge_isp.training.data import Capture
 from edge_isp.training.evaluate_isp import Develop, Shot, Way
-from edge_isp.training.metrics import psnr_db
 
 FloatArray = NDArray[np.floating[Any]]
 Picture = NDArray[np.uint8]
@@ -166,13 +165,13 @@ def tune(pairs: Iterable[tuple[Picture, Picture]]) -> Strengths:
     for rgb, photo in pairs:
         # As OpenCV's NLM for coloured pictures does it, but lightness and colour are denoised once a strength, not once
         # a pair of strengths.
+        truth = cv2.cvtColor(photo, cv2.COLOR_RGB2BGR)
         lab = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), cv2.COLOR_LBGR2Lab)
         lightness = [_denoise_plane(lab[..., :1], h) for h in _LIGHTNESS_GRID]
         colours = [_denoise_plane(lab[..., 1:], h) for h in _COLOUR_GRID]
         for i, plane in enumerate(lightness):
             for j, axes in enumerate(colours):
-                bgr = cv2.cvtColor(np.dstack([plane, axes]), cv2.COLOR_Lab2LBGR)
-                total[i, j] += psnr_db(bgr[..., ::-1] / 255, photo / 255)
+                total[i, j] += cv2.PSNR(cv2.cvtColor(np.dstack([plane, axes]), cv2.COLOR_Lab2LBGR), truth)
     best = divmod(int(total.argmax()), len(_COLOUR_GRID))
     return _LIGHTNESS_GRID[best[0]], _COLOUR_GRID[best[1]]
 
