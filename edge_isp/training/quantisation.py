@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -264,22 +265,26 @@ class FakeQuantised(nn.Module):
         tensors = {self._graph.input: x}
         for node in self._trained_nodes(rounded=True):
             out = node.run(*(tensors[name] for name in node.inputs))
-            scale = self._scale(node.name)
-            tensors[node.name] = _fake_quantise(out, scale, self._tensors[node.name].zero_point)
+            zero_point = self._tensors[node.name].zero_point
+            tensors[node.name] = _FakeQuantise.apply(out, self._log_scale(node.name), zero_point)
         return tensors[self._graph.output]
 
     def quantised(self) -> QuantisedGraph:
         """The quantised graph with the weights and scales that were learnt."""
         nodes = tuple(self._trained_nodes(rounded=False))
         graph = replace(self._graph, nodes=nodes)
-        tensors = {name: replace(q, scale=float(self._scale(name).detach())) for name, q in self._tensors.items()}
+        learnt = {name for name in self._tensors if self._groups[name] in self.log_scales}
+        tensors = {
+            name: replace(q, scale=math.exp(float(self._log_scale(name)))) if name in learnt else q
+            for name, q in self._tensors.items()
+        }
         return QuantisedGraph(graph, tensors, quantise_weights(graph, tensors))
 
-    def _scale(self, name: str) -> Tensor:
+    def _log_scale(self, name: str) -> Tensor:
         group = self._groups[name]
         if group in self.log_scales:
-            return torch.exp(self.log_scales[group])
-        return torch.tensor(self._tensors[name].scale)
+            return self.log_scales[group]
+        return torch.tensor(math.log(self._tensors[name].scale))
 
     def _trained_nodes(self, *, rounded: bool) -> Iterator[Node]:
         for node in self._graph.nodes:
@@ -295,11 +300,27 @@ class FakeQuantised(nn.Module):
             yield replace(node, weight=weight, bias=bias if rounded or bias is None else bias.detach())
 
 
-def _fake_quantise(x: Tensor, scale: Tensor, zero_point: int) -> Tensor:
-    """Values on the grid of a quantisation. Gradients pass the rounding straight through, to the scale as well."""
-    place = torch.clamp(x / scale + zero_point, LOWEST, HIGHEST)
-    rounded = place + (torch.round(place) - place).detach()
-    return (rounded - zero_point) * scale
+class _FakeQuantise(torch.autograd.Function):
+    """Values on the grid of a quantisation; gradients pass the rounding straight through, to the scale as well.
+
+    With the quantised value y of x: dy/dx is 1 where x is within the range, else 0; dy/dlog(scale) is y - x within the
+    range, else y.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, log_scale: Tensor, zero_point: int) -> Tensor:
+        y, within = torch.ops.aten.fake_quantize_per_tensor_affine_cachemask(
+            x, math.exp(float(log_scale)), zero_point, LOWEST, HIGHEST
+        )
+        ctx.save_for_backward(x, y, within)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, y, within = ctx.saved_tensors
+        passed = gradients[0] * within
+        to_scale = (gradients[0] * y).sum() - (passed * x).sum() if ctx.needs_input_grad[1] else None
+        return passed, to_scale, None
 
 
 def save_quantised(quantised: QuantisedGraph, path: Path) -> None:
