@@ -275,7 +275,7 @@ class FakeQuantised(nn.Module):
         graph = replace(self._graph, nodes=nodes)
         learnt = {name for name in self._tensors if self._groups[name] in self.log_scales}
         tensors = {
-            name: replace(q, scale=math.exp(float(self._log_scale(name)))) if name in learnt else q
+            name: replace(q, scale=math.exp(float(self._log_scale(name).detach()))) if name in learnt else q
             for name, q in self._tensors.items()
         }
         return QuantisedGraph(graph, tensors, quantise_weights(graph, tensors))
