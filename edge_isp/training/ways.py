@@ -26,7 +26,7 @@ from edge_isp.errors import ModelError
 from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.models.card import find_model
 from edge_isp.tasks.isp import IspTask
-from edge_isp.training.colour import CALIBRATED, Colour
+from edge_isp.training.colour import END_TO_END, Colour
 from edge_isp.training.data import Capture, encode_codes, find_photos, load_photo, noise_planes
 from edge_isp.training.evaluate_isp import Develop, Shot, Way
 from edge_isp.training.export.graph import Graph, trace
@@ -117,7 +117,8 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
             return [load_photo(photo, reduce) for photo in taken for reduce in REDUCTIONS]
 
         def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
-            sensors = sensors_of_generic_weights(seed=0) if colour is CALIBRATED else [sensor]
+            # Colours that are learnt are of one sensor.
+            sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
             return post_training_quantised(empty, loaded(), sensors, colour, crop=CALIBRATION_CROP).run_real
 
         ways.append(way("ptq", quantise))
