@@ -35,8 +35,7 @@ StrengthsTable = Mapping[tuple[str, str, float], Strengths]
 
 # Found by `edge-isp evaluate isp --classical --tune-on kodim01.png` (and 05, 09, 13, 19, 23): on six images of the very
 # set that Kodak figures are measured on, with their noise. That favours the classical pictures; it is meant to. Found
-# under daylight (5700 K), used at every colour temperature. Not searched, but taken from the sensor whose noise is the
-# nearest: all of OV5647 (from IMX219), and IMX708 at gains 4 and 16 (from IMX477).
+# under daylight (5700 K), used at every colour temperature.
 STRENGTHS: StrengthsTable = {
     ("Malvar", "imx219", 1.0): (3, 20),
     ("Malvar", "imx219", 4.0): (6, 20),
@@ -45,10 +44,10 @@ STRENGTHS: StrengthsTable = {
     ("Malvar", "imx477", 4.0): (4, 20),
     ("Malvar", "imx477", 16.0): (6, 20),
     ("Malvar", "imx708", 1.0): (0, 20),
-    ("Malvar", "imx708", 4.0): (4, 20),
+    ("Malvar", "imx708", 4.0): (3, 20),
     ("Malvar", "imx708", 16.0): (6, 20),
     ("Malvar", "ov5647", 1.0): (3, 20),
-    ("Malvar", "ov5647", 4.0): (6, 20),
+    ("Malvar", "ov5647", 4.0): (4, 20),
     ("Malvar", "ov5647", 16.0): (10, 20),
     ("Menon", "imx219", 1.0): (2, 10),
     ("Menon", "imx219", 4.0): (4, 10),
@@ -69,11 +68,11 @@ STRENGTHS: StrengthsTable = {
     ("Menon on roots", "imx477", 4.0): (3, 10),
     ("Menon on roots", "imx477", 16.0): (6, 10),
     ("Menon on roots", "imx708", 1.0): (0, 3),
-    ("Menon on roots", "imx708", 4.0): (3, 10),
+    ("Menon on roots", "imx708", 4.0): (3, 3),
     ("Menon on roots", "imx708", 16.0): (6, 10),
     ("Menon on roots", "ov5647", 1.0): (2, 10),
     ("Menon on roots", "ov5647", 4.0): (4, 10),
-    ("Menon on roots", "ov5647", 16.0): (8, 20),
+    ("Menon on roots", "ov5647", 16.0): (8, 10),
 }
 
 # What `tune` chooses from.
