@@ -36,7 +36,7 @@ def train_isp(
         typer.Option(exists=True, dir_okay=False, help="Weights to start from: '-float.pt' of it or a smaller size."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 20000,
-    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1000,
+    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1500,
     batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
     crop: Annotated[int, typer.Option(min=16, help="Side of a training crop in pixels, even.")] = 128,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the float training.")] = 3e-3,

@@ -8,7 +8,7 @@ addition), so that what is measured here is what runs on the board.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,20 +106,103 @@ class QuantisedGraph:
 
 
 def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = UNIT_RANGE) -> QuantisedGraph:
-    """Post-training quantisation by the smallest and largest value that each tensor takes on the samples.
+    """Post-training quantisation: channels are equalised, and each tensor gets the range of least squared error.
 
     Args:
         graph: of a merged network; its input is 0 to 1.
         samples: float inputs (batch, channels, height, width).
         output: of the graph's output: by default a picture's.
     """
-    ranges = observe(graph, samples)
-    tensors = {name: _from_range(low, high) for name, (low, high) in _tie_concatenations(graph, ranges).items()}
+    samples = list(samples)
+    graph = equalise(graph, samples)
+    tensors = _best_quantisations(graph, samples)
     tensors[graph.input], tensors[graph.output] = UNIT_RANGE, output
     for node in graph.nodes:
         if node.kind == "sigmoid":
             tensors[node.name] = SIGMOID_OUTPUT
     return QuantisedGraph(graph, tensors, quantise_weights(graph, tensors))
+
+
+# Of a channel's magnitudes, the one that all but this share lie below counts as its range: the largest is an accident.
+_BEYOND_RANGE = 1e-4
+
+
+@torch.no_grad()
+def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
+    """The same function with channels of like ranges, so that one scale a tensor suits them all.
+
+    ReLU passes a positive factor through: a channel is divided by one where it is made and multiplied where it is read.
+    The factor makes the channel's range and that of the weights which read it alike (Nagel, van Baalen, Blankevoort,
+    Welling: "Data-free quantization through weight equalization and bias correction", ICCV 2019, with the range of the
+    activations in the place of the first weights'). What additions tie together gets the same factors; what anything
+    but convolutions, additions and concatenations reads is left alone.
+    """
+    ranges = _channel_ranges(graph, samples)
+    group = _ties(graph, "add")
+    readers: dict[str, list[tuple[str, int]]] = {name: [] for name in ranges}  # convolutions, and the first channel
+    free = {name: name not in (graph.input, graph.output) for name in ranges}
+    for node in graph.nodes:
+        for name, first in _sources(graph, node):
+            readers[name].append((node.name, first))
+            free[name] &= node.kind == "conv" and node.groups == 1
+        free[node.name] &= node.kind in ("conv", "add") and node.groups == 1
+    weights = {node.name: node.weight.clone() for node in graph.nodes if node.weight is not None}
+    biases = {node.name: node.bias.clone() for node in graph.nodes if node.bias is not None}
+    for root in sorted(set(group.values())):
+        members = [name for name in group if group[name] == root]
+        reading = [entry for name in members for entry in readers[name]]
+        if not reading or not all(free[name] for name in members):
+            continue
+        activation = torch.stack([ranges[name] for name in members]).amax(0)
+        channels = len(activation)
+        read = torch.stack(
+            [weights[name][:, first : first + channels].abs().amax((0, 2, 3)) for name, first in reading]
+        )
+        alive = (activation > 0) & (read.amax(0) > 0)
+        factor = torch.where(alive, torch.sqrt(activation / read.amax(0)), torch.ones(channels))
+        for name in members:
+            if name in weights:
+                weights[name] /= factor[:, None, None, None]
+            if name in biases:
+                biases[name] /= factor
+        for name, first in reading:
+            weights[name][:, first : first + channels] *= factor[:, None, None]
+    nodes = tuple(replace(n, weight=weights.get(n.name), bias=biases.get(n.name)) for n in graph.nodes)
+    return replace(graph, nodes=nodes)
+
+
+def _sources(graph: Graph, node: Node) -> list[tuple[str, int]]:
+    """What a node reads, behind concatenations, with the first channel that it takes there; nothing for what additions
+    and concatenations only pass on."""
+    if node.kind in ("add", "concat"):
+        return []
+    concatenations = {n.name: n for n in graph.nodes if n.kind == "concat"}
+    found = []
+    for name in node.inputs:
+        first = 0
+        parts = concatenations[name].inputs if name in concatenations else (name,)
+        for part in parts:
+            found.append((part, first))
+            first += _channels(graph, part) if len(parts) > 1 else 0
+    return found
+
+
+def _channels(graph: Graph, name: str) -> int:
+    node = next(n for n in graph.nodes if n.name == name)
+    return len(node.weight) if node.weight is not None else _channels(graph, node.inputs[0])
+
+
+@torch.no_grad()
+def _channel_ranges(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The range of magnitudes of each channel of each tensor, see `_BEYOND_RANGE`; the largest of the samples'."""
+    ranges: dict[str, Tensor] = {}
+    for sample in samples:
+        for name, values in graph.run(sample).items():
+            magnitudes = values.abs().transpose(0, 1).flatten(1)
+            place = max(1, math.ceil(magnitudes.shape[1] * (1 - _BEYOND_RANGE)))
+            found = magnitudes.kthvalue(place, dim=1).values
+            ranges[name] = torch.maximum(ranges[name], found) if name in ranges else found
+    return ranges
 
 
 @torch.no_grad()
@@ -131,6 +214,27 @@ def observe(graph: Graph, samples: Iterable[Tensor]) -> dict[str, tuple[float, f
             low, high = ranges.get(name, (math.inf, -math.inf))
             ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
     return ranges
+
+
+# Shares of a tensor's whole range that are tried for it.
+_SHARES = tuple(0.8**i for i in range(12))
+
+
+@torch.no_grad()
+def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Quantisation]:
+    """For each tensor the quantisation whose squared error on the samples is least; the same for a concatenation's."""
+    groups = concatenation_groups(graph)
+    ranges = _tie_concatenations(graph, observe(graph, samples))
+    candidates = {
+        name: [_from_range(share * low, share * high) for share in _SHARES] for name, (low, high) in ranges.items()
+    }
+    errors = {root: torch.zeros(len(_SHARES), dtype=torch.float64) for root in groups.values()}
+    for sample in samples:
+        for name, values in graph.run(sample).items():
+            for i, q in enumerate(candidates[name]):
+                rounded = torch.fake_quantize_per_tensor_affine(values, q.scale, q.zero_point, LOWEST, HIGHEST)
+                errors[groups[name]][i] += float((rounded - values).square().sum(dtype=torch.float64))
+    return {name: candidates[name][int(errors[groups[name]].argmin())] for name in ranges}
 
 
 def quantise_weights(graph: Graph, tensors: dict[str, Quantisation]) -> dict[str, QuantisedWeights]:
@@ -162,6 +266,11 @@ def _from_range(low: float, high: float) -> Quantisation:
 def concatenation_groups(graph: Graph) -> dict[str, str]:
     """By tensor, the one that stands for all that must have its quantisation: the inputs and the output of a
     concatenation, which then only moves bytes."""
+    return _ties(graph, "concat")
+
+
+def _ties(graph: Graph, kind: str) -> dict[str, str]:
+    """By tensor, the one that stands for all that operators of a kind tie together: their inputs and outputs."""
     group = {name: name for name in (graph.input, *(node.name for node in graph.nodes))}
 
     def root(name: str) -> str:
@@ -170,7 +279,7 @@ def concatenation_groups(graph: Graph) -> dict[str, str]:
         return name
 
     for node in graph.nodes:
-        if node.kind == "concat":
+        if node.kind == kind:
             for name in node.inputs:
                 group[root(name)] = root(node.name)
     return {name: root(name) for name in group}
@@ -239,13 +348,17 @@ def _sigmoid_table(source: Quantisation, out: Quantisation) -> Tensor:
     return torch.from_numpy(np.clip(values, LOWEST, HIGHEST).astype(np.float32))
 
 
+# Weights move by a learning rate's worth a step, logarithms of scales by so many: they have further to go.
+_SCALES_PACE = 10
+
+
 class FakeQuantised(nn.Module):
     """A quantised graph in floating point that can be trained on: every weight and every tensor is rounded to
     its grid in the forward pass, and gradients pass straight through (quantisation-aware training).
 
     Each tensor's scale is learnt together with the weights, from what was found on the samples (Esser, McKinstry,
-    Bablani, Appuswamy, Modha: "Learned step size quantization", ICLR 2020), as its logarithm; zero points stay, and so
-    do the scales that are fixed: of the input, the output and sigmoids.
+    Bablani, Appuswamy, Modha: "Learned step size quantization", ICLR 2020), as a multiple of its logarithm; zero points
+    stay, and so do the scales that are fixed: of the input, the output and sigmoids.
     """
 
     def __init__(self, quantised: QuantisedGraph) -> None:
@@ -259,7 +372,7 @@ class FakeQuantised(nn.Module):
                 self.biases[node.name] = nn.Parameter(node.bias.clone())
         self._groups = concatenation_groups(self._graph)
         for name in sorted({self._groups[name] for name in self._tensors} - fixed_tensors(self._graph)):
-            self.log_scales[name] = nn.Parameter(torch.tensor(math.log(self._tensors[name].scale)))
+            self.log_scales[name] = nn.Parameter(torch.tensor(math.log(self._tensors[name].scale) / _SCALES_PACE))
 
     def forward(self, x: Tensor) -> Tensor:
         tensors = {self._graph.input: x}
@@ -283,7 +396,7 @@ class FakeQuantised(nn.Module):
     def _log_scale(self, name: str) -> Tensor:
         group = self._groups[name]
         if group in self.log_scales:
-            return self.log_scales[group]
+            return self.log_scales[group] * _SCALES_PACE
         return torch.tensor(math.log(self._tensors[name].scale))
 
     def _trained_nodes(self, *, rounded: bool) -> Iterator[Node]:

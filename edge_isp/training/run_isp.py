@@ -33,9 +33,9 @@ from edge_isp.training.recipes import RECIPES
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
 REDUCTIONS = (2, 4)
 _VALIDATION_REDUCTION = 3
-_CALIBRATION_BATCHES = 8
+_CALIBRATION_BATCHES = 2
 CALIBRATION_CROP = 256
-_QUANTISED_LEARNING_RATE = 3e-4
+_QUANTISED_LEARNING_RATE = 2e-4
 
 # Whose sensors the generic weights are trained through, and the one that they are validated on.
 _GENERIC = "generic"

@@ -34,6 +34,9 @@ def edges(inputs: int, outputs: int, identity: bool) -> nn.Module:
 class DistillationBlock(nn.Module):
     """RFDB without attention: each refinement is preceded by a 1x1 convolution that distils a part of the features.
 
+    A last 1x1 convolution puts the parts together, and the block's input with them: the residual connection is a part
+    of its weights. An addition of its own would round its summand to 8 bits; that cost 2 dB.
+
     Args:
         channels: in and out.
         distilled: channels of each part.
@@ -49,17 +52,28 @@ class DistillationBlock(nn.Module):
         self.distil = nn.ModuleList(nn.Conv2d(channels, distilled, 1) for _ in range(refinements))
         self.refine = nn.ModuleList(convolution(channels, channels, True) for _ in range(refinements))
         self.last = convolution(channels, distilled, False)
-        self.fuse = nn.Conv2d((refinements + 1) * distilled, channels, 1)
+        self.fuse = nn.Conv2d((refinements + 1) * distilled + channels, channels, 1)
+        with torch.no_grad():
+            self.fuse.weight[:, -channels:] += torch.eye(channels)[:, :, None, None]
         self.attention = CSA(channels) if attention else None
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = []
+        parts, refined = [], x
         for distil, refine in zip(self.distil, self.refine, strict=True):
-            parts.append(torch.relu(distil(x)))
-            x = torch.relu(refine(x))
-        parts.append(torch.relu(self.last(x)))
-        fused: Tensor = self.fuse(torch.cat(parts, 1))
-        return fused if self.attention is None else self.attention(fused)
+            parts.append(torch.relu(distil(refined)))
+            refined = torch.relu(refine(refined))
+        parts.append(torch.relu(self.last(refined)))
+        fused: Tensor = self.fuse(torch.cat([*parts, x], 1))
+        return torch.relu(fused if self.attention is None else self.attention(fused))
+
+    @torch.no_grad()
+    def become_identity(self) -> None:
+        """Sets the weights so that what comes in, being positive, goes out again."""
+        channels = len(self.fuse.weight)
+        self.fuse.weight.zero_()
+        self.fuse.weight[:, -channels:] = torch.eye(channels)[:, :, None, None]
+        assert self.fuse.bias is not None
+        self.fuse.bias.zero_()
 
 
 class CalibratedRFDCSANet(nn.Module):
@@ -68,7 +82,7 @@ class CalibratedRFDCSANet(nn.Module):
 
     Args:
         channels, distilled, refinements, convolution, attention: see `DistillationBlock`.
-        blocks: how many of them, each with a residual connection.
+        blocks: how many of them.
         inputs: planes; 4 where the noise is not told.
     """
 
@@ -100,18 +114,16 @@ class CalibratedRFDCSANet(nn.Module):
             RuntimeError: they are another network's.
         """
         last = max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=-1)
-        with torch.no_grad():
-            for block in self.blocks[last + 1 :]:
-                assert isinstance(block, DistillationBlock)
-                for parameter in block.fuse.parameters():
-                    parameter.zero_()
+        for block in self.blocks[last + 1 :]:
+            assert isinstance(block, DistillationBlock)
+            block.become_identity()
         own = {name: value for name, value in self.state_dict().items() if name.startswith("blocks.")}
         self.load_state_dict({**own, **weights})
 
     def forward(self, x: Tensor) -> Tensor:
         out = torch.relu(self.head(x))
         for block in self.blocks:
-            out = torch.relu(block(out) + out)
+            out = block(out)
         planes: Tensor = self.tail(out)
         return planes
 
