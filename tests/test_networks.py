@@ -10,8 +10,11 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra
 from edge_isp.kernels import reference  # noqa: E402
 from edge_isp.kernels.decode import output_table  # noqa: E402
 from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.networks.calibrated import CalibratedRFDCSANet  # noqa: E402
 from edge_isp.training.networks.ecb import ECB, merge  # noqa: E402
 from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture  # noqa: E402
+from edge_isp.training.quantisation import quantise  # noqa: E402
+from edge_isp.training.recipes import RECIPES  # noqa: E402
 
 
 def randomise(module: torch.nn.Module, scale: float = 0.2) -> None:
@@ -30,10 +33,15 @@ def branches(network: torch.nn.Module, x: torch.Tensor, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(4, 16), (16, 16), (16, 8), (3, 5)])
-def test_merged_ecb_equals_its_five_branches_everywhere(in_channels: int, out_channels: int, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("in_channels", "out_channels", "identity"),
+    [(4, 16, False), (16, 16, False), (16, 16, True), (16, 8, False), (3, 5, False)],
+)
+def test_merged_ecb_equals_its_five_branches_everywhere(
+    in_channels: int, out_channels: int, identity: bool, seed: int
+) -> None:
     torch.manual_seed(seed)
-    block = ECB(in_channels, out_channels)
+    block = ECB(in_channels, out_channels, identity=identity)
     randomise(block)
     x = torch.rand(2, in_channels, 9, 7)
     with torch.no_grad():
@@ -119,3 +127,29 @@ def test_trace_refuses_what_cannot_be_exported() -> None:
         trace(Pooled())
     with pytest.raises(ValueError, match="a ReLU must follow a convolution or an addition"):
         trace(LoneRelu())
+
+
+def test_a_larger_network_grows_from_a_smaller_one() -> None:
+    torch.manual_seed(0)
+    small, large = CalibratedRFDCSANet(blocks=2), CalibratedRFDCSANet(blocks=5)
+    large.start_from(small.state_dict())
+    x = torch.rand(2, 8, 12, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(large(x), small(x), atol=1e-6, rtol=1e-5)
+    large(x).square().mean().backward()
+    for block in large.blocks:  # what was added can learn
+        assert block.fuse.weight.grad.abs().sum() > 0
+    with pytest.raises(RuntimeError, match="Missing key"):
+        large.start_from({"head.plain.weight": torch.zeros(32, 8, 3, 3)})
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_recipe_has_an_integer_graph(name: str) -> None:
+    recipe = RECIPES[name]
+    torch.manual_seed(1)
+    network, x = recipe.build(), torch.rand(1, recipe.colour.input_planes, 16, 16)
+    graph = trace(merge(network).eval())
+    with torch.no_grad():
+        torch.testing.assert_close(graph.run(x)[graph.output], network(x), atol=1e-5, rtol=1e-4)
+        quantised = quantise(graph, [x], output=recipe.colour.output)
+        assert quantised.run_real(x).shape == network(x).shape
