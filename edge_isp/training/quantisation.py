@@ -106,7 +106,7 @@ class QuantisedGraph:
 
 
 def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = UNIT_RANGE) -> QuantisedGraph:
-    """Post-training quantisation: channels are equalised, and each tensor gets the range of least squared error.
+    """Post-training quantisation: channels are equalised, and each tensor gets the range of least error.
 
     Args:
         graph: of a merged network; its input is 0 to 1.
@@ -124,7 +124,7 @@ def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = 
 
 
 # Of a channel's magnitudes, the one that all but this share lie below counts as its range: the largest is an accident.
-_BEYOND_RANGE = 1e-4
+_BEYOND_RANGE = 1e-3
 
 
 @torch.no_grad()
@@ -155,11 +155,10 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
             continue
         activation = torch.stack([ranges[name] for name in members]).amax(0)
         channels = len(activation)
-        read = torch.stack(
-            [weights[name][:, first : first + channels].abs().amax((0, 2, 3)) for name, first in reading]
-        )
-        alive = (activation > 0) & (read.amax(0) > 0)
-        factor = torch.where(alive, torch.sqrt(activation / read.amax(0)), torch.ones(channels))
+        parts = [weights[name][:, first : first + channels] for name, first in reading]
+        read = torch.stack([part.abs().amax((0, 2, 3)) for part in parts]).amax(0)
+        alive = (activation > 0) & (read > 0)
+        factor = torch.where(alive, torch.sqrt(activation / read), torch.ones(channels))
         for name in members:
             if name in weights:
                 weights[name] /= factor[:, None, None, None]
@@ -222,7 +221,10 @@ _SHARES = tuple(0.8**i for i in range(12))
 
 @torch.no_grad()
 def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Quantisation]:
-    """For each tensor the quantisation whose squared error on the samples is least; the same for a concatenation's."""
+    """For each tensor the quantisation whose mean error on the samples is least; the same for a concatenation's.
+
+    The error's magnitude counts, not its square: the few values far out, of defective pixels, would take all of int8.
+    """
     groups = concatenation_groups(graph)
     ranges = _tie_concatenations(graph, observe(graph, samples))
     candidates = {
@@ -233,7 +235,7 @@ def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Qu
         for name, values in graph.run(sample).items():
             for i, q in enumerate(candidates[name]):
                 rounded = torch.fake_quantize_per_tensor_affine(values, q.scale, q.zero_point, LOWEST, HIGHEST)
-                errors[groups[name]][i] += float((rounded - values).square().sum(dtype=torch.float64))
+                errors[groups[name]][i] += float((rounded - values).abs().sum(dtype=torch.float64))
     return {name: candidates[name][int(errors[groups[name]].argmin())] for name in ranges}
 
 

@@ -35,7 +35,7 @@ REDUCTIONS = (2, 4)
 _VALIDATION_REDUCTION = 3
 _CALIBRATION_BATCHES = 2
 CALIBRATION_CROP = 256
-_QUANTISED_LEARNING_RATE = 2e-4
+_QUANTISED_LEARNING_RATE = 1e-4
 
 # Whose sensors the generic weights are trained through, and the one that they are validated on.
 _GENERIC = "generic"
