@@ -17,7 +17,7 @@ from edge_isp.results import Picture
 from edge_isp.sinks.png import PngSink
 from edge_isp.tasks.isp import IspTask
 
-SHIPPED = "rfdcsanet-s-imx219"
+SHIPPED = "rfdcsanet-published-imx219"
 
 
 @pytest.fixture
@@ -40,15 +40,16 @@ def test_every_shipped_model_is_what_its_card_says(name: str) -> None:
 
 def test_models_are_found_by_name_family_and_path(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model(SHIPPED, None).name == SHIPPED
-    assert find_model("rfdcsanet-s", "imx219").name == SHIPPED
-    assert find_model("rfdcsanet-s", "imx999").name == SHIPPED  # the only one there is
+    assert find_model("rfdcsanet-published", "imx219").name == SHIPPED
+    assert find_model("rfdcsanet-published", "imx999").name == SHIPPED  # the only one there is
+    assert find_model("rfdcsanet-s", "imx999").name == "rfdcsanet-s-generic"
     assert find_model(str(model), None).path == model.with_suffix(".tflite")
     assert find_model(str(model.with_suffix(".tflite")), None).path == model.with_suffix(".tflite")
-    generic = model.with_name("rfdcsanet-s-generic.toml")
-    generic.write_text(model.read_text().replace(f'name = "{SHIPPED}"', 'name = "rfdcsanet-s-generic"'))
-    monkeypatch.setattr(card_module, "shipped_models", lambda: {SHIPPED: model, "rfdcsanet-s-generic": generic})
-    assert find_model("rfdcsanet-s", "imx219").name == SHIPPED
-    assert find_model("rfdcsanet-s", "imx999").name == "rfdcsanet-s-generic"
+    generic = model.with_name("rfdcsanet-published-generic.toml")
+    generic.write_text(model.read_text().replace(f'name = "{SHIPPED}"', 'name = "rfdcsanet-published-generic"'))
+    monkeypatch.setattr(card_module, "shipped_models", lambda: {SHIPPED: model, generic.stem: generic})
+    assert find_model("rfdcsanet-published", "imx219").name == SHIPPED
+    assert find_model("rfdcsanet-published", "imx999").name == generic.stem
 
 
 def test_missing_models(tmp_path: Path, model: Path) -> None:

@@ -44,7 +44,7 @@ class ModelCard:
 
     Attributes:
         path: of the model's file.
-        name: of the model ("rfdcsanet-s-imx219").
+        name: of the model ("rfdcsanet-s-generic").
         task: "isp".
         sensor: whose RAW it was trained on, or "generic".
         colour: "end-to-end" (the output is the picture, of that sensor's colours) or "calibrated" (the sensor's colour

@@ -39,7 +39,7 @@ def train_isp(
     quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1500,
     batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
     crop: Annotated[int, typer.Option(min=16, help="Side of a training crop in pixels, even.")] = 128,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the float training.")] = 3e-3,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the float training.")] = 1e-3,
     validation: Annotated[
         str, typer.Option(help="Stems of the photographs kept for validation, separated by commas.")
     ] = "",

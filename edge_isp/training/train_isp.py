@@ -41,7 +41,7 @@ class Schedule:
     steps: int = 24000
     batch: int = 8
     crop: int = 128
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     warm_up: int = 100
     seed: int = 0
 
