@@ -184,15 +184,23 @@ class TrainingPairs:
     Args:
         photos: uint8 (height, width, 3).
         crop: side of the crops in pixels, even.
+        defects: whether some have defective pixels.
     """
 
     def __init__(
-        self, photos: list[NDArray[np.uint8]], sensors: Sequence[SensorModel], *, crop: int, batch: int, seed: int
+        self,
+        photos: list[NDArray[np.uint8]],
+        sensors: Sequence[SensorModel],
+        *,
+        crop: int,
+        batch: int,
+        seed: int,
+        defects: bool = True,
     ) -> None:
         self.photos = [p for p in photos if min(p.shape[:2]) > crop]
         if not self.photos:
             raise ValueError(f"no photograph is larger than a crop of {crop} pixels")
-        self.sensors, self.crop, self.batch, self.seed = sensors, crop, batch, seed
+        self.sensors, self.crop, self.batch, self.seed, self.defects = sensors, crop, batch, seed, defects
         weights = np.sqrt([p.shape[0] * p.shape[1] for p in self.photos])
         self._chances = weights / weights.sum()
 
@@ -213,7 +221,8 @@ class TrainingPairs:
 
     def _sample(self, rng: np.random.Generator) -> Sample:
         sensor = self.sensors[int(rng.integers(len(self.sensors)))]
-        return simulate(self._crop(rng), sensor, random_capture(rng, sensor.profile), rng)
+        crop, capture = self._crop(rng), random_capture(rng, sensor.profile)
+        return simulate(crop, sensor, capture if self.defects else replace(capture, defects=0.0), rng)
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         photo = self.photos[rng.choice(len(self.photos), p=self._chances)]

@@ -106,7 +106,7 @@ class QuantisedGraph:
 
 
 def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = UNIT_RANGE) -> QuantisedGraph:
-    """Post-training quantisation: channels are equalised, and each tensor gets the range of least error.
+    """Post-training quantisation: channels are equalised, and each tensor gets the range of least squared error.
 
     Args:
         graph: of a merged network; its input is 0 to 1.
@@ -124,7 +124,10 @@ def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = 
 
 
 # Of a channel's magnitudes, the one that all but this share lie below counts as its range: the largest is an accident.
-_BEYOND_RANGE = 1e-3
+_BEYOND_RANGE = 1e-5
+
+# How far equalisation goes: 1 makes the activations' ranges alike, 0 those of the weights that read them.
+_EVENNESS = 0.85
 
 
 @torch.no_grad()
@@ -132,9 +135,9 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     """The same function with channels of like ranges, so that one scale a tensor suits them all.
 
     ReLU passes a positive factor through: a channel is divided by one where it is made and multiplied where it is read.
-    The factor makes the channel's range and that of the weights which read it alike (Nagel, van Baalen, Blankevoort,
-    Welling: "Data-free quantization through weight equalization and bias correction", ICCV 2019, with the range of the
-    activations in the place of the first weights'). What additions tie together gets the same factors; what anything
+    The factor stands between one that makes all channels' ranges alike and one that makes those of the weights alike
+    which read them (after Nagel, van Baalen, Blankevoort, Welling: "Data-free quantization through weight equalization
+    and bias correction", ICCV 2019): some channels see nothing but very saturated colours, and must not be clipped. What additions tie together gets the same factors; what anything
     but convolutions, additions and concatenations reads is left alone.
     """
     ranges = _channel_ranges(graph, samples)
@@ -158,7 +161,7 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
         parts = [weights[name][:, first : first + channels] for name, first in reading]
         read = torch.stack([part.abs().amax((0, 2, 3)) for part in parts]).amax(0)
         alive = (activation > 0) & (read > 0)
-        factor = torch.where(alive, torch.sqrt(activation / read), torch.ones(channels))
+        factor = torch.where(alive, activation**_EVENNESS / read ** (1 - _EVENNESS), torch.ones(channels))
         for name in members:
             if name in weights:
                 weights[name] /= factor[:, None, None, None]
@@ -221,10 +224,7 @@ _SHARES = tuple(0.8**i for i in range(12))
 
 @torch.no_grad()
 def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Quantisation]:
-    """For each tensor the quantisation whose mean error on the samples is least; the same for a concatenation's.
-
-    The error's magnitude counts, not its square: the few values far out, of defective pixels, would take all of int8.
-    """
+    """For each tensor the quantisation whose squared error on the samples is least; the same for a concatenation's."""
     groups = concatenation_groups(graph)
     ranges = _tie_concatenations(graph, observe(graph, samples))
     candidates = {
@@ -235,7 +235,7 @@ def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Qu
         for name, values in graph.run(sample).items():
             for i, q in enumerate(candidates[name]):
                 rounded = torch.fake_quantize_per_tensor_affine(values, q.scale, q.zero_point, LOWEST, HIGHEST)
-                errors[groups[name]][i] += float((rounded - values).abs().sum(dtype=torch.float64))
+                errors[groups[name]][i] += float((rounded - values).square().sum(dtype=torch.float64))
     return {name: candidates[name][int(errors[groups[name]].argmin())] for name in ranges}
 
 
