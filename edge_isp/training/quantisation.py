@@ -137,8 +137,9 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     ReLU passes a positive factor through: a channel is divided by one where it is made and multiplied where it is read.
     The factor stands between one that makes all channels' ranges alike and one that makes those of the weights alike
     which read them (after Nagel, van Baalen, Blankevoort, Welling: "Data-free quantization through weight equalization
-    and bias correction", ICCV 2019): some channels see nothing but very saturated colours, and must not be clipped. What additions tie together gets the same factors; what anything
-    but convolutions, additions and concatenations reads is left alone.
+    and bias correction", ICCV 2019): some channels see nothing but very saturated colours, and must not be clipped.
+    What additions tie together gets the same factors; what anything but convolutions, additions and concatenations
+    reads is left alone.
     """
     ranges = _channel_ranges(graph, samples)
     group = _ties(graph, "add")
