@@ -127,6 +127,8 @@ def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, 
     x = rng.random((1, channels, height, width), np.float32)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Its threads would go on spinning while the next form is timed.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def session(merged: bool) -> Callable[[], Any]:
         content = to_float_onnx(network, height=height, width=width, channels=channels, merged=merged)
