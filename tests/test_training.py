@@ -18,6 +18,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from edge_isp.calibration.forward import SensorModel  # noqa: E402
 from edge_isp.calibration.profile import load_profile  # noqa: E402
+from edge_isp.calibration.profile_file import save_profile  # noqa: E402
 from edge_isp.cameras.replay import ReplayCamera  # noqa: E402
 from edge_isp.cli.main import app  # noqa: E402
 from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
@@ -309,12 +310,17 @@ def test_the_shipped_file_equals_pytorch_on_real_frames(
 
 def test_train_command(tmp_path: Path, data_free_photos: Callable[[], Path]) -> None:
     photos = data_free_photos()
+    profile = tmp_path / "new.toml"
+    save_profile(replace(SENSOR.profile, name="new", noise=None), profile)
     run = CliRunner()
     arguments = ["train", "isp", "--photos", photos, "--out", tmp_path / "run", "--steps", 3, "--quantised-steps", 2]
-    arguments += ["--batch", 2, "--crop", 32, "--validation", "photo2", "--sensor", "imx219"]
+    arguments += ["--batch", 2, "--crop", 32, "--validation", "photo2", "--sensor", profile]
+    arguments += ["--init", WEIGHTS / "rfdcsanet-s-generic-float.pt"]
     result = run.invoke(app, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
-    card = find_model(str(tmp_path / "run" / "rfdcsanet-s-imx219.tflite"), None)
+    assert "sensor profile 'new' has no noise" in result.output
+    card = find_model(str(tmp_path / "run" / "rfdcsanet-s-new.tflite"), None)
+    assert card.sensor == "new"
     card.verify_file()
     with LiteRtEngine(card.path) as engine:
         IspTask(card).verify(engine.inputs, engine.outputs)

@@ -80,7 +80,7 @@ def run_training(run: IspRun, console: Console) -> Path:
     network = recipe.build()
     if run.init is not None:
         _load_weights(network, run.init)
-    sensors, validated_on = _sensors(run)
+    sensors, validated_on = _sensors(run, console)
     trained_on = find_photos(run.photos, exclude=run.validation)
     photos = [load_photo(path, reduce) for path in trained_on for reduce in REDUCTIONS]
     held_out = [
@@ -139,11 +139,15 @@ def run_training(run: IspRun, console: Console) -> Path:
     )
 
 
-def _sensors(run: IspRun) -> tuple[list[SensorModel], SensorModel]:
+def _sensors(run: IspRun, console: Console) -> tuple[list[SensorModel], SensorModel]:
     """The sensors to train through, and the one to validate on."""
     if run.sensor != _GENERIC:
         profile = load_profile(run.sensor)
         if profile.noise is None:
+            console.print(
+                f"sensor profile '{profile.name}' has no noise: that of a small sensor is assumed; "
+                "'edge-isp calibrate noise' measures it"
+            )
             profile = replace(profile, noise=_ASSUMED_NOISE)
         sensor = SensorModel(profile)
         return [sensor], sensor
