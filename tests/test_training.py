@@ -161,7 +161,7 @@ def run_in_pytorch(model: QuantisedGraph, x: np.typing.NDArray[np.int8]) -> np.t
 
 def difference(a: np.typing.NDArray[np.int8], b: np.typing.NDArray[np.int8]) -> int:
     assert a.shape == b.shape
-    assert a.std() > 5
+    assert a.std() > 2  # a residual is small
     return int(np.abs(a.astype(np.int16) - b).max())
 
 
