@@ -34,7 +34,7 @@ from edge_isp.training.recipes import RECIPES
 REDUCTIONS = (2, 4)
 _VALIDATION_REDUCTION = 3
 _CALIBRATION_BATCHES = 16
-CALIBRATION_CROP = 128
+_CALIBRATION_CROP = 128
 _QUANTISED_LEARNING_RATE = 5e-5
 
 # Whose sensors the generic weights are trained through, and the one that they are validated on.
@@ -95,7 +95,7 @@ def run_training(run: IspRun, console: Console) -> Path:
     network = bench.train("float", network, schedule, run.out / "float").cpu()
     name = f"{run.model}-{validated_on.profile.name if run.sensor != _GENERIC else _GENERIC}"
     torch.save(network.state_dict(), run.out / f"{name}-float.pt")
-    quantised = post_training_quantised(network, photos, sensors, recipe.colour, crop=CALIBRATION_CROP)
+    quantised = post_training_quantised(network, photos, sensors, recipe.colour)
     quality = {
         "float32": train_isp.validate(network, samples, recipe.colour),
         "ptq": train_isp.validate(_Integers(quantised), samples, recipe.colour),
@@ -171,13 +171,13 @@ def _load_weights(network: nn.Module, path: Path) -> None:
 
 
 def post_training_quantised(
-    network: nn.Module, photos: list[NDArray[np.uint8]], sensors: Sequence[SensorModel], colour: Colour, *, crop: int
+    network: nn.Module, photos: list[NDArray[np.uint8]], sensors: Sequence[SensorModel], colour: Colour
 ) -> QuantisedGraph:
     """Merges a trained network and quantises it on simulated crops of the photographs.
 
     They have no defective pixels, whose values lie far from all others: no range need hold them.
     """
-    pairs = TrainingPairs(photos, sensors, crop=crop, batch=8, seed=77, defects=False)
+    pairs = TrainingPairs(photos, sensors, crop=_CALIBRATION_CROP, batch=8, seed=77, defects=False)
     samples = (torch.from_numpy(pairs.make(i).inputs[:, : colour.input_planes]) for i in range(_CALIBRATION_BATCHES))
     return quantise(trace(merge(network).eval()), samples, output=colour.output)
 

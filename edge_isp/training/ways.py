@@ -33,7 +33,7 @@ from edge_isp.training.export.graph import Graph, trace
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation import load_quantised
 from edge_isp.training.recipes import RECIPES
-from edge_isp.training.run_isp import CALIBRATION_CROP, REDUCTIONS, post_training_quantised, sensors_of_generic_weights
+from edge_isp.training.run_isp import REDUCTIONS, post_training_quantised, sensors_of_generic_weights
 
 _SHA256_DIGITS = 12
 
@@ -119,7 +119,7 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
         def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
             # Colours that are learnt are of one sensor.
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
-            return post_training_quantised(empty, loaded(), sensors, colour, crop=CALIBRATION_CROP).run_real
+            return post_training_quantised(empty, loaded(), sensors, colour).run_real
 
         ways.append(way("ptq", quantise))
     return ways
