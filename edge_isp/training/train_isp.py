@@ -21,8 +21,11 @@ from edge_isp.calibration.forward import SensorModel
 from edge_isp.training.colour import Colour
 from edge_isp.training.data import Capture, Sample, TrainingPairs, simulate, stack
 from edge_isp.training.metrics import psnr_db
+from edge_isp.training.revival import revive
 
 CHECKPOINT_EVERY = 250
+# In the first half of a training: what is drawn again needs time to learn.
+REVIVE_EVERY = 500
 EMA_DECAY = 0.999
 
 
@@ -114,6 +117,8 @@ def train(
             group["lr"] = schedule.learning_rate_at(step)
         inputs, target, matrix = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.target, batch.matrix))
         x = inputs[:, : colour.input_planes].contiguous(memory_format=torch.channels_last)
+        if step % REVIVE_EVERY == 0 and step < schedule.steps // 2:
+            revive(network, x)
         loss = charbonnier(colour.render(network(x), inputs, matrix), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
