@@ -27,7 +27,7 @@ from edge_isp.kernels.pack import pack  # noqa: E402
 from edge_isp.kernels.tables import encoding_table  # noqa: E402
 from edge_isp.models.card import find_model, shipped_models  # noqa: E402
 from edge_isp.tasks.isp import IspTask  # noqa: E402
-from edge_isp.training import train_isp  # noqa: E402
+from edge_isp.training import loop, train_isp  # noqa: E402
 from edge_isp.training.data import TrainingPairs, encode_codes, find_photos  # noqa: E402
 from edge_isp.training.export.graph import Graph, trace  # noqa: E402
 from edge_isp.training.export.tflite import to_tflite  # noqa: E402
@@ -116,7 +116,7 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None
             return None, losses
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_isp, "CHECKPOINT_EVERY", 8)
+        patch.setattr(loop, "CHECKPOINT_EVERY", 8)
         whole, losses = run(tmp_path / "whole")
         _, first = run(tmp_path / "parts", stop_at=16)
         resumed, second = run(tmp_path / "parts")

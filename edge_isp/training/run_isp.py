@@ -218,8 +218,8 @@ class _Bench:
 
             def report(state: train_isp.Progress) -> None:
                 nonlocal validated
-                if state.validation_psnr_db:
-                    validated = "  ".join(f"{k} {v:.2f} dB" for k, v in state.validation_psnr_db.items())
+                if state.validation:
+                    validated = "  ".join(f"{k} {v:.2f} dB" for k, v in state.validation.items())
                 progress.update(bar, completed=state.step, measured=f"loss {state.loss:.4f}  {validated}")
 
             return train_isp.train(

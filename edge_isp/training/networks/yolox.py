@@ -143,9 +143,13 @@ class YoloxNano(nn.Module):
         out5 = self.up5(torch.cat((self.stride4(out4), lateral5), 1))
         return out3, out4, out5
 
-    def forward(self, x: Tensor) -> tuple[Level, Level, Level]:
-        first, second, third = (head(x) for head, x in zip(self.heads, self.features(x), strict=True))
+    def answers(self, features: Sequence[Tensor]) -> tuple[Level, Level, Level]:
+        """What the heads say of `features`."""
+        first, second, third = (head(x) for head, x in zip(self.heads, features, strict=True))
         return first, second, third
+
+    def forward(self, x: Tensor) -> tuple[Level, Level, Level]:
+        return self.answers(self.features(x))
 
 
 def _twice(x: Tensor) -> Tensor:
@@ -166,10 +170,11 @@ def load_teacher(path: Path) -> YoloxNano:
         ModelError: the file is not one of YOLOX-Nano.
     """
     import onnx
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(path)
-    except Exception as error:  # protobuf's own errors have no common base
+    except (OSError, DecodeError) as error:
         raise ModelError(f"{path}: cannot be read as ONNX: {error}") from error
     constants = {
         tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()) for tensor in model.graph.initializer
