@@ -55,6 +55,33 @@ def train_isp(
     console.print(f"{run_training(run, console)} and its card are written")
 
 
+@train.command("detector")
+def train_detector(
+    teacher: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="YOLOX-Nano as an ONNX file.")],
+    images: Annotated[
+        list[Path],
+        typer.Option(exists=True, file_okay=False, help="Folder of images, without labels; may be repeated."),
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; resumed from if it is there.")],
+    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 4000,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Peak of the float training, as a share of each weight.")
+    ] = 1e-3,
+    validation: Annotated[
+        int, typer.Option(min=0, help="How many images of the first folder, the last by name, are kept for validation.")
+    ] = 28,
+    seed: Annotated[int, typer.Option(help="Of views and noise.")] = 0,
+) -> None:
+    """Distil a detector that reads RAW from one that reads pictures."""
+    _need_torch("edge-isp train")
+    _need("edge-isp train detector", "onnx", "onnx", "onnx")
+    from edge_isp.training.run_detector import DetectorRun, run_training
+
+    run = DetectorRun(teacher, tuple(images), out, steps, learning_rate, validation, seed)
+    console = Console()
+    console.print(f"{run_training(run, console)} is written")
+
+
 @train.command("plot")
 def plot(
     run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of a run: its --out.")],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
@@ -22,13 +19,15 @@ from edge_isp.errors import ModelError
 from edge_isp.tasks.isp import UNKNOWN_SHOT_NOISE
 from edge_isp.training import train_isp
 from edge_isp.training.colour import Colour
-from edge_isp.training.data import Sample, TrainingPairs, find_photos, generic_sensors, load_photo
+from edge_isp.training.data import Sample, TrainingPairs, find_photos, load_photo, sensors_of_generic_weights
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
 from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
 from edge_isp.training.networks.ecb import merge
+from edge_isp.training.progress import shown
 from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quantise, save_quantised
 from edge_isp.training.recipes import RECIPES
+from edge_isp.training.record import commit, hours
 
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
 REDUCTIONS = (2, 4)
@@ -37,9 +36,8 @@ _CALIBRATION_BATCHES = 16
 _CALIBRATION_CROP = 128
 _QUANTISED_LEARNING_RATE = 5e-5
 
-# Whose sensors the generic weights are trained through, and the one that they are validated on.
+# The name of the weights of all sensors, and the one that they are validated on.
 _GENERIC = "generic"
-_GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
 _VALIDATION_PROFILE = "imx219"
 
 # Of a sensor of which it is not known: shot noise as the run time guesses it, read noise of the IMX477.
@@ -125,8 +123,8 @@ def run_training(run: IspRun, console: Console) -> Path:
         "quantisation_aware_learning_rate": _QUANTISED_LEARNING_RATE,
         "seed": run.seed,
         **({"initial_weights": run.init.name} if run.init is not None else {}),
-        "hours": round(sum(_hours(log) for log in run.out.glob("*/log.jsonl")), 2),
-        "commit": _commit(),
+        "hours": hours(run.out),
+        "commit": commit(),
     }
     return write_isp_model(
         quantised,
@@ -152,11 +150,6 @@ def _sensors(run: IspRun, console: Console) -> tuple[list[SensorModel], SensorMo
         sensor = SensorModel(profile)
         return [sensor], sensor
     return sensors_of_generic_weights(seed=run.seed), SensorModel(load_profile(_VALIDATION_PROFILE))
-
-
-def sensors_of_generic_weights(seed: int) -> list[SensorModel]:
-    """The sensors that generic weights are trained through."""
-    return generic_sensors([load_profile(name) for name in _GENERIC_PROFILES], seed=seed)
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
@@ -205,35 +198,7 @@ class _Bench:
 
     def train(self, what: str, network: nn.Module, schedule: train_isp.Schedule, folder: Path) -> nn.Module:
         """Trains with a progress bar; see `train_isp.train`."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[measured]}"),
-        )
-        with Progress(*columns, console=self.console) as progress:
-            bar = progress.add_task(what, total=schedule.steps, measured="")
-            validated = ""
-
-            def report(state: train_isp.Progress) -> None:
-                nonlocal validated
-                if state.validation:
-                    validated = "  ".join(f"{k} {v:.2f} dB" for k, v in state.validation.items())
-                progress.update(bar, completed=state.step, measured=f"loss {state.loss:.4f}  {validated}")
-
+        with shown(self.console, what, "dB") as report:
             return train_isp.train(
                 network, self.photos, self.validation, self.sensors, self.colour, schedule, folder, report
             )
-
-
-def _hours(log: Path) -> float:
-    """Time that a run took, from its log; a resumed run's clock starts again."""
-    seconds = [json.loads(line)["seconds"] for line in log.read_text(encoding="utf-8").splitlines()]
-    ends = [a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=True) if b < a]
-    return float(sum(ends)) / 3600
-
-
-def _commit() -> str:
-    result = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"

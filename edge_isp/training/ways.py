@@ -27,13 +27,20 @@ from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.models.card import find_model
 from edge_isp.tasks.isp import IspTask
 from edge_isp.training.colour import END_TO_END, Colour
-from edge_isp.training.data import Capture, encode_codes, find_photos, load_photo, noise_planes
+from edge_isp.training.data import (
+    Capture,
+    encode_codes,
+    find_photos,
+    load_photo,
+    noise_planes,
+    sensors_of_generic_weights,
+)
 from edge_isp.training.evaluate_isp import Develop, Shot, Way
 from edge_isp.training.export.graph import Graph, trace
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation import load_quantised
 from edge_isp.training.recipes import RECIPES
-from edge_isp.training.run_isp import REDUCTIONS, post_training_quantised, sensors_of_generic_weights
+from edge_isp.training.run_isp import REDUCTIONS, post_training_quantised
 
 _SHA256_DIGITS = 12
 

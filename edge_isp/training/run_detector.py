@@ -1,0 +1,83 @@
+"""`edge-isp train detector`: from images without labels and a teacher to a detector on RAW and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import nn
+
+from edge_isp.calibration.forward import SensorModel
+from edge_isp.calibration.profile import load_profile
+from edge_isp.training import loop
+from edge_isp.training.data import Capture, find_photos, sensors_of_generic_weights
+from edge_isp.training.detector_data import DetectorPairs, Pair, load_image, pair, stack
+from edge_isp.training.distillation import Distillation
+from edge_isp.training.networks.yolox import fold, load_teacher
+from edge_isp.training.progress import shown
+
+NAME = "raw-detector-generic"
+
+# What it is validated on, and the size of its input there.
+_VALIDATION_PROFILE = "imx219"
+_VALIDATION_SIZE = 416
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorRun:
+    """What `edge-isp train detector` is asked to do; see its options."""
+
+    teacher: Path
+    images: tuple[Path, ...]
+    out: Path
+    steps: int
+    learning_rate: float
+    validation: int
+    seed: int
+
+
+def run_training(run: DetectorRun, console: Console) -> Path:
+    """Distils a detector; returns the path of its weights.
+
+    Raises:
+        ModelError: the teacher is not YOLOX-Nano.
+    """
+    torch.manual_seed(run.seed)
+    teacher = load_teacher(run.teacher).requires_grad_(False)
+    paths = [path for folder in run.images for path in find_photos(folder)]
+    first = find_photos(run.images[0])
+    held_out = first[len(first) - run.validation :]
+    images = [load_image(path) for path in paths if path not in held_out]
+    pairs = DetectorPairs(images, sensors_of_generic_weights(seed=run.seed), seed=run.seed)
+    objective = Distillation(teacher, pairs, validation_pairs([load_image(path) for path in held_out]))
+    schedule = loop.Schedule(steps=run.steps, learning_rate=run.learning_rate, seed=run.seed)
+    student = _trained(console, "float", fold(teacher), objective, schedule, run.out / "float")
+    path = run.out / f"{NAME}-float.pt"
+    torch.save(student.state_dict(), path)
+    return path
+
+
+def validation_pairs(images: Sequence[NDArray[np.uint8]]) -> dict[str, Pair]:
+    """Images at analogue gains 1, 4 and 16 under daylight, always the same noise, as one batch each."""
+    sensor = SensorModel(load_profile(_VALIDATION_PROFILE))
+    out = {}
+    for gain in (1.0, 4.0, 16.0) if images else ():
+        capture = Capture(colour_temperature_k=5700, exposure=1.0, analogue_gain=gain)
+        made = [
+            pair(image, sensor, capture, np.random.default_rng([1000, i]), _VALIDATION_SIZE)
+            for i, image in enumerate(images)
+        ]
+        out[f"gain{gain:.0f}"] = stack(made)
+    return out
+
+
+def _trained(
+    console: Console, what: str, network: nn.Module, objective: Distillation, schedule: loop.Schedule, folder: Path
+) -> nn.Module:
+    with shown(console, what, "") as report:
+        return loop.train(network, objective, schedule, folder, report).cpu()
