@@ -34,10 +34,34 @@ class Pair:
     Attributes:
         mosaic: float32 (4, size / 2, size / 2): planes R, Gr, Gb, B as the run time encodes them, 0 to 1.
         picture: float32 (3, size, size): sRGB, well exposed and without noise, 0 to 1.
+        objects: float32 (n, 6): number in the batch, class, then x0, y0, x1, y1 in pixels: labels, where there are any.
     """
 
     mosaic: NDArray[np.float32]
     picture: NDArray[np.float32]
+    objects: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An image or a part of one.
+
+    Attributes:
+        image: uint8 (height, width, 3), even sizes.
+        objects: float32 (n, 5): class, then x0, y0, x1, y1 in its pixels: labels, where there are any.
+    """
+
+    image: NDArray[np.uint8]
+    objects: NDArray[np.float32]
+
+    def placed(self, scale: tuple[float, float], corner: tuple[float, float]) -> View:
+        """With its objects where they are when the image is scaled and then put at a corner, (y, x) both."""
+        objects = self.objects.copy()
+        objects[:, 1:] = objects[:, 1:] * np.tile(scale[::-1], 2) + np.tile(corner[::-1], 2)
+        return View(self.image, objects)
+
+
+NO_OBJECTS = np.empty((0, 5), np.float32)
 
 
 def load_image(path: Path) -> NDArray[np.uint8]:
@@ -102,16 +126,22 @@ def encode(
     return (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
 
 
-def pair(image: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator, size: int) -> Pair:
-    """An image as the teacher and as the student see it; it must not be smaller than the letterbox's inside."""
+def pair(view: View, sensor: SensorModel, capture: Capture, rng: np.random.Generator, size: int) -> Pair:
+    """A view as the teacher and as the student see it; it must not be smaller than the letterbox's inside."""
+    image = view.image
     codes = expose(image, sensor, capture, rng)
     gains = sensor.profile.normalised_gains(capture.colour_temperature_k)
-    return Pair(encode(codes, sensor.profile, gains, size), picture(image, size))
+    top, left, height, width = (2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2,) * 2))
+    objects = view.placed((height / image.shape[0], width / image.shape[1]), (top, left)).objects
+    objects = np.concatenate([np.zeros((len(objects), 1), np.float32), objects], 1)
+    return Pair(encode(codes, sensor.profile, gains, size), picture(image, size), objects)
 
 
 def stack(pairs: list[Pair]) -> Pair:
     """Pairs of one size as a batch."""
-    return Pair(np.stack([p.mosaic for p in pairs]), np.stack([p.picture for p in pairs]))
+    objects = np.concatenate([p.objects for p in pairs])
+    objects[:, 0] = np.repeat(np.arange(len(pairs)), [len(p.objects) for p in pairs])
+    return Pair(np.stack([p.mosaic for p in pairs]), np.stack([p.picture for p in pairs]), objects)
 
 
 class DetectorPairs:
@@ -121,10 +151,10 @@ class DetectorPairs:
     could be wrong, because the teacher looks at the collage. Batch `i` depends on nothing but the seed and `i`.
 
     Args:
-        images: uint8 (height, width, 3), even sizes.
+        images: whole ones.
     """
 
-    def __init__(self, images: list[NDArray[np.uint8]], sensors: Sequence[SensorModel], *, seed: int) -> None:
+    def __init__(self, images: Sequence[View], sensors: Sequence[SensorModel], *, seed: int) -> None:
         self.images, self.sensors, self.seed = images, sensors, seed
 
     def make(self, index: int) -> Pair:
@@ -150,23 +180,40 @@ class DetectorPairs:
         short = int(long * rng.choice((0.75, 1.0))) // 4 * 4
         height, width = (short, long) if rng.random() < 0.7 else (long, short)
         make = self._collage if rng.random() < 0.5 else self._view
-        image = make(rng, height, width)
-        return pair(np.ascontiguousarray(image), sensor, random_capture(rng), rng, size)
+        return pair(make(rng, height, width), sensor, random_capture(rng), rng, size)
 
-    def _collage(self, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
-        parts = [self._view(rng, height // 2, width // 2) for _ in range(4)]
-        return np.concatenate((np.concatenate(parts[:2], 1), np.concatenate(parts[2:], 1)))
+    def _collage(self, rng: np.random.Generator, height: int, width: int) -> View:
+        image, objects = np.empty((height, width, 3), np.uint8), []
+        for top in (0, height // 2):
+            for left in (0, width // 2):
+                part = self._view(rng, height // 2, width // 2)
+                image[top : top + height // 2, left : left + width // 2] = part.image
+                objects.append(part.placed((1, 1), (top, left)).objects)
+        return View(image, np.concatenate(objects))
 
-    def _view(self, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    def _view(self, rng: np.random.Generator, height: int, width: int) -> View:
         """A random part of a random image, its proportions kept, mirrored every second time."""
-        image = self.images[int(rng.integers(len(self.images)))]
+        whole = self.images[int(rng.integers(len(self.images)))]
         share = rng.uniform(0.5, 1)
-        scale = max(height / image.shape[0], width / image.shape[1]) / share
+        scale = max(height / whole.image.shape[0], width / whole.image.shape[1]) / share
         rows, columns = height / scale, width / scale
-        top, left = rng.uniform(0, image.shape[0] - rows), rng.uniform(0, image.shape[1] - columns)
+        top, left = rng.uniform(0, whole.image.shape[0] - rows), rng.uniform(0, whole.image.shape[1] - columns)
         box = (left, top, left + columns, top + rows)
-        view = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box))
-        return view[:, ::-1] if rng.random() < 0.5 else view
+        part = Image.fromarray(whole.image).resize((width, height), Image.Resampling.BILINEAR, box)
+        objects = _cut(whole.placed((scale, scale), (-top * scale, -left * scale)).objects, height, width)
+        if rng.random() < 0.5:
+            objects[:, [1, 3]] = width - objects[:, [3, 1]]
+            return View(np.ascontiguousarray(np.asarray(part)[:, ::-1]), objects)
+        return View(np.asarray(part), objects)
+
+
+def _cut(objects: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Objects cut off at the borders; without those of which less than a quarter is left."""
+    cut = objects.copy()
+    cut[:, 1:] = np.clip(objects[:, 1:], 0, (width, height, width, height))
+    area = (cut[:, 3] - cut[:, 1]) * (cut[:, 4] - cut[:, 2])
+    whole = (objects[:, 3] - objects[:, 1]) * (objects[:, 4] - objects[:, 2])
+    return cut[area > whole / 4]
 
 
 def random_capture(rng: np.random.Generator) -> Capture:

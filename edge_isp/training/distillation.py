@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_isp.training.detector_data import DetectorPairs, Pair
-from edge_isp.training.networks.yolox import Decoded, Level, YoloxNano, decode, picture_planes
+from edge_isp.training.networks.yolox import CLASSES, STRIDES, Decoded, Level, YoloxNano, decode, picture_planes
 
 # Weights of the parts of the loss: YOLOX's own for boxes, objectness and classes.
 _FEATURES, _BOXES, _OBJECTNESS, _CLASSES = 1.0, 5.0, 1.0, 1.0
@@ -61,10 +61,84 @@ class Distillation:
         return {name: float(self.loss(network, batch, step=0, steps=0)) for name, batch in self.validation.items()}
 
     def pace(self, parameter: nn.Parameter) -> float:
-        """Weights move by like shares of their size: those of the folded batch normalisations differ a hundredfold."""
-        if parameter.numel() == 1:
-            return 1.0
-        return 2.0 ** round(math.log2(max(1e-3, float(parameter.detach().square().mean().sqrt()))))
+        return pace(parameter)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a student without a teacher is trained for: the labels of its images; see `loop.Objective`."""
+
+    pairs: DetectorPairs
+    validation: Mapping[str, Pair]
+    measure: str = "loss"
+
+    def batches(self, first: int, last: int) -> Iterator[Pair]:
+        return self.pairs.batches(first, last)
+
+    def loss(self, network: nn.Module, batch: Pair, *, step: int, steps: int) -> Tensor:
+        del step, steps
+        device = next(network.parameters()).device
+        mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
+        count, size = len(batch.mosaic), 2 * batch.mosaic.shape[2]
+        return answer_loss(decode(network(mosaic)), labelled(torch.from_numpy(batch.objects).to(device), count, size))
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        return {name: float(self.loss(network, batch, step=0, steps=0)) for name, batch in self.validation.items()}
+
+    def pace(self, parameter: nn.Parameter) -> float:
+        return pace(parameter)
+
+
+def pace(parameter: nn.Parameter) -> float:
+    """Weights move by like shares of their size: those of the folded batch normalisations differ a hundredfold."""
+    if parameter.numel() == 1:
+        return 1.0
+    return 2.0 ** round(math.log2(max(1e-3, float(parameter.detach().square().mean().sqrt()))))
+
+
+# Objects whose longer side is below so many strides belong to a level; all larger ones to the last.
+_LARGEST_IN_STRIDES = 8
+# Cells whose middle is within so many strides of an object's middle answer for it.
+_REACH_IN_STRIDES = 1.5
+
+
+def labelled(objects: Tensor, count: int, size: int) -> Decoded:
+    """Labels as a network should answer: the cells in the middle of an object, of the level that suits its size.
+
+    Args:
+        objects: see `detector_data.Pair`.
+        count: of pictures.
+        size: of their sides in pixels.
+    """
+    boxes, objectness, classes = [], [], []
+    sides = (objects[:, 4:6] - objects[:, 2:4]).amax(1)
+    for number, stride in enumerate(STRIDES):
+        cells = size // stride
+        highest = math.inf if stride == STRIDES[-1] else _LARGEST_IN_STRIDES * stride
+        lowest = 0 if number == 0 else _LARGEST_IN_STRIDES * STRIDES[number - 1]
+        box = objects.new_zeros(count, cells, cells, 4)
+        known, class_of = objects.new_zeros(count, cells, cells), objects.new_zeros(count, cells, cells, CLASSES)
+        middles = (torch.arange(cells, device=objects.device) + 0.5) * stride
+        suited = objects[(sides >= lowest) & (sides < highest)]
+        # Large ones first: where objects overlap, the smaller one holds the cell.
+        for entry in suited[(suited[:, 4:6] - suited[:, 2:4]).prod(1).argsort(descending=True)]:
+            image, class_id, corners = int(entry[0]), int(entry[1]), entry[2:]
+            near = [
+                (middles > corners[axis])
+                & (middles < corners[axis + 2])
+                & ((middles - (corners[axis] + corners[axis + 2]) / 2).abs() < _REACH_IN_STRIDES * stride)
+                for axis in (0, 1)
+            ]
+            inside = near[1][:, None] & near[0]
+            box[image][inside] = corners
+            known[image][inside] = 1
+            class_of[image][inside] = 0
+            class_of[image, ..., class_id][inside] = 1
+        boxes.append(box.flatten(1, 2))
+        objectness.append(known.flatten(1))
+        classes.append(class_of.flatten(1, 2))
+    return Decoded(torch.cat(boxes, 1), torch.cat(objectness, 1), torch.cat(classes, 1))
 
 
 def levels(outputs: Sequence[Tensor]) -> list[Level]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from edge_isp.calibration.forward import SensorModel
@@ -24,15 +25,18 @@ from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.reference import suppress
 from edge_isp.kernels.resample import letterbox
 from edge_isp.training import evaluate_isp
-from edge_isp.training.data import Capture
+from edge_isp.training.data import Capture, load_photo
 from edge_isp.training.detection_metrics import Boxes
 from edge_isp.training.detector_data import encode, picture
-from edge_isp.training.evaluate_isp import Shot, shoot
+from edge_isp.training.evaluate_isp import Shot, expose
 from edge_isp.training.networks.yolox import Decoded, Level, YoloxNano, decode, picture_planes
 from edge_isp.training.ways import mirrored
 
 # As YOLOX is evaluated: nearly everything that it sees, its duplicates suppressed.
 LOWEST_CONFIDENCE, SUPPRESSION_IOU, MOST_DETECTIONS = 0.01, 0.65, 100
+
+# Longest side of an exposure in pixels: of the largest input that is measured.
+_SMALLEST_FRAME = 640
 
 Detect = Callable[[Shot], Boxes]
 
@@ -232,9 +236,10 @@ class Plan:
                     continue
                 with way.open(sensor) as detect:
                     for capture, image in lacking:
-                        shot = shoot(image, sensor, capture)
+                        shot, enlarged = _shoot(image, sensor, capture)
                         started = time.perf_counter()
                         found = detect(shot)
+                        found = replace(found, xyxy=found.xyxy / enlarged)
                         store.add(way, sensor, capture, image.stem, found, time.perf_counter() - started)
                         report(f"{way.name}, {sensor.profile.name}, gain {capture.analogue_gain:g}")
 
@@ -246,3 +251,13 @@ class Plan:
             assert boxes is not None, "measured before"
             out[image.stem] = boxes
         return out
+
+
+def _shoot(image: Path, sensor: SensorModel, capture: Capture) -> tuple[Shot, float]:
+    """Exposes a sensor to an image, enlarged where it is smaller than a network's input: no sensor is so small."""
+    photo = load_photo(image, 1)
+    factor = max(1.0, _SMALLEST_FRAME / max(photo.shape[:2]))
+    if factor > 1:
+        height, width = (round(n * factor / 2) * 2 for n in photo.shape[:2])
+        photo = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
+    return expose(photo, image.stem, sensor, capture), factor

@@ -16,7 +16,7 @@ from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.profile import load_profile
 from edge_isp.training import loop
 from edge_isp.training.data import Capture, find_photos, sensors_of_generic_weights
-from edge_isp.training.detector_data import DetectorPairs, Pair, load_image, pair, stack
+from edge_isp.training.detector_data import NO_OBJECTS, DetectorPairs, Pair, View, load_image, pair, stack
 from edge_isp.training.distillation import Distillation
 from edge_isp.training.networks.yolox import fold, load_teacher
 from edge_isp.training.progress import shown
@@ -52,7 +52,7 @@ def run_training(run: DetectorRun, console: Console) -> Path:
     paths = [path for folder in run.images for path in find_photos(folder)]
     first = find_photos(run.images[0])
     held_out = first[len(first) - run.validation :]
-    images = [load_image(path) for path in paths if path not in held_out]
+    images = [View(load_image(path), NO_OBJECTS) for path in paths if path not in held_out]
     pairs = DetectorPairs(images, sensors_of_generic_weights(seed=run.seed), seed=run.seed)
     objective = Distillation(teacher, pairs, validation_pairs([load_image(path) for path in held_out]))
     schedule = loop.Schedule(steps=run.steps, learning_rate=run.learning_rate, seed=run.seed)
@@ -69,7 +69,7 @@ def validation_pairs(images: Sequence[NDArray[np.uint8]]) -> dict[str, Pair]:
     for gain in (1.0, 4.0, 16.0) if images else ():
         capture = Capture(colour_temperature_k=5700, exposure=1.0, analogue_gain=gain)
         made = [
-            pair(image, sensor, capture, np.random.default_rng([1000, i]), _VALIDATION_SIZE)
+            pair(View(image, NO_OBJECTS), sensor, capture, np.random.default_rng([1000, i]), _VALIDATION_SIZE)
             for i, image in enumerate(images)
         ]
         out[f"gain{gain:.0f}"] = stack(made)
