@@ -52,8 +52,8 @@ def photo(seed: int = 0, size: int = 96) -> np.typing.NDArray[np.uint8]:
     return blocks.repeat(8, 0).repeat(8, 1)
 
 
-def small_schedule(steps: int) -> train_isp.Schedule:
-    return train_isp.Schedule(steps=steps, batch=2, crop=32, learning_rate=1e-3, warm_up=2, seed=5)
+def small_schedule(steps: int) -> loop.Schedule:
+    return loop.Schedule(steps=steps, batch=2, crop=32, learning_rate=1e-3, warm_up=2, seed=5)
 
 
 def test_training_encodes_as_the_kernel_does() -> None:
@@ -102,7 +102,7 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None
     def run(folder: Path, stop_at: int | None = None) -> tuple[torch.nn.Module | None, list[float]]:
         losses: list[float] = []
 
-        def report(state: train_isp.Progress) -> None:
+        def report(state: loop.Progress) -> None:
             losses.append(state.loss)
             if state.step == stop_at:
                 raise KeyboardInterrupt

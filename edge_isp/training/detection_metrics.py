@@ -90,7 +90,7 @@ def mean_average_precision(
     ]
     for number, annotation in enumerate(annotations, 1):
         annotation["id"] = number
-    classes = sorted({annotation["category_id"] for annotation in annotations})
+    classes = sorted({int(class_id) for name in names for class_id in truth[name].class_id})
     results = [
         {"image_id": i, "category_id": int(class_id), "bbox": _xywh(xyxy), "score": float(score)}
         for i, name in enumerate(names)

@@ -60,13 +60,12 @@ Batch = TypeVar("Batch")
 
 
 class Objective(Protocol[Batch]):
-    """What a network is trained for.
+    """What a network is trained for."""
 
-    Attributes:
-        measure: what `validate` gives, as the log calls it ("psnr_db").
-    """
-
-    measure: str
+    @property
+    def measure(self) -> str:
+        """What `validate` gives, as the log calls it ("psnr_db")."""
+        ...
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """Batches `first` to `last` (exclusive); each depends on its number alone, so that training resumes exactly."""

@@ -31,7 +31,8 @@ def revive(network: nn.Module, x: Tensor) -> int:
         network: is changed in place.
         x: a batch of its inputs.
     """
-    if not isinstance(network, Rectified):
+    convolutions = list(network.rectified()) if isinstance(network, Rectified) else []
+    if not convolutions:
         return 0
     revived = 0
 
@@ -46,7 +47,7 @@ def revive(network: nn.Module, x: Tensor) -> int:
         lively: Tensor = module.forward(*inputs)
         return lively
 
-    hooks = [module.register_forward_hook(draw_dead_again) for module in network.rectified()]
+    hooks = [module.register_forward_hook(draw_dead_again) for module in convolutions]
     try:
         network(x)
     finally:

@@ -22,6 +22,7 @@ from edge_isp.training.colour import Colour
 from edge_isp.training.data import Sample, TrainingPairs, find_photos, load_photo, sensors_of_generic_weights
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
+from edge_isp.training.loop import Schedule
 from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.progress import shown
@@ -87,9 +88,7 @@ def run_training(run: IspRun, console: Console) -> Path:
     samples = train_isp.validation_samples(held_out, validated_on)
     bench = _Bench(console, photos, samples, sensors, recipe.colour)
 
-    schedule = train_isp.Schedule(
-        steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed
-    )
+    schedule = Schedule(steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed)
     network = bench.train("float", network, schedule, run.out / "float").cpu()
     name = f"{run.model}-{validated_on.profile.name if run.sensor != _GENERIC else _GENERIC}"
     torch.save(network.state_dict(), run.out / f"{name}-float.pt")
@@ -99,7 +98,7 @@ def run_training(run: IspRun, console: Console) -> Path:
         "ptq": train_isp.validate(_Integers(quantised), samples, recipe.colour),
     }
     if run.quantised_steps:
-        schedule = train_isp.Schedule(
+        schedule = Schedule(
             steps=run.quantised_steps,
             batch=run.batch,
             crop=run.crop,
@@ -196,7 +195,7 @@ class _Bench:
     sensors: list[SensorModel]
     colour: Colour
 
-    def train(self, what: str, network: nn.Module, schedule: train_isp.Schedule, folder: Path) -> nn.Module:
+    def train(self, what: str, network: nn.Module, schedule: Schedule, folder: Path) -> nn.Module:
         """Trains with a progress bar; see `train_isp.train`."""
         with shown(self.console, what, "dB") as report:
             return train_isp.train(
