@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,6 @@ def task_for(
     if card.task == "detector":
         if correct_shading:
             raise ModelError(f"'{card.name}' is a detector, which takes lens shading as it comes: it is not corrected")
-        given = {} if confidence is None else {"confidence": confidence}
+        given: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
         return DetectTask(card, input_size=input_size, **given)
     raise ModelError(f"card of '{card.name}': task must be one of isp, detector, found '{card.task}'")

@@ -41,7 +41,7 @@ def raw_layout(frame: RawFrame) -> dict[str, Any]:
     }
 
 
-def mirrored_to_rggb(frame: RawFrame) -> dict[str, bool]:
+def mirrored_to_rggb(frame: RawFrame) -> dict[str, Any]:
     """How a kernel has to mirror the frame, or mirror back what was made of it; see `kernels.layout.flips_to_rggb`."""
     vertical, horizontal = flips_to_rggb(frame.format.cfa)
     return {"flip_vertical": vertical, "flip_horizontal": horizontal}
