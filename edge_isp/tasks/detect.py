@@ -13,7 +13,6 @@ from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.resample import encode_resampled, letterbox
-from edge_isp.kernels.tables import CURVES
 from edge_isp.models.card import ModelCard, TensorCard
 from edge_isp.results import Detections
 from edge_isp.tasks.encoding import (
@@ -28,9 +27,9 @@ from edge_isp.tasks.encoding import (
     white_balance,
 )
 
-# Linear light around a frame whose proportions are not the input's: the grey (114 of 255) around the pictures that
-# YOLOX learns from.
-BORDER_LIGHT = (114 / 255) ** 2.2
+# What surrounds a frame whose proportions are not the input's, as a value of the input: the grey, 114 of 255, that
+# YOLOX pads pictures with, and our training pads mosaics with.
+BORDER = 114 / 255
 
 # Channels of a level's outputs by their layout; classes are as many as the card names.
 _BOX, _OBJECTNESS, _CLASS = _LAYOUTS = ("box", "objectness", "class")
@@ -69,7 +68,7 @@ class DetectTask:
         self.card = card
         self._input_shape = _input_shape(card, input_size)
         self._iou_threshold, self._max_detections = iou_threshold, max_detections
-        self._border = border_code(card.input)
+        self._border = _border_code(card.input)
         places = {(output.stride, output.layout): place for place, output in enumerate(card.outputs)}
         strides = sorted({output.stride for output in card.outputs})
         # For each level the places of its outputs in the file.
@@ -157,11 +156,9 @@ class DetectTask:
         return self._tables
 
 
-def border_code(source: TensorCard) -> int:
-    """What fills a detector's input around the frame: `BORDER_LIGHT`, quantised as the frame's light is."""
-    value = float(CURVES[source.curve](np.array(BORDER_LIGHT)))
+def _border_code(source: TensorCard) -> int:
     limits = np.iinfo(source.dtype)
-    return int(np.clip(np.rint(value / source.scale) + source.zero_point, limits.min, limits.max))
+    return int(np.clip(np.rint(BORDER / source.scale) + source.zero_point, limits.min, limits.max))
 
 
 def _to_sensor(boxes: NDArray[np.float32], frame: RawFrame, cells: tuple[int, int]) -> NDArray[np.float32]:
