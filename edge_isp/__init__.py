@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
     from edge_isp.models.card import ModelCard, find_model
     from edge_isp.pipeline import Pipeline, Processed
-    from edge_isp.results import Picture
+    from edge_isp.results import Detections, Picture
     from edge_isp.sinks.png import PngSink
+    from edge_isp.tasks.base import Task
+    from edge_isp.tasks.detect import DetectTask
     from edge_isp.tasks.isp import IspTask
 
 __version__ = "0.1.0"
@@ -46,6 +48,8 @@ _HOMES = {
     "CameraError": "errors",
     "Cfa": "frame",
     "ControlLimits": "cameras.base",
+    "DetectTask": "tasks.detect",
+    "Detections": "results",
     "EdgeIspError": "errors",
     "Engine": "engines.base",
     "EngineError": "errors",
@@ -72,6 +76,7 @@ _HOMES = {
     "SensorProfile": "calibration.profile",
     "SinkError": "errors",
     "SyntheticCamera": "cameras.synthetic",
+    "Task": "tasks.base",
     "find_model": "models.card",
     "load_libcamera_tuning": "calibration.tuning",
     "load_profile": "calibration.profile",
@@ -84,6 +89,8 @@ __all__ = [
     "CameraError",
     "Cfa",
     "ControlLimits",
+    "DetectTask",
+    "Detections",
     "EdgeIspError",
     "Engine",
     "EngineError",
@@ -110,6 +117,7 @@ __all__ = [
     "SensorProfile",
     "SinkError",
     "SyntheticCamera",
+    "Task",
     "find_model",
     "load_libcamera_tuning",
     "load_profile",

@@ -1,11 +1,12 @@
-"""The loop: frames from a camera, through a model, to pictures, with the time that each stage took."""
+"""The loop: frames from a camera, through a model, to results, with the time that each stage took."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,8 +22,8 @@ from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.plugins import load
-from edge_isp.results import Picture
-from edge_isp.tasks.isp import IspTask
+from edge_isp.results import Detections, Picture
+from edge_isp.tasks.base import Task, task_for
 
 _log = logging.getLogger(__name__)
 
@@ -34,17 +35,39 @@ class Processed:
     """What became of one frame.
 
     Attributes:
-        picture: the result.
+        result: a picture, or what a detector found.
         stages_ns: nanoseconds spent in "read" (waiting for the camera included), "meter" (with auto-exposure only),
             "encode", "infer" and "decode", in this order.
         status: of the frame, see `FrameStatus`.
         model: name of the model that made it.
     """
 
-    picture: Picture
+    result: Picture | Detections
     stages_ns: dict[str, int]
     status: FrameStatus
     model: str
+
+    @property
+    def picture(self) -> Picture:
+        """The result of a model that makes pictures.
+
+        Raises:
+            TypeError: it is a detector.
+        """
+        if not isinstance(self.result, Picture):
+            raise TypeError(f"{self.model} makes no pictures, it detects: see `detections`")
+        return self.result
+
+    @property
+    def detections(self) -> Detections:
+        """The result of a detector.
+
+        Raises:
+            TypeError: it is a model that makes pictures.
+        """
+        if not isinstance(self.result, Detections):
+            raise TypeError(f"{self.model} detects nothing, it makes pictures: see `picture`")
+        return self.result
 
 
 @dataclass(slots=True)
@@ -52,7 +75,7 @@ class _Prepared:
     """A model made ready for frames of one sensor and format."""
 
     card: ModelCard
-    task: IspTask
+    task: Task
     engine: Engine
     tensor: NDArray[np.int8]
 
@@ -71,6 +94,8 @@ class Pipeline:
         threads: of the engine; by default one a core.
         profile: of the sensor; by default the shipped one of the frames' sensor.
         correct_shading: undo the lens shading that the profile knows; frames must show the whole sensor.
+        make_task: makes the task for a model's card, such as `lambda card: DetectTask(card, input_size=320)`; by
+            default the card's own, with profile and lens shading as given here (see `tasks.base.task_for`).
         auto_exposure: sets the camera's exposure and gain, and the white balance of frames that have none.
 
     Raises:
@@ -88,17 +113,19 @@ class Pipeline:
         threads: int | None = None,
         profile: SensorProfile | None = None,
         correct_shading: bool = False,
+        make_task: Callable[[ModelCard], Task] | None = None,
         auto_exposure: AutoExposure | None = None,
     ) -> None:
         self.camera = camera
         self._auto_exposure = auto_exposure
         self._model, self._threads = model, threads
-        self._profile, self._correct_shading = profile, correct_shading
+        self._make_task = make_task or partial(task_for, profile=profile, correct_shading=correct_shading)
         # A wrong name is an error before the first frame.
         card = find_model(model, None)
         card.verify_file()
         self._engine_class = load("engines", engine or _engine_for(card))
-        compile_pipeline_kernels()
+        self._make_task(card)
+        compile_pipeline_kernels(card.task)
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._prepared: _Prepared | None = None
 
@@ -166,7 +193,7 @@ class Pipeline:
 
     def _open(self, card: ModelCard) -> _Prepared:
         card.verify_file()
-        task = IspTask(card, profile=self._profile, correct_shading=self._correct_shading)
+        task = self._make_task(card)
         engine: Engine = self._engine_class(card.path, threads=self._threads)
         try:
             task.verify(engine.inputs, engine.outputs)
@@ -187,14 +214,14 @@ class Pipeline:
         encoded = time.perf_counter_ns()
         outputs: list[NDArray[Any]] = prepared.engine.run([prepared.tensor])
         inferred = time.perf_counter_ns()
-        picture = prepared.task.decode(outputs, frame, prepared.tensor)
+        result = prepared.task.decode(outputs, frame, prepared.tensor)
         stages_ns = {
             **before_ns,
             "encode": encoded - begun,
             "infer": inferred - encoded,
             "decode": time.perf_counter_ns() - inferred,
         }
-        return Processed(picture, stages_ns, frame.status, prepared.card.name)
+        return Processed(result, stages_ns, frame.status, prepared.card.name)
 
 
 def _engine_for(card: ModelCard) -> str:

@@ -277,10 +277,10 @@ def _best_first(scores: F32Array) -> NDArray[np.uint64]:
             begins[digit, (entry >> np.uint64(32 + digit * _DIGIT_BITS)) & mask] += np.uint32(1)
     for digit in range(_DIGITS):
         places, total = begins[digit], np.uint32(0)
-        for value in range(len(places)):
+        for k in range(len(places)):
             in_front = total
-            total += places[value]
-            places[value] = in_front
+            total += places[k]
+            places[k] = in_front
         shift = np.uint64(32 + digit * _DIGIT_BITS)
         for entry in entries:
             value = (entry >> shift) & mask

@@ -169,12 +169,14 @@ def test_one_file_serves_every_size(exported: Path) -> None:
 
 
 def test_a_picture_of_every_size(tmp_path: Path) -> None:
-    source = next(card for card in map(read_card, shipped_models().values()) if card.output.layout == "planes12")
+    source = next(card for card in map(read_card, shipped_models().values()) if card.outputs[0].layout == "planes12")
     path = export_model(source, tmp_path, Export("onnx", "rgb"))
     card = read_card(path.with_suffix(".toml"))
     x = random_input((1, 6, 9, 4))
     with OnnxRuntimeEngine(path) as engine, LiteRtEngine(source.path) as ours:
-        assert engine.outputs[0].shape == card.output.shape == (1, 2 * card.input.shape[1], 2 * card.input.shape[2], 3)
+        assert (
+            engine.outputs[0].shape == card.outputs[0].shape == (1, 2 * card.input.shape[1], 2 * card.input.shape[2], 3)
+        )
         engine.resize(x.shape)
         ours.resize(x.shape)
         assert engine.outputs[0].shape == (1, 12, 18, 3)

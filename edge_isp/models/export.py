@@ -57,7 +57,7 @@ def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
         content = graph.to_bytes()
     size = f"-{width}x{height}" if export.size else ""
     path = folder / f"{card.name}{size}{'-rgb' if rgb else ''}.{export.format}"
-    output_shape = [1, height, width, 3] if rgb else [1, height // 2, width // 2, card.output.shape[3]]
+    output_shape = [1, height, width, 3] if rgb else [1, height // 2, width // 2, card.outputs[0].shape[3]]
     described = _card_text(
         card,
         {
@@ -65,7 +65,7 @@ def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
             ("model", "sha256"): f'"{hashlib.sha256(content).hexdigest()}"',
             ("input", "shape"): str([1, height // 2, width // 2, card.input.shape[3]]),
             ("output", "shape"): str(output_shape),
-            ("output", "layout"): f'"{export.layout if rgb else card.output.layout}"',
+            ("output", "layout"): f'"{export.layout if rgb else card.outputs[0].layout}"',
         },
     )
     _write(path, content, described)
@@ -76,12 +76,14 @@ def _verify(card: ModelCard, export: Export) -> None:
     for what, found, known in (("format", export.format, FORMATS), ("layout", export.layout, LAYOUTS)):
         if found not in known:
             raise ModelError(f"{what} must be one of {', '.join(known)}, found '{found}'")
-    if card.path.suffix != ".tflite" or card.output.layout == "rgb":
+    if card.task != "isp":
+        raise ModelError(f"'{card.name}' makes no picture: its task is '{card.task}', and this exports models of 'isp'")
+    if card.path.suffix != ".tflite" or card.outputs[0].layout == "rgb":
         raise ModelError(
             f"{card.path}: only a .tflite with 12 output planes can be exported, and this is an export already; "
             "name the model that it was made of"
         )
-    if export.layout == "rgb" and card.output.layout != "planes12":
+    if export.layout == "rgb" and card.outputs[0].layout != "planes12":
         raise ModelError(
             f"'{card.name}' cannot be exported with layout 'rgb': its output is a residual, which edge_isp adds to a "
             "demosaicing and develops with the sensor's colour matrix; export it with layout 'planes12'"
