@@ -22,7 +22,7 @@ from PIL import Image  # noqa: E402
 
 from edge_isp.calibration.forward import SensorModel  # noqa: E402
 from edge_isp.calibration.profile import load_profile  # noqa: E402
-from edge_isp.errors import ModelError  # noqa: E402
+from edge_isp.errors import FormatError, ModelError  # noqa: E402
 from edge_isp.training import loop  # noqa: E402
 from edge_isp.training.data import Capture  # noqa: E402
 from edge_isp.training.detection_metrics import (  # noqa: E402
@@ -44,6 +44,7 @@ from edge_isp.training.networks.yolox import (  # noqa: E402
     load_teacher,
     picture_planes,
 )
+from edge_isp.training.recordings import load_recordings  # noqa: E402
 
 IMX219, IMX477 = (SensorModel(load_profile(name)) for name in ("imx219", "imx477"))
 DAYLIGHT = Capture(colour_temperature_k=5700, exposure=1.0, analogue_gain=1.0)
@@ -298,3 +299,45 @@ def test_duplicates_are_suppressed_and_the_letterbox_undone() -> None:
     found = boxes_of(decoded, (240, 480), 416)  # 208 rows in the middle of 416: 104 above
     assert found.class_id.tolist() == [4, 6]
     np.testing.assert_allclose(found.xyxy[0], [120, 0, 240, 120], atol=0.01)
+
+
+def write_dng(path: Path, codes: np.typing.NDArray[np.uint16], preview: np.typing.NDArray[np.uint8]) -> None:
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (extra calibration)")
+    pytest.importorskip("rawpy", reason="rawpy is not installed (extra dng)")
+    camera = [(50706, 1, 4, (1, 4, 0, 0), True), (50708, 2, 0, "Test", True), (50778, 3, 1, 21, True)]
+    matrix = (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True)
+    neutral = (50728, 5, 3, (1, 1, 1, 1, 1, 1), True)
+    mosaic = [(33421, 3, 2, (2, 2), True), (33422, 1, 4, (2, 1, 1, 0), True)]  # BGGR
+    levels_of = [(50714, 3, 1, 64, True), (50717, 3, 1, 1023, True)]
+    with tifffile.TiffWriter(path) as file:
+        file.write(preview, photometric="rgb", subfiletype=1, subifds=1, extratags=[*camera, matrix, neutral])
+        file.write(codes, photometric=32803, subfiletype=0, extratags=[*mosaic, *levels_of])
+
+
+def test_dng_files_and_their_previews_are_pairs(tmp_path: Path) -> None:
+    """A bright corner, small enough to tell the four corners apart, in the RAW and in a preview half as large."""
+    codes, preview = np.full((256, 384), 64, np.uint16), np.zeros((128, 192, 3), np.uint8)
+    codes[:64, :96], preview[:32, :48] = 1023, 255
+    write_dng(tmp_path / "a.dng", codes, preview)
+    (recording,) = load_recordings(tmp_path)
+    pairs = DetectorPairs([View(scene(), NO_OBJECTS)], [IMX219], seed=0, recordings=[recording])
+    assert pairs.recordings
+    seen = 0
+    for i in range(20):
+        made = recording.pair(np.random.default_rng(i), 128)
+        brightness = made.picture.mean(0).reshape(64, 2, 64, 2).mean((1, 3))
+        np.testing.assert_allclose(made.mosaic.mean(0), brightness, atol=0.55)
+        assert np.mean(np.abs(made.mosaic.mean(0) - brightness)) < 0.02
+        seen += bool((brightness > 0.9).any())
+    assert seen > 5
+
+
+def test_a_dng_without_a_fitting_preview_is_refused(tmp_path: Path, data: Path) -> None:
+    write_dng(tmp_path / "a.dng", np.zeros((256, 384), np.uint16), np.zeros((128, 128, 3), np.uint8))
+    with pytest.raises(FormatError, match="expected the proportions of the frame, 384 x 256, found 128 x 128"):
+        load_recordings(tmp_path)
+    with pytest.raises(FormatError, match="expected an embedded preview"):
+        load_recordings(data / "raw")
+    (tmp_path / "a.dng").unlink()
+    with pytest.raises(FormatError, match="expected DNG files, found none"):
+        load_recordings(tmp_path)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ BORDER = 114
 
 # Sides of the training pictures in pixels, and how many of them make a batch as large as any other.
 _SIZES = ((256, 12), (320, 8), (416, 5))
+
+# How many of the pairs are real, where there are recordings.
+_REAL_SHARE = 0.25
 
 _LINEAR_LIGHT = srgb_decode(np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
 
@@ -144,6 +148,14 @@ def stack(pairs: list[Pair]) -> Pair:
     return Pair(np.stack([p.mosaic for p in pairs]), np.stack([p.picture for p in pairs]), objects)
 
 
+class RealPair(Protocol):
+    """A scene that is not simulated, see `recordings.Recording`."""
+
+    def pair(self, rng: np.random.Generator, size: int) -> Pair:
+        """A random part of it as the teacher and as the student see it."""
+        ...
+
+
 class DetectorPairs:
     """Random views of images, each under random light, exposure and gain, seen by a random one of some sensors.
 
@@ -152,10 +164,18 @@ class DetectorPairs:
 
     Args:
         images: whole ones.
+        recordings: real pairs, which every fourth pair is then taken from.
     """
 
-    def __init__(self, images: Sequence[View], sensors: Sequence[SensorModel], *, seed: int) -> None:
-        self.images, self.sensors, self.seed = images, sensors, seed
+    def __init__(
+        self,
+        images: Sequence[View],
+        sensors: Sequence[SensorModel],
+        *,
+        seed: int,
+        recordings: Sequence[RealPair] = (),
+    ) -> None:
+        self.images, self.sensors, self.seed, self.recordings = images, sensors, seed, recordings
 
     def make(self, index: int) -> Pair:
         """Batch `index`."""
@@ -174,6 +194,8 @@ class DetectorPairs:
                 yield pending.pop(0).result()
 
     def _pair(self, rng: np.random.Generator, size: int) -> Pair:
+        if self.recordings and rng.random() < _REAL_SHARE:
+            return self.recordings[int(rng.integers(len(self.recordings)))].pair(rng, size)
         sensor = self.sensors[int(rng.integers(len(self.sensors)))]
         # Frames are larger than the network's input by different factors: each is resampled on its way in.
         long = int(size * rng.uniform(1, 1.6)) // 4 * 4

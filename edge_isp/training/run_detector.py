@@ -20,6 +20,7 @@ from edge_isp.training.detector_data import NO_OBJECTS, DetectorPairs, Pair, Vie
 from edge_isp.training.distillation import Distillation
 from edge_isp.training.networks.yolox import fold, load_teacher
 from edge_isp.training.progress import shown
+from edge_isp.training.recordings import load_recordings
 
 NAME = "raw-detector-generic"
 
@@ -34,6 +35,7 @@ class DetectorRun:
 
     teacher: Path
     images: tuple[Path, ...]
+    recordings: Path | None
     out: Path
     steps: int
     learning_rate: float
@@ -46,6 +48,7 @@ def run_training(run: DetectorRun, console: Console) -> Path:
 
     Raises:
         ModelError: the teacher is not YOLOX-Nano.
+        FormatError, MissingDependencyError: see `load_recordings`.
     """
     torch.manual_seed(run.seed)
     teacher = load_teacher(run.teacher).requires_grad_(False)
@@ -53,7 +56,8 @@ def run_training(run: DetectorRun, console: Console) -> Path:
     first = find_photos(run.images[0])
     held_out = first[len(first) - run.validation :]
     images = [View(load_image(path), NO_OBJECTS) for path in paths if path not in held_out]
-    pairs = DetectorPairs(images, sensors_of_generic_weights(seed=run.seed), seed=run.seed)
+    recordings = load_recordings(run.recordings) if run.recordings else []
+    pairs = DetectorPairs(images, sensors_of_generic_weights(seed=run.seed), seed=run.seed, recordings=recordings)
     objective = Distillation(teacher, pairs, validation_pairs([load_image(path) for path in held_out]))
     schedule = loop.Schedule(steps=run.steps, learning_rate=run.learning_rate, seed=run.seed)
     student = _trained(console, "float", fold(teacher), objective, schedule, run.out / "float")
