@@ -26,16 +26,15 @@ from edge_isp.errors import FormatError, ModelError  # noqa: E402
 from edge_isp.training import loop  # noqa: E402
 from edge_isp.training.data import Capture  # noqa: E402
 from edge_isp.training.detection_metrics import (  # noqa: E402
-    Boxes,
     agreement,
     bootstrap,
-    load_labels,
     mean_average_precision,
 )
 from edge_isp.training.detector_data import NO_OBJECTS, DetectorPairs, View, pair, stack  # noqa: E402
 from edge_isp.training.distillation import Distillation, answer_loss, labelled, levels  # noqa: E402
 from edge_isp.training.evaluate_detector import Plan, Store, boxes_of, clean_way, student_way  # noqa: E402
 from edge_isp.training.evaluate_isp import expose  # noqa: E402
+from edge_isp.training.labels import Boxes, load_labels  # noqa: E402
 from edge_isp.training.networks.yolox import (  # noqa: E402
     Decoded,
     YoloxNano,

@@ -62,6 +62,12 @@ def train_detector(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Folder of DNG files with previews: real pairs as well."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Learn from the images' labels, not from the teacher: to compare."
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 3000,
     learning_rate: Annotated[
         float, typer.Option(min=0, help="Peak of the float training, as a share of each weight.")
@@ -76,7 +82,7 @@ def train_detector(
     _need("edge-isp train detector", "onnx", "onnx", "onnx")
     from edge_isp.training.run_detector import DetectorRun, run_training
 
-    run = DetectorRun(teacher, tuple(images), recordings, out, steps, learning_rate, validation, seed)
+    run = DetectorRun(teacher, tuple(images), recordings, labels, out, steps, learning_rate, validation, seed)
     console = Console()
     console.print(f"{run_training(run, console)} is written")
 

@@ -26,9 +26,9 @@ from edge_isp.kernels.reference import suppress
 from edge_isp.kernels.resample import letterbox
 from edge_isp.training import evaluate_isp
 from edge_isp.training.data import Capture, load_photo
-from edge_isp.training.detection_metrics import Boxes
 from edge_isp.training.detector_data import encode, picture
 from edge_isp.training.evaluate_isp import Shot, expose
+from edge_isp.training.labels import Boxes
 from edge_isp.training.networks.yolox import Decoded, Level, YoloxNano, decode, picture_planes
 from edge_isp.training.ways import mirrored
 

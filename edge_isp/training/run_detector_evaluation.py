@@ -16,8 +16,9 @@ from edge_isp.calibration.profile import load_profile
 from edge_isp.errors import ModelError
 from edge_isp.training.classical import STRENGTHS, classical_ways
 from edge_isp.training.data import Capture, find_photos
-from edge_isp.training.detection_metrics import Boxes, agreement, bootstrap, load_labels, mean_average_precision
+from edge_isp.training.detection_metrics import agreement, bootstrap, mean_average_precision
 from edge_isp.training.evaluate_detector import DetectorWay, Plan, Store, clean_way, picture_way, student_way
+from edge_isp.training.labels import Boxes, load_labels
 from edge_isp.training.networks.yolox import YoloxNano, fold, load_teacher
 from edge_isp.training.run_evaluation import progress
 from edge_isp.training.ways import model_way
