@@ -20,6 +20,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cli.main import app
 from edge_isp.errors import FormatError, MissingDependencyError, ModelError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
+from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.kernels.pack import pack
 from edge_isp.models.card import ModelCard, find_model, read_card
@@ -130,6 +131,42 @@ def test_a_box_by_hand(card: ModelCard, cfa: str) -> None:
     if cfa in ("GBRG", "BGGR"):
         y0, y1 = 480 - y1, 480 - y0
     np.testing.assert_allclose(box, [x0, y0, x1, y1], atol=1e-3)
+
+
+def test_training_decodes_what_the_run_time_decodes() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'train')")
+    from edge_isp.training.networks.yolox import CLASSES as COCO_CLASSES
+    from edge_isp.training.networks.yolox import decode
+
+    rng = np.random.default_rng(0)
+    scales = {"box": (0.02, -10), "objectness": (0.06, 20), "classes": (0.06, 5)}
+    outputs, levels, real = [], [], []
+    for stride in (8, 16, 32):
+        codes = [
+            rng.integers(-128, 128, (96 // stride, 128 // stride, channels)).astype(np.int8)
+            for channels in (4, 1, COCO_CLASSES)
+        ]
+        outputs.append(tuple(codes))
+        levels.append(level_tables(stride, confidence=0.0, **scales))
+        real.append(
+            tuple(
+                torch.from_numpy((code.astype(np.float32) - zero_point) * scale).permute(2, 0, 1)[None]
+                for code, (scale, zero_point) in zip(codes, scales.values(), strict=True)
+            )
+        )
+    boxes, scores, class_ids = detect(outputs, levels, iou_threshold=1, max_detections=10_000)
+    decoded = decode(real)
+    best, expected_class = decoded.classes[0].max(1)
+    expected = (best * decoded.objectness[0]).numpy()
+    assert len(scores) == len(expected) == 12 * 16 + 6 * 8 + 3 * 4
+    order = np.argsort(-expected, kind="stable")
+    np.testing.assert_allclose(scores, expected[order], rtol=1e-5)
+    # Scores that differ in the last bit only may have changed places.
+    apart = -np.diff(expected[order]) > 1e-5
+    clear = np.append(apart, True) & np.insert(apart, 0, True)
+    assert clear.mean() > 0.5
+    np.testing.assert_allclose(boxes[clear], decoded.boxes[0].numpy()[order][clear], rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(class_ids[clear], expected_class.numpy()[order][clear])
 
 
 @pytest.mark.parametrize("cfa", list(CELL_PLANES))
