@@ -167,14 +167,19 @@ def suppress(
     check_array("boxes", boxes, np.float32, (count, 4))
     check_array("scores", scores, np.float32, (count,))
     check_array("class ids", class_ids, np.int32, (count,))
-    if not 0 <= iou_threshold <= 1:
-        raise ValueError(f"IoU threshold must be within 0 and 1, found {iou_threshold}")
-    if max_detections < 1:
-        raise ValueError(f"max_detections must be positive, found {max_detections}")
+    check_limits(iou_threshold, max_detections)
     if not count:
         return np.empty(0, np.int64)
     kept = np.empty(min(max_detections, count), np.int64)
     return kept[: _suppress(read_only(boxes), read_only(scores), read_only(class_ids), float(iou_threshold), kept)]
+
+
+def check_limits(iou_threshold: float, max_detections: int) -> None:
+    """Raises ValueError for limits of `suppress` that make no sense."""
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"IoU threshold must be within 0 and 1, found {iou_threshold}")
+    if max_detections < 1:
+        raise ValueError(f"max_detections must be positive, found {max_detections}")
 
 
 @njit(nogil=True, cache=True)

@@ -243,6 +243,19 @@ def test_an_input_size_must_be_a_multiple(card: ModelCard, input_size: int) -> N
         DetectTask(card, input_size=input_size)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"confidence": 30}, "confidence must be within 0 and 1, found 30"),
+        ({"iou_threshold": -1}, "IoU threshold must be within 0 and 1, found -1"),
+        ({"max_detections": 0}, "max_detections must be positive, found 0"),
+    ],
+)
+def test_thresholds_must_make_sense(card: ModelCard, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DetectTask(card, **options)
+
+
 def test_a_card_of_a_detector(card: ModelCard) -> None:
     assert (card.task, card.colour, card.classes) == ("detector", "", CLASSES)
     assert [(output.stride, output.layout) for output in card.outputs][:3] == [

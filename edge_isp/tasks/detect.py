@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
-from edge_isp.kernels.detect import detect, level_tables
+from edge_isp.kernels.detect import check_limits, detect, level_tables
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.models.card import ModelCard, TensorCard
 from edge_isp.results import Detections
@@ -65,6 +65,7 @@ class DetectTask:
         max_detections: int = 100,
     ) -> None:
         _verify_card(card)
+        check_limits(iou_threshold, max_detections)
         self.card = card
         self._input_shape = _input_shape(card, input_size)
         self._iou_threshold, self._max_detections = iou_threshold, max_detections
