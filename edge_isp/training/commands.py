@@ -69,6 +69,7 @@ def train_detector(
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 3000,
+    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 400,
     learning_rate: Annotated[
         float, typer.Option(min=0, help="Peak of the float training, as a share of each weight.")
     ] = 1e-3,
@@ -82,9 +83,11 @@ def train_detector(
     _need("edge-isp train detector", "onnx", "onnx", "onnx")
     from edge_isp.training.run_detector import DetectorRun, run_training
 
-    run = DetectorRun(teacher, tuple(images), recordings, labels, out, steps, learning_rate, validation, seed)
+    run = DetectorRun(
+        teacher, tuple(images), recordings, labels, out, steps, quantised_steps, learning_rate, validation, seed
+    )
     console = Console()
-    console.print(f"{run_training(run, console)} is written")
+    console.print(f"{run_training(run, console)} and its card are written")
 
 
 @train.command("plot")
