@@ -155,7 +155,7 @@ def run_in_litert(content: bytes, folder: Path, x: np.typing.NDArray[np.int8]) -
 
 def run_in_pytorch(model: QuantisedGraph, x: np.typing.NDArray[np.int8]) -> np.typing.NDArray[np.int8]:
     with torch.no_grad():
-        out = model.run(torch.from_numpy(x).permute(0, 3, 1, 2))
+        (out,) = model.run(torch.from_numpy(x).permute(0, 3, 1, 2))
     return out.permute(0, 2, 3, 1).numpy().astype(np.int8)
 
 
@@ -194,7 +194,7 @@ def test_quantisation_aware_training_starts_where_the_integers_are(quantised: Qu
     trained = FakeQuantised(quantised)
     x = torch.rand(1, 4, 24, 24)
     with torch.no_grad():
-        expected = quantised.run_real(x)
+        (expected,) = quantised.run_real(x)
         assert ((trained(x) - expected).abs() * 255).mean() < 1
     for name, weights in trained.quantised().weights.items():
         np.testing.assert_array_equal(weights.weight, quantised.weights[name].weight)
@@ -221,9 +221,9 @@ def test_equalised_channels_compute_the_same_with_less_rounding(model: str) -> N
     graph = replace(graph, nodes=tuple(uneven))
     samples = [torch.rand(2, recipe.colour.input_planes, 24, 24) for _ in range(2)]
     equalised = equalise(graph, samples)
-    truth = graph.run(samples[0])[graph.output]
+    truth = graph.run(samples[0])[graph.outputs[0]]
     with torch.no_grad():
-        torch.testing.assert_close(equalised.run(samples[0])[graph.output], truth, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(equalised.run(samples[0])[graph.outputs[0]], truth, atol=1e-3, rtol=1e-3)
     refined = next(n.name for n in graph.nodes if n.name.endswith("refine_0" if model == "rfdcsanet-s" else "refine1"))
 
     def spread(of: Graph) -> float:

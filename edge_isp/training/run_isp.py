@@ -95,7 +95,7 @@ def run_training(run: IspRun, console: Console) -> Path:
     quantised = post_training_quantised(network, photos, sensors, recipe.colour)
     quality = {
         "float32": train_isp.validate(network, samples, recipe.colour),
-        "ptq": train_isp.validate(_Integers(quantised), samples, recipe.colour),
+        "ptq": train_isp.validate(Integers(quantised), samples, recipe.colour),
     }
     if run.quantised_steps:
         schedule = Schedule(
@@ -108,7 +108,7 @@ def run_training(run: IspRun, console: Console) -> Path:
         trained = bench.train("int8", FakeQuantised(quantised), schedule, run.out / "int8").cpu()
         assert isinstance(trained, FakeQuantised)
         aware = trained.quantised()
-        quality["qat"] = train_isp.validate(_Integers(aware), samples, recipe.colour)
+        quality["qat"] = train_isp.validate(Integers(aware), samples, recipe.colour)
         if sum(quality["qat"].values()) >= sum(quality["ptq"].values()):
             quantised = aware
     save_quantised(quantised, run.out / f"{name}-int8.pt")
@@ -174,7 +174,7 @@ def post_training_quantised(
     return quantise(trace(merge(network).eval()), samples, output=colour.output)
 
 
-class _Integers(nn.Module):
+class Integers(nn.Module):
     """The exact integer arithmetic of a quantised graph, for 0 to 1 in and out."""
 
     def __init__(self, quantised: QuantisedGraph) -> None:
@@ -182,7 +182,8 @@ class _Integers(nn.Module):
         self._quantised = quantised
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._quantised.run_real(x)
+        (out,) = self._quantised.run_real(x)
+        return out
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from edge_isp.training.export.graph import Graph, trace
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation import load_quantised
 from edge_isp.training.recipes import RECIPES
-from edge_isp.training.run_isp import REDUCTIONS, post_training_quantised
+from edge_isp.training.run_isp import REDUCTIONS, Integers, post_training_quantised
 
 _SHA256_DIGITS = 12
 
@@ -106,7 +106,7 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
         graph = trace(merge(empty))
         _verify_quantised(path, network, state, graph)
         quantised = load_quantised(path, graph)
-        return [way("qat", lambda sensor: quantised.run_real)]
+        return [way("qat", lambda sensor: Integers(quantised))]
 
     try:
         empty.load_state_dict(state)
@@ -126,7 +126,7 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
         def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
             # Colours that are learnt are of one sensor.
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
-            return post_training_quantised(empty, loaded(), sensors, colour).run_real
+            return Integers(post_training_quantised(empty, loaded(), sensors, colour))
 
         ways.append(way("ptq", quantise))
     return ways

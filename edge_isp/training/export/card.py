@@ -36,7 +36,7 @@ def write_isp_model(
     path = folder / f"{name}.tflite"
     content = to_tflite(quantised, height=DEFAULT_HEIGHT // 2, width=DEFAULT_WIDTH // 2, channels=colour.input_planes)
     source = quantised.tensors[quantised.graph.input]
-    target = quantised.tensors[quantised.graph.output]
+    target = quantised.tensors[quantised.graph.outputs[0]]
     lines = [
         "[model]",
         f'name = "{name}"',
