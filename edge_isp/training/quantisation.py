@@ -112,20 +112,19 @@ class QuantisedGraph:
         raise ValueError(f"unknown operator '{node.kind}'")
 
 
-def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation | None = UNIT_RANGE) -> QuantisedGraph:
+def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = UNIT_RANGE) -> QuantisedGraph:
     """Post-training quantisation: channels are equalised, and each tensor gets the range of least squared error.
 
     Args:
         graph: of a merged network; its input is 0 to 1.
         samples: float inputs (batch, channels, height, width).
-        output: of the graph's outputs: by default a picture's; None finds one for each on the samples.
+        output: of the graph's outputs: by default a picture's.
     """
     samples = list(samples)
     graph = equalise(graph, samples)
     tensors = _best_quantisations(graph, samples)
     tensors[graph.input] = UNIT_RANGE
-    if output is not None:
-        tensors.update(dict.fromkeys(graph.outputs, output))
+    tensors.update(dict.fromkeys(graph.outputs, output))
     for node in graph.nodes:
         if node.kind == "sigmoid":
             tensors[node.name] = SIGMOID_OUTPUT
@@ -155,7 +154,7 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     readers: dict[str, list[tuple[str, int]]] = {name: [] for name in ranges}  # convolutions, and the first channel
     free = {name: name not in (graph.input, *graph.outputs) for name in ranges}
     for node in graph.nodes:
-        for name, first in _sources(graph, node):
+        for name, first in sources(graph, node):
             readers[name].append((node.name, first))
             free[name] &= node.kind == "conv" and node.groups == 1
         free[node.name] &= node.kind in ("conv", "add") and node.groups == 1
@@ -183,7 +182,7 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     return replace(graph, nodes=nodes)
 
 
-def _sources(graph: Graph, node: Node) -> list[tuple[str, int]]:
+def sources(graph: Graph, node: Node) -> list[tuple[str, int]]:
     """What a node reads, behind concatenations, with the first channel that it takes there; nothing for what additions
     and concatenations only pass on."""
     if node.kind in ("add", "concat"):
@@ -238,9 +237,10 @@ _SHARES = tuple(0.8**i for i in range(12))
 def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Quantisation]:
     """For each tensor the quantisation whose squared error on the samples is least; one for those that share it."""
     groups = shared_quantisations(graph)
-    ranges = _shared_ranges(graph, observe(graph, samples))
+    ranges = shared_ranges(graph, observe(graph, samples))
     candidates = {
-        name: [_from_range(share * low, share * high) for share in _SHARES] for name, (low, high) in ranges.items()
+        name: [quantisation_of_range(share * low, share * high) for share in _SHARES]
+        for name, (low, high) in ranges.items()
     }
     errors = {root: torch.zeros(len(_SHARES), dtype=torch.float64) for root in groups.values()}
     for sample in samples:
@@ -271,7 +271,8 @@ def quantise_weights(graph: Graph, tensors: dict[str, Quantisation]) -> dict[str
     return out
 
 
-def _from_range(low: float, high: float) -> Quantisation:
+def quantisation_of_range(low: float, high: float) -> Quantisation:
+    """All of int8 for a range of values, and for 0."""
     low, high = min(low, 0.0), max(high, 0.0)  # zero must be exact: borders are padded with it
     scale = float(np.float32(max(high - low, SMALLEST_RANGE) / (HIGHEST - LOWEST)))
     return Quantisation(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
@@ -304,7 +305,7 @@ def fixed_tensors(graph: Graph) -> set[str]:
     return {graph.input, *graph.outputs} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
 
 
-def _shared_ranges(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+def shared_ranges(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """One range for all tensors of a group of `shared_quantisations`."""
     members: dict[str, list[str]] = {}
     for name, group in shared_quantisations(graph).items():
