@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from edge_isp.training.quantisation import (
     UNIT_RANGE,
     Quantisation,
     QuantisedGraph,
+    load_quantised,
     observe,
     quantisation_of_range,
     quantise_weights,
@@ -166,6 +168,17 @@ def _quantised(graph: Graph, tensors: dict[str, Quantisation]) -> QuantisedGraph
     tensors = {**tensors, graph.input: UNIT_RANGE}
     tensors.update({node.name: SIGMOID_OUTPUT for node in graph.nodes if node.kind == "sigmoid"})
     return QuantisedGraph(graph, tensors, quantise_weights(graph, tensors))
+
+
+def load_quantised_silu_network(path: Path, graph: Graph) -> QuantisedGraph:
+    """Reads what `save_quantised` wrote of a network with SiLU.
+
+    Args:
+        graph: of the network; convolutions for gates are added where the file has them.
+    """
+    made = torch.load(path, weights_only=True)["weights"]
+    split = [silu for silu in find_silus(graph) if silu.value + GATE_SUFFIX in made]
+    return load_quantised(path, split_gates(graph, {silu.product: torch.ones(len(made[silu.value])) for silu in split}))
 
 
 # Lower logits are probabilities of less than 1/3000.
