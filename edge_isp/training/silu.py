@@ -112,7 +112,7 @@ def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:
         for node in graph.nodes:
             for name, first in sources(graph, node):
                 if name == silu.product:
-                    read = torch.ones(weights[node.name].shape[1 if node.groups == 1 else 0])
+                    read = factor.new_ones(weights[node.name].shape[1 if node.groups == 1 else 0])
                     read[first : first + len(factor)] = factor
                     by_input = read[None, :] if node.groups == 1 else read[:, None]
                     weights[node.name] = weights[node.name] * by_input[:, :, None, None]
