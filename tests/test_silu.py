@@ -195,7 +195,7 @@ def test_gates_of_their_own_change_nothing_in_float() -> None:
             for node in graph.nodes
         ),
     )
-    ranges = channel_ranges(graph, [silu.product for silu in find_silus(graph)], samples)
+    ranges = channel_ranges(graph, samples)
     # The stem's, the depthwise's, the pointwise's (through a concatenation), and the last; the others are pooled, added
     # or upsampled.
     read_by_convolutions = [silu.product for silu in find_silus(graph) if silu.value in _READ_BY_CONVOLUTIONS]
@@ -216,7 +216,7 @@ def test_uneven_channels_get_gates_of_their_own_and_lose_less() -> None:
     equalised = equalise_silus(graph, samples)
     split = [silu for silu in find_silus(equalised) if silu.gate != silu.value]
     assert [silu.value for silu in split] == ["stem"]
-    even = channel_ranges(equalised, [split[0].product], samples)[split[0].product]
+    even = channel_ranges(equalised, samples)[split[0].product]
     assert even.max() < 3 * even.median()
 
     def error(model: QuantisedGraph) -> float:
