@@ -23,7 +23,7 @@ from edge_isp.models.export import Export, export_model
 from edge_isp.models.tflite_graph import TfliteGraph
 from edge_isp.tasks.isp import IspTask
 
-SHIPPED = list(shipped_models())
+SHIPPED = [name for name, path in shipped_models().items() if read_card(path).task == "isp"]
 # Of frames: width, height.
 SIZES = [(64, 48), (62, 34), (2, 2)]
 
