@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from edge_isp.cameras.picamera2 import Picamera2Camera
     from edge_isp.cameras.replay import ReplayCamera
     from edge_isp.cameras.synthetic import SyntheticCamera
+    from edge_isp.cameras.v4l2 import V4l2Camera
     from edge_isp.engines.base import Engine, EngineReport
     from edge_isp.engines.litert import LiteRtEngine
     from edge_isp.errors import (
         CalibrationError,
+        CameraDisconnectedError,
         CameraError,
+        CameraTimeoutError,
         EdgeIspError,
         EngineError,
         FormatError,
@@ -45,7 +48,9 @@ _HOMES = {
     "AutoExposure": "exposure",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
+    "CameraDisconnectedError": "errors",
     "CameraError": "errors",
+    "CameraTimeoutError": "errors",
     "Cfa": "frame",
     "ControlLimits": "cameras.base",
     "DetectTask": "tasks.detect",
@@ -77,6 +82,7 @@ _HOMES = {
     "SinkError": "errors",
     "SyntheticCamera": "cameras.synthetic",
     "Task": "tasks.base",
+    "V4l2Camera": "cameras.v4l2",
     "find_model": "models.card",
     "load_libcamera_tuning": "calibration.tuning",
     "load_profile": "calibration.profile",
@@ -86,7 +92,9 @@ __all__ = [
     "AutoExposure",
     "CalibrationError",
     "Camera",
+    "CameraDisconnectedError",
     "CameraError",
+    "CameraTimeoutError",
     "Cfa",
     "ControlLimits",
     "DetectTask",
@@ -118,6 +126,7 @@ __all__ = [
     "SinkError",
     "SyntheticCamera",
     "Task",
+    "V4l2Camera",
     "find_model",
     "load_libcamera_tuning",
     "load_profile",
