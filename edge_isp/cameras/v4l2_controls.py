@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edge_isp.cameras.v4l2_abi import (
@@ -83,7 +83,7 @@ class V4l2Controls:
         self._device = device
         self._controls = {control.name: control for control in _enumerate(device)}
 
-    def __iter__(self) -> object:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._controls)
 
     def __contains__(self, name: object) -> bool:

@@ -11,6 +11,15 @@ from edge_isp.cameras import v4l2_kernel
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     fake = FakeKernel()
-    for name in ("open_device", "close_device", "ioctl", "map_buffer", "wait_readable", "nodes", "node_of", "node_name"):
+    for name in (
+        "open_device",
+        "close_device",
+        "ioctl",
+        "map_buffer",
+        "wait_readable",
+        "nodes",
+        "node_of",
+        "node_name",
+    ):
         monkeypatch.setattr(v4l2_kernel, name, getattr(fake, name))
     return fake

@@ -19,6 +19,7 @@ import numpy as np
 from edge_isp.cameras import v4l2_abi as abi
 from edge_isp.cameras.v4l2_formats import fourcc, fourcc_name
 
+
 @dataclass
 class Control:
     """A control of a fake device."""

@@ -80,7 +80,9 @@ def test_the_format_that_is_chosen(kernel: FakeKernel) -> None:
 
 def test_what_the_driver_adjusts_is_an_error(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     node = kernel.add(VideoNode())
-    with pytest.raises(CameraError, match="asked for RG10 100x48, but the driver made it RG10 64x48; sizes of RG10: 64x48, 128x96"):
+    with pytest.raises(
+        CameraError, match="asked for RG10 100x48, but the driver made it RG10 64x48; sizes of RG10: 64x48, 128x96"
+    ):
         open_camera(width=100)
     with pytest.raises(CameraError, match="asked for 60 frames/s, but the driver made it 30; rates at 64x48: 30, 15"):
         open_camera(fps=60)

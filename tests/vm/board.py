@@ -108,7 +108,9 @@ class Board:
         with tempfile.TemporaryDirectory() as temporary:
             disk = Path(temporary) / "disk"
             # What the board writes is thrown away.
-            self._call(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self._folder / "disk"), str(disk)])
+            self._call(
+                ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self._folder / "disk"), str(disk)]
+            )
             command = [
                 *("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2", "-m", "3072"),
                 *("-accel", "tcg,thread=multi", "-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot"),
@@ -121,8 +123,13 @@ class Board:
             log = share / "console.log"
             with log.open("wb") as output:
                 subprocess.run(
-                    command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                    timeout=timeout_s, check=False,
+                    command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    timeout=timeout_s,
+                    check=False,
                 )
             return log.read_text("utf-8", "replace")
 
@@ -164,7 +171,11 @@ class Board:
             (folder / "modules/order").write_text("".join(f"{Path(path).name}\n" for path in order))
             names = "\n".join(str(path.relative_to(folder)) for path in sorted(folder.rglob("*")))
             archive = subprocess.run(
-                ["cpio", "-o", "-H", "newc", "--quiet"], cwd=folder, input=names.encode(), capture_output=True, check=True
+                ["cpio", "-o", "-H", "newc", "--quiet"],
+                cwd=folder,
+                input=names.encode(),
+                capture_output=True,
+                check=True,
             )
             target.write_bytes(archive.stdout)
 
