@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
 from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.picamera2_import import import_picamera2
-from edge_isp.errors import CameraError, FormatError
+from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 
 # picamera2 keeps one finished frame to hand out at once, and the sensor fills another meanwhile.
@@ -95,7 +95,8 @@ class Picamera2Camera:
         """The newest frame that was not read yet, or the next one; see `Camera.read`.
 
         Raises:
-            CameraError: no frame within `timeout_s`, or as many frames are held as the camera can spare.
+            CameraTimeoutError: no frame within `timeout_s`.
+            CameraError: as many frames are held as the camera can spare.
         """
         while not self._closed:
             if len(self._leases) >= self._lendable:
@@ -274,7 +275,7 @@ class Picamera2Camera:
         try:
             request = waiting.get_result(timeout=timeout_s)
         except TimeoutError:
-            raise CameraError(
+            raise CameraTimeoutError(
                 f"{self._source}: no frame within {timeout_s} s; see the kernel's messages (dmesg), and whether the "
                 "camera's cable sits well"
             ) from None

@@ -254,7 +254,7 @@ class V4l2Camera:
             return int(request.fd)
 
     def close(self) -> None:
-        """Stops the camera and lets it go. Frames still held may be read on; their memory goes with the last of them."""
+        """Stops the camera and lets it go. Frames still held may be read on; their memory goes with the last one."""
         with self._lock:
             if self._closed.is_set():
                 return
@@ -375,7 +375,8 @@ class V4l2Camera:
                 memory = v4l2_kernel.map_buffer(self._device.descriptor, length, offset)
             except OSError as error:
                 raise CameraError(
-                    f"{self._source}: buffer {index} cannot be mapped: {error.strerror}; see the kernel's messages (dmesg)"
+                    f"{self._source}: buffer {index} cannot be mapped: {error.strerror}; see the kernel's "
+                    "messages (dmesg)"
                 ) from error
             self._buffers.append(_DriverBuffer(np.frombuffer(memory, np.uint8), length))
         for index in range(request.count):

@@ -1,4 +1,4 @@
-"""Controls of a V4L2 device by name: exposure, gain, test pattern, flips, blanking, and whatever else its driver has."""
+"""Controls of a V4L2 device by name: exposure, gain, test pattern, flips, blanking, and what else its driver has."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ class SensorSettings:
         unit, gain = self._exposure_unit(), self._gain
         if unit is None or gain is None or "analogue_gain" not in self._controls:
             raise CameraError(
-                f"{self._where}: exposure and gain of this camera cannot be set in nanoseconds and as a gain: that takes "
-                f"a known sensor, found '{self._sensor or 'none'}', and its controls exposure, pixel_rate, "
+                f"{self._where}: exposure and gain of this camera cannot be set in nanoseconds and as a gain: that "
+                f"takes a known sensor, found '{self._sensor or 'none'}', and its controls exposure, pixel_rate, "
                 "horizontal_blanking and analogue_gain; use controls.set(...) with the driver's own numbers"
             )
         self._controls.refresh()

@@ -20,6 +20,7 @@ from edge_isp.frame import FrameStatus, Packing, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
 from edge_isp.plugins import load
+from edge_isp.testing import check_camera
 
 # picamera2's own.
 pytestmark = pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning")
@@ -420,3 +421,8 @@ def test_no_private_name_of_picamera2_is_touched() -> None:
         for line in text.splitlines():
             for owner in ("_picamera2._", "picam2._", "request._", "Picamera2._", "allocator._", "package._"):
                 assert owner not in line or "for owner in" in line, f"{path.name}: {line}"
+
+
+def test_conformance(plug: Plug) -> None:
+    device = plug()
+    check_camera(lambda: Picamera2Camera(0), before_read=lambda camera: expose(device, camera))

@@ -32,7 +32,7 @@ class Control:
     kind: int = abi.CTRL_TYPE_INTEGER
     flags: int = 0
     menu: dict[int, str] = field(default_factory=dict)
-    makes: Callable[[int], int] = staticmethod(lambda value: value)  # what the driver makes of a value
+    makes: Callable[[int], int] = int  # what the driver makes of a value
 
 
 @dataclass

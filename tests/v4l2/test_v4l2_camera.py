@@ -21,6 +21,7 @@ from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutE
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
+from edge_isp.testing import check_camera
 
 
 def open_camera(**settings: Any) -> V4l2Camera:
@@ -466,3 +467,10 @@ def test_cfa_orders_are_those_of_the_codes() -> None:
     }
     assert len(BAYER_FORMATS) == 4 * 9
     assert deque(BAYER_FORMATS, maxlen=1)
+
+
+@pytest.mark.parametrize("multiplanar", [False, True])
+def test_conformance(kernel: FakeKernel, multiplanar: bool) -> None:
+    kernel.add(VideoNode(period_ns=33_000_000, multiplanar=multiplanar))
+    check_camera(open_camera)
+    assert kernel.open_nodes == []

@@ -188,7 +188,7 @@ def setup(tmp_path: Path) -> Path:
 
 
 def test_a_pipeline_is_set_up_from_its_file(kernel: FakeKernel, board: Any, setup: Path) -> None:
-    video, sensor, receiver, media = board
+    _, sensor, receiver, media = board
     with V4l2Camera(setup=setup) as camera:
         assert media.links[1][4] == abi.MEDIA_LNK_FL_ENABLED
         assert sensor.bus[0] == receiver.bus[1] == (0x300F, 1640, 1232)
@@ -277,7 +277,7 @@ def test_every_request_of_a_set_up_may_fail(
 
 
 def test_exposure_gain_and_rate_of_a_sensor(kernel: FakeKernel, board: Any, setup: Path) -> None:
-    video, sensor, _, _ = board
+    sensor = board[1]
     line_ns = (1640 + 1808) / 182.4e6 * 1e9
     with V4l2Camera(setup=setup) as camera:
         limits = camera.limits
