@@ -41,7 +41,7 @@ class Corrupt:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """The camera goes in place of a frame: reading it raises `CameraDisconnectedError`, as every call does after it.
+    """The camera goes in place of a frame: reading it raises `CameraDisconnectedError`, as do all calls after it.
 
     Opening a camera with the same script fails `failed_openings` times in the same way; then it goes on with this frame.
     """

@@ -426,3 +426,14 @@ def test_no_private_name_of_picamera2_is_touched() -> None:
 def test_conformance(plug: Plug) -> None:
     device = plug()
     check_camera(lambda: Picamera2Camera(0), before_read=lambda camera: expose(device, camera))
+
+
+def test_devices_with_their_modes(plug: Plug) -> None:
+    plug()
+    first, *others = Picamera2Camera.devices()
+    assert (first.spec, first.name, first.problem, others) == ("picamera2:0", "imx219", None, [])
+    assert ("SRGGB10", "1640x60", (41.85,)) in [(mode.format, mode.size, mode.fps) for mode in first.modes]
+    with Picamera2Camera(0):
+        (busy,) = Picamera2Camera.devices()
+    assert busy.problem
+    assert "another program has the camera" in busy.problem
