@@ -41,9 +41,9 @@ class Corrupt:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """The camera goes in place of a frame: reading it raises `CameraDisconnectedError`, as do all calls after it.
+    """The camera goes in place of a frame: reading it, and every call after, raises `CameraDisconnectedError`.
 
-    Opening a camera with the same script fails `failed_openings` times in the same way; then it goes on with this frame.
+    Opening a camera with the same script fails `failed_openings` times in the same way; then this frame is the next.
     """
 
     frame: int

@@ -28,10 +28,8 @@ def devices(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """List cameras with their formats, sizes and rates, and engines; for what is missing the reason and the way out."""
-    cameras, engines = (
-        [_part("cameras", name) for name in names("cameras")],
-        [_part("engines", name) for name in names("engines")],
-    )
+    cameras = [_part("cameras", name) for name in names("cameras")]
+    engines = [_part("engines", name) for name in names("engines")]
     if as_json:
         print(
             json.dumps({"cameras": [asdict(part) for part in cameras], "engines": [asdict(part) for part in engines]})
