@@ -48,9 +48,9 @@ def devices(
         for device in part.devices or ():
             if device.problem:
                 notes.append(f"{device.spec} ({device.name}): {device.problem}")
-            for number, mode in enumerate(device.modes):
+            for number, (size, rates, formats) in enumerate(_by_size(device)):
                 first = (device.spec, device.name) if number == 0 else ("", "")
-                table.add_row(*first, mode.format, mode.size, ", ".join(f"{fps:g}" for fps in mode.fps))
+                table.add_row(*first, formats, size, rates)
     console.print(table)
     engine_table = Table("engine", "", title="Engines", title_justify="left")
     for part in engines:
@@ -60,6 +60,14 @@ def devices(
     console.print(engine_table)
     for note in notes:
         console.print(f"- {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _by_size(device: CameraDevice) -> list[tuple[str, str, str]]:
+    """Sizes and rates of a camera, each with the formats that it has them in."""
+    formats: dict[tuple[str, str], list[str]] = {}
+    for mode in device.modes:
+        formats.setdefault((mode.size, ", ".join(f"{fps:g}" for fps in mode.fps)), []).append(mode.format)
+    return [(size, rates, ", ".join(names)) for (size, rates), names in formats.items()]
 
 
 def _part(kind: str, name: str) -> _Part:

@@ -11,15 +11,6 @@ from edge_isp.cameras import v4l2_kernel
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     fake = FakeKernel()
-    for name in (
-        "open_device",
-        "close_device",
-        "ioctl",
-        "map_buffer",
-        "wait_readable",
-        "nodes",
-        "node_of",
-        "node_name",
-    ):
+    for name in fake.FUNCTIONS:
         monkeypatch.setattr(v4l2_kernel, name, getattr(fake, name))
     return fake

@@ -385,7 +385,18 @@ class SubdeviceNode(Node):
 
 
 class FakeKernel:
-    """Puts nodes in the place of the machine's; its methods are those of `edge_isp.cameras.v4l2_kernel`."""
+    """Puts nodes in the place of the machine's; FUNCTIONS are those of `edge_isp.cameras.v4l2_kernel`."""
+
+    FUNCTIONS = (
+        "open_device",
+        "close_device",
+        "ioctl",
+        "map_buffer",
+        "wait_readable",
+        "nodes",
+        "node_of",
+        "node_name",
+    )
 
     def __init__(self) -> None:
         self.all: dict[str, Node] = {}
