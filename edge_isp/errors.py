@@ -8,6 +8,7 @@ EdgeIspError
 ├── ModelError          a model, or the card that describes it
 ├── EngineError         a runtime cannot load or run a model
 ├── SinkError           a result cannot be written
+├── PipelineError       a pipeline is asked for what it cannot do
 └── PluginError         a camera, engine or sink of that name cannot be had
     └── MissingDependencyError   it could, if another package were installed
 """
@@ -45,6 +46,10 @@ class EngineError(EdgeIspError):
 
 class SinkError(EdgeIspError):
     """A result cannot be written where it was asked to go."""
+
+
+class PipelineError(EdgeIspError):
+    """A pipeline is asked for what it cannot do, or for something at the wrong time."""
 
 
 class PluginError(EdgeIspError):

@@ -54,6 +54,9 @@ class SyntheticCamera:
         imperfections: whether to show what the profile knows of a real sensor and lens: shading, defective pixels,
             and so on; see `edge_isp.calibration.forward.Imperfections`.
 
+    Attributes:
+        live: whether frames come in their own time, see `Camera`.
+
     Raises:
         CameraError: the photograph cannot be read or is smaller than a frame.
         FormatError: the size is odd.
@@ -85,6 +88,7 @@ class SyntheticCamera:
         self._photo = _load(Path(photo), width, height)
         self._source = str(photo)
         self._fps, self._frames, self._seed = fps, frames, seed
+        self.live = fps is not None
         self._imperfections = Imperfections(seed) if imperfections else None
         self._colour_temperature_k, self._light = colour_temperature_k, 1.0
         period_ns = round(1e9 / (fps or 30.0))
