@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_isp.engines.base import Engine, EngineReport
     from edge_isp.engines.litert import LiteRtEngine
     from edge_isp.errors import (
+        BenchError,
         CalibrationError,
         CameraError,
         EdgeIspError,
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 # loads neither numba nor a runtime.
 _HOMES = {
     "AutoExposure": "exposure",
+    "BenchError": "errors",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
     "CameraError": "errors",
@@ -91,6 +93,7 @@ _HOMES = {
 
 __all__ = [
     "AutoExposure",
+    "BenchError",
     "CalibrationError",
     "Camera",
     "CameraError",

@@ -9,6 +9,7 @@ EdgeIspError
 ├── EngineError         a runtime cannot load or run a model
 ├── SinkError           a result cannot be written
 ├── PipelineError       a pipeline is asked for what it cannot do
+├── BenchError          a benchmark cannot be run, or its report not be read or compared
 └── PluginError         a camera, engine or sink of that name cannot be had
     └── MissingDependencyError   it could, if another package were installed
 """
@@ -50,6 +51,10 @@ class SinkError(EdgeIspError):
 
 class PipelineError(EdgeIspError):
     """A pipeline is asked for what it cannot do, or for something at the wrong time."""
+
+
+class BenchError(EdgeIspError):
+    """A benchmark cannot be run as asked, or a report of one cannot be read or compared."""
 
 
 class PluginError(EdgeIspError):

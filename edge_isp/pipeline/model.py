@@ -72,6 +72,9 @@ class Runner:
         engine: name of another.
         threads: of the engine; by default one a core.
 
+    Attributes:
+        shape: of the inputs that it is ready for.
+
     Raises:
         ModelError: no engine is known for the model's file.
         PluginError: there is no such engine.
@@ -82,14 +85,14 @@ class Runner:
         self._threads = threads
         self._engine: Engine | None = None
         self._card: ModelCard | None = None
-        self._shape: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] = ()
 
     @property
     def report(self) -> EngineReport | None:
         """What runs the model; None before the first frame."""
         return self._engine.report if self._engine else None
 
-    def prepare(self, card: ModelCard, task: Task, shape: tuple[int, ...]) -> None:
+    def prepare(self, card: ModelCard, task: Task, shape: tuple[int, ...], *, warm_up: bool = True) -> None:
         """Loads the card's model for inputs of a shape, and warms it up; where that is done, does nothing.
 
         Raises:
@@ -103,11 +106,12 @@ class Runner:
             except ModelError:
                 engine.close()
                 raise
-            self._engine, self._card, self._shape = engine, card, ()
-        if self._shape != shape:
+            self._engine, self._card, self.shape = engine, card, ()
+        if self.shape != shape:
             self._engine.resize(shape)
-            self._engine.run([np.zeros(shape, self._engine.inputs[0].dtype)])
-            self._shape = shape
+            self.shape = shape
+            if warm_up:
+                self._engine.run([np.zeros(shape, self._engine.inputs[0].dtype)])
 
     def run(self, tensor: NDArray[Any]) -> list[NDArray[Any]]:
         """One inference; see `Engine.run`."""
