@@ -63,6 +63,8 @@ def kernels(
     )
 
 
+_WIDTH = 130
+
 _Model = Annotated[str, typer.Option("--model", metavar="NAME", help="A shipped model, or the path of one.")]
 _Engine = Annotated[
     str | None,
@@ -148,6 +150,14 @@ def pipeline(
     overhead: Annotated[
         bool, typer.Option("--overhead", help="Also the whole pipeline beside its engine alone, in turns.")
     ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Also the way of today (NumPy, float32, ONNX Runtime), OpenCV and rawpy, in turns, on frames in "
+            "memory; pip install 'edge-isp[bench,onnx,dng]'.",
+        ),
+    ] = False,
     as_json: _Json = False,
     compare: _Compare = None,
     fail_if: _FailIf = None,
@@ -164,6 +174,12 @@ def pipeline(
     report = measure_pipeline(
         subject, plan, _opener(camera, width, height, fps, seed), requested_fps=fps, overhead=beside
     )
+    if peers:
+        from msgspec.structs import replace
+
+        from edge_isp.bench.peers import measure_peers
+
+        report = replace(report, peers=measure_peers(model, width=width, height=height))
     _publish(report, as_json=as_json, old=old, fail_if=fail_if, plot=plot)
 
 
@@ -237,11 +253,13 @@ def _publish(
     from edge_isp.bench.compare import Limit, compare_reports
     from edge_isp.bench.report import to_json
 
-    messages = Console(stderr=True, soft_wrap=True)
+    messages = Console(stderr=True)
     if as_json:
         print(to_json(report))
     else:
-        show_report(report, Console(soft_wrap=True))
+        console = Console()
+        # Not a terminal's width but a file's.
+        show_report(report, console if console.is_terminal else Console(width=_WIDTH))
     if plot is not None:
         from edge_isp.bench.plot import plot_report
 

@@ -17,14 +17,14 @@ def show_report(report: Report, console: Console) -> None:
     for line in _header(report):
         console.print(line, highlight=False)
     table = Table(title=f"{report.kind}, ms; percentiles: {report.percentiles}", title_justify="left")
-    table.add_column("stage")
+    table.add_column("stage", no_wrap=True)
     for column in ("n", "mean", "p50", "p90", "p95", "p99", "max", "first", "share"):
         table.add_column(column, justify="right")
     whole = report.latency.e2e.mean if report.latency else None
     for stage in report.stages:
         table.add_row(stage.name, *_row(stage, whole if stage.name != "read" else None))
     for wait in report.waits:
-        table.add_row(f"wait for {wait.name}", *_row(wait, whole))
+        table.add_row(f"waits to {wait.name}", *_row(wait, whole))
     if report.latency:
         table.add_row("exposure to result", *_row(report.latency.e2e, None))
     console.print(table)
