@@ -38,7 +38,7 @@ def distribution(name: str, values_ns: ArrayLike, first_ns: float | None = None)
         p99=p99,
         p999=p999,
         max=float(values.max()),
-        first=first_ns,
+        first=None if first_ns is None else float(first_ns),
     )
 
 

@@ -33,6 +33,11 @@ _WARMUP = 8
 
 _DAYLIGHT = np.array([[1.6, -0.4, -0.2], [-0.3, 1.6, -0.3], [0.0, -0.6, 1.6]], np.float32)
 
+_GREEN = np.array([[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]])
+_ALONG = np.array([[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]])
+_DIAGONAL = np.array([[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]])
+_MALVAR = [np.float32(kernel / 16) for kernel in (_GREEN, _ALONG, _ALONG.T, _DIAGONAL)]
+
 # A way in a process: prepares itself for frames like this one, and returns what is called with each.
 Develop = Callable[[RawFrame], NDArray[Any]]
 
@@ -44,7 +49,7 @@ def edge_isp_in_turn(model: str, frame: RawFrame) -> Develop:
 
 def today(model: str, frame: RawFrame) -> Develop:
     """The buffer copied, unpacked with NumPy, white-balanced in float32; the same network in float32 in ONNX Runtime;
-    its residual added to OpenCV's demosaicing, colour matrix and curve in NumPy."""
+    its residual added to Malvar's demosaicing by OpenCV's filters, colour matrix and curve in NumPy."""
     import cv2
     import onnxruntime
 
@@ -82,14 +87,28 @@ def today(model: str, frame: RawFrame) -> Develop:
         mosaic = np.empty((height, width), np.float32)
         mosaic[::2, ::2], mosaic[::2, 1::2] = planes[..., 0], planes[..., 1]
         mosaic[1::2, ::2], mosaic[1::2, 1::2] = planes[..., 2], planes[..., 3]
-        base = cv2.cvtColor((mosaic * 65535).astype(np.uint16), cv2.COLOR_BayerRGGB2RGB).astype(np.float32) / 65535
-        detail = residual.reshape(height // 2, width // 2, 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(height, width, 3)
+        base = _malvar(cv2, mosaic)
+        # A residual of 1 is an eighth of white, see `kernels.residual`.
+        detail = (
+            residual.reshape(height // 2, width // 2, 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(height, width, 3) / 8
+        )
         linear = np.clip(np.square(np.clip(base + detail, 0, 1)) @ matrix.T, 0, 1)
         encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
         picture: NDArray[np.uint8] = (encoded * 255 + 0.5).astype(np.uint8)
         return picture
 
     return develop
+
+
+def _malvar(cv2: Any, mosaic: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Malvar-He-Cutler demosaicing of an RGGB mosaic: four filters over all of it, each used where it belongs."""
+    green, along, across, diagonal = (cv2.filter2D(mosaic, -1, kernel) for kernel in _MALVAR)
+    rgb = np.repeat(mosaic[..., None], 3, 2)
+    rgb[::2, ::2, 1], rgb[::2, ::2, 2] = green[::2, ::2], diagonal[::2, ::2]
+    rgb[::2, 1::2, 0], rgb[::2, 1::2, 2] = along[::2, 1::2], across[::2, 1::2]
+    rgb[1::2, ::2, 0], rgb[1::2, ::2, 2] = across[1::2, ::2], along[1::2, ::2]
+    rgb[1::2, 1::2, 0], rgb[1::2, 1::2, 1] = diagonal[1::2, 1::2], green[1::2, 1::2]
+    return rgb
 
 
 def opencv(model: str, frame: RawFrame) -> Develop:
