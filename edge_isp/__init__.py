@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from edge_isp.pipeline.losses import Cause, Counts, Loss, State, StateChange
     from edge_isp.pipeline.pipeline import Pipeline
     from edge_isp.pipeline.source import Recovery
-    from edge_isp.results import Picture
+    from edge_isp.results import Detections, Picture
     from edge_isp.sinks.png import PngSink
+    from edge_isp.tasks.base import Task
+    from edge_isp.tasks.detect import DetectTask
     from edge_isp.tasks.isp import IspTask
 
 __version__ = "0.1.0"
@@ -55,6 +57,8 @@ _HOMES = {
     "Consumer": "pipeline.consumer",
     "ControlLimits": "cameras.base",
     "Counts": "pipeline.losses",
+    "DetectTask": "tasks.detect",
+    "Detections": "results",
     "EdgeIspError": "errors",
     "Engine": "engines.base",
     "EngineError": "errors",
@@ -86,6 +90,7 @@ _HOMES = {
     "State": "pipeline.losses",
     "StateChange": "pipeline.losses",
     "SyntheticCamera": "cameras.synthetic",
+    "Task": "tasks.base",
     "find_model": "models.card",
     "load_libcamera_tuning": "calibration.tuning",
     "load_profile": "calibration.profile",
@@ -102,6 +107,8 @@ __all__ = [
     "Consumer",
     "ControlLimits",
     "Counts",
+    "DetectTask",
+    "Detections",
     "EdgeIspError",
     "Engine",
     "EngineError",
@@ -133,6 +140,7 @@ __all__ = [
     "State",
     "StateChange",
     "SyntheticCamera",
+    "Task",
     "find_model",
     "load_libcamera_tuning",
     "load_profile",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_isp.errors import MissingDependencyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +24,95 @@ class Picture:
     source: str
     sequence: int
     timestamp_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What was found in one RAW frame, the best first.
+
+    Attributes:
+        xyxy: float32 (n, 4), boxes as x0, y0, x1, y1 in the sensor's pixels: (0, 0) is the frame's upper left corner,
+            (width, height) its lower right one; within the frame.
+        confidence: float32 (n,), 0 to 1.
+        class_id: int32 (n,), places in `class_names`.
+        class_names: of every class that the model knows.
+        source, sequence, timestamp_ns: of the frame, see `RawFrame`.
+    """
+
+    xyxy: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    class_id: NDArray[np.int32]
+    class_names: tuple[str, ...]
+    source: str
+    sequence: int
+    timestamp_ns: int
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    @property
+    def names(self) -> list[str]:
+        """The class's name of each detection."""
+        return [self.class_names[class_id] for class_id in self.class_id]
+
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections`, with the classes' names as `data["class_name"]`.
+
+        Raises:
+            MissingDependencyError: the package `supervision` is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError as error:
+            if error.name != "supervision":
+                raise
+            raise MissingDependencyError("Detections.to_supervision", "supervision", "supervision") from error
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.confidence.copy(),
+            class_id=self.class_id.astype(np.int64),
+            data={"class_name": np.array(self.names, dtype=np.str_)},
+        )
+
+    def to_vision_msgs(self, frame_id: str = "") -> dict[str, Any]:
+        """A plain dictionary in the layout of ROS 2's `vision_msgs/Detection2DArray` (vision_msgs 4).
+
+        `rosidl_runtime_py.set_message_fields` puts it into a message. The class is told by its name. The stamp is
+        `timestamp_ns`, whose clock is the sensor's (CLOCK_MONOTONIC): whoever needs ROS time adds the difference.
+
+        Args:
+            frame_id: of the header: the camera's coordinate frame.
+        """
+        return {
+            "header": self._header(frame_id),
+            "detections": [
+                {
+                    "header": self._header(frame_id),
+                    "results": [
+                        {
+                            "hypothesis": {"class_id": name, "score": float(confidence)},
+                            "pose": {
+                                "pose": {
+                                    "position": {"x": 0.0, "y": 0.0, "z": 0.0},
+                                    "orientation": {"x": 0.0, "y": 0.0, "z": 0.0, "w": 1.0},
+                                },
+                                "covariance": [0.0] * 36,
+                            },
+                        }
+                    ],
+                    "bbox": {
+                        "center": {"position": {"x": (x0 + x1) / 2, "y": (y0 + y1) / 2}, "theta": 0.0},
+                        "size_x": x1 - x0,
+                        "size_y": y1 - y0,
+                    },
+                    "id": "",
+                }
+                for (x0, y0, x1, y1), confidence, name in zip(
+                    self.xyxy.tolist(), self.confidence, self.names, strict=True
+                )
+            ],
+        }
+
+    def _header(self, frame_id: str) -> dict[str, Any]:
+        seconds, nanoseconds = divmod(self.timestamp_ns, 1_000_000_000)
+        return {"stamp": {"sec": seconds, "nanosec": nanoseconds}, "frame_id": frame_id}

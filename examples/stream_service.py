@@ -13,7 +13,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_isp import Camera, Picamera2Camera, Pipeline, Processed, Recovery, ReplayCamera, StateChange, SyntheticCamera
+from edge_isp import (
+    Camera,
+    Loss,
+    Picamera2Camera,
+    Pipeline,
+    Processed,
+    Recovery,
+    ReplayCamera,
+    StateChange,
+    SyntheticCamera,
+)
+
+
+_log = logging.getLogger("stream_service")
 
 
 def main(camera: str) -> None:
@@ -26,7 +39,7 @@ def main(camera: str) -> None:
         max_age_s=0.5,  # a robot has no use for older pictures
         callback=look,
         recovery=Recovery(stall_s=3.0, longest_wait_s=10.0),
-        on_event=lambda event: isinstance(event, StateChange) and logging.info("%s %s", event.state, event.reason),
+        on_event=tell,
         notify_systemd=True,
     ) as pipeline:
         quality = pipeline.add_consumer(
@@ -35,9 +48,9 @@ def main(camera: str) -> None:
         try:
             pipeline.run()
         except KeyboardInterrupt:
-            logging.info("stopped")
+            _log.info("stopped")
         for consumer in (pipeline.consumers[0], quality):
-            logging.info("%s: %s", consumer.name, consumer.counts)
+            _log.info("%s: %s", consumer.name, consumer.counts)
 
 
 def opener(camera: str) -> Callable[[], Camera]:
@@ -49,15 +62,21 @@ def opener(camera: str) -> Callable[[], Camera]:
     return lambda: Picamera2Camera(fps=30)
 
 
+def tell(event: Loss | StateChange) -> None:
+    """Whatever changes; losses are counted anyway."""
+    if isinstance(event, StateChange):
+        _log.info("%s %s", event.state, event.reason)
+
+
 def look(done: Processed) -> None:
     """Every picture, in a thread of the pipeline."""
     if done.age_ns > 200_000_000:
-        logging.warning("frame %d was %.0f ms old", done.sequence, done.age_ns / 1e6)
+        _log.warning("frame %d was %.0f ms old", done.sequence, done.age_ns / 1e6)
 
 
 def keep(done: Processed) -> None:
     """One picture in thirty, of the better model."""
-    logging.info("frame %d: mean brightness %.1f", done.sequence, done.picture.rgb.mean())
+    _log.info("frame %d: mean brightness %.1f", done.sequence, done.picture.rgb.mean())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.detect import HIGHEST_SIZE_LOGIT, sigmoid
 from edge_isp.kernels.layout import CELL_PLANES, group
 from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_STEP, ROOT_WHITE, TONE_ENTRIES, scaled_matrix
 
@@ -372,3 +373,61 @@ def replace_hot_pixels(codes: NDArray[np.uint16], *, threshold: int, factor: flo
     hot = (above > threshold) & (above > factor * (highest - lowest))
     out[2:-2, 2:-2] = np.where(hot, highest, codes[2:-2, 2:-2])
     return out
+
+
+def detect(
+    outputs: Sequence[tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]],
+    quantisation: Sequence[tuple[int, tuple[float, int], tuple[float, int], tuple[float, int]]],
+    *,
+    confidence: float,
+    iou_threshold: float,
+    max_detections: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """See `kernels.detect.detect`; `quantisation` holds for each level its stride, and scale and zero point of box,
+    objectness and class logits.
+    """
+    boxes, scores, class_ids = [], [], []
+    for level, (stride, *pairs) in zip(outputs, quantisation, strict=True):
+        box, objectness, classes = (
+            (codes.astype(np.float64) - zero_point) * scale
+            for codes, (scale, zero_point) in zip(level, pairs, strict=True)
+        )
+        height, width, _ = box.shape
+        cells = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32) * np.float32(stride)
+        centre = (box[..., :2] * stride).astype(np.float32) + cells
+        size = (np.exp(np.minimum(box[..., 2:], HIGHEST_SIZE_LOGIT)) * stride).astype(np.float32)
+        score = sigmoid(objectness[..., 0]) * sigmoid(classes.max(2))
+        found = score >= np.float32(confidence)
+        boxes.append(np.concatenate([centre - size / 2, centre + size / 2], 2)[found])
+        scores.append(score[found])
+        class_ids.append(level[2].argmax(2)[found])
+    every_box, every_score = np.concatenate(boxes), np.concatenate(scores)
+    every_class = np.concatenate(class_ids).astype(np.int32)
+    kept = suppress(every_box, every_score, every_class, iou_threshold=iou_threshold, max_detections=max_detections)
+    return every_box[kept], every_score[kept], every_class[kept]
+
+
+def suppress(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[np.int32],
+    *,
+    iou_threshold: float,
+    max_detections: int,
+) -> NDArray[np.int64]:
+    """See `kernels.detect.suppress`: takes the best box, strikes out those of its class that overlap it, and again."""
+    remaining = np.argsort(-scores, kind="stable")
+    x0, y0, x1, y1 = boxes.astype(np.float64).T
+    areas = (x1 - x0) * (y1 - y0)
+    kept: list[int] = []
+    while len(remaining) and len(kept) < max_detections:
+        best, others = remaining[0], remaining[1:]
+        kept.append(int(best))
+        widths = np.minimum(x1[best], x1[others]) - np.maximum(x0[best], x0[others])
+        heights = np.minimum(y1[best], y1[others]) - np.maximum(y0[best], y0[others])
+        touching = (widths > 0) & (heights > 0)
+        shared = np.where(touching, widths * heights, 0)
+        union = np.where(touching, areas[best] + areas[others] - shared, 1)
+        struck = (shared / union > iou_threshold) & (class_ids[others] == class_ids[best])
+        remaining = others[~struck]
+    return np.array(kept, np.int64)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from edge_isp.kernels import decode, defects, demosaic, encode, resample, residual, rows, unpack
+from edge_isp.kernels import decode, defects, demosaic, detect, encode, resample, residual, rows, unpack
 from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
@@ -25,10 +25,14 @@ _FRAME = np.zeros((8, 8), np.uint8)
 _LAYOUT: dict[str, Any] = {"width": 8, "height": 8, "packing": "u8", "bit_depth": 8}
 
 
-def compile_pipeline_kernels() -> None:
-    """What turns frames into pictures by a network: statistics, encoding to int8, decoding."""
-    _encode(np.int8)
+def compile_pipeline_kernels(task: str = "isp") -> None:
+    """What a pipeline of a task needs: "isp", frames to pictures by a network, or "detector", frames to boxes."""
     statistics(_FRAME, cfa="RGGB", black_level=(0, 0, 0, 0), white_level=255, **_LAYOUT)
+    if task == "detector":
+        _encode_resampled(np.int8)
+        _detect()
+        return
+    _encode(np.int8)
     planes, picture = np.zeros((4, 4, 12), np.int8), np.empty((8, 8, 3), np.uint8)
     decode_rgb(planes, picture, output_table(1 / 255, -128))
     tone = np.zeros(residual.TONE_ENTRIES, np.uint8)
@@ -44,8 +48,8 @@ def compile_kernels() -> tuple[int, int]:
     compile_pipeline_kernels()
     for dtype in DTYPES:
         _encode(dtype)
-        tables = np.zeros((4, 256), dtype)
-        encode_resampled(_FRAME, np.empty((2, 2, 4), dtype), cfa="RGGB", tables=tables, **_LAYOUT)
+        _encode_resampled(dtype)
+    _detect()
     unpack_frame(_FRAME, **_LAYOUT)
     rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8))
     for layout in (_LAYOUT, _LAYOUT | {"packing": "u16", "bit_depth": 12, "width": 4}):  # sums of 16 and of 32 bits
@@ -70,8 +74,19 @@ def _encode(dtype: DTypeLike) -> None:
     encode_frame(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
 
 
+def _encode_resampled(dtype: DTypeLike) -> None:
+    out = np.empty((2, 2, 4), dtype)
+    encode_resampled(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
+
+
+def _detect() -> None:
+    level = detect.level_tables(8, box=(1, 0), objectness=(1, 0), classes=(1, 0), confidence=0.1)
+    box, objectness, classes = (np.zeros((1, 1, channels), np.int8) for channels in (4, 1, 2))
+    detect.detect([(box, objectness, classes)], [level], iou_threshold=0.5, max_detections=1)
+
+
 def counts() -> tuple[int, int]:
     """How many functions this process compiled, and how many it took from the cache."""
-    modules = (rows, unpack, encode, resample, decode, residual, statistics_module, demosaic, defects)
+    modules = (rows, unpack, encode, resample, decode, residual, statistics_module, demosaic, defects, detect)
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

@@ -133,7 +133,7 @@ class ScriptedEngine:
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         card = find_model(str(path), None)
         self.inputs = (self._info(card.input, card.input.shape),)
-        self.outputs = (self._info(card.output, card.output.shape),)
+        self.outputs = (self._info(card.outputs[0], card.outputs[0].shape),)
         self.report = EngineReport("scripted", "none", threads or 1)
         self._warm = self._closed = False
         type(self).opened += 1

@@ -30,7 +30,7 @@ SIZES = [(64, 48), (62, 34), (2, 2)]
 
 def picture_model() -> ModelCard:
     """A shipped model whose output is a picture."""
-    return next(card for card in map(read_card, shipped_models().values()) if card.output.layout == "planes12")
+    return next(card for card in map(read_card, shipped_models().values()) if card.outputs[0].layout == "planes12")
 
 
 def rewritten(card: ModelCard, folder: Path, find: str, replacement: str) -> ModelCard:
@@ -109,7 +109,7 @@ def test_the_card_of_an_export_describes_it(name: str, tmp_path: Path) -> None:
         IspTask(card).verify(engine.inputs, engine.outputs)
     assert card.name == source.name
     assert card.input.shape == (1, 17, 31, source.input.shape[3])
-    assert card.output.layout == source.output.layout
+    assert card.outputs[0].layout == source.outputs[0].layout
     changed = {("model", "file"), ("model", "sha256"), ("input", "shape"), ("output", "shape")}
     for section, values in source.document.items():
         for key, value in values.items():
@@ -122,7 +122,7 @@ def test_the_card_of_an_export_describes_it(name: str, tmp_path: Path) -> None:
 
 def test_the_card_of_a_picture_says_so_and_edge_isp_does_not_run_it(tmp_path: Path) -> None:
     card = read_card(export_model(picture_model(), tmp_path, Export("tflite", "rgb", (8, 6))).with_suffix(".toml"))
-    assert (card.output.shape, card.output.layout) == ((1, 6, 8, 3), "rgb")
+    assert (card.outputs[0].shape, card.outputs[0].layout) == ((1, 6, 8, 3), "rgb")
     with pytest.raises(ModelError, match="output layout must be 'planes12', found 'rgb'"):
         IspTask(card)
     with pytest.raises(

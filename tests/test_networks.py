@@ -15,6 +15,7 @@ from edge_isp.training.networks.ecb import ECB, merge  # noqa: E402
 from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture  # noqa: E402
 from edge_isp.training.quantisation import quantise  # noqa: E402
 from edge_isp.training.recipes import RECIPES  # noqa: E402
+from edge_isp.training.revival import revive  # noqa: E402
 
 
 def randomise(module: torch.nn.Module, scale: float = 0.2) -> None:
@@ -91,7 +92,7 @@ def test_merged_network_equals_the_multi_branch_network(monkeypatch: pytest.Monk
         assert 0.1 < expected.abs().max() < 100
         assert (merged(x) - expected).abs().max() <= 1e-5
         graph = trace(merged)
-        torch.testing.assert_close(graph.run(x)[graph.output], merged(x), rtol=0, atol=0)
+        torch.testing.assert_close(graph.run(x)[graph.outputs[0]], merged(x), rtol=0, atol=0)
 
 
 def test_an_untrained_network_starts_near_the_picture_of_its_anchor() -> None:
@@ -150,6 +151,47 @@ def test_every_recipe_has_an_integer_graph(name: str) -> None:
     network, x = recipe.build(), torch.rand(1, recipe.colour.input_planes, 16, 16)
     graph = trace(merge(network).eval())
     with torch.no_grad():
-        torch.testing.assert_close(graph.run(x)[graph.output], network(x), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(graph.run(x)[graph.outputs[0]], network(x), atol=1e-5, rtol=1e-4)
         quantised = quantise(graph, [x], output=recipe.colour.output)
-        assert quantised.run_real(x).shape == network(x).shape
+        assert quantised.run_real(x)[0].shape == network(x).shape
+
+
+def test_every_channel_of_a_new_network_lives_after_revival() -> None:
+    torch.manual_seed(0)
+    network = CalibratedRFDCSANet(blocks=2)
+    grey_wedge = torch.linspace(0.1, 1, 32).expand(2, 8, 32, 32)
+    x = grey_wedge + 0.01 * torch.randn(2, 8, 32, 32)
+    assert revive(network, x) > 15, "many kernels have a negative sum"
+    assert revive(network, x) == 0
+
+
+def test_revival_leaves_living_channels_alone() -> None:
+    torch.manual_seed(0)
+    network = CalibratedRFDCSANet(blocks=1)
+    x = torch.rand(2, 8, 32, 32)
+    revive(network, x)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        network.head.plain.bias[3] = -100
+    assert revive(network, x) == 1
+    for name, value in network.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(value, weights[name]), name
+    living = torch.arange(32) != 3
+    assert torch.equal(network.head.plain.weight[living], weights["head.plain.weight"][living])
+    assert not torch.equal(network.head.plain.weight[3], weights["head.plain.weight"][3])
+    assert torch.equal(network.head.expand.weight, weights["head.expand.weight"]), "belongs to all channels"
+
+
+def test_blocks_that_start_as_identities_are_alive() -> None:
+    """What a grown network's new blocks distil has no weight yet, so that nothing but its start keeps it alive."""
+    torch.manual_seed(0)
+    network = CalibratedRFDCSANet(blocks=3)
+    network.start_from(CalibratedRFDCSANet(blocks=2).state_dict())
+    x = torch.rand(2, 8, 32, 32)
+    revive(network, x)
+    before = network(x)
+    with torch.no_grad():
+        network.blocks[2].last.plain.bias.fill_(-100)
+    assert revive(network, x) == 16
+    assert torch.equal(network(x), before)

@@ -68,11 +68,11 @@ def test_every_operator_by_itself_is_within_1(name: str, tmp_path: Path) -> None
         weights = operator.inputs[1:] if operator.kind in ("conv", "depthwise", "mean") else ()
         inputs = (operator.inputs[0], *(weights or operator.inputs[:1] * (len(operator.inputs) - 1)))
         graph.operators = (replace(operator, inputs=inputs),)
-        graph.input, graph.output = operator.inputs[0], operator.output
+        graph.input, graph.outputs = operator.inputs[0], (operator.output,)
         subgraph = graph.model.subgraphs[0]
         entry = subgraph.operators[index]
         entry.inputs = list(inputs)
-        subgraph.operators, subgraph.inputs, subgraph.outputs = [entry], [graph.input], [graph.output]
+        subgraph.operators, subgraph.inputs, subgraph.outputs = [entry], [graph.input], [operator.output]
         x = random_input((1, 23, 18, graph.shape(graph.input)[3]))
         x.reshape(-1, x.shape[3])[:256] = np.arange(-128, 128)[:, None]  # every code
         difference = differences(*both(graph, tmp_path, x))
@@ -114,7 +114,7 @@ def test_a_relu_clips_wherever_zero_is(zero_point: int, tmp_path: Path) -> None:
     graph = load(FIRST)
     operator = next(o for o in graph.operators if o.kind == "conv" and o.relu)
     kept = graph.operators.index(operator) + 1
-    graph.operators, graph.output = graph.operators[:kept], operator.output
+    graph.operators, graph.outputs = graph.operators[:kept], (operator.output,)
     subgraph = graph.model.subgraphs[0]
     subgraph.operators, subgraph.outputs = subgraph.operators[:kept], [operator.output]
     graph.tensors[operator.output].quantization.zeroPoint = [zero_point]
@@ -169,12 +169,14 @@ def test_one_file_serves_every_size(exported: Path) -> None:
 
 
 def test_a_picture_of_every_size(tmp_path: Path) -> None:
-    source = next(card for card in map(read_card, shipped_models().values()) if card.output.layout == "planes12")
+    source = next(card for card in map(read_card, shipped_models().values()) if card.outputs[0].layout == "planes12")
     path = export_model(source, tmp_path, Export("onnx", "rgb"))
     card = read_card(path.with_suffix(".toml"))
     x = random_input((1, 6, 9, 4))
     with OnnxRuntimeEngine(path) as engine, LiteRtEngine(source.path) as ours:
-        assert engine.outputs[0].shape == card.output.shape == (1, 2 * card.input.shape[1], 2 * card.input.shape[2], 3)
+        assert (
+            engine.outputs[0].shape == card.outputs[0].shape == (1, 2 * card.input.shape[1], 2 * card.input.shape[2], 3)
+        )
         engine.resize(x.shape)
         ours.resize(x.shape)
         assert engine.outputs[0].shape == (1, 12, 18, 3)

@@ -27,7 +27,7 @@ from edge_isp.kernels.pack import pack  # noqa: E402
 from edge_isp.kernels.tables import encoding_table  # noqa: E402
 from edge_isp.models.card import find_model, shipped_models  # noqa: E402
 from edge_isp.tasks.isp import IspTask  # noqa: E402
-from edge_isp.training import train_isp  # noqa: E402
+from edge_isp.training import loop, train_isp  # noqa: E402
 from edge_isp.training.data import TrainingPairs, encode_codes, find_photos  # noqa: E402
 from edge_isp.training.export.graph import Graph, trace  # noqa: E402
 from edge_isp.training.export.tflite import to_tflite  # noqa: E402
@@ -52,8 +52,8 @@ def photo(seed: int = 0, size: int = 96) -> np.typing.NDArray[np.uint8]:
     return blocks.repeat(8, 0).repeat(8, 1)
 
 
-def small_schedule(steps: int) -> train_isp.Schedule:
-    return train_isp.Schedule(steps=steps, batch=2, crop=32, learning_rate=1e-3, warm_up=2, seed=5)
+def small_schedule(steps: int) -> loop.Schedule:
+    return loop.Schedule(steps=steps, batch=2, crop=32, learning_rate=1e-3, warm_up=2, seed=5)
 
 
 def test_training_encodes_as_the_kernel_does() -> None:
@@ -102,7 +102,7 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None
     def run(folder: Path, stop_at: int | None = None) -> tuple[torch.nn.Module | None, list[float]]:
         losses: list[float] = []
 
-        def report(state: train_isp.Progress) -> None:
+        def report(state: loop.Progress) -> None:
             losses.append(state.loss)
             if state.step == stop_at:
                 raise KeyboardInterrupt
@@ -116,7 +116,7 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None
             return None, losses
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_isp, "CHECKPOINT_EVERY", 8)
+        patch.setattr(loop, "CHECKPOINT_EVERY", 8)
         whole, losses = run(tmp_path / "whole")
         _, first = run(tmp_path / "parts", stop_at=16)
         resumed, second = run(tmp_path / "parts")
@@ -155,7 +155,7 @@ def run_in_litert(content: bytes, folder: Path, x: np.typing.NDArray[np.int8]) -
 
 def run_in_pytorch(model: QuantisedGraph, x: np.typing.NDArray[np.int8]) -> np.typing.NDArray[np.int8]:
     with torch.no_grad():
-        out = model.run(torch.from_numpy(x).permute(0, 3, 1, 2))
+        (out,) = model.run(torch.from_numpy(x).permute(0, 3, 1, 2))
     return out.permute(0, 2, 3, 1).numpy().astype(np.int8)
 
 
@@ -194,7 +194,7 @@ def test_quantisation_aware_training_starts_where_the_integers_are(quantised: Qu
     trained = FakeQuantised(quantised)
     x = torch.rand(1, 4, 24, 24)
     with torch.no_grad():
-        expected = quantised.run_real(x)
+        (expected,) = quantised.run_real(x)
         assert ((trained(x) - expected).abs() * 255).mean() < 1
     for name, weights in trained.quantised().weights.items():
         np.testing.assert_array_equal(weights.weight, quantised.weights[name].weight)
@@ -221,9 +221,9 @@ def test_equalised_channels_compute_the_same_with_less_rounding(model: str) -> N
     graph = replace(graph, nodes=tuple(uneven))
     samples = [torch.rand(2, recipe.colour.input_planes, 24, 24) for _ in range(2)]
     equalised = equalise(graph, samples)
-    truth = graph.run(samples[0])[graph.output]
+    truth = graph.run(samples[0])[graph.outputs[0]]
     with torch.no_grad():
-        torch.testing.assert_close(equalised.run(samples[0])[graph.output], truth, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(equalised.run(samples[0])[graph.outputs[0]], truth, atol=1e-3, rtol=1e-3)
     refined = next(n.name for n in graph.nodes if n.name.endswith("refine_0" if model == "rfdcsanet-s" else "refine1"))
 
     def spread(of: Graph) -> float:

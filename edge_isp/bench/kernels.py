@@ -24,6 +24,7 @@ from edge_isp.calibration.light import srgb_encode
 from edge_isp.kernels import reference
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, demosaic, develop
+from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import row_bytes, row_ranges
 from edge_isp.kernels.resample import encode_resampled
@@ -171,6 +172,7 @@ def _cases(width: int, height: int, cv2: Any) -> list[_Case]:
         *(_encode_case(frames[layout], layout, width, height) for layout in frames),
         *_input_cases(frames["csi2p", 10], width, height),
         *_picture_cases(rng, width, height, cv2),
+        _detector_case(rng),
     ]
     codes = rng.integers(0, 1024, (height, width)).astype(np.uint16)
     return cases + _demosaic_cases(codes, width, height, cv2)
@@ -275,6 +277,27 @@ def _picture_cases(rng: np.random.Generator, width: int, height: int, cv2: Any) 
             opencv=partial(cv2.cvtColor, rgb, cv2.COLOR_RGB2YUV_I420, i420.copy()) if cv2 else None,
         ),
     ]
+
+
+def _detector_case(rng: np.random.Generator) -> _Case:
+    """A detector's output for a mosaic of 640, where every cell is a candidate: more than any scene has."""
+    box, objectness, classes = (0.02, 0), (0.06, 0), (0.08, 60)
+    strides = (8, 16, 32)
+    outputs = []
+    for stride in strides:
+        size = (640 // stride, 640 // stride)
+        box_logits = rng.integers(-60, 60, (*size, 4)).astype(np.int8)
+        class_logits = rng.integers(-128, 128, (*size, 80)).astype(np.int8)
+        outputs.append((box_logits, rng.integers(0, 128, (*size, 1)).astype(np.int8), class_logits))
+    levels = [level_tables(s, box=box, objectness=objectness, classes=classes, confidence=0.01) for s in strides]
+    limits: dict[str, Any] = {"iou_threshold": 0.45, "max_detections": 100}
+    told = [(stride, box, objectness, classes) for stride in strides]
+    return _Case(
+        "detect, 8400 candidates of 80 classes",
+        partial(detect, outputs, levels, **limits),
+        sum(logits.size for level in outputs for logits in level),
+        numpy=partial(reference.detect, outputs, told, confidence=0.01, **limits),
+    )
 
 
 def _demosaic_cases(codes: NDArray[np.uint16], width: int, height: int, cv2: Any) -> list[_Case]:

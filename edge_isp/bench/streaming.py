@@ -92,7 +92,7 @@ def measure_model(subject: Subject, plan: Plan, *, width: int, height: int) -> R
     """
     with pinned(plan.pinned):
         started, begun = datetime.now(UTC), time.monotonic_ns()
-        model = Model(subject.model, profile=None, correct_shading=False)
+        model = Model(subject.model)
         runner = Runner(model, engine=subject.engine, threads=subject.threads)
         with MemoryCamera(width, height, fps=None) as camera:
             frame = camera.read()

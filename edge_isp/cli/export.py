@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edge_isp.errors import ModelError
 from edge_isp.models.card import find_model
 
 export = typer.Typer(
@@ -15,18 +16,16 @@ export = typer.Typer(
 )
 
 
-@export.callback()
-def _export() -> None:
-    """Keeps `isp` a sub-command while there is only one."""
+_Out = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Folder for the model and its card.")]
+_Format = Annotated[
+    str, typer.Option(metavar="tflite|onnx", help="onnx has QuantizeLinear and DequantizeLinear; the extra onnx.")
+]
 
 
 @export.command("isp")
 def export_isp(
-    out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Folder for the model and its card.")],
-    format: Annotated[
-        str,
-        typer.Option(metavar="tflite|onnx", help="onnx has QuantizeLinear and DequantizeLinear; the extra onnx."),
-    ],
+    out: _Out,
+    format: _Format,
     model: Annotated[str, typer.Option(metavar="NAME", help="A shipped model, or the path of one.")] = "rfdcsanet-s",
     size: Annotated[
         str | None,
@@ -43,6 +42,29 @@ def export_isp(
     from edge_isp.models.export import Export, export_model
 
     print(export_model(find_model(model, None), out, Export(format, layout, _size(size) if size else None)))
+
+
+@export.command("detector")
+def export_detector(
+    out: _Out,
+    format: _Format,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A shipped detector, or the path of one.")
+    ] = "raw-detector",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WIDTHxHEIGHT", help="Of the network's mosaic; without it an .onnx takes every size."),
+    ] = None,
+) -> None:
+    """Write a detector with the integers of the shipped one, for one size or for every size, and its card."""
+    from edge_isp.models.export import Export, export_model
+
+    card = find_model(model, None)
+    if card.task != "detector":
+        raise ModelError(
+            f"'{card.name}' is no detector: its task is '{card.task}'; 'edge-isp export {card.task}' is its"
+        )
+    print(export_model(card, out, Export(format, size=_size(size) if size else None)))
 
 
 def _size(text: str) -> tuple[int, int]:

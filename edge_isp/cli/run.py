@@ -1,4 +1,4 @@
-"""`edge-isp run`: camera to pictures."""
+"""`edge-isp run`: camera to pictures, or to what a detector finds."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ from rich.table import Table
 
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cli.camera_spec import open_camera
+from edge_isp.cli.draw import DetectionsOfFrame, FrameKeeping, draw
 from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus
+from edge_isp.models.card import ModelCard
 from edge_isp.pipeline import Pipeline, Processed
+from edge_isp.results import Detections, Picture
 from edge_isp.sinks.png import PngSink
+from edge_isp.tasks.base import Task, task_for
+from edge_isp.tasks.classical import ClassicalIsp
 
 
 def run(
@@ -40,11 +45,22 @@ def run(
     ] = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="A shipped model, or the path of one.")] = "rfdcsanet-s",
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each picture there as a PNG.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each picture there as a PNG; with boxes if it detects.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame on standard output.")] = False,
     profile: Annotated[
         str | None,
         typer.Option(help="Of the sensor: a shipped one's name, or the path of a .toml; by default the frames'."),
+    ] = None,
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="Width and height of the mosaic that a detector sees, such as 320, 416 or 640."
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The lowest of a detection; 0.3 by default.")
     ] = None,
     lens_shading: Annotated[
         bool, typer.Option("--lens-shading", help="Correct it by the profile; frames must show the whole sensor.")
@@ -67,14 +83,17 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Turn RAW frames into pictures, and show how long each stage takes."""
+    """Turn RAW frames into pictures or detections, and show how long each stage takes."""
     messages = Console(stderr=True)
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=messages, show_path=False)]
     )
     sink = PngSink(save) if save else None
     summary = _Summary()
-    live = nullcontext() if as_json else Live(get_renderable=summary.table, console=Console(), refresh_per_second=4)
+    console = Console()
+    live = nullcontext() if as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
+    sensor_profile = load_profile(profile) if profile else None
+    classical = ClassicalIsp(sensor_profile)  # for pictures to draw on
     # A service manager ends a service with SIGTERM; it ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Pipeline(
@@ -82,8 +101,14 @@ def run(
         model=model,
         engine=engine,
         threads=threads,
-        profile=load_profile(profile) if profile else None,
-        correct_shading=lens_shading,
+        make_task=partial(
+            _make_task,
+            keep_frames=sink is not None,
+            profile=sensor_profile,
+            correct_shading=lens_shading,
+            input_size=input_size,
+            confidence=confidence,
+        ),
         auto_exposure=AutoExposure() if auto_exposure else None,
         policy=policy,
         notify_systemd=True,
@@ -95,11 +120,13 @@ def run(
                     stages_ns, saved = dict(done.stages_ns), None
                     if sink:
                         begun = time.perf_counter_ns()
-                        saved = sink.write(done.picture)
+                        saved = sink.write(_picture(done.result, classical))
                         stages_ns["save"] = time.perf_counter_ns() - begun
                     summary.add(done, stages_ns, pipeline)
                     if as_json:
                         print(json.dumps(_line(done, stages_ns, saved)), flush=True)
+                    elif isinstance(done.result, Detections):
+                        console.print(_found(done.result), markup=False, highlight=False, soft_wrap=True)
             except KeyboardInterrupt:
                 messages.print("interrupted")
         losses = _losses(pipeline)
@@ -112,20 +139,60 @@ def run(
         raise typer.Exit(1)
 
 
+def _make_task(card: ModelCard, *, keep_frames: bool, **options: Any) -> Task:
+    """The card's task; a detector's keeps frames where its detections are to be drawn."""
+    task = task_for(card, **options)
+    return FrameKeeping(task) if keep_frames and card.task == "detector" else task
+
+
+def _picture(result: Picture | Detections, classical: ClassicalIsp) -> Picture:
+    """What is saved of a result."""
+    if isinstance(result, DetectionsOfFrame):
+        return draw(result, classical.develop(result.frame))
+    if isinstance(result, Picture):
+        return result
+    raise TypeError(f"detections without their frame cannot be drawn, found {type(result).__name__}")
+
+
+def _found(detections: Detections) -> str:
+    """One line for people: what is where."""
+    objects = [
+        f"{name} {confidence:.2f} ({x0:.0f}, {y0:.0f}, {x1:.0f}, {y1:.0f})"
+        for name, confidence, (x0, y0, x1, y1) in zip(
+            detections.names, detections.confidence, detections.xyxy, strict=True
+        )
+    ]
+    return f"{Path(detections.source).name} {detections.sequence}: {', '.join(objects) or 'nothing'}"
+
+
 def _line(done: Processed, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
-    picture = done.picture
+    result = done.result
     line: dict[str, Any] = {
-        "source": picture.source,
-        "sequence": picture.sequence,
-        "timestamp_ns": picture.timestamp_ns,
-        "width": picture.rgb.shape[1],
-        "height": picture.rgb.shape[0],
+        "source": result.source,
+        "sequence": result.sequence,
+        "timestamp_ns": result.timestamp_ns,
+    }
+    if isinstance(result, Picture):
+        line |= {"width": result.rgb.shape[1], "height": result.rgb.shape[0]}
+    line |= {
         "model": done.model,
         "status": [flag.name for flag in FrameStatus if flag in done.status],
         "stages_ns": stages_ns,
         "waits_ns": done.waits_ns,
         "age_ns": done.age_ns,
     }
+    if isinstance(result, Detections):
+        line["detections"] = [
+            {
+                "box": [round(edge, 2) for edge in box],
+                "confidence": round(float(confidence), 4),
+                "class_id": int(class_id),
+                "class_name": name,
+            }
+            for box, confidence, class_id, name in zip(
+                result.xyxy.tolist(), result.confidence, result.class_id, result.names, strict=True
+            )
+        ]
     if saved:
         line["saved"] = str(saved)
     return line
@@ -172,10 +239,10 @@ class _Summary:
         self._lost = _losses(pipeline)
         for stage, duration_ns in stages_ns.items():
             self._stages[stage].add(duration_ns)
-        height, width, _ = done.picture.rgb.shape
+        size = f"  {done.result.rgb.shape[1]}x{done.result.rgb.shape[0]}" if isinstance(done.result, Picture) else ""
         report = pipeline.report
         runs_on = f"{report.engine}, {report.delegate}, {report.threads} threads" if report else ""
-        self._title = f"{Path(done.picture.source).name}  {width}x{height}\n{done.model}  ({runs_on})"
+        self._title = f"{Path(done.result.source).name}{size}\n{done.model}  ({runs_on})"
 
     def table(self) -> Table:
         elapsed_s = (self._last_ns - self._first_ns) / 1e9

@@ -24,9 +24,11 @@ class TensorCard:
         layout: "rggb" (planes R, Gr, Gb, B of each 2x2 cell), "rggb-noise" (the same, then the noise of each),
             "planes12" (RGB of the four pixels of each cell: plane = (2 * y + x) * 3 + colour), "residual12" (the same
             planes: what `kernels.residual` adds to a demosaicing of the input) or "rgb" (the picture itself, which
-            `edge-isp export` makes for other programs).
+            `edge-isp export` makes for other programs); of a detector's outputs "box", "objectness" and "class" (raw
+            logits, see `kernels.detect`).
         curve: of the input: what linear light goes through before it is quantised ("sqrt").
         noise_factor: of the input: its noise planes hold the noise's standard deviation behind the curve, times this.
+        stride: of a detector's output: so many pixels of the mosaic lie between its cells.
     """
 
     shape: tuple[int, int, int, int]
@@ -36,6 +38,7 @@ class TensorCard:
     layout: str
     curve: str = ""
     noise_factor: float = 0.0
+    stride: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,14 @@ class ModelCard:
     Attributes:
         path: of the model's file.
         name: of the model ("rfdcsanet-s-generic").
-        task: "isp".
+        task: "isp" or "detector".
         sensor: whose RAW it was trained on, or "generic".
-        colour: "end-to-end" (the output is the picture, of that sensor's colours) or "calibrated" (the sensor's colour
-            matrix follows).
+        colour: of an "isp": "end-to-end" (the output is the picture, of that sensor's colours) or "calibrated" (the
+            sensor's colour matrix follows); else empty.
         sha256: of the file, hexadecimal.
         licence: SPDX identifier of the weights.
+        outputs: in the file's order.
+        classes: of a "detector": their names, in the order of its class logits.
         document: the whole card, for what else it says (training, quality).
     """
 
@@ -62,7 +67,8 @@ class ModelCard:
     sha256: str
     licence: str
     input: TensorCard
-    output: TensorCard
+    outputs: tuple[TensorCard, ...]
+    classes: tuple[str, ...]
     document: Mapping[str, Any]
 
     def verify_file(self) -> None:
@@ -91,16 +97,18 @@ def read_card(path: Path) -> ModelCard:
         raise ModelError(f"{path}: the model's card is not TOML: {error}") from error
     try:
         model = document["model"]
+        task = _text(model, "task")
         card = ModelCard(
             path=path.parent / _text(model, "file"),
             name=_text(model, "name"),
-            task=_text(model, "task"),
+            task=task,
             sensor=_text(model, "sensor"),
-            colour=_text(model, "colour"),
+            colour=_text(model, "colour") if task == "isp" else "",
             sha256=_text(model, "sha256"),
             licence=_text(model, "licence"),
             input=_tensor(document["input"]),
-            output=_tensor(document["output"]),
+            outputs=_tensors(document["outputs"] if "outputs" in document else [document["output"]]),
+            classes=_texts(model, "classes") if task == "detector" else (),
             document=document,
         )
     except KeyError as error:
@@ -147,6 +155,12 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     )
 
 
+def _tensors(tables: Any) -> tuple[TensorCard, ...]:
+    if not isinstance(tables, list) or not tables:
+        raise ValueError("outputs must be tables, [[outputs]]")
+    return tuple(_tensor(table) for table in tables)
+
+
 def _tensor(table: Any) -> TensorCard:
     shape = tuple(table["shape"])
     if len(shape) != 4 or not all(isinstance(n, int) and n > 0 for n in shape):
@@ -162,6 +176,7 @@ def _tensor(table: Any) -> TensorCard:
         layout=_text(table, "layout"),
         curve=str(table.get("curve", "")),
         noise_factor=float(table.get("noise_factor", 0.0)),
+        stride=int(table.get("stride", 0)),
     )
 
 
@@ -170,3 +185,10 @@ def _text(table: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{key} must be text, found {value!r}")
     return value
+
+
+def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    values = table[key]
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{key} must be a list of texts, found {values!r}")
+    return tuple(values)

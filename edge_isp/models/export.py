@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ class Export:
 
     Attributes:
         format: "tflite", or "onnx" with QuantizeLinear and DequantizeLinear around float operators.
-        layout: "planes12" leaves the model's 12 output planes as they are; "rgb" puts them together to a picture.
-        size: (width, height) of the frames, both even; None, for "onnx" only, leaves it open.
+        layout: "planes12" leaves the model's outputs as they are; "rgb" puts its 12 planes together to a picture.
+        size: (width, height) of the frames, both even, or of the mosaic that a detector sees; None, for "onnx" only,
+            leaves it open.
     """
 
     format: str
@@ -57,18 +59,19 @@ def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
         content = graph.to_bytes()
     size = f"-{width}x{height}" if export.size else ""
     path = folder / f"{card.name}{size}{'-rgb' if rgb else ''}.{export.format}"
-    output_shape = [1, height, width, 3] if rgb else [1, height // 2, width // 2, card.output.shape[3]]
-    described = _card_text(
-        card,
-        {
-            ("model", "file"): f'"{path.name}"',
-            ("model", "sha256"): f'"{hashlib.sha256(content).hexdigest()}"',
-            ("input", "shape"): str([1, height // 2, width // 2, card.input.shape[3]]),
-            ("output", "shape"): str(output_shape),
-            ("output", "layout"): f'"{export.layout if rgb else card.output.layout}"',
-        },
-    )
-    _write(path, content, described)
+    changes = {
+        ("model", "file"): f'"{path.name}"',
+        ("model", "sha256"): f'"{hashlib.sha256(content).hexdigest()}"',
+        ("input", "shape"): str([1, height // 2, width // 2, card.input.shape[3]]),
+    }
+    if card.task == "isp":
+        shape = [1, height, width, 3] if rgb else [1, height // 2, width // 2, card.outputs[0].shape[3]]
+        changes["output", "shape"] = str(shape)
+        changes["output", "layout"] = f'"{export.layout if rgb else card.outputs[0].layout}"'
+    else:
+        for place, index in enumerate(graph.outputs):
+            changes[f"outputs.{place}", "shape"] = str(list(graph.shape(index)))
+    _write(path, content, _card_text(card, changes))
     return path
 
 
@@ -76,12 +79,14 @@ def _verify(card: ModelCard, export: Export) -> None:
     for what, found, known in (("format", export.format, FORMATS), ("layout", export.layout, LAYOUTS)):
         if found not in known:
             raise ModelError(f"{what} must be one of {', '.join(known)}, found '{found}'")
-    if card.path.suffix != ".tflite" or card.output.layout == "rgb":
+    if card.path.suffix != ".tflite" or card.outputs[0].layout == "rgb":
         raise ModelError(
-            f"{card.path}: only a .tflite with 12 output planes can be exported, and this is an export already; "
-            "name the model that it was made of"
+            f"{card.path}: only a .tflite with 12 output planes, or of a detector, can be exported, and this is an "
+            "export already; name the model that it was made of"
         )
-    if export.layout == "rgb" and card.output.layout != "planes12":
+    if export.layout == "rgb" and card.task != "isp":
+        raise ModelError(f"'{card.name}' makes no picture: its task is '{card.task}'; export it without layout 'rgb'")
+    if export.layout == "rgb" and card.outputs[0].layout != "planes12":
         raise ModelError(
             f"'{card.name}' cannot be exported with layout 'rgb': its output is a residual, which edge_isp adds to a "
             "demosaicing and develops with the sensor's colour matrix; export it with layout 'planes12'"
@@ -93,6 +98,10 @@ def _verify(card: ModelCard, export: Export) -> None:
     if export.size is not None and (min(export.size) < 2 or any(n % 2 for n in export.size)):
         width, height = export.size
         raise ModelError(f"size must be even, at least 2x2, since the mosaic is of 2x2 cells; found {width}x{height}")
+    step = max(output.stride for output in card.outputs)
+    if export.size is not None and step and any(n % step for n in export.size):
+        width, height = export.size
+        raise ModelError(f"size must be whole steps of {step} for '{card.name}'; found {width}x{height}")
 
 
 def _onnx(graph: TfliteGraph, *, static: bool, rgb: bool) -> bytes:
@@ -106,12 +115,19 @@ def _onnx(graph: TfliteGraph, *, static: bool, rgb: bool) -> bytes:
 
 
 def _card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
-    """The card's text, comments and all, with other values."""
+    """The card's text, comments and all, with other values.
+
+    Args:
+        changes: by section and key; the tables of an array are its sections "NAME.0", "NAME.1" and so on.
+    """
     source = card.path.with_suffix(".toml")
-    lines, section = [], ""
+    lines, section, tables = [], "", Counter[str]()
     for line in source.read_text(encoding="utf-8").splitlines():
         if header := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
             section = header[1]
+        elif header := re.match(r"\s*\[\[\s*([\w-]+)\s*\]\]", line):
+            section = f"{header[1]}.{tables[header[1]]}"
+            tables[header[1]] += 1
         key = line.partition("=")[0].strip()
         lines.append(f"{key} = {changes[section, key]}" if (section, key) in changes else line)
     text = "\n".join(lines) + "\n"
@@ -120,7 +136,10 @@ def _card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
     except tomllib.TOMLDecodeError:
         document = {}
     for (section, key), value in changes.items():
-        if document.get(section, {}).get(key) != tomllib.loads(f"value = {value}")["value"]:
+        name, _, place = section.partition(".")
+        table = document.get(name, {})
+        table = table if not place else table[int(place)] if isinstance(table, list) and len(table) > int(place) else {}
+        if table.get(key) != tomllib.loads(f"value = {value}")["value"]:
             raise ModelError(f"{source}: expected '{key} = ...' on a line of its own under [{section}], found none")
     return text
 

@@ -22,6 +22,8 @@ from edge_isp.models.tflite_graph import Operator, TfliteGraph
 _OPSET, _IR_VERSION = 13, 7
 _TO_UNSIGNED = 128
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+# DCR is TensorFlow's order of the planes.
+_DEPTH_TO_SPACE = {"blocksize": 2, "mode": "DCR"}
 _OPERATORS = {
     "conv": "Conv",
     "depthwise": "Conv",
@@ -30,18 +32,20 @@ _OPERATORS = {
     "concat": "Concat",
     "sigmoid": "Sigmoid",
     "mean": "GlobalAveragePool",
+    "maxpool": "MaxPool",
+    "depth_to_space": "DepthToSpace",
 }
 
 
 def qdq_onnx(graph: TfliteGraph, *, static: bool, rgb: bool) -> bytes:
     """The content of an `.onnx` that computes what the graph does.
 
-    Shape, scale and zero point of input and output stand in its metadata, as JSON under "edge_isp": ONNX Runtime shows
+    Shape, scale and zero point of input and outputs stand in its metadata, as JSON under "edge_isp": ONNX Runtime shows
     that to `engines.onnxruntime`, but no initialiser.
 
     Args:
         static: for inputs of the graph's own size only; else height and width stay open.
-        rgb: put the 12 planes of the output together to a picture (1, 2 * height, 2 * width, 3).
+        rgb: put the 12 planes of the one output together to a picture (1, 2 * height, 2 * width, 3).
     """
     return _Writer(graph, static=static, rgb=rgb).content()
 
@@ -54,37 +58,45 @@ class _Writer:
 
     def content(self) -> bytes:
         graph = self._graph
-        source, target = graph.tensor_name(graph.input), graph.tensor_name(graph.output)
+        source, source_shape = graph.tensor_name(graph.input), graph.shape(graph.input)
         self._node("Transpose", [source], f"{source}/int8", perm=_TO_NCHW)
         self._node("DequantizeLinear", [f"{source}/int8", *self._int8(graph.input)], f"{source}/float")
         self._quantise(graph.input, f"{source}/float")
         for operator in graph.operators:
             self._operator(operator)
-        planes, open_names = f"{target}/real", ("height", "width")
-        batch, height, width, channels = graph.shape(graph.output)
-        if self._rgb:
-            # DCR is TensorFlow's order of the planes.
-            self._node("DepthToSpace", [planes], f"{target}/rgb", blocksize=2, mode="DCR")
-            planes, open_names = f"{target}/rgb", ("2*height", "2*width")
-            height, width, channels = 2 * height, 2 * width, channels // 4
-        self._node("QuantizeLinear", [planes, *self._int8(graph.output)], f"{target}/int8")
-        self._node("Transpose", [f"{target}/int8"], target, perm=_TO_NHWC)
-        source_shape, target_shape = graph.shape(graph.input), (batch, height, width, channels)
-        inputs = [self._value(source, source_shape, ("height", "width"))]
-        outputs = [self._value(target, target_shape, open_names)]
+        described = {source: self._described(graph.input, source_shape)}
+        inputs, outputs = [self._value(source, source_shape, ("height", "width"))], []
+        for index in graph.outputs:
+            target, shape, open_names = self._output(index)
+            outputs.append(self._value(target, shape, open_names))
+            described[target] = self._described(index, shape)
         model = helper.make_model(
             helper.make_graph(self._nodes, "edge_isp", inputs, outputs, self._constants),
             opset_imports=[helper.make_opsetid("", _OPSET)],
             ir_version=_IR_VERSION,
             producer_name="edge_isp",
         )
-        described = {
-            name: {"shape": shape, "scale": float(graph.scale(index)[0]), "zero_point": graph.zero_point(index)}
-            for name, index, shape in ((source, graph.input, source_shape), (target, graph.output, target_shape))
-        }
         helper.set_model_props(model, {"edge_isp": json.dumps(described)})
         onnx.checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString())
+
+    def _described(self, index: int, shape: tuple[int, ...]) -> dict[str, Any]:
+        graph = self._graph
+        return {"shape": shape, "scale": float(graph.scale(index)[0]), "zero_point": graph.zero_point(index)}
+
+    def _output(self, index: int) -> tuple[str, tuple[int, ...], tuple[str, str]]:
+        """An output as int8 NHWC; its name, its shape, and what its height and width are called where they are open."""
+        graph = self._graph
+        target, (batch, height, width, channels) = graph.tensor_name(index), graph.shape(index)
+        real, smaller = f"{target}/real", graph.shape(graph.input)[1] // height
+        open_names = ("height", "width") if smaller == 1 else (f"height/{smaller}", f"width/{smaller}")
+        if self._rgb:
+            self._node("DepthToSpace", [real], f"{target}/rgb", **_DEPTH_TO_SPACE)
+            real, open_names = f"{target}/rgb", ("2*height", "2*width")
+            height, width, channels = 2 * height, 2 * width, channels // 4
+        self._node("QuantizeLinear", [real, *self._int8(index)], f"{target}/int8")
+        self._node("Transpose", [f"{target}/int8"], target, perm=_TO_NHWC)
+        return target, (batch, height, width, channels), open_names
 
     def _operator(self, operator: Operator) -> None:
         name = self._graph.tensor_name(operator.output)
@@ -98,6 +110,10 @@ class _Writer:
                 attributes = {"axis": 1}
             case "mean":
                 inputs = inputs[:1]  # its axes are what the pooling is
+            case "maxpool":
+                attributes = {"kernel_shape": [operator.size] * 2, "pads": [operator.size // 2] * 4}
+            case "depth_to_space":
+                attributes = _DEPTH_TO_SPACE
         result = f"{name}/float"
         self._node(_OPERATORS[operator.kind], inputs, result, **attributes)
         # Where 0 is the lowest value, QuantizeLinear's clipping is the ReLU.
@@ -108,13 +124,15 @@ class _Writer:
 
     def _convolution(self, operator: Operator) -> dict[str, Any]:
         size = self._graph.shape(operator.inputs[1])[1:3]
-        extent = [(n - 1) * dilation for n, dilation in zip(size, operator.dilation, strict=True)]
-        before = [n // 2 for n in extent]
+        # What SAME adds to an even size, or with a stride of 1 to any.
+        added = [(n - 1) * dilation + 1 - operator.stride for n, dilation in zip(size, operator.dilation, strict=True)]
+        before = [n // 2 for n in added]
         return {
             "kernel_shape": size,
+            "strides": [operator.stride] * 2,
             "dilations": operator.dilation,
             "group": self._graph.shape(operator.output)[3] if operator.kind == "depthwise" else 1,
-            "pads": [*before, *(n - b for n, b in zip(extent, before, strict=True))],
+            "pads": [*before, *(n - b for n, b in zip(added, before, strict=True))],
         }
 
     def _weights(self, operator: Operator) -> list[str]:

@@ -22,6 +22,8 @@ _KINDS = {
     schema.BuiltinOperator.CONCATENATION: "concat",
     schema.BuiltinOperator.LOGISTIC: "sigmoid",
     schema.BuiltinOperator.MEAN: "mean",
+    schema.BuiltinOperator.MAX_POOL_2D: "maxpool",
+    schema.BuiltinOperator.DEPTH_TO_SPACE: "depth_to_space",
 }
 _NUMPY_TYPES = {schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
 _CHANNEL_AXIS = 3  # NHWC
@@ -32,11 +34,14 @@ class Operator:
     """One operator.
 
     Attributes:
-        kind: "conv", "depthwise", "add", "mul", "concat" (over channels), "sigmoid" or "mean" (over height and width).
+        kind: "conv", "depthwise", "add", "mul", "concat" (over channels), "sigmoid", "mean" (over height and width),
+            "maxpool" (keeps the size) or "depth_to_space" (a quarter of the channels, twice the height and width).
         inputs, output: indices of the tensors; the inputs of a convolution are its input, weights and, where it has
             one, bias.
         relu: a ReLU is fused into its output.
-        dilation: of a convolution, (y, x); its stride is 1 and its padding keeps the size.
+        dilation: of a convolution, (y, x).
+        stride: of a convolution, 1 or 2: padding keeps the size, or halves it.
+        size: of a "maxpool"'s window, odd.
     """
 
     kind: str
@@ -44,10 +49,12 @@ class Operator:
     output: int
     relu: bool = False
     dilation: tuple[int, int] = (1, 1)
+    stride: int = 1
+    size: int = 1
 
 
 class TfliteGraph:
-    """The one graph of a model with one input and one output, batch 1.
+    """The one graph of a model with one input, batch 1.
 
     Args:
         content: of the `.tflite`.
@@ -62,9 +69,9 @@ class TfliteGraph:
         try:
             self.model = schema.ModelT.InitFromPackedBuf(content, 0)
             (graph,) = self.model.subgraphs
-            (self.input,), (self.output,) = graph.inputs, graph.outputs
+            (self.input,), self.outputs = graph.inputs, tuple(int(index) for index in graph.outputs)
         except (struct.error, TypeError, ValueError, IndexError) as error:
-            raise ModelError(f"{name}: is no .tflite of one graph with one input and one output: {error}") from error
+            raise ModelError(f"{name}: is no .tflite of one graph with one input: {error}") from error
         self.tensors: list[Any] = graph.tensors
         self.operators = tuple(self._operator(entry) for entry in graph.operators)
 
@@ -95,11 +102,15 @@ class TfliteGraph:
         self._set_shape(self.input, (1, height, width, self.shape(self.input)[_CHANNEL_AXIS]))
         for operator in self.operators:
             shapes = [self.shape(index) for index in operator.inputs]
-            self._set_shape(operator.output, _output_shape(operator.kind, shapes))
+            self._set_shape(operator.output, _output_shape(operator, shapes))
 
     def append_depth_to_space(self) -> None:
-        """Makes 12 planes a picture, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order."""
-        planes = self.tensors[self.output]
+        """Makes 12 planes a picture, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order.
+
+        They are the only output.
+        """
+        (source,) = self.outputs
+        planes = self.tensors[source]
         picture = schema.TensorT()
         picture.name, picture.type, picture.quantization = b"rgb", planes.type, planes.quantization
         code = schema.OperatorCodeT()
@@ -109,15 +120,15 @@ class TfliteGraph:
         options.blockSize = 2
         entry = schema.OperatorT()
         entry.opcodeIndex = len(self.model.operatorCodes)
-        entry.inputs, entry.outputs = [self.output], [len(self.tensors)]
+        entry.inputs, entry.outputs = [source], [len(self.tensors)]
         entry.builtinOptionsType, entry.builtinOptions = schema.BuiltinOptions.DepthToSpaceOptions, options
-        _, height, width, channels = self.shape(self.output)
+        _, height, width, channels = self.shape(source)
         self.model.operatorCodes.append(code)
         self.tensors.append(picture)
         self.model.subgraphs[0].operators.append(entry)
-        self.output = len(self.tensors) - 1
-        self.model.subgraphs[0].outputs = [self.output]
-        self._set_shape(self.output, (1, 2 * height, 2 * width, channels // 4))
+        self.outputs = (len(self.tensors) - 1,)
+        self.model.subgraphs[0].outputs = list(self.outputs)
+        self._set_shape(self.outputs[0], (1, 2 * height, 2 * width, channels // 4))
 
     def to_bytes(self) -> bytes:
         """The model as the content of a `.tflite`."""
@@ -133,7 +144,7 @@ class TfliteGraph:
         code = self.model.operatorCodes[entry.opcodeIndex].builtinCode
         inputs, output = tuple(int(i) for i in entry.inputs if i >= 0), int(entry.outputs[0])
         kind, options = _KINDS.get(code), entry.builtinOptions
-        relu, dilation = False, (1, 1)
+        relu, dilation, stride, size = False, (1, 1), 1, 1
         if kind is None:
             names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
             self._refuse(output, ", ".join(names[known] for known in _KINDS), f"operator {names.get(code, code)}")
@@ -143,10 +154,20 @@ class TfliteGraph:
                 self._refuse(output, "no fused activation, or RELU", f"activation {activation}")
             relu = activation == schema.ActivationFunctionType.RELU
         if kind in ("conv", "depthwise"):
-            dilation = (options.dilationHFactor, options.dilationWFactor)
-            if (options.padding, options.strideH, options.strideW) != (schema.Padding.SAME, 1, 1):
+            dilation, stride = (options.dilationHFactor, options.dilationWFactor), options.strideH
+            if options.padding != schema.Padding.SAME or options.strideW != stride or stride not in (1, 2):
                 found = f"padding {options.padding}, stride {options.strideH}, {options.strideW}"
-                self._refuse(output, f"padding {schema.Padding.SAME} (SAME), stride 1, 1", found)
+                self._refuse(output, f"padding {schema.Padding.SAME} (SAME), stride 1, 1 or 2, 2", found)
+        if kind == "maxpool":
+            size = options.filterHeight
+            settings = (options.padding, options.strideH, options.strideW, options.filterWidth)
+            if settings != (schema.Padding.SAME, 1, 1, size) or not size % 2:
+                expected = f"a square window of odd size, padding {schema.Padding.SAME} (SAME), stride 1, 1"
+                self._refuse(
+                    output, expected, f"size {size}, {settings[3]}, padding {settings[0]}, stride {settings[1:3]}"
+                )
+        if kind == "depth_to_space" and options.blockSize != 2:
+            self._refuse(output, "blocks of 2", f"of {options.blockSize}")
         if kind == "depthwise" and options.depthMultiplier != 1:
             self._refuse(output, "depth multiplier 1", str(options.depthMultiplier))
         if kind == "concat" and options.axis not in (_CHANNEL_AXIS, -1):
@@ -158,18 +179,23 @@ class TfliteGraph:
                 self._refuse(index, "an int8 tensor", f"type {self.tensors[index].type}")
             if self.model.buffers[self.tensors[index].buffer].data is not None:
                 self._refuse(index, "a tensor that is computed", "a constant")
-        return Operator(kind, inputs, output, relu, dilation)
+        return Operator(kind, inputs, output, relu, dilation, stride, size)
 
     def _refuse(self, index: int, expected: str, found: str) -> NoReturn:
         name = self.tensor_name(index)
         raise ModelError(f"{self.name}: '{name}' cannot be exported: expected {expected}; found {found}")
 
 
-def _output_shape(kind: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def _output_shape(operator: Operator, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     first = shapes[0]
-    match kind:
-        case "conv":
-            return (*first[:_CHANNEL_AXIS], shapes[1][0])  # weights: out, y, x, in
+    match operator.kind:
+        case "conv" | "depthwise":
+            batch, height, width, channels = first
+            if operator.kind == "conv":
+                channels = shapes[1][0]  # weights: out, y, x, in
+            return (batch, -(-height // operator.stride), -(-width // operator.stride), channels)
+        case "depth_to_space":
+            return (first[0], 2 * first[1], 2 * first[2], first[_CHANNEL_AXIS] // 4)
         case "add" | "mul":
             return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
         case "concat":

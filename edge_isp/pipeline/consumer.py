@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from edge_isp.engines.base import EngineReport
 from edge_isp.frame import FrameStatus
@@ -14,7 +13,7 @@ from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.handover import Ended, HandOver, Policy
 from edge_isp.pipeline.losses import Account, Cause, Counts
 from edge_isp.pipeline.watchdog import Heartbeat
-from edge_isp.results import Picture
+from edge_isp.results import Detections, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Processed:
     """What became of one frame.
 
     Attributes:
-        result: what the model's task made of it: a `Picture`.
+        result: a picture, or what a detector found.
         source, sequence, timestamp_ns: of the frame, see `RawFrame`.
         stages_ns: nanoseconds spent in "read" (waiting for the camera included), "meter" (with auto-exposure only),
             "encode", "infer" and "decode", in this order.
@@ -33,7 +32,7 @@ class Processed:
         model: name of the model that made it.
     """
 
-    result: Any
+    result: Picture | Detections
     source: str
     sequence: int
     timestamp_ns: int
@@ -48,10 +47,21 @@ class Processed:
         """The result of a model that makes pictures.
 
         Raises:
-            TypeError: it is something else.
+            TypeError: it is a detector.
         """
         if not isinstance(self.result, Picture):
-            raise TypeError(f"the result of {self.model} is no Picture but a {type(self.result).__name__}")
+            raise TypeError(f"{self.model} makes no pictures, it detects: see `detections`")
+        return self.result
+
+    @property
+    def detections(self) -> Detections:
+        """The result of a detector.
+
+        Raises:
+            TypeError: it is a model that makes pictures.
+        """
+        if not isinstance(self.result, Detections):
+            raise TypeError(f"{self.model} detects nothing, it makes pictures: see `picture`")
         return self.result
 
     @property

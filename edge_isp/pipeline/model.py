@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import SensorProfile
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.errors import ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.plugins import load
-from edge_isp.tasks.base import Task
-from edge_isp.tasks.isp import IspTask
+from edge_isp.tasks.base import Task, task_for
 
 _log = logging.getLogger(__name__)
 
@@ -27,17 +26,22 @@ class Model:
 
     Args:
         name: see `find_model`.
-        profile, correct_shading: see `IspTask`.
+        make_task: makes the task for a card.
+
+    Attributes:
+        card: the model's for a sensor that is not known.
 
     Raises:
         ModelError: there is no such model, or it is not what its card says.
     """
 
-    def __init__(self, name: str, *, profile: SensorProfile | None, correct_shading: bool) -> None:
+    def __init__(self, name: str, make_task: Callable[[ModelCard], Task] = task_for) -> None:
         self.name = name
-        self._profile, self._correct_shading = profile, correct_shading
-        self.card = find_model(name, None)  # a wrong name is an error before the first frame
+        self._make_task = make_task
+        # What is wrong with the name or the task is an error before the first frame.
+        self.card = find_model(name, None)
         self.card.verify_file()
+        make_task(self.card)
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._tasks: dict[str, Task] = {}  # by the card's name
 
@@ -46,7 +50,7 @@ class Model:
         card = self._card_for(frame)
         if card.name not in self._tasks:
             card.verify_file()
-            self._tasks[card.name] = IspTask(card, profile=self._profile, correct_shading=self._correct_shading)
+            self._tasks[card.name] = self._make_task(card)
         return card, self._tasks[card.name]
 
     def _card_for(self, frame: RawFrame) -> ModelCard:

@@ -16,6 +16,7 @@ from edge_isp.errors import CameraError, PipelineError
 from edge_isp.exposure import AutoExposure
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
+from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.branch import Branch, Lease
 from edge_isp.pipeline.clock import Clock, SystemClock
 from edge_isp.pipeline.consumer import Consumer, Processed
@@ -24,6 +25,7 @@ from edge_isp.pipeline.losses import Account, Counts, Event, State, StateChange
 from edge_isp.pipeline.model import Model, Runner
 from edge_isp.pipeline.source import Recovery, Source
 from edge_isp.pipeline.watchdog import Heartbeat, Systemd, Watchdog
+from edge_isp.tasks.base import Task, task_for
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ class Pipeline:
         threads: of the engine; by default one a core.
         profile: of the sensor; by default the shipped one of the frames' sensor.
         correct_shading: undo the lens shading that the profile knows; frames must show the whole sensor.
+        make_task: makes the task for a model's card, such as `lambda card: DetectTask(card, input_size=320)`; by
+            default the card's own, with profile and lens shading as given here (see `tasks.base.task_for`). A task is
+            asked to encode in one thread and to decode in another, when the frame's data is the camera's again.
         auto_exposure: sets the camera's exposure and gain, and the white balance of frames that have none.
         policy: "latest", "wait" or "queue(N)"; by default "latest" for what comes in its own time, and "wait" for
             recordings.
@@ -83,6 +88,7 @@ class Pipeline:
         threads: int | None = None,
         profile: SensorProfile | None = None,
         correct_shading: bool = False,
+        make_task: Callable[[ModelCard], Task] | None = None,
         auto_exposure: AutoExposure | None = None,
         policy: str | None = None,
         max_age_s: float | None = None,
@@ -116,11 +122,11 @@ class Pipeline:
             threads=threads,
             profile=profile,
             correct_shading=correct_shading,
+            make_task=make_task,
             policy=policy,
             max_age_s=max_age_s,
             callback=callback,
         )
-        compile_pipeline_kernels()
 
     def add_consumer(
         self,
@@ -132,6 +138,7 @@ class Pipeline:
         threads: int | None = None,
         profile: SensorProfile | None = None,
         correct_shading: bool = False,
+        make_task: Callable[[ModelCard], Task] | None = None,
         every: int = 1,
         policy: str | None = None,
         max_age_s: float | None = None,
@@ -147,7 +154,7 @@ class Pipeline:
             every: takes every so many-th frame (or result, with `of`), from the first one on.
             policy: by default the pipeline's.
             in_turn_with: never runs its model at the same time as this one's: two models on one NPU.
-            engine, threads, profile, correct_shading, max_age_s, callback: see `Pipeline`.
+            engine, threads, profile, correct_shading, make_task, max_age_s, callback: see `Pipeline`.
 
         Raises:
             ModelError, PluginError: see `Pipeline`.
@@ -166,7 +173,8 @@ class Pipeline:
                 branch = self._branch_of(of)
             else:
                 assert model is not None
-                chosen = Model(model, profile=profile, correct_shading=correct_shading)
+                chosen = Model(model, make_task or partial(task_for, profile=profile, correct_shading=correct_shading))
+                compile_pipeline_kernels(chosen.card.task)
                 branch = Branch(
                     chosen,
                     Runner(chosen, engine=engine, threads=threads),

@@ -20,11 +20,6 @@ evaluate = typer.Typer(
 )
 
 
-@evaluate.callback()
-def _evaluate() -> None:
-    """Keeps `isp` a sub-command while there is only one."""
-
-
 @train.command("isp")
 def train_isp(
     photos: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs.")],
@@ -53,6 +48,43 @@ def train_isp(
     run = IspRun(photos, out, model, sensor, init, steps, quantised_steps, batch, crop, learning_rate, kept, seed)
     console = Console()
     console.print(f"{run_training(run, console)} and its card are written")
+
+
+@train.command("detector")
+def train_detector(
+    teacher: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="YOLOX-Nano as an ONNX file.")],
+    images: Annotated[
+        list[Path],
+        typer.Option(exists=True, file_okay=False, help="Folder of images, without labels; may be repeated."),
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; resumed from if it is there.")],
+    recordings: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of DNG files with previews: real pairs as well."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Learn from the images' labels, not from the teacher: to compare."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 3000,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Peak of the float training, as a share of each weight.")
+    ] = 1e-3,
+    validation: Annotated[
+        int, typer.Option(min=0, help="How many images of the first folder, the last by name, are kept for validation.")
+    ] = 28,
+    seed: Annotated[int, typer.Option(help="Of views and noise.")] = 0,
+) -> None:
+    """Distil a detector that reads RAW from one that reads pictures."""
+    _need_torch("edge-isp train")
+    _need("edge-isp train detector", "onnx", "onnx", "onnx")
+    from edge_isp.training.run_detector import DetectorRun, run_training
+
+    run = DetectorRun(teacher, tuple(images), recordings, labels, out, steps, learning_rate, validation, seed)
+    console = Console()
+    console.print(f"{run_training(run, console)} is written")
 
 
 @train.command("plot")
@@ -137,6 +169,61 @@ def evaluate_isp(
         photos=photos,
         classical=classical,
         tune_on=tuple(tune_on or ()),
+        json=json,
+    )
+    run_evaluation(asked, Console())
+
+
+@evaluate.command("detector")
+def evaluate_detector(
+    images: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of test images.")],
+    labels: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of their labels, YOLO's format.")],
+    teacher: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="YOLOX-Nano as an ONNX file.")],
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="A student's '-float.pt', in PyTorch; may be repeated."),
+    ] = None,
+    pictures: Annotated[
+        list[str] | None,
+        typer.Option(help="An ISP model: the teacher looks at its pictures of the RAW; may be repeated."),
+    ] = None,
+    classical: Annotated[bool, typer.Option(help="The teacher on classical pictures of the RAW as well.")] = False,
+    sensors: Annotated[
+        str, typer.Option(help="Shipped profiles, or paths of some, separated by commas.")
+    ] = "imx219,imx477,imx708,ov5647",
+    exposures: Annotated[
+        str, typer.Option(help="Analogue gains, each alone or as GAIN@EXPOSURE, separated by commas.")
+    ] = "1,4,16,16@0.125",
+    against: Annotated[
+        str | None, typer.Option(help="Name of a way: how much better or worse the others are, 95 % of a bootstrap.")
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="File of all detections; those that it holds are not made again."),
+    ] = None,
+) -> None:
+    """COCO's average precision of detectors on simulated RAW, and of their teacher on pictures of it."""
+    _need_torch("edge-isp evaluate")
+    _need("edge-isp evaluate detector", "faster_coco_eval", "faster-coco-eval", "evaluate")
+    _need("edge-isp evaluate detector", "onnx", "onnx", "onnx")
+    _need("edge-isp evaluate detector", "cv2", "opencv-python-headless", "evaluate")
+    _need("edge-isp evaluate detector", "colour_demosaicing", "colour-demosaicing", "evaluate")
+    from edge_isp.training.run_detector_evaluation import DetectorEvaluation, parse_exposures, run_evaluation
+
+    try:
+        parsed = parse_exposures(exposures)
+    except ValueError as error:
+        raise typer.BadParameter(f"--exposures must be GAIN or GAIN@EXPOSURE, found '{exposures}'") from error
+    asked = DetectorEvaluation(
+        images=images,
+        labels=labels,
+        teacher=teacher,
+        weights=tuple(weights or ()),
+        pictures=tuple(pictures or ()),
+        classical=classical,
+        sensors=tuple(sensors.split(",")),
+        exposures=parsed,
+        against=against,
         json=json,
     )
     run_evaluation(asked, Console())

@@ -13,7 +13,7 @@ from PIL import Image
 
 from edge_isp.calibration.forward import SensorModel, mosaic
 from edge_isp.calibration.light import noise_deviation, srgb_decode, srgb_encode
-from edge_isp.calibration.profile import ColourMatrix, SensorProfile
+from edge_isp.calibration.profile import ColourMatrix, SensorProfile, load_profile
 from edge_isp.kernels.tables import encoding_table
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -26,6 +26,9 @@ INPUT_ZERO_POINT = -128
 
 # The network's input tells noise as a multiple of its standard deviation in the square-root domain (see the card).
 NOISE_FACTOR = 8.0
+
+# Whose sensors the generic weights are trained through.
+GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
 
 FloatArray = NDArray[np.float32]
 
@@ -152,6 +155,11 @@ def stack(samples: list[Sample]) -> Sample:
         np.stack([s.target for s in samples]),
         np.stack([s.matrix for s in samples]),
     )
+
+
+def sensors_of_generic_weights(seed: int) -> list[SensorModel]:
+    """The sensors that generic weights are trained through."""
+    return generic_sensors([load_profile(name) for name in GENERIC_PROFILES], seed=seed)
 
 
 def generic_sensors(profiles: list[SensorProfile], *, seed: int, count: int = 48) -> list[SensorModel]:

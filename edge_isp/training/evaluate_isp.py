@@ -70,11 +70,15 @@ class Shot:
 
 def shoot(image: Path, sensor: SensorModel, capture: Capture) -> Shot:
     """Exposes a sensor to an image; the noise depends on the image's stem and nothing else."""
-    photo = load_photo(image, 1)
+    return expose(load_photo(image, 1), image.stem, sensor, capture)
+
+
+def expose(photo: NDArray[np.uint8], stem: str, sensor: SensorModel, capture: Capture) -> Shot:
+    """As `shoot`, of an image that is loaded."""
     linear = srgb_decode(photo.astype(np.float32) / np.float32(255)).astype(np.float32)
     codes = sensor.codes(
         linear,
-        np.random.default_rng([1000, zlib.crc32(image.stem.encode())]),
+        np.random.default_rng([1000, zlib.crc32(stem.encode())]),
         colour_temperature_k=capture.colour_temperature_k,
         exposure=capture.exposure,
         analogue_gain=capture.analogue_gain,

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 
 def plot_training(run_folder: Path, path: Path) -> None:
-    """Loss and validation PSNR over the steps of each stage of a run.
+    """Loss and what validation measured over the steps of each stage of a run.
 
     Args:
-        run_folder: what `edge-isp train isp --out` wrote; each of its folders with a `log.jsonl` is a stage.
+        run_folder: what `edge-isp train ... --out` wrote; each of its folders with a `log.jsonl` is a stage.
         path: of the PNG file.
 
     Raises:
@@ -21,9 +21,7 @@ def plot_training(run_folder: Path, path: Path) -> None:
     """
     logs = sorted(run_folder.glob("*/log.jsonl"))
     if not logs:
-        raise FileNotFoundError(
-            f"{run_folder}: expected a run of 'edge-isp train isp', found no folder with a log.jsonl"
-        )
+        raise FileNotFoundError(f"{run_folder}: expected a run of 'edge-isp train', found no folder with a log.jsonl")
     figure = Figure(figsize=(5.0 * len(logs), 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     for (losses, quality), log in zip(figure.subplots(2, len(logs), squeeze=False).T, logs, strict=True):
@@ -32,9 +30,10 @@ def plot_training(run_folder: Path, path: Path) -> None:
         steps = sorted(entries)
         losses.plot(steps, [entries[step]["loss"] for step in steps], lw=0.8)
         losses.set(title=log.parent.name, ylabel="loss", yscale="log")
-        for group in entries[steps[-1]]["validation_psnr_db"]:
-            quality.plot(steps, [entries[step]["validation_psnr_db"][group] for step in steps], label=group)
-        quality.set(xlabel="step", ylabel="validation PSNR, dB")
+        measured = next(key for key in entries[steps[-1]] if key.startswith("validation_"))
+        for group in entries[steps[-1]][measured]:
+            quality.plot(steps, [entries[step][measured][group] for step in steps], label=group)
+        quality.set(xlabel="step", ylabel=measured.replace("_", " "))
         quality.grid(alpha=0.3)
         if quality.lines:
             quality.legend()

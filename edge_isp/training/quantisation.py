@@ -65,20 +65,25 @@ class QuantisedGraph:
     tensors: dict[str, Quantisation]
     weights: dict[str, QuantisedWeights]
 
-    def run(self, x: Tensor) -> Tensor:
-        """int8 values (batch, channels, height, width; any dtype that holds them) to the output's, as float32."""
+    def run(self, x: Tensor) -> tuple[Tensor, ...]:
+        """int8 values (batch, channels, height, width; any dtype that holds them) to the outputs', as float32."""
+        tensors = self.run_all(x)
+        return tuple(tensors[name] for name in self.graph.outputs)
+
+    def run_all(self, x: Tensor) -> dict[str, Tensor]:
+        """As `run`, but all tensors of the graph, by name."""
         tensors = {self.graph.input: x.to(torch.float32)}
         for node in self.graph.nodes:
             inputs = [tensors[name] for name in node.inputs]
             scales = [self.tensors[name] for name in node.inputs]
             out = self._run(node, inputs, scales)
             tensors[node.name] = out
-        return tensors[self.graph.output]
+        return tensors
 
-    def run_real(self, x: Tensor) -> Tensor:
+    def run_real(self, x: Tensor) -> tuple[Tensor, ...]:
         """Real values in and out, integers between."""
-        source, target = self.tensors[self.graph.input], self.tensors[self.graph.output]
-        return target.dequantise(self.run(source.quantise(x)))
+        found = self.run(self.tensors[self.graph.input].quantise(x))
+        return tuple(self.tensors[name].dequantise(q) for name, q in zip(self.graph.outputs, found, strict=True))
 
     def _run(self, node: Node, inputs: list[Tensor], scales: list[Quantisation]) -> Tensor:
         out = self.tensors[node.name]
@@ -93,7 +98,7 @@ class QuantisedGraph:
                 multiplier = np.float32(scales[0].scale) * np.float32(scales[1].scale) / np.float32(out.scale)
                 return _requantise(centred[0] * centred[1], multiplier, out.zero_point, lowest)
             case "concat":
-                return torch.cat(inputs, 1)  # all of one quantisation, see `_tie_concatenations`
+                return torch.cat(inputs, 1)  # all of one quantisation, see `shared_quantisations`
             case "sigmoid":
                 table = _sigmoid_table(scales[0], out)
                 return table[(inputs[0] - LOWEST).long()]
@@ -102,6 +107,8 @@ class QuantisedGraph:
                 total = (inputs[0] - scales[0].zero_point).double().sum((2, 3), keepdim=True)
                 multiplier = np.float32(scales[0].scale) / np.float32(out.scale) / np.float32(count)
                 return _requantise(total.to(torch.float32), multiplier, out.zero_point, lowest)
+            case "maxpool" | "upsample":
+                return node.run(*inputs)  # moves integers
         raise ValueError(f"unknown operator '{node.kind}'")
 
 
@@ -111,12 +118,13 @@ def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = 
     Args:
         graph: of a merged network; its input is 0 to 1.
         samples: float inputs (batch, channels, height, width).
-        output: of the graph's output: by default a picture's.
+        output: of the graph's outputs: by default a picture's.
     """
     samples = list(samples)
     graph = equalise(graph, samples)
     tensors = _best_quantisations(graph, samples)
-    tensors[graph.input], tensors[graph.output] = UNIT_RANGE, output
+    tensors[graph.input] = UNIT_RANGE
+    tensors.update(dict.fromkeys(graph.outputs, output))
     for node in graph.nodes:
         if node.kind == "sigmoid":
             tensors[node.name] = SIGMOID_OUTPUT
@@ -142,11 +150,11 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     reads is left alone.
     """
     ranges = _channel_ranges(graph, samples)
-    group = _ties(graph, "add")
+    group = _ties(graph, ("add",))
     readers: dict[str, list[tuple[str, int]]] = {name: [] for name in ranges}  # convolutions, and the first channel
-    free = {name: name not in (graph.input, graph.output) for name in ranges}
+    free = {name: name not in (graph.input, *graph.outputs) for name in ranges}
     for node in graph.nodes:
-        for name, first in _sources(graph, node):
+        for name, first in sources(graph, node):
             readers[name].append((node.name, first))
             free[name] &= node.kind == "conv" and node.groups == 1
         free[node.name] &= node.kind in ("conv", "add") and node.groups == 1
@@ -174,7 +182,7 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     return replace(graph, nodes=nodes)
 
 
-def _sources(graph: Graph, node: Node) -> list[tuple[str, int]]:
+def sources(graph: Graph, node: Node) -> list[tuple[str, int]]:
     """What a node reads, behind concatenations, with the first channel that it takes there; nothing for what additions
     and concatenations only pass on."""
     if node.kind in ("add", "concat"):
@@ -192,6 +200,8 @@ def _sources(graph: Graph, node: Node) -> list[tuple[str, int]]:
 
 def _channels(graph: Graph, name: str) -> int:
     node = next(n for n in graph.nodes if n.name == name)
+    if node.kind == "concat":
+        return sum(_channels(graph, part) for part in node.inputs)
     return len(node.weight) if node.weight is not None else _channels(graph, node.inputs[0])
 
 
@@ -225,11 +235,12 @@ _SHARES = tuple(0.8**i for i in range(12))
 
 @torch.no_grad()
 def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Quantisation]:
-    """For each tensor the quantisation whose squared error on the samples is least; the same for a concatenation's."""
-    groups = concatenation_groups(graph)
-    ranges = _tie_concatenations(graph, observe(graph, samples))
+    """For each tensor the quantisation whose squared error on the samples is least; one for those that share it."""
+    groups = shared_quantisations(graph)
+    ranges = shared_ranges(graph, observe(graph, samples))
     candidates = {
-        name: [_from_range(share * low, share * high) for share in _SHARES] for name, (low, high) in ranges.items()
+        name: [quantisation_of_range(share * low, share * high) for share in _SHARES]
+        for name, (low, high) in ranges.items()
     }
     errors = {root: torch.zeros(len(_SHARES), dtype=torch.float64) for root in groups.values()}
     for sample in samples:
@@ -260,20 +271,21 @@ def quantise_weights(graph: Graph, tensors: dict[str, Quantisation]) -> dict[str
     return out
 
 
-def _from_range(low: float, high: float) -> Quantisation:
+def quantisation_of_range(low: float, high: float) -> Quantisation:
+    """All of int8 for a range of values, and for 0."""
     low, high = min(low, 0.0), max(high, 0.0)  # zero must be exact: borders are padded with it
     scale = float(np.float32(max(high - low, SMALLEST_RANGE) / (HIGHEST - LOWEST)))
     return Quantisation(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
 
 
-def concatenation_groups(graph: Graph) -> dict[str, str]:
-    """By tensor, the one that stands for all that must have its quantisation: the inputs and the output of a
-    concatenation, which then only moves bytes."""
-    return _ties(graph, "concat")
+def shared_quantisations(graph: Graph) -> dict[str, str]:
+    """By tensor, the one that stands for all that must have its quantisation: the inputs and the output of
+    concatenations, maxima and upsampling, which then only move bytes."""
+    return _ties(graph, ("concat", "maxpool", "upsample"))
 
 
-def _ties(graph: Graph, kind: str) -> dict[str, str]:
-    """By tensor, the one that stands for all that operators of a kind tie together: their inputs and outputs."""
+def _ties(graph: Graph, kinds: tuple[str, ...]) -> dict[str, str]:
+    """By tensor, the one that stands for all that operators of some kinds tie together: their inputs and outputs."""
     group = {name: name for name in (graph.input, *(node.name for node in graph.nodes))}
 
     def root(name: str) -> str:
@@ -282,21 +294,21 @@ def _ties(graph: Graph, kind: str) -> dict[str, str]:
         return name
 
     for node in graph.nodes:
-        if node.kind == kind:
+        if node.kind in kinds:
             for name in node.inputs:
                 group[root(name)] = root(node.name)
     return {name: root(name) for name in group}
 
 
 def fixed_tensors(graph: Graph) -> set[str]:
-    """Tensors whose quantisation is not found on samples: input, output and sigmoids."""
-    return {graph.input, graph.output} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
+    """Tensors whose quantisation is not learnt: input, outputs and sigmoids."""
+    return {graph.input, *graph.outputs} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
 
 
-def _tie_concatenations(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """One range for all tensors of a group of `concatenation_groups`."""
+def shared_ranges(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """One range for all tensors of a group of `shared_quantisations`."""
     members: dict[str, list[str]] = {}
-    for name, group in concatenation_groups(graph).items():
+    for name, group in shared_quantisations(graph).items():
         members.setdefault(group, []).append(name)
     fixed = fixed_tensors(graph)
     tied = {}
@@ -322,9 +334,14 @@ def _convolve(
     centred = x - quantisation.zero_point
     bound = (HIGHEST - LOWEST) * float(kernel.abs().sum((1, 2, 3)).max()) + float(bias.abs().max())
     exact = torch.float32 if bound < EXACT_IN_FLOAT32 else torch.float64
-    padding = (kernel.shape[-1] - 1) // 2 * node.dilation
     accumulator = F.conv2d(
-        centred.to(exact), kernel.to(exact), bias.to(exact), padding=padding, dilation=node.dilation, groups=node.groups
+        centred.to(exact),
+        kernel.to(exact),
+        bias.to(exact),
+        stride=node.stride,
+        padding=node.padding,
+        dilation=node.dilation,
+        groups=node.groups,
     )
     multiplier = np.float32(quantisation.scale) * weights.scale / np.float32(out.scale)
     return _requantise(
@@ -361,7 +378,8 @@ class FakeQuantised(nn.Module):
 
     Each tensor's scale is learnt together with the weights, from what was found on the samples (Esser, McKinstry,
     Bablani, Appuswamy, Modha: "Learned step size quantization", ICLR 2020), as a multiple of its logarithm; zero points
-    stay, and so do the scales that are fixed: of the input, the output and sigmoids.
+    stay, and so do the scales that are fixed: of the input, the outputs and sigmoids. It gives one tensor, or a tuple
+    where the graph has several outputs.
     """
 
     def __init__(self, quantised: QuantisedGraph) -> None:
@@ -373,17 +391,18 @@ class FakeQuantised(nn.Module):
                 self.weights[node.name] = nn.Parameter(node.weight.clone())
             if node.bias is not None:
                 self.biases[node.name] = nn.Parameter(node.bias.clone())
-        self._groups = concatenation_groups(self._graph)
+        self._groups = shared_quantisations(self._graph)
         for name in sorted({self._groups[name] for name in self._tensors} - fixed_tensors(self._graph)):
             self.log_scales[name] = nn.Parameter(torch.tensor(math.log(self._tensors[name].scale) / _SCALES_PACE))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         tensors = {self._graph.input: x}
         for node in self._trained_nodes(rounded=True):
             out = node.run(*(tensors[name] for name in node.inputs))
             zero_point = self._tensors[node.name].zero_point
             tensors[node.name] = _FakeQuantise.apply(out, self._log_scale(node.name), zero_point)
-        return tensors[self._graph.output]
+        outputs = tuple(tensors[name] for name in self._graph.outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
 
     def quantised(self) -> QuantisedGraph:
         """The quantised graph with the weights and scales that were learnt."""

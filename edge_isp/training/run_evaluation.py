@@ -57,7 +57,7 @@ def run_evaluation(asked: Evaluation, console: Console) -> None:
         missing = plan.missing(store)
     except (ValueError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
-    with _progress(console, "pictures", missing) as report:
+    with progress(console, "pictures", missing) as report:
         measure(plan, store, report)
     for temperature in asked.temperatures:
         console.print(quality_table(plan, store, temperature))
@@ -122,7 +122,7 @@ def _classical_ways(tune_on: tuple[Path, ...], sensors: list[SensorModel], conso
         return classical_ways(STRENGTHS)
     images = [image for path in tune_on for image in (find_photos(path) if path.is_dir() else [path])]
     found = {}
-    with _progress(console, "strengths of denoising", len(DENOISED) * len(sensors) * len(GAINS)) as report:
+    with progress(console, "strengths of denoising", len(DENOISED) * len(sensors) * len(GAINS)) as report:
         for sensor in sensors:
             for gain in GAINS:
                 shots = [shoot(image, sensor, capture(_DAYLIGHT_K, gain)) for image in images]
@@ -136,8 +136,9 @@ def _classical_ways(tune_on: tuple[Path, ...], sensors: list[SensorModel], conso
 
 
 @contextmanager
-def _progress(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+def progress(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar, and what to call after each step with what is being done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(what, total=total)
-        yield lambda doing: progress.update(bar, advance=1, description=doing)
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda doing: bars.update(bar, advance=1, description=doing)

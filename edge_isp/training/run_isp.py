@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
@@ -22,13 +19,16 @@ from edge_isp.errors import ModelError
 from edge_isp.tasks.isp import UNKNOWN_SHOT_NOISE
 from edge_isp.training import train_isp
 from edge_isp.training.colour import Colour
-from edge_isp.training.data import Sample, TrainingPairs, find_photos, generic_sensors, load_photo
+from edge_isp.training.data import Sample, TrainingPairs, find_photos, load_photo, sensors_of_generic_weights
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
+from edge_isp.training.loop import Schedule
 from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
 from edge_isp.training.networks.ecb import merge
+from edge_isp.training.progress import shown
 from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quantise, save_quantised
 from edge_isp.training.recipes import RECIPES
+from edge_isp.training.record import commit, hours
 
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
 REDUCTIONS = (2, 4)
@@ -37,9 +37,8 @@ _CALIBRATION_BATCHES = 16
 _CALIBRATION_CROP = 128
 _QUANTISED_LEARNING_RATE = 5e-5
 
-# Whose sensors the generic weights are trained through, and the one that they are validated on.
+# The name of the weights of all sensors, and the one that they are validated on.
 _GENERIC = "generic"
-_GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
 _VALIDATION_PROFILE = "imx219"
 
 # Of a sensor of which it is not known: shot noise as the run time guesses it, read noise of the IMX477.
@@ -89,19 +88,17 @@ def run_training(run: IspRun, console: Console) -> Path:
     samples = train_isp.validation_samples(held_out, validated_on)
     bench = _Bench(console, photos, samples, sensors, recipe.colour)
 
-    schedule = train_isp.Schedule(
-        steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed
-    )
+    schedule = Schedule(steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed)
     network = bench.train("float", network, schedule, run.out / "float").cpu()
     name = f"{run.model}-{validated_on.profile.name if run.sensor != _GENERIC else _GENERIC}"
     torch.save(network.state_dict(), run.out / f"{name}-float.pt")
     quantised = post_training_quantised(network, photos, sensors, recipe.colour)
     quality = {
         "float32": train_isp.validate(network, samples, recipe.colour),
-        "ptq": train_isp.validate(_Integers(quantised), samples, recipe.colour),
+        "ptq": train_isp.validate(Integers(quantised), samples, recipe.colour),
     }
     if run.quantised_steps:
-        schedule = train_isp.Schedule(
+        schedule = Schedule(
             steps=run.quantised_steps,
             batch=run.batch,
             crop=run.crop,
@@ -111,7 +108,7 @@ def run_training(run: IspRun, console: Console) -> Path:
         trained = bench.train("int8", FakeQuantised(quantised), schedule, run.out / "int8").cpu()
         assert isinstance(trained, FakeQuantised)
         aware = trained.quantised()
-        quality["qat"] = train_isp.validate(_Integers(aware), samples, recipe.colour)
+        quality["qat"] = train_isp.validate(Integers(aware), samples, recipe.colour)
         if sum(quality["qat"].values()) >= sum(quality["ptq"].values()):
             quantised = aware
     save_quantised(quantised, run.out / f"{name}-int8.pt")
@@ -125,8 +122,8 @@ def run_training(run: IspRun, console: Console) -> Path:
         "quantisation_aware_learning_rate": _QUANTISED_LEARNING_RATE,
         "seed": run.seed,
         **({"initial_weights": run.init.name} if run.init is not None else {}),
-        "hours": round(sum(_hours(log) for log in run.out.glob("*/log.jsonl")), 2),
-        "commit": _commit(),
+        "hours": hours(run.out),
+        "commit": commit(),
     }
     return write_isp_model(
         quantised,
@@ -154,11 +151,6 @@ def _sensors(run: IspRun, console: Console) -> tuple[list[SensorModel], SensorMo
     return sensors_of_generic_weights(seed=run.seed), SensorModel(load_profile(_VALIDATION_PROFILE))
 
 
-def sensors_of_generic_weights(seed: int) -> list[SensorModel]:
-    """The sensors that generic weights are trained through."""
-    return generic_sensors([load_profile(name) for name in _GENERIC_PROFILES], seed=seed)
-
-
 def _load_weights(network: nn.Module, path: Path) -> None:
     try:
         weights = torch.load(path, weights_only=True, map_location="cpu")
@@ -182,7 +174,7 @@ def post_training_quantised(
     return quantise(trace(merge(network).eval()), samples, output=colour.output)
 
 
-class _Integers(nn.Module):
+class Integers(nn.Module):
     """The exact integer arithmetic of a quantised graph, for 0 to 1 in and out."""
 
     def __init__(self, quantised: QuantisedGraph) -> None:
@@ -190,7 +182,8 @@ class _Integers(nn.Module):
         self._quantised = quantised
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._quantised.run_real(x)
+        (out,) = self._quantised.run_real(x)
+        return out
 
 
 @dataclass(frozen=True)
@@ -203,37 +196,9 @@ class _Bench:
     sensors: list[SensorModel]
     colour: Colour
 
-    def train(self, what: str, network: nn.Module, schedule: train_isp.Schedule, folder: Path) -> nn.Module:
+    def train(self, what: str, network: nn.Module, schedule: Schedule, folder: Path) -> nn.Module:
         """Trains with a progress bar; see `train_isp.train`."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[measured]}"),
-        )
-        with Progress(*columns, console=self.console) as progress:
-            bar = progress.add_task(what, total=schedule.steps, measured="")
-            validated = ""
-
-            def report(state: train_isp.Progress) -> None:
-                nonlocal validated
-                if state.validation_psnr_db:
-                    validated = "  ".join(f"{k} {v:.2f} dB" for k, v in state.validation_psnr_db.items())
-                progress.update(bar, completed=state.step, measured=f"loss {state.loss:.4f}  {validated}")
-
+        with shown(self.console, what, "dB") as report:
             return train_isp.train(
                 network, self.photos, self.validation, self.sensors, self.colour, schedule, folder, report
             )
-
-
-def _hours(log: Path) -> float:
-    """Time that a run took, from its log; a resumed run's clock starts again."""
-    seconds = [json.loads(line)["seconds"] for line in log.read_text(encoding="utf-8").splitlines()]
-    ends = [a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=True) if b < a]
-    return float(sum(ends)) / 3600
-
-
-def _commit() -> str:
-    result = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"

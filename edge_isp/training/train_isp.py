@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import math
-import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,54 +12,47 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
+from edge_isp.training import loop
 from edge_isp.training.colour import Colour
 from edge_isp.training.data import Capture, Sample, TrainingPairs, simulate, stack
+from edge_isp.training.loop import Progress, Schedule
 from edge_isp.training.metrics import psnr_db
+from edge_isp.training.revival import revive
 
-CHECKPOINT_EVERY = 250
-EMA_DECAY = 0.999
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: optimiser steps.
-        batch: crops a step.
-        crop: side of a crop in pixels, even.
-        learning_rate: peak, reached after `warm_up` steps, then a cosine down to a hundredth.
-        seed: of weights, crops and noise.
-    """
-
-    steps: int = 24000
-    batch: int = 8
-    crop: int = 128
-    learning_rate: float = 1e-3
-    warm_up: int = 100
-    seed: int = 0
-
-    def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step `step` (from 0)."""
-        if step < self.warm_up:
-            return self.learning_rate * (step + 1) / self.warm_up
-        phase = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """State of a training run after a step, for whoever shows it."""
-
-    step: int
-    steps: int
-    loss: float
-    validation_psnr_db: dict[str, float] | None
+# In the first half of a training: what is drawn again needs time to learn.
+REVIVE_EVERY = 500
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
     """Mean of sqrt(difference**2 + 0.001**2): an L1 loss that is smooth at 0."""
     return torch.sqrt((output - target) ** 2 + 1e-6).mean()
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures like the photographs; see `loop.Objective`."""
+
+    pairs: TrainingPairs
+    validation: dict[str, Sample]
+    colour: Colour
+    measure: str = "psnr_db"
+
+    def batches(self, first: int, last: int) -> Iterator[Sample]:
+        return self.pairs.batches(first, last)
+
+    def loss(self, network: nn.Module, batch: Sample, *, step: int, steps: int) -> Tensor:
+        device = next(network.parameters()).device
+        inputs, target, matrix = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.target, batch.matrix))
+        x = inputs[:, : self.colour.input_planes].contiguous(memory_format=torch.channels_last)
+        if step % REVIVE_EVERY == 0 and step < steps // 2:
+            revive(network, x)
+        return charbonnier(self.colour.render(network(x), inputs, matrix), target)
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        return validate(network, self.validation, self.colour)
+
+    def pace(self, parameter: nn.Parameter) -> float:
+        return 1.0
 
 
 def train(
@@ -78,74 +65,9 @@ def train(
     run_folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> nn.Module:
-    """Trains a network on simulated RAW; returns the averaged weights' network.
-
-    Runs on a GPU where there is one.
-
-    Writes `checkpoint.pt` (resumed from, if it is there and its schedule is this one) and `log.jsonl`
-    into `run_folder`.
-
-    Raises:
-        ValueError: the checkpoint in `run_folder` is of another schedule.
-    """
-    run_folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = run_folder / "checkpoint.pt"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device, memory_format=torch.channels_last).train()
-    average = copy.deepcopy(network)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=schedule.learning_rate, betas=(0.9, 0.99))
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        if state["schedule"] != asdict(schedule):
-            raise ValueError(
-                f"{checkpoint}: is of another schedule ({state['schedule']}); remove it or name another folder"
-            )
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
-
+    """Trains a network on simulated RAW; see `loop.train`."""
     pairs = TrainingPairs(photos, sensors, crop=schedule.crop, batch=schedule.batch, seed=schedule.seed)
-    started = time.monotonic()
-    for step, batch in enumerate(pairs.batches(first, schedule.steps), first):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.learning_rate_at(step)
-        inputs, target, matrix = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.target, batch.matrix))
-        x = inputs[:, : colour.input_planes].contiguous(memory_format=torch.channels_last)
-        loss = charbonnier(colour.render(network(x), inputs, matrix), target)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        _update_average(average, network, step)
-
-        done = step + 1
-        psnr = None
-        if done % CHECKPOINT_EVERY == 0 or done == schedule.steps:
-            psnr = validate(average, validation, colour)
-            _append(
-                run_folder / "log.jsonl",
-                {
-                    "step": done,
-                    "loss": float(loss.detach()),
-                    "validation_psnr_db": psnr,
-                    "seconds": round(time.monotonic() - started, 1),
-                },
-            )
-            _save(
-                checkpoint,
-                {
-                    "schedule": asdict(schedule),
-                    "step": done,
-                    "network": network.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                },
-            )
-        report(Progress(done, schedule.steps, float(loss.detach()), psnr))
-    return average.eval()
+    return loop.train(network, _Pictures(pairs, validation, colour), schedule, run_folder, report)
 
 
 def validation_samples(photos: list[NDArray[np.uint8]], sensor: SensorModel, crop: int = 256) -> dict[str, Sample]:
@@ -178,21 +100,3 @@ def validate(network: nn.Module, groups: dict[str, Sample], colour: Colour) -> d
         result[name] = float(np.mean(values))
     network.train(training)
     return result
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, step: int) -> None:
-    decay = min(EMA_DECAY, (1 + step) / (10 + step))
-    for a, p in zip(average.parameters(), network.parameters(), strict=True):
-        a.lerp_(p, 1 - decay)
-
-
-def _append(path: Path, entry: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as log:
-        log.write(json.dumps(entry) + "\n")
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)

@@ -27,13 +27,20 @@ from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.models.card import find_model
 from edge_isp.tasks.isp import IspTask
 from edge_isp.training.colour import END_TO_END, Colour
-from edge_isp.training.data import Capture, encode_codes, find_photos, load_photo, noise_planes
+from edge_isp.training.data import (
+    Capture,
+    encode_codes,
+    find_photos,
+    load_photo,
+    noise_planes,
+    sensors_of_generic_weights,
+)
 from edge_isp.training.evaluate_isp import Develop, Shot, Way
 from edge_isp.training.export.graph import Graph, trace
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation import load_quantised
 from edge_isp.training.recipes import RECIPES
-from edge_isp.training.run_isp import REDUCTIONS, post_training_quantised, sensors_of_generic_weights
+from edge_isp.training.run_isp import REDUCTIONS, Integers, post_training_quantised
 
 _SHA256_DIGITS = 12
 
@@ -99,7 +106,7 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
         graph = trace(merge(empty))
         _verify_quantised(path, network, state, graph)
         quantised = load_quantised(path, graph)
-        return [way("qat", lambda sensor: quantised.run_real)]
+        return [way("qat", lambda sensor: Integers(quantised))]
 
     try:
         empty.load_state_dict(state)
@@ -119,7 +126,7 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
         def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
             # Colours that are learnt are of one sensor.
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
-            return post_training_quantised(empty, loaded(), sensors, colour).run_real
+            return Integers(post_training_quantised(empty, loaded(), sensors, colour))
 
         ways.append(way("ptq", quantise))
     return ways
@@ -153,7 +160,7 @@ def network_inputs(shot: Shot) -> NDArray[np.float32]:
     """
     profile, capture = shot.sensor.profile, shot.capture
     gains = profile.normalised_gains(capture.colour_temperature_k)
-    planes = encode_codes(_mirrored(shot.codes, profile.cfa), profile, gains)
+    planes = encode_codes(mirrored(shot.codes, profile.cfa), profile, gains)
     noise = np.broadcast_to(noise_planes(shot.sensor, capture, gains)[:, None, None], planes.shape)
     return np.concatenate([planes, noise])
 
@@ -166,12 +173,12 @@ def _development(run: Callable[[Tensor], Tensor], colour: Colour) -> Develop:
         with torch.inference_mode():
             rgb = colour.render(run(inputs[:, : colour.input_planes]), inputs, matrix)[0]
         rounded = torch.round(rgb.clamp(0, 1) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
-        return _mirrored(rounded, profile.cfa)
+        return mirrored(rounded, profile.cfa)
 
     return develop
 
 
-def _mirrored(image: NDArray[Any], cfa: str) -> NDArray[Any]:
+def mirrored(image: NDArray[Any], cfa: str) -> NDArray[Any]:
     """A mosaic to RGGB, or the picture of the mirrored mosaic back."""
     vertical, horizontal = flips_to_rggb(cfa)
     image = image[::-1] if vertical else image

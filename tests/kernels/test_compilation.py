@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 @pytest.mark.skipif(not COMPILED, reason="this is that run")
 def test_the_suite_passes_without_compilation() -> None:
-    modules = [FOLDER / f"test_{name}.py" for name in ("layouts", "encode", "pictures")]
+    modules = [FOLDER / f"test_{name}.py" for name in ("layouts", "encode", "pictures", "detect")]
     done = subprocess.run(
         # The buffers' tests compile in any case.
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *modules],
@@ -32,7 +32,8 @@ def test_the_suite_passes_without_compilation() -> None:
 def test_after_a_warm_up_nothing_is_compiled(tmp_path: Path) -> None:
     # Only what a pipeline needs: compiling everything takes the better part of a minute.
     program = (
-        "from edge_isp.kernels import warmup; warmup.compile_pipeline_kernels(); print('counts', *warmup.counts())"
+        "from edge_isp.kernels import warmup; warmup.compile_pipeline_kernels(); "
+        "warmup.compile_pipeline_kernels('detector'); print('counts', *warmup.counts())"
     )
     counts = []
     for _ in range(2):

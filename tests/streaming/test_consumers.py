@@ -65,12 +65,6 @@ def test_results_say_when_and_how_long(engine: type[ScriptedEngine]) -> None:
             assert done.delivered_ns <= clock.now_ns()
 
 
-def test_results_of_another_kind_are_no_pictures() -> None:
-    done = Processed("boxes", "s", 0, 0, {}, {}, 5, FrameStatus.OK, "m")
-    with pytest.raises(TypeError, match="the result of m is no Picture but a str"):
-        _ = done.picture
-
-
 def test_consumers_at_different_rates_from_one_camera(engine: type[ScriptedEngine]) -> None:
     """One model on every frame, another on every third, and a third consumer of the first model's every fourth."""
     got: dict[str, list[int]] = {"second": [], "third": []}

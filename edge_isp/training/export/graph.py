@@ -19,12 +19,15 @@ class Node:
     """One operator.
 
     Attributes:
-        kind: "conv", "add", "mul", "concat" (over channels), "sigmoid" or "mean" (over height and width).
+        kind: "conv", "add", "mul", "concat" (over channels), "sigmoid", "mean" (over height and width), "maxpool" (of
+            stride 1, keeps the size) or "upsample" (each value four times: twice the height and width).
         name: of its output tensor.
         inputs: names of the tensors it reads.
         relu: a ReLU is fused into its output ("conv" and "add" only).
         weight, bias: of a "conv": (out, in / groups, ky, kx) and (out).
-        dilation, groups: of a "conv"; its stride is 1 and its padding keeps the size.
+        dilation, groups, stride: of a "conv". A stride of 1 keeps the size, one of 2 halves it, with as much padding
+            on either side: what TensorFlow calls SAME, where the size is even.
+        size: of a "maxpool"'s window, odd.
     """
 
     kind: str
@@ -35,6 +38,14 @@ class Node:
     bias: Tensor | None = None
     dilation: int = 1
     groups: int = 1
+    stride: int = 1
+    size: int = 1
+
+    @property
+    def padding(self) -> int:
+        """Of a "conv": cells on each side."""
+        assert self.weight is not None
+        return ((self.weight.shape[-1] - 1) * self.dilation + 1 - self.stride) // 2
 
     def run(self, *inputs: Tensor) -> Tensor:
         """The operator in floating point."""
@@ -44,10 +55,8 @@ class Node:
     def _run(self, *inputs: Tensor) -> Tensor:
         match self.kind:
             case "conv":
-                assert self.weight is not None
-                padding = (self.weight.shape[-1] - 1) // 2 * self.dilation
                 return F.conv2d(
-                    inputs[0], self.weight, self.bias, padding=padding, dilation=self.dilation, groups=self.groups
+                    inputs[0], self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
                 )
             case "add":
                 return inputs[0] + inputs[1]
@@ -59,27 +68,37 @@ class Node:
                 return torch.sigmoid(inputs[0])
             case "mean":
                 return torch.mean(inputs[0], (2, 3), keepdim=True)
+            case "maxpool":
+                return F.max_pool2d(inputs[0], self.size, 1, self.size // 2)
+            case "upsample":
+                return F.interpolate(inputs[0], scale_factor=2, mode="nearest")
         raise ValueError(f"unknown operator '{self.kind}'")
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in the order in which they run; one input, one output."""
+    """Nodes in the order in which they run; one input."""
 
     input: str
     nodes: tuple[Node, ...]
-    output: str
+    outputs: tuple[str, ...]
 
     @property
     def reach(self) -> int | None:
-        """How many cells around one its output depends on; None where that is the whole picture."""
+        """How many cells around one the outputs depend on; None where that is the whole picture.
+
+        Raises:
+            ValueError: it has tensors of several resolutions, whose cells differ.
+        """
         reaches = {self.input: 0}
         for node in self.nodes:
             if node.kind == "mean":
                 return None
-            own = 0 if node.weight is None else (node.weight.shape[-1] - 1) // 2 * node.dilation
+            if node.stride != 1 or node.kind == "upsample":
+                raise ValueError(f"{node.name}: a graph of several resolutions has no reach in cells")
+            own = node.size // 2 if node.weight is None else node.padding
             reaches[node.name] = own + max(reaches[name] for name in node.inputs)
-        return reaches[self.output]
+        return max(reaches[name] for name in self.outputs)
 
     def run(self, x: Tensor) -> dict[str, Tensor]:
         """All tensors of the graph, by name, for an input (batch, channels, height, width)."""
@@ -90,7 +109,9 @@ class Graph:
 
 
 def trace(network: nn.Module) -> Graph:
-    """The graph of a merged network (see `networks.ecb.merge`).
+    """The graph of a merged network (see `networks.ecb.merge`); a SiLU is a sigmoid and a multiplication there.
+
+    The graph's outputs are what the network returns, tuples of tuples in their order.
 
     Raises:
         ValueError: the network does something that is not one of our operators.
@@ -99,14 +120,14 @@ def trace(network: nn.Module) -> Graph:
     modules = dict(symbolic.named_modules())
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
-    source, output = "", ""
+    source, outputs = "", ()
     for entry in symbolic.graph.nodes:
-        inputs = tuple(renamed[i.name] for i in entry.all_input_nodes)
+        inputs = tuple(renamed[i.name] for i in _inputs(entry))
         if entry.op == "placeholder":
             source = renamed[entry.name] = entry.name
             continue
         if entry.op == "output":
-            output = inputs[0]
+            outputs = inputs
             continue
         if entry.op == "call_function" and entry.target is torch.relu:
             producer = nodes[inputs[0]]
@@ -115,16 +136,34 @@ def trace(network: nn.Module) -> Graph:
             nodes[inputs[0]] = replace(producer, relu=True)
             renamed[entry.name] = inputs[0]
             continue
-        nodes[entry.name] = _node(entry, inputs, modules)
+        if _is(entry, modules, F.silu, nn.SiLU):
+            gate = f"{entry.name}_sigmoid"
+            nodes[gate] = Node("sigmoid", gate, inputs)
+            nodes[entry.name] = Node("mul", entry.name, (*inputs, gate))
+        else:
+            nodes[entry.name] = _node(entry, inputs, modules)
         renamed[entry.name] = entry.name
-    return Graph(source, tuple(nodes.values()), output)
+    return Graph(source, tuple(nodes.values()), outputs)
+
+
+def _inputs(entry: fx.Node) -> list[fx.Node]:
+    """The tensors that an entry reads, in order, each as often as it is read."""
+    found: list[fx.Node] = []
+    fx.node.map_arg((entry.args, entry.kwargs), found.append)
+    return found
+
+
+def _is(entry: fx.Node, modules: dict[str, Any], function: Any, module: type[nn.Module]) -> bool:
+    if entry.op == "call_module":
+        return isinstance(modules[str(entry.target)], module)
+    return entry.op == "call_function" and entry.target is function
 
 
 def _node(entry: fx.Node, inputs: tuple[str, ...], modules: dict[str, Any]) -> Node:
-    if entry.op == "call_module":
+    if entry.op == "call_module" and len(inputs) == 1:
         module = modules[str(entry.target)]
-        if isinstance(module, nn.Conv2d) and module.stride == (1, 1):
-            return Node(
+        if isinstance(module, nn.Conv2d):
+            node = Node(
                 "conv",
                 entry.name,
                 inputs,
@@ -132,16 +171,42 @@ def _node(entry: fx.Node, inputs: tuple[str, ...], modules: dict[str, Any]) -> N
                 bias=None if module.bias is None else module.bias.detach(),
                 dilation=module.dilation[0],
                 groups=module.groups,
+                stride=module.stride[0],
             )
+            if _is_same(module, node):
+                return node
+        if isinstance(module, nn.MaxPool2d):
+            size = module.kernel_size
+            settings = (module.stride, module.padding, module.dilation, module.ceil_mode, module.return_indices)
+            if isinstance(size, int) and size % 2 and settings == (1, size // 2, 1, False, False):
+                return Node("maxpool", entry.name, inputs, size=size)
     if entry.op == "call_function":
-        for function, kind in (
-            (operator.add, "add"),
-            (operator.mul, "mul"),
-            (torch.cat, "concat"),
-            (torch.sigmoid, "sigmoid"),
+        for function, kind, count in (
+            (operator.add, "add", 2),
+            (operator.mul, "mul", 2),
+            (torch.cat, "concat", len(inputs)),
+            (torch.sigmoid, "sigmoid", 1),
         ):
-            if entry.target is function and len(inputs) == (1 if kind == "sigmoid" else len(inputs)):
+            if entry.target is function and len(inputs) == count:
                 return Node(kind, entry.name, inputs)
         if entry.target is torch.mean and entry.args[1] == (2, 3) and entry.kwargs == {"keepdim": True}:
             return Node("mean", entry.name, inputs)
+        if entry.target is F.interpolate and len(entry.args) == 1:
+            settings = {key: value for key, value in entry.kwargs.items() if value}
+            if settings == {"scale_factor": 2, "mode": "nearest"}:
+                return Node("upsample", entry.name, inputs)
     raise ValueError(f"{entry.name}: {entry.target} is not an operator that can be exported")
+
+
+def _is_same(convolution: nn.Conv2d, node: Node) -> bool:
+    """Its stride is 1 or 2, and its padding TensorFlow's SAME."""
+    assert node.weight is not None
+    extent = (node.weight.shape[-1] - 1) * node.dilation + 1
+    return (
+        convolution.stride in ((1, 1), (2, 2))
+        and convolution.padding == (node.padding,) * 2
+        and convolution.dilation == (node.dilation,) * 2
+        and convolution.padding_mode == "zeros"
+        and convolution.kernel_size == (node.weight.shape[-1],) * 2
+        and (extent - node.stride) % 2 == 0
+    )

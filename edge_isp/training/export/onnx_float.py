@@ -16,7 +16,15 @@ from edge_isp.training.networks.ecb import ECB, EdgeBranch, merge
 
 # As `models.qdq_onnx` has them, so that the runtime treats both alike.
 _OPSET, _IR_VERSION = 13, 7
-_OPERATORS = {"add": "Add", "mul": "Mul", "concat": "Concat", "sigmoid": "Sigmoid", "mean": "GlobalAveragePool"}
+_OPERATORS = {
+    "add": "Add",
+    "mul": "Mul",
+    "concat": "Concat",
+    "sigmoid": "Sigmoid",
+    "mean": "GlobalAveragePool",
+    "maxpool": "MaxPool",
+    "upsample": "Resize",
+}
 
 
 def to_float_onnx(network: nn.Module, *, height: int, width: int, channels: int, merged: bool) -> bytes:
@@ -42,9 +50,12 @@ class _Writer:
         for node in self._graph.nodes:
             self._node(node)
         source = helper.make_tensor_value_info(self._graph.input, TensorProto.FLOAT, (1, channels, height, width))
-        target = helper.make_tensor_value_info(self._graph.output, TensorProto.FLOAT, (1, None, height, width))
+        targets = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, None, None, None))
+            for name in self._graph.outputs
+        ]
         model = helper.make_model(
-            helper.make_graph(self._nodes, "edge_isp", [source], [target], self._constants),
+            helper.make_graph(self._nodes, "edge_isp", [source], targets, self._constants),
             opset_imports=[helper.make_opsetid("", _OPSET)],
             ir_version=_IR_VERSION,
             producer_name="edge_isp",
@@ -57,11 +68,22 @@ class _Writer:
             self._branches(self._blocks[node.name], node.inputs[0], result)
         elif node.kind == "conv":
             assert node.weight is not None
-            padding = (node.weight.shape[-1] - 1) // 2 * node.dilation
-            self._convolution(node.inputs[0], result, node.weight, node.bias, padding, node.dilation, node.groups)
+            self._convolution(
+                node.inputs[0], result, node.weight, node.bias, node.padding, node.dilation, node.groups, node.stride
+            )
         else:
-            attributes = {"axis": 1} if node.kind == "concat" else {}
-            self._add(_OPERATORS[node.kind], list(node.inputs), result, **attributes)
+            inputs, attributes = list(node.inputs), {}
+            match node.kind:
+                case "concat":
+                    attributes = {"axis": 1}
+                case "maxpool":
+                    attributes = {"kernel_shape": [node.size] * 2, "pads": [node.size // 2] * 4}
+                case "upsample":
+                    factors = np.array([1, 1, 2, 2], np.float32)
+                    self._constants.append(numpy_helper.from_array(factors, f"{result}/factors"))
+                    inputs += ["", f"{result}/factors"]
+                    attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            self._add(_OPERATORS[node.kind], inputs, result, **attributes)
         if node.relu:
             self._add("Relu", [result], node.name)
 
@@ -92,6 +114,7 @@ class _Writer:
         padding: int,
         dilation: int = 1,
         groups: int = 1,
+        stride: int = 1,
     ) -> None:
         inputs = [source]
         for what, values in (("weight", weight), ("bias", bias)):
@@ -99,7 +122,8 @@ class _Writer:
                 inputs.append(f"{result}/{what}")
                 array = np.ascontiguousarray(values.detach().numpy())
                 self._constants.append(numpy_helper.from_array(array, inputs[-1]))
-        self._add("Conv", inputs, result, pads=[padding] * 4, dilations=[dilation] * 2, group=groups)
+        attributes = {"pads": [padding] * 4, "dilations": [dilation] * 2, "strides": [stride] * 2, "group": groups}
+        self._add("Conv", inputs, result, **attributes)
 
     def _add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))

@@ -22,6 +22,8 @@ _OPERATORS = {
     "concat": (schema.BuiltinOperator.CONCATENATION, 2),
     "sigmoid": (schema.BuiltinOperator.LOGISTIC, 2),
     "mean": (schema.BuiltinOperator.MEAN, 2),
+    "maxpool": (schema.BuiltinOperator.MAX_POOL_2D, 2),
+    "depth_to_space": (schema.BuiltinOperator.DEPTH_TO_SPACE, 1),
 }
 _CHANNEL_AXIS = 3  # NHWC
 
@@ -45,11 +47,11 @@ class _Writer:
         self.shapes: dict[str, tuple[int, ...]] = {}
 
         graph = quantised.graph
-        self._activation(graph.input, input_shape)
+        self._activation(graph.input, quantised.tensors[graph.input], input_shape)
         for node in graph.nodes:
             self._node(node)
         self.subgraph.inputs = [self.index[graph.input]]
-        self.subgraph.outputs = [self.index[graph.output]]
+        self.subgraph.outputs = [self.index[name] for name in graph.outputs]
         self.model.subgraphs = [self.subgraph]
 
     def bytes(self) -> bytes:
@@ -58,13 +60,17 @@ class _Writer:
         return bytes(builder.Output())
 
     def _node(self, node: Node) -> None:
+        if node.kind == "upsample":
+            self._upsample(node)
+            return
         shape = self.shapes[node.inputs[0]]
         inputs = [self.index[name] for name in node.inputs]
         match node.kind:
             case "conv":
                 inputs += self._weights(node)
                 assert node.weight is not None
-                shape = (*shape[:3], node.weight.shape[0])
+                batch, height, width, _ = shape
+                shape = (batch, -(-height // node.stride), -(-width // node.stride), node.weight.shape[0])
             case "add" | "mul":
                 shape = tuple(max(sizes) for sizes in zip(*(self.shapes[n] for n in node.inputs), strict=True))
             case "concat":
@@ -72,12 +78,30 @@ class _Writer:
             case "mean":
                 inputs.append(self._constant(f"{node.name}/axes", np.array([1, 2], np.int32)))
                 shape = (shape[0], 1, 1, shape[3])
-        operator = schema.OperatorT()
         depthwise = node.kind == "conv" and node.groups > 1
-        operator.opcodeIndex = self._operator_code("depthwise" if depthwise else node.kind)
-        operator.inputs = inputs
-        operator.outputs = [self._activation(node.name, shape)]
-        operator.builtinOptionsType, operator.builtinOptions = _options(node)
+        kind = "depthwise" if depthwise else node.kind
+        self._operator(
+            kind, inputs, self._activation(node.name, self.quantised.tensors[node.name], shape), _options(node)
+        )
+
+    def _upsample(self, node: Node) -> None:
+        """Four copies of the channels, which then are the four pixels of each cell: unlike RESIZE_NEAREST_NEIGHBOR,
+        XNNPACK runs that."""
+        batch, height, width, channels = self.shapes[node.inputs[0]]
+        quantisation = self.quantised.tensors[node.name]
+        copies = Node("concat", f"{node.name}/copies", node.inputs * 4)
+        index = self._activation(copies.name, quantisation, (batch, height, width, 4 * channels))
+        self._operator("concat", [self.index[name] for name in copies.inputs], index, _options(copies))
+        target = self._activation(node.name, quantisation, (batch, 2 * height, 2 * width, channels))
+        options = schema.DepthToSpaceOptionsT()
+        options.blockSize = 2
+        self._operator("depth_to_space", [index], target, (schema.BuiltinOptions.DepthToSpaceOptions, options))
+
+    def _operator(self, kind: str, inputs: list[int], output: int, options: tuple[int, Any]) -> None:
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._operator_code(kind)
+        operator.inputs, operator.outputs = inputs, [output]
+        operator.builtinOptionsType, operator.builtinOptions = options
         self.subgraph.operators.append(operator)
 
     def _weights(self, node: Node) -> list[int]:
@@ -92,8 +116,7 @@ class _Writer:
             self._constant(f"{node.name}/bias", weights.bias, source * weights.scale, 0),
         ]
 
-    def _activation(self, name: str, shape: tuple[int, ...]) -> int:
-        quantisation = self.quantised.tensors[name]
+    def _activation(self, name: str, quantisation: Quantisation, shape: tuple[int, ...]) -> int:
         tensor = _tensor(name, shape, np.dtype(np.int8))
         tensor.quantization = _parameters([quantisation], 0)
         self.shapes[name] = shape
@@ -135,7 +158,7 @@ def _options(node: Node) -> tuple[int, Any]:
             depthwise = node.groups > 1
             options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
             options.padding = schema.Padding.SAME
-            options.strideW = options.strideH = 1
+            options.strideW = options.strideH = node.stride
             options.dilationWFactor = options.dilationHFactor = node.dilation
             options.fusedActivationFunction = activation
             if depthwise:
@@ -151,6 +174,13 @@ def _options(node: Node) -> tuple[int, Any]:
             options = schema.ConcatenationOptionsT()
             options.axis = _CHANNEL_AXIS
             return types.ConcatenationOptions, options
+        case "maxpool":
+            options = schema.Pool2DOptionsT()
+            options.padding = schema.Padding.SAME
+            options.strideW = options.strideH = 1
+            options.filterWidth = options.filterHeight = node.size
+            options.fusedActivationFunction = schema.ActivationFunctionType.NONE
+            return types.Pool2DOptions, options
         case "mean":
             options = schema.ReducerOptionsT()
             options.keepDims = True

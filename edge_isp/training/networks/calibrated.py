@@ -11,7 +11,7 @@ replaced by the sensor's noise as a further input, which is what its gates would
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,15 @@ class DistillationBlock(nn.Module):
         parts.append(torch.relu(self.last(refined)))
         fused: Tensor = self.fuse(torch.cat([*parts, x], 1))
         return torch.relu(fused if self.attention is None else self.attention(fused))
+
+    def rectified(self) -> Iterator[nn.Module]:
+        """The convolutions that a ReLU follows."""
+        for distil, refine in zip(self.distil, self.refine, strict=True):
+            yield distil
+            yield refine
+        yield self.last
+        if self.attention is None:
+            yield self.fuse
 
     @torch.no_grad()
     def become_identity(self) -> None:
@@ -120,6 +129,13 @@ class CalibratedRFDCSANet(nn.Module):
         own = {name: value for name, value in self.state_dict().items() if name.startswith("blocks.")}
         self.load_state_dict({**own, **weights})
 
+    def rectified(self) -> Iterator[nn.Module]:
+        """The convolutions that a ReLU follows."""
+        yield self.head
+        for block in self.blocks:
+            assert isinstance(block, DistillationBlock)
+            yield from block.rectified()
+
     def forward(self, x: Tensor) -> Tensor:
         out = torch.relu(self.head(x))
         for block in self.blocks:
@@ -144,6 +160,11 @@ class PlainNetwork(nn.Module):
         with torch.no_grad():
             for parameter in self.tail.parameters():
                 parameter.mul_(0.1)
+
+    def rectified(self) -> Iterator[nn.Module]:
+        """The convolutions that a ReLU follows; not the last one, whose output is added to the head's before."""
+        yield self.head
+        yield from self.layers[:-1]
 
     def forward(self, x: Tensor) -> Tensor:
         head = out = torch.relu(self.head(x))

@@ -1,0 +1,223 @@
+"""RAW to boxes: the task of a model that detects objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.engines.base import TensorInfo
+from edge_isp.errors import FormatError, ModelError
+from edge_isp.frame import RawFormat, RawFrame
+from edge_isp.kernels.detect import check_limits, detect, level_tables
+from edge_isp.kernels.resample import encode_resampled, letterbox
+from edge_isp.models.card import ModelCard, TensorCard
+from edge_isp.results import Detections
+from edge_isp.tasks.encoding import (
+    frame_tables,
+    levels,
+    mirrored_to_rggb,
+    raw_layout,
+    verify_input,
+    verify_task,
+    verify_tensors,
+    verify_told,
+    white_balance,
+)
+
+# What surrounds a frame whose proportions are not the input's, as a value of the input: the grey, 114 of 255, that
+# YOLOX pads pictures with, and our training pads mosaics with.
+BORDER = 114 / 255
+
+# Channels of a level's outputs by their layout; classes are as many as the card names.
+_BOX, _OBJECTNESS, _CLASS = _LAYOUTS = ("box", "objectness", "class")
+
+
+class DetectTask:
+    """Encodes frames for a detector and decodes its boxes, as the model's card says.
+
+    A frame is made smaller while it is encoded, its proportions kept, and lies in the middle of the input; boxes come
+    back in the sensor's pixels. Frames of every CFA order are mirrored to RGGB on their way in, and boxes back (see
+    `kernels.layout.flips_to_rggb`).
+
+    Args:
+        card: of the model.
+        input_size: width and height of the mosaic that the network sees, in pixels; by default the card's.
+        confidence: the lowest score of a detection, 0 to 1.
+        iou_threshold: a box that overlaps a better one of its class by more than this (intersection over union) goes.
+        max_detections: the best so many are kept.
+
+    Raises:
+        ModelError: the card is of another task, asks for what this version does not know, or the input size is not one
+            for this model.
+        ValueError: a threshold makes no sense.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        *,
+        input_size: int | None = None,
+        confidence: float = 0.3,
+        iou_threshold: float = 0.45,
+        max_detections: int = 100,
+    ) -> None:
+        _verify_card(card)
+        check_limits(iou_threshold, max_detections)
+        self.card = card
+        self._input_shape = _input_shape(card, input_size)
+        self._iou_threshold, self._max_detections = iou_threshold, max_detections
+        self._border = _border_code(card.input)
+        places = {(output.stride, output.layout): place for place, output in enumerate(card.outputs)}
+        strides = sorted({output.stride for output in card.outputs})
+        # For each level the places of its outputs in the file.
+        self._places = [tuple(places[stride, layout] for layout in _LAYOUTS) for stride in strides]
+        self._levels = [
+            level_tables(
+                stride,
+                box=_quantisation(card.outputs[box]),
+                objectness=_quantisation(card.outputs[objectness]),
+                classes=_quantisation(card.outputs[classes]),
+                confidence=confidence,
+            )
+            for stride, (box, objectness, classes) in zip(strides, self._places, strict=True)
+        ]
+        self._tables: NDArray[np.int8] | None = None
+        self._tables_of: tuple[Any, ...] | None = None
+
+    def verify(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
+        """Raises ModelError where a loaded model's tensors are not what the card says."""
+        verify_tensors(self.card, inputs, outputs)
+
+    def input_shape(self, raw_format: RawFormat) -> tuple[int, int, int, int]:
+        """Shape of the input tensor for frames of a format.
+
+        Raises:
+            FormatError: the frames would have to be made larger.
+        """
+        _, height, width, _ = self._input_shape
+        cells = raw_format.height // 2, raw_format.width // 2
+        box = letterbox(cells, (height, width))
+        if box[2] > cells[0] or box[3] > cells[1]:
+            raise FormatError(
+                f"frames of {raw_format.width}x{raw_format.height} are smaller than the {2 * width}x{2 * height} that "
+                f"'{self.card.name}' is set to see; choose a smaller input size, a multiple of {self._largest_stride}"
+            )
+        return self._input_shape
+
+    def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
+        """Frame to input tensor, int8 of `input_shape`; see `kernels.resample.encode_resampled`."""
+        encode_resampled(
+            frame.data,
+            out[0],
+            **raw_layout(frame),
+            **mirrored_to_rggb(frame),
+            tables=self._tables_for(frame),
+            border=self._border,
+        )
+
+    def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Detections:
+        """Output tensors to detections in the sensor's pixels.
+
+        Args:
+            outputs: in the order of the card.
+            frame: that `tensor` was made of.
+        """
+        by_level = [
+            (outputs[box][0], outputs[objectness][0], outputs[classes][0]) for box, objectness, classes in self._places
+        ]
+        boxes, confidence, class_id = detect(
+            by_level, self._levels, iou_threshold=self._iou_threshold, max_detections=self._max_detections
+        )
+        boxes = _to_sensor(boxes, frame, (tensor.shape[1], tensor.shape[2]))
+        # Whatever was seen in the border alone is not in the frame.
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return Detections(
+            boxes[inside],
+            confidence[inside],
+            class_id[inside],
+            self.card.classes,
+            frame.source,
+            frame.sequence,
+            frame.timestamp_ns,
+        )
+
+    @property
+    def _largest_stride(self) -> int:
+        return max(level.stride for level in self._levels)
+
+    def _tables_for(self, frame: RawFrame) -> NDArray[np.int8]:
+        """Made anew only when levels or gains change."""
+        gains = white_balance(frame)
+        key = (levels(frame), gains)
+        if self._tables is None or key != self._tables_of:
+            self._tables, self._tables_of = frame_tables(frame, gains, self.card.input), key
+        return self._tables
+
+
+def _border_code(source: TensorCard) -> int:
+    limits = np.iinfo(source.dtype)
+    return int(np.clip(np.rint(BORDER / source.scale) + source.zero_point, limits.min, limits.max))
+
+
+def _to_sensor(boxes: NDArray[np.float32], frame: RawFrame, cells: tuple[int, int]) -> NDArray[np.float32]:
+    """Boxes in pixels of the network's input to the sensor's, within the frame.
+
+    Args:
+        cells: height and width of the input.
+    """
+    width, height = frame.format.width, frame.format.height
+    # In cells of 2x2 pixels on both sides.
+    top, left, inner_height, inner_width = letterbox((height // 2, width // 2), cells)
+    x = (boxes[:, 0::2] - 2 * left) * (width / (2 * inner_width))
+    y = (boxes[:, 1::2] - 2 * top) * (height / (2 * inner_height))
+    mirrored = mirrored_to_rggb(frame)
+    if mirrored["flip_horizontal"]:
+        x = width - x[:, ::-1]
+    if mirrored["flip_vertical"]:
+        y = height - y[:, ::-1]
+    x, y = np.clip(x, 0, width), np.clip(y, 0, height)
+    return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1).astype(np.float32)
+
+
+def _quantisation(output: TensorCard) -> tuple[float, int]:
+    return output.scale, output.zero_point
+
+
+def _input_shape(card: ModelCard, input_size: int | None) -> tuple[int, int, int, int]:
+    if input_size is None:
+        return card.input.shape
+    multiple = max(output.stride for output in card.outputs)
+    if input_size < multiple or input_size % multiple:
+        raise ModelError(f"input size of '{card.name}' must be a multiple of {multiple}, found {input_size}")
+    return (1, input_size // 2, input_size // 2, card.input.shape[3])
+
+
+def _verify_card(card: ModelCard) -> None:
+    verify_task(card, "detector")
+    verify_input(card, layout="rggb", channels=4)
+    _, rows, columns, _ = card.input.shape
+    for output in card.outputs:
+        if output.layout not in _LAYOUTS or output.stride < 2:
+            raise ModelError(
+                f"card of '{card.name}': outputs must have a layout of {', '.join(_LAYOUTS)} and a stride, "
+                f"found '{output.layout}' and {output.stride}"
+            )
+        channels = {_BOX: 4, _OBJECTNESS: 1, _CLASS: len(card.classes)}[output.layout]
+        expected = (1, 2 * rows // output.stride, 2 * columns // output.stride, channels)
+        what = f"output '{output.layout}' of stride {output.stride}"
+        verify_told(card, (f"shape of {what}", expected, output.shape), (f"dtype of {what}", "int8", output.dtype))
+    found = sorted((output.stride, output.layout) for output in card.outputs)
+    strides = {stride for stride, _ in found}
+    if found != sorted((stride, layout) for stride in strides for layout in _LAYOUTS):
+        listed = ", ".join(f"{layout} of {stride}" for stride, layout in found)
+        raise ModelError(
+            f"card of '{card.name}': each stride must have one each of {', '.join(_LAYOUTS)}; has {listed}"
+        )
+    multiple = max(strides)
+    if 2 * rows % multiple or 2 * columns % multiple:
+        raise ModelError(
+            f"card of '{card.name}': an input of {rows} x {columns} cells is not a multiple of {multiple} pixels"
+        )

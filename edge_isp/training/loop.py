@@ -1,0 +1,180 @@
+"""The training loop: resumes exactly, averages weights, logs and validates as it goes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+CHECKPOINT_EVERY = 250
+EMA_DECAY = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: crops a step.
+        crop: side of a crop in pixels, even.
+        learning_rate: peak, reached after `warm_up` steps, then a cosine down to a hundredth.
+        seed: of weights, crops and noise.
+    """
+
+    steps: int = 24000
+    batch: int = 8
+    crop: int = 128
+    learning_rate: float = 1e-3
+    warm_up: int = 100
+    seed: int = 0
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of step `step` (from 0)."""
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        phase = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """State of a training run after a step, for whoever shows it."""
+
+    step: int
+    steps: int
+    loss: float
+    validation: dict[str, float] | None
+
+
+Batch = TypeVar("Batch")
+
+
+class Objective(Protocol[Batch]):
+    """What a network is trained for."""
+
+    @property
+    def measure(self) -> str:
+        """What `validate` gives, as the log calls it ("psnr_db")."""
+        ...
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Batches `first` to `last` (exclusive); each depends on its number alone, so that training resumes exactly."""
+        ...
+
+    def loss(self, network: nn.Module, batch: Batch, *, step: int, steps: int) -> Tensor:
+        """The loss of step `step` of `steps`."""
+        ...
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """How good the averaged network is, by group of the validation set."""
+        ...
+
+    def pace(self, parameter: nn.Parameter) -> float:
+        """Factor on a parameter's learning rate."""
+        ...
+
+
+def train(
+    network: nn.Module,
+    objective: Objective[Batch],
+    schedule: Schedule,
+    run_folder: Path,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> nn.Module:
+    """Trains a network; returns the averaged weights' network.
+
+    Runs on a GPU where there is one.
+
+    Writes `checkpoint.pt` (resumed from, if it is there and its schedule is this one) and `log.jsonl`
+    into `run_folder`.
+
+    Raises:
+        ValueError: the checkpoint in `run_folder` is of another schedule.
+    """
+    run_folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = run_folder / "checkpoint.pt"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device, memory_format=torch.channels_last).train()
+    average = copy.deepcopy(network)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in trained:
+        groups.setdefault(objective.pace(parameter), []).append(parameter)
+    paced = [{"params": parameters, "pace": pace} for pace, parameters in groups.items()]
+    optimiser = torch.optim.Adam(paced, lr=schedule.learning_rate, betas=(0.9, 0.99))
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        if state["schedule"] != asdict(schedule):
+            raise ValueError(
+                f"{checkpoint}: is of another schedule ({state['schedule']}); remove it or name another folder"
+            )
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+
+    started = time.monotonic()
+    for step, batch in enumerate(objective.batches(first, schedule.steps), first):
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.learning_rate_at(step) * group["pace"]
+        loss = objective.loss(network, batch, step=step, steps=schedule.steps)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        _update_average(average, network, step)
+
+        done = step + 1
+        validation = None
+        if done % CHECKPOINT_EVERY == 0 or done == schedule.steps:
+            validation = objective.validate(average)
+            _append(
+                run_folder / "log.jsonl",
+                {
+                    "step": done,
+                    "loss": float(loss.detach()),
+                    f"validation_{objective.measure}": validation,
+                    "seconds": round(time.monotonic() - started, 1),
+                },
+            )
+            _save(
+                checkpoint,
+                {
+                    "schedule": asdict(schedule),
+                    "step": done,
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+            )
+        report(Progress(done, schedule.steps, float(loss.detach()), validation))
+    return average.eval()
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, network: nn.Module, step: int) -> None:
+    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+    for a, p in zip(average.parameters(), network.parameters(), strict=True):
+        a.lerp_(p, 1 - decay)
+
+
+def _append(path: Path, entry: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(entry) + "\n")
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    torch.save(state, unfinished)
+    os.replace(unfinished, path)
