@@ -25,7 +25,6 @@ from edge_isp import (
     SyntheticCamera,
 )
 
-
 _log = logging.getLogger("stream_service")
 
 
@@ -36,7 +35,6 @@ def main(camera: str) -> None:
         opener(camera),
         model="rfdcsanet-s",
         threads=2,
-        max_age_s=0.5,  # a robot has no use for older pictures
         callback=look,
         recovery=Recovery(stall_s=3.0, longest_wait_s=10.0),
         on_event=tell,

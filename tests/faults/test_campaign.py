@@ -31,7 +31,7 @@ __all__ = ["engine"]
 
 EPISODES = int(os.environ.get("EDGE_ISP_FAULT_EPISODES", "120"))
 LEAST_FAULTS = 500
-DEADLOCK_S = 20
+DEADLOCK_S = 240
 
 # Of these a stream recovers; the others end it.
 CAMERA_FAULTS = ("gap", "flagged gap", "corrupted", "stall", "disconnect", "truncated", "driver error", "reopen fails")

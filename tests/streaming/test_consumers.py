@@ -130,8 +130,16 @@ def test_wrong_consumers_are_errors(engine: type[ScriptedEngine]) -> None:
 
 def test_latest_gives_the_engine_the_newest_frame(engine: type[ScriptedEngine]) -> None:
     """While the engine is at the first frame nine more come: of these it gets the last."""
-    all_there, at_first = threading.Event(), threading.Event()
-    engine.on_run = lambda number: (at_first.set(), all_there.wait()) if number == 0 else None  # type: ignore[assignment, return-value]
+    all_there, at_first, first_taken = threading.Event(), threading.Event(), threading.Event()
+
+    def on_run(number: int) -> None:
+        if number == 0:
+            at_first.set()
+            all_there.wait()
+        else:
+            first_taken.wait()
+
+    engine.on_run = on_run
     losses: list[Loss] = []
 
     def on_event(event: object) -> None:
@@ -142,7 +150,9 @@ def test_latest_gives_the_engine_the_newest_frame(engine: type[ScriptedEngine]) 
 
     script = [0, at_first.wait, *range(1, 10), all_there.wait]
     with pipeline_of(ScriptedCamera(script), on_event=on_event) as pipeline:
-        taken = [pipeline.read(), pipeline.read()]
+        taken = [pipeline.read()]
+        first_taken.set()
+        taken.append(pipeline.read())
         assert [done.sequence for done in taken if done] == [0, 9]
         assert pipeline.read() is None
         assert pipeline.counts.dropped == {Cause.HAND_OVER_FULL: 8}
