@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from scripted import PERIOD_NS, ScriptedCamera, ScriptedEngine, SimulatedClock, engine
@@ -159,6 +160,50 @@ def test_latest_gives_the_engine_the_newest_frame(engine: type[ScriptedEngine]) 
     assert [loss.sequence for loss in losses] == list(range(1, 9))
 
 
+def test_an_engine_three_times_too_slow_gives_results_of_at_most_two_of_its_periods(
+    engine: type[ScriptedEngine],
+) -> None:
+    """Three frames come during each inference; the last of them is the next one's, and no more tensors are made."""
+    runs = 6
+    started = [threading.Event() for _ in range(runs + 1)]
+    ended = [threading.Event() for _ in range(runs + 1)]
+    lost = threading.Semaphore(0)
+    clock = SimulatedClock()
+
+    def on_run(number: int) -> None:
+        started[number].set()
+        ended[number].wait()
+
+    def on_event(event: object) -> None:
+        if isinstance(event, Loss) and event.cause is Cause.HAND_OVER_FULL:
+            lost.release()
+
+    def script() -> Iterator[int | Callable[[], object]]:
+        yield 0
+        for run in range(runs):
+            yield started[run].wait
+            yield from range(3 * run + 1, 3 * run + 4)
+            yield lost.acquire  # of three, two lose their places
+            yield lost.acquire
+            yield ended[run].set
+        ended[runs].set()
+
+    engine.on_run = on_run
+    ages_ns: list[int] = []
+    with pipeline_of(
+        ScriptedCamera(script(), clock),  # type: ignore[arg-type]
+        clock=clock,
+        on_event=on_event,
+        callback=lambda done: ages_ns.append(done.age_ns),
+    ) as pipeline:
+        pipeline.run()
+        assert len(pipeline._branches[0]._tensors) <= 5
+        counts = pipeline.counts
+    assert counts.dropped[Cause.HAND_OVER_FULL] == 2 * runs
+    assert counts.delivered == len(ages_ns) > 0
+    assert max(ages_ns) <= 2 * 3 * PERIOD_NS
+
+
 def test_a_queue_keeps_order_and_loses_the_oldest(engine: type[ScriptedEngine]) -> None:
     at_first, go_on = threading.Event(), threading.Event()
     engine.on_run = lambda number: (at_first.set(), go_on.wait()) if number == 0 else None  # type: ignore[assignment, return-value]
@@ -182,18 +227,18 @@ def test_a_queue_keeps_order_and_loses_the_oldest(engine: type[ScriptedEngine]) 
 
 
 def test_a_slow_taker_loses_results_and_is_told(engine: type[ScriptedEngine]) -> None:
-    ended = threading.Event()
+    lost, inferred = threading.Semaphore(0), threading.Semaphore(0)
 
     def on_event(event: object) -> None:
-        if isinstance(event, StateChange) and event.state is State.ENDED:
-            ended.set()
+        if isinstance(event, Loss):
+            lost.release()
 
-    engine_done = threading.Semaphore(0)
-    engine.on_run = lambda number: engine_done.release()
-    script = [action for i in range(5) for action in (i, engine_done.acquire)]
+    engine.on_run = lambda number: inferred.release()
+    script = [action for i in range(5) for action in (i, inferred.acquire)]
     with pipeline_of(ScriptedCamera(script), on_event=on_event) as pipeline:
         pipeline.start()
-        ended.wait()
+        for _ in range(4):
+            lost.acquire()
         assert sequences(pipeline) == [4]
         assert pipeline.counts.dropped == {Cause.SINK_SLOW: 4}
         assert pipeline.counts.in_flight == 0
