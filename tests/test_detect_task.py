@@ -333,11 +333,11 @@ def test_malformed_cards(tmp_path: Path, find: str, replacement: str, message: s
         read_card(path)
 
 
-def test_shading_and_export_are_refused(card: ModelCard, tmp_path: Path) -> None:
+def test_shading_and_pictures_are_refused(card: ModelCard, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="lens shading as it comes"):
         task_for(card, correct_shading=True)
     with pytest.raises(ModelError, match="makes no picture: its task is 'detector'"):
-        export_model(card, tmp_path, Export("onnx"))
+        export_model(card, tmp_path, Export("onnx", "rgb"))
 
 
 def detections() -> Detections:

@@ -34,6 +34,8 @@ from edge_isp.training.detector_data import NO_OBJECTS, DetectorPairs, View, pai
 from edge_isp.training.distillation import Distillation, answer_loss, labelled, levels  # noqa: E402
 from edge_isp.training.evaluate_detector import Plan, Store, boxes_of, clean_way, student_way  # noqa: E402
 from edge_isp.training.evaluate_isp import expose  # noqa: E402
+from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.export.tflite import to_float_tflite  # noqa: E402
 from edge_isp.training.labels import Boxes, load_labels  # noqa: E402
 from edge_isp.training.networks.yolox import (  # noqa: E402
     Decoded,
@@ -340,3 +342,20 @@ def test_a_dng_without_a_fitting_preview_is_refused(tmp_path: Path, data: Path) 
     (tmp_path / "a.dng").unlink()
     with pytest.raises(FormatError, match="expected DNG files, found none"):
         load_recordings(tmp_path)
+
+
+def test_the_float_model_is_the_network() -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    torch.manual_seed(0)
+    network = YoloxNano().eval()
+    interpreter = Interpreter(model_content=to_float_tflite(trace(network), height=32, width=64), num_threads=1)
+    interpreter.allocate_tensors()
+    x = torch.rand(1, 4, 32, 64)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x.permute(0, 2, 3, 1).numpy())
+    interpreter.invoke()
+    with torch.inference_mode():
+        expected = [part for level in network(x) for part in level]
+    for detail, part in zip(interpreter.get_output_details(), expected, strict=True):
+        found = interpreter.get_tensor(detail["index"])
+        np.testing.assert_allclose(found, part.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ from edge_isp.models import card as card_module
 from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.results import Picture
 from edge_isp.sinks.png import PngSink
-from edge_isp.tasks.isp import IspTask
+from edge_isp.tasks.base import task_for
 
 SHIPPED = "rfdcsanet-published-imx219"
 
@@ -34,7 +34,7 @@ def test_every_shipped_model_is_what_its_card_says(name: str) -> None:
     assert card.name == name
     card.verify_file()
     with LiteRtEngine(card.path, threads=1) as engine:
-        IspTask(card).verify(engine.inputs, engine.outputs)
+        task_for(card).verify(engine.inputs, engine.outputs)
         assert engine.report.delegate == "XNNPACK"
 
 
@@ -85,7 +85,7 @@ def test_a_card_that_describes_another_tensor(model: Path, find: str, replacemen
     model.write_text(model.read_text().replace(find, replacement, 1))
     card = read_card(model)
     with LiteRtEngine(card.path, threads=1) as engine, pytest.raises(ModelError, match=message):
-        IspTask(card).verify(engine.inputs, engine.outputs)
+        task_for(card).verify(engine.inputs, engine.outputs)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_card_that_describes_another_tensor(model: Path, find: str, replacemen
 def test_a_card_that_the_task_does_not_know(model: Path, find: str, replacement: str, message: str) -> None:
     model.write_text(model.read_text().replace(find, replacement, 1))
     with pytest.raises(ModelError, match=message):
-        IspTask(read_card(model))
+        task_for(read_card(model))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from edge_isp.tasks.isp import IspTask
 
 Recording = Callable[..., Path]
 Int8 = NDArray[np.int8]
-SHIPPED = list(shipped_models())
+SHIPPED = [name for name, path in shipped_models().items() if read_card(path).task == "isp"]
 FIRST = SHIPPED[0]
 
 

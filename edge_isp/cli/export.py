@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_isp.errors import ModelError
-from edge_isp.models.card import find_model
+from edge_isp.models.card import ModelCard, find_model
 
 export = typer.Typer(
     help="Make a model into the file that an NPU's compiler or another runtime takes.", no_args_is_help=True
@@ -41,7 +41,7 @@ def export_isp(
     """Write an RGB model with the integers of the shipped one, for one size or for every size, and its card."""
     from edge_isp.models.export import Export, export_model
 
-    print(export_model(find_model(model, None), out, Export(format, layout, _size(size) if size else None)))
+    print(export_model(_find(model, "isp"), out, Export(format, layout, _size(size) if size else None)))
 
 
 @export.command("detector")
@@ -59,12 +59,14 @@ def export_detector(
     """Write a detector with the integers of the shipped one, for one size or for every size, and its card."""
     from edge_isp.models.export import Export, export_model
 
+    print(export_model(_find(model, "detector"), out, Export(format, size=_size(size) if size else None)))
+
+
+def _find(model: str, task: str) -> ModelCard:
     card = find_model(model, None)
-    if card.task != "detector":
-        raise ModelError(
-            f"'{card.name}' is no detector: its task is '{card.task}'; 'edge-isp export {card.task}' is its"
-        )
-    print(export_model(card, out, Export(format, size=_size(size) if size else None)))
+    if card.task != task:
+        raise ModelError(f"'{card.name}' is of the task '{card.task}': export it with 'edge-isp export {card.task}'")
+    return card
 
 
 def _size(text: str) -> tuple[int, int]:

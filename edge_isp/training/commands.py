@@ -69,6 +69,7 @@ def train_detector(
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 3000,
+    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 400,
     learning_rate: Annotated[
         float, typer.Option(min=0, help="Peak of the float training, as a share of each weight.")
     ] = 1e-3,
@@ -82,9 +83,11 @@ def train_detector(
     _need("edge-isp train detector", "onnx", "onnx", "onnx")
     from edge_isp.training.run_detector import DetectorRun, run_training
 
-    run = DetectorRun(teacher, tuple(images), recordings, labels, out, steps, learning_rate, validation, seed)
+    run = DetectorRun(
+        teacher, tuple(images), recordings, labels, out, steps, quantised_steps, learning_rate, validation, seed
+    )
     console = Console()
-    console.print(f"{run_training(run, console)} is written")
+    console.print(f"{run_training(run, console)} and its card are written")
 
 
 @train.command("plot")
@@ -243,11 +246,36 @@ def evaluate_speed(
     _need("edge-isp evaluate", "onnxruntime", "onnxruntime", "onnx")
     from edge_isp.training.speed import run_speed
 
-    width, separator, height = size.partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"--size must be WIDTHxHEIGHT, found '{size}'")
+    width, height = _frame_size(size)
     names = network or ["rfdcsanet-s", "rfdcsanet-m", "rfdcsanet-published", "plain-24x4", "plain-32x7"]
-    run_speed(names, int(width), int(height), threads, rounds, Console())
+    run_speed(names, width, height, threads, rounds, Console())
+
+
+@evaluate.command("detector-speed")
+def evaluate_detector_speed(
+    model: Annotated[str, typer.Option(help="A shipped detector, or the path of one.")] = "raw-detector",
+    isp: Annotated[str, typer.Option(help="The ISP model whose pictures the teacher looks at.")] = "rfdcsanet-s",
+    size: Annotated[str, typer.Option(help="Of the frame, WIDTHxHEIGHT.")] = "1280x720",
+    input_size: Annotated[int, typer.Option(help="Width and height of the detector's input in pixels.")] = 416,
+    threads: Annotated[int, typer.Option(min=1, help="Of each runtime.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 30,
+) -> None:
+    """Time the way from RAW bytes to boxes, beside the way through a picture, and the network in int8 and float32."""
+    _need_torch("edge-isp evaluate")
+    _need("edge-isp evaluate", "onnxruntime", "onnxruntime", "onnx")
+    from edge_isp.training.detector_speed import run_detector_speed
+
+    width, height = _frame_size(size)
+    run_detector_speed(
+        model, isp, width=width, height=height, size=input_size, threads=threads, rounds=rounds, console=Console()
+    )
+
+
+def _frame_size(text: str) -> tuple[int, int]:
+    width, separator, height = text.partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"--size must be WIDTHxHEIGHT, found '{text}'")
+    return int(width), int(height)
 
 
 def _need_torch(command: str) -> None:

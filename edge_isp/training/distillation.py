@@ -44,7 +44,7 @@ class Distillation:
 
     def loss(self, network: nn.Module, batch: Pair, *, step: int, steps: int) -> Tensor:
         del step, steps
-        device = next(network.parameters()).device
+        device = _device(network)
         teacher = self.teacher.to(device)
         picture = picture_planes(torch.from_numpy(batch.picture).to(device))
         mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
@@ -77,10 +77,12 @@ class Labels:
 
     def loss(self, network: nn.Module, batch: Pair, *, step: int, steps: int) -> Tensor:
         del step, steps
-        device = next(network.parameters()).device
+        device = _device(network)
         mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
         count, size = len(batch.mosaic), 2 * batch.mosaic.shape[2]
-        return answer_loss(decode(network(mosaic)), labelled(torch.from_numpy(batch.objects).to(device), count, size))
+        wanted = labelled(torch.from_numpy(batch.objects).to(device), count, size)
+        answer = network(mosaic)
+        return answer_loss(decode(answer if isinstance(network, YoloxNano) else levels(answer)), wanted)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -88,6 +90,10 @@ class Labels:
 
     def pace(self, parameter: nn.Parameter) -> float:
         return pace(parameter)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 def pace(parameter: nn.Parameter) -> float:

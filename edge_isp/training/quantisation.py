@@ -458,6 +458,18 @@ class _FakeQuantise(torch.autograd.Function):
         return passed, to_scale, None
 
 
+class Integers(nn.Module):
+    """The exact integer arithmetic of a quantised graph, for 0 to 1 in, real values out."""
+
+    def __init__(self, quantised: QuantisedGraph) -> None:
+        super().__init__()
+        self._quantised = quantised
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = self._quantised.run_real(x)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+
 def save_quantised(quantised: QuantisedGraph, path: Path) -> None:
     """Writes what quantisation found and learnt: the real weights, and the quantisation of each tensor."""
     state = {

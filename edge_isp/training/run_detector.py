@@ -17,12 +17,20 @@ from edge_isp.training import loop
 from edge_isp.training.data import Capture, find_photos, sensors_of_generic_weights
 from edge_isp.training.detector_data import NO_OBJECTS, DetectorPairs, Pair, View, load_image, pair, stack
 from edge_isp.training.distillation import Distillation, Labels
+from edge_isp.training.export.card import write_detector_model
+from edge_isp.training.export.graph import trace
 from edge_isp.training.labels import load_labels
-from edge_isp.training.networks.yolox import fold, load_teacher
+from edge_isp.training.networks.yolox import CLASS_NAMES, YoloxNano, fold, load_teacher
 from edge_isp.training.progress import shown
+from edge_isp.training.quantisation import FakeQuantised, Integers, QuantisedGraph, save_quantised
+from edge_isp.training.record import commit, hours
 from edge_isp.training.recordings import load_recordings
+from edge_isp.training.silu import quantise_silu_network
 
 NAME = "raw-detector-generic"
+
+_CALIBRATION_BATCHES = 16
+_QUANTISED_LEARNING_RATE = 1e-4
 
 # What it is validated on, and the size of its input there.
 _VALIDATION_PROFILE = "imx219"
@@ -39,13 +47,16 @@ class DetectorRun:
     labels: Path | None
     out: Path
     steps: int
+    quantised_steps: int
     learning_rate: float
     validation: int
     seed: int
 
 
 def run_training(run: DetectorRun, console: Console) -> Path:
-    """Distils a detector; returns the path of its weights.
+    """Distils a detector, in float, then quantised; returns the model's path.
+
+    Writes into `run.out` the model and its card, and the weights, `-float.pt` and `-int8.pt`.
 
     Raises:
         ModelError: the teacher is not YOLOX-Nano.
@@ -68,9 +79,56 @@ def run_training(run: DetectorRun, console: Console) -> Path:
         objective = Labels(DetectorPairs(_views(learnt, run.labels), sensors, seed=run.seed), validation)
     schedule = loop.Schedule(steps=run.steps, learning_rate=run.learning_rate, seed=run.seed)
     student = _trained(console, "float", fold(teacher), objective, schedule, run.out / "float")
-    path = run.out / f"{NAME}-float.pt"
-    torch.save(student.state_dict(), path)
-    return path
+    assert isinstance(student, YoloxNano)
+    torch.save(student.state_dict(), run.out / f"{NAME}-float.pt")
+    quantised = quantised_after_training(student, _views(learnt, None), sensors)
+    losses = {"float32": objective.validate(student), "ptq": objective.validate(Integers(quantised))}
+    if run.quantised_steps:
+        schedule = loop.Schedule(
+            steps=run.quantised_steps, learning_rate=_QUANTISED_LEARNING_RATE, warm_up=20, seed=run.seed + 1
+        )
+        trained = _trained(console, "int8", FakeQuantised(quantised), objective, schedule, run.out / "int8")
+        assert isinstance(trained, FakeQuantised)
+        aware = trained.quantised()
+        losses["qat"] = objective.validate(Integers(aware))
+        if sum(losses["qat"].values()) <= sum(losses["ptq"].values()):
+            quantised = aware
+    save_quantised(quantised, run.out / f"{NAME}-int8.pt")
+    return write_detector_model(
+        quantised,
+        run.out,
+        name=NAME,
+        sensor="generic",
+        classes=CLASS_NAMES,
+        training={
+            "teacher": run.teacher.name,
+            "images": len(learnt),
+            "recordings": len(objective.pairs.recordings),
+            "steps": run.steps,
+            "quantisation_aware_steps": run.quantised_steps,
+            "learning_rate": run.learning_rate,
+            "quantisation_aware_learning_rate": _QUANTISED_LEARNING_RATE,
+            "seed": run.seed,
+            "hours": hours(run.out),
+            "commit": commit(),
+        },
+        quality={
+            f"{arithmetic}_{gain}_loss": round(loss, 4)
+            for arithmetic, by_gain in losses.items()
+            for gain, loss in by_gain.items()
+        },
+    )
+
+
+def quantised_after_training(
+    student: YoloxNano, views: Sequence[View], sensors: Sequence[SensorModel]
+) -> QuantisedGraph:
+    """Quantises a student on simulated RAW of images."""
+    pairs = DetectorPairs(views, sensors, seed=77)
+    samples = [torch.from_numpy(pairs.make(i).mosaic) for i in range(_CALIBRATION_BATCHES)]
+    graph = trace(student.eval())
+    logits = [name for i, name in enumerate(graph.outputs) if i % 3]  # all but the boxes
+    return quantise_silu_network(graph, samples, logits=logits)
 
 
 def _views(paths: Sequence[Path], labels: Path | None) -> list[View]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.profile import Noise, load_profile
@@ -26,7 +26,7 @@ from edge_isp.training.loop import Schedule
 from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.progress import shown
-from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, quantise, save_quantised
+from edge_isp.training.quantisation import FakeQuantised, Integers, QuantisedGraph, quantise, save_quantised
 from edge_isp.training.recipes import RECIPES
 from edge_isp.training.record import commit, hours
 
@@ -172,18 +172,6 @@ def post_training_quantised(
     pairs = TrainingPairs(photos, sensors, crop=_CALIBRATION_CROP, batch=8, seed=77, defects=False)
     samples = (torch.from_numpy(pairs.make(i).inputs[:, : colour.input_planes]) for i in range(_CALIBRATION_BATCHES))
     return quantise(trace(merge(network).eval()), samples, output=colour.output)
-
-
-class Integers(nn.Module):
-    """The exact integer arithmetic of a quantised graph, for 0 to 1 in and out."""
-
-    def __init__(self, quantised: QuantisedGraph) -> None:
-        super().__init__()
-        self._quantised = quantised
-
-    def forward(self, x: Tensor) -> Tensor:
-        (out,) = self._quantised.run_real(x)
-        return out
 
 
 @dataclass(frozen=True)

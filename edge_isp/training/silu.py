@@ -37,6 +37,8 @@ from edge_isp.training.quantisation import (
 
 # Where the largest channel's range is so many times the median channel's, a SiLU gets a convolution for its gates.
 UNEVEN = 6.0
+# What a SiLU makes of lower values is next to nothing.
+_LOWEST = -4.0
 # Of a channel's magnitudes, the one that all but this share lie below counts as its range.
 _BEYOND_RANGE = 1e-4
 # A channel that is hardly ever active must still be able to.
@@ -70,22 +72,25 @@ def find_silus(graph: Graph) -> list[Silu]:
 
 def equalise_silus(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     """The same function with convolutions for the gates of SiLUs whose channels are uneven, see `UNEVEN`."""
-    ranges = channel_ranges(graph, [silu.product for silu in find_silus(graph)], samples)
+    ranges = channel_ranges(graph, samples)
     uneven = {name: found for name, found in ranges.items() if found.max() > UNEVEN * found.median()}
     return split_gates(graph, {name: uneven[name] for name in sorted(uneven) if _read_by_convolutions(graph, name)})
 
 
 @torch.no_grad()
-def channel_ranges(graph: Graph, names: Sequence[str], samples: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The range of magnitudes of each channel of some tensors, see `_BEYOND_RANGE`; the largest of the samples'."""
+def channel_ranges(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Tensor]:
+    """By product of a SiLU, the range of magnitudes of each channel of what it reads, as far as it matters.
+
+    See `_LOWEST` and `_BEYOND_RANGE`; the largest of the samples'.
+    """
     ranges: dict[str, Tensor] = {}
     for sample in samples:
         tensors = graph.run(sample)
-        for name in names:
-            magnitudes = tensors[name].abs().transpose(0, 1).flatten(1)
+        for silu in find_silus(graph):
+            magnitudes = tensors[silu.value].clamp_min(_LOWEST).abs().transpose(0, 1).flatten(1)
             place = max(1, math.ceil(magnitudes.shape[1] * (1 - _BEYOND_RANGE)))
             found = magnitudes.kthvalue(place, dim=1).values
-            ranges[name] = torch.maximum(ranges[name], found) if name in ranges else found
+            ranges[silu.product] = torch.maximum(ranges[silu.product], found) if silu.product in ranges else found
     return ranges
 
 

@@ -38,9 +38,9 @@ from edge_isp.training.data import (
 from edge_isp.training.evaluate_isp import Develop, Shot, Way
 from edge_isp.training.export.graph import Graph, trace
 from edge_isp.training.networks.ecb import ECB, merge
-from edge_isp.training.quantisation import load_quantised
+from edge_isp.training.quantisation import Integers, load_quantised
 from edge_isp.training.recipes import RECIPES
-from edge_isp.training.run_isp import REDUCTIONS, Integers, post_training_quantised
+from edge_isp.training.run_isp import REDUCTIONS, post_training_quantised
 
 _SHA256_DIGITS = 12
 

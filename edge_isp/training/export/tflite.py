@@ -1,4 +1,4 @@
-"""Writes a quantised graph as a static int8 `.tflite`: NHWC, our operators one to one, nothing else.
+"""Writes a graph as a static `.tflite`, in int8 where it is quantised: NHWC, our operators one to one, nothing else.
 
 The operators' versions are those that TensorFlow Lite gave int8 (and per-channel weights) support in.
 """
@@ -11,7 +11,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge_isp.training.export.graph import Node
+from edge_isp.training.export.graph import Graph, Node
 from edge_isp.training.quantisation import Quantisation, QuantisedGraph
 
 _OPERATORS = {
@@ -30,11 +30,18 @@ _CHANNEL_AXIS = 3  # NHWC
 
 def to_tflite(quantised: QuantisedGraph, *, height: int, width: int, channels: int = 4) -> bytes:
     """The bytes of the model for inputs of 1 x height x width x channels."""
-    return _Writer(quantised, (1, height, width, channels)).bytes()
+    return _Writer(quantised.graph, quantised, (1, height, width, channels)).bytes()
+
+
+def to_float_tflite(graph: Graph, *, height: int, width: int, channels: int = 4) -> bytes:
+    """The same in float32, to compare with."""
+    return _Writer(graph, None, (1, height, width, channels)).bytes()
 
 
 class _Writer:
-    def __init__(self, quantised: QuantisedGraph, input_shape: tuple[int, int, int, int]) -> None:
+    """Writes a graph: as integers where it is quantised, else in floating point."""
+
+    def __init__(self, graph: Graph, quantised: QuantisedGraph | None, input_shape: tuple[int, int, int, int]) -> None:
         self.quantised = quantised
         self.model = schema.ModelT()
         self.model.version = 3
@@ -46,8 +53,7 @@ class _Writer:
         self.index: dict[str, int] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
 
-        graph = quantised.graph
-        self._activation(graph.input, quantised.tensors[graph.input], input_shape)
+        self._activation(graph.input, input_shape)
         for node in graph.nodes:
             self._node(node)
         self.subgraph.inputs = [self.index[graph.input]]
@@ -80,19 +86,16 @@ class _Writer:
                 shape = (shape[0], 1, 1, shape[3])
         depthwise = node.kind == "conv" and node.groups > 1
         kind = "depthwise" if depthwise else node.kind
-        self._operator(
-            kind, inputs, self._activation(node.name, self.quantised.tensors[node.name], shape), _options(node)
-        )
+        self._operator(kind, inputs, self._activation(node.name, shape), _options(node))
 
     def _upsample(self, node: Node) -> None:
         """Four copies of the channels, which then are the four pixels of each cell: unlike RESIZE_NEAREST_NEIGHBOR,
         XNNPACK runs that."""
         batch, height, width, channels = self.shapes[node.inputs[0]]
-        quantisation = self.quantised.tensors[node.name]
         copies = Node("concat", f"{node.name}/copies", node.inputs * 4)
-        index = self._activation(copies.name, quantisation, (batch, height, width, 4 * channels))
+        index = self._activation(copies.name, (batch, height, width, 4 * channels), like=node.name)
         self._operator("concat", [self.index[name] for name in copies.inputs], index, _options(copies))
-        target = self._activation(node.name, quantisation, (batch, 2 * height, 2 * width, channels))
+        target = self._activation(node.name, (batch, 2 * height, 2 * width, channels))
         options = schema.DepthToSpaceOptionsT()
         options.blockSize = 2
         self._operator("depth_to_space", [index], target, (schema.BuiltinOptions.DepthToSpaceOptions, options))
@@ -105,10 +108,16 @@ class _Writer:
         self.subgraph.operators.append(operator)
 
     def _weights(self, node: Node) -> list[int]:
-        weights = self.quantised.weights[node.name]
         # (out, in, y, x) to (out, y, x, in), or for depthwise (out, 1, y, x) to (1, y, x, out).
         depthwise = node.groups > 1
-        values = weights.weight.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
+        order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+        if self.quantised is None:
+            assert node.weight is not None
+            bias = np.zeros(len(node.weight), np.float32) if node.bias is None else node.bias.numpy()
+            values = node.weight.numpy().transpose(order)
+            return [self._constant(f"{node.name}/weight", values), self._constant(f"{node.name}/bias", bias)]
+        weights = self.quantised.weights[node.name]
+        values = weights.weight.transpose(order)
         axis = _CHANNEL_AXIS if depthwise else 0
         source = np.float32(self.quantised.tensors[node.inputs[0]].scale)
         return [
@@ -116,9 +125,13 @@ class _Writer:
             self._constant(f"{node.name}/bias", weights.bias, source * weights.scale, 0),
         ]
 
-    def _activation(self, name: str, quantisation: Quantisation, shape: tuple[int, ...]) -> int:
-        tensor = _tensor(name, shape, np.dtype(np.int8))
-        tensor.quantization = _parameters([quantisation], 0)
+    def _activation(self, name: str, shape: tuple[int, ...], like: str | None = None) -> int:
+        """A tensor, quantised as the graph has it, or as the one that it is `like`."""
+        if self.quantised is None:
+            tensor = _tensor(name, shape, np.dtype(np.float32))
+        else:
+            tensor = _tensor(name, shape, np.dtype(np.int8))
+            tensor.quantization = _parameters([self.quantised.tensors[like or name]], 0)
         self.shapes[name] = shape
         self.index[name] = self._add_tensor(tensor)
         return self.index[name]
@@ -195,6 +208,7 @@ def _tensor(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     tensor.type = {
         np.dtype(np.int8): schema.TensorType.INT8,
         np.dtype(np.int32): schema.TensorType.INT32,
+        np.dtype(np.float32): schema.TensorType.FLOAT32,
     }[dtype]
     return tensor
 
