@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edge_isp.engines.base import Engine, EngineReport
     from edge_isp.engines.litert import LiteRtEngine
     from edge_isp.errors import (
+        BenchError,
         CalibrationError,
         CameraDisconnectedError,
         CameraError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         FormatError,
         MissingDependencyError,
         ModelError,
+        PipelineError,
         PluginError,
         ProfileError,
         SinkError,
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from edge_isp.exposure import AutoExposure
     from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
     from edge_isp.models.card import ModelCard, find_model
-    from edge_isp.pipeline import Pipeline, Processed
+    from edge_isp.pipeline.consumer import Consumer, Processed
+    from edge_isp.pipeline.losses import Cause, Counts, Loss, State, StateChange
+    from edge_isp.pipeline.pipeline import Pipeline
+    from edge_isp.pipeline.source import Recovery
     from edge_isp.results import Detections, Picture
     from edge_isp.sinks.png import PngSink
     from edge_isp.tasks.base import Task
@@ -46,13 +51,17 @@ __version__ = "0.1.0"
 # loads neither numba nor a runtime.
 _HOMES = {
     "AutoExposure": "exposure",
+    "BenchError": "errors",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
     "CameraDisconnectedError": "errors",
     "CameraError": "errors",
     "CameraTimeoutError": "errors",
+    "Cause": "pipeline.losses",
     "Cfa": "frame",
+    "Consumer": "pipeline.consumer",
     "ControlLimits": "cameras.base",
+    "Counts": "pipeline.losses",
     "DetectTask": "tasks.detect",
     "Detections": "results",
     "EdgeIspError": "errors",
@@ -63,23 +72,28 @@ _HOMES = {
     "FrameStatus": "frame",
     "IspTask": "tasks.isp",
     "LiteRtEngine": "engines.litert",
+    "Loss": "pipeline.losses",
     "MissingDependencyError": "errors",
     "ModelCard": "models.card",
     "ModelError": "errors",
     "Packing": "frame",
     "Picamera2Camera": "cameras.picamera2",
     "Picture": "results",
-    "Pipeline": "pipeline",
+    "Pipeline": "pipeline.pipeline",
+    "PipelineError": "errors",
     "PluginError": "errors",
     "PngSink": "sinks.png",
-    "Processed": "pipeline",
+    "Processed": "pipeline.consumer",
     "ProfileError": "errors",
     "RawFormat": "frame",
     "RawFrame": "frame",
+    "Recovery": "pipeline.source",
     "ReplayCamera": "cameras.replay",
     "SensorModel": "calibration.forward",
     "SensorProfile": "calibration.profile",
     "SinkError": "errors",
+    "State": "pipeline.losses",
+    "StateChange": "pipeline.losses",
     "SyntheticCamera": "cameras.synthetic",
     "Task": "tasks.base",
     "V4l2Camera": "cameras.v4l2",
@@ -90,13 +104,17 @@ _HOMES = {
 
 __all__ = [
     "AutoExposure",
+    "BenchError",
     "CalibrationError",
     "Camera",
     "CameraDisconnectedError",
     "CameraError",
     "CameraTimeoutError",
+    "Cause",
     "Cfa",
+    "Consumer",
     "ControlLimits",
+    "Counts",
     "DetectTask",
     "Detections",
     "EdgeIspError",
@@ -107,6 +125,7 @@ __all__ = [
     "FrameStatus",
     "IspTask",
     "LiteRtEngine",
+    "Loss",
     "MissingDependencyError",
     "ModelCard",
     "ModelError",
@@ -114,16 +133,20 @@ __all__ = [
     "Picamera2Camera",
     "Picture",
     "Pipeline",
+    "PipelineError",
     "PluginError",
     "PngSink",
     "Processed",
     "ProfileError",
     "RawFormat",
     "RawFrame",
+    "Recovery",
     "ReplayCamera",
     "SensorModel",
     "SensorProfile",
     "SinkError",
+    "State",
+    "StateChange",
     "SyntheticCamera",
     "Task",
     "V4l2Camera",

@@ -10,6 +10,8 @@ EdgeIspError
 ├── ModelError          a model, or the card that describes it
 ├── EngineError         a runtime cannot load or run a model
 ├── SinkError           a result cannot be written
+├── PipelineError       a pipeline is asked for what it cannot do
+├── BenchError          a benchmark cannot be run, or its report not be read or compared
 └── PluginError         a camera, engine or sink of that name cannot be had
     └── MissingDependencyError   it could, if another package were installed
 """
@@ -55,6 +57,14 @@ class EngineError(EdgeIspError):
 
 class SinkError(EdgeIspError):
     """A result cannot be written where it was asked to go."""
+
+
+class PipelineError(EdgeIspError):
+    """A pipeline is asked for what it cannot do, or for something at the wrong time."""
+
+
+class BenchError(EdgeIspError):
+    """A benchmark cannot be run as asked, or a report of one cannot be read or compared."""
 
 
 class PluginError(EdgeIspError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,3 +26,33 @@ def test_develop_recording(
 def test_encode_one_frame(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "encode_one_frame.py"), run_name="__main__")
     assert "(540, 960, 4) int8" in capsys.readouterr().out
+
+
+def test_stream_service(
+    recording: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stream_service.py", str(recording())])
+    caplog.set_level("INFO")
+    runpy.run_path(str(EXAMPLES / "stream_service.py"), run_name="__main__")
+    told = [record.getMessage() for record in caplog.records if record.name == "stream_service"]
+    assert "running " in told
+    assert any(message.startswith("rfdcsanet-s: Counts(frames=2, delivered=2, skipped=0") for message in told)
+    assert any(message.startswith("rfdcsanet-m: Counts(frames=2, delivered=1, skipped=1") for message in told)
+
+
+def test_the_unit_starts_what_there_is() -> None:
+    unit = (EXAMPLES / "edge-isp.service").read_text()
+    assert "Type=notify" in unit
+    (command,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    _, script, _ = command.split()
+    assert (EXAMPLES.parent / "examples" / Path(script).name).is_file()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (EXAMPLES / "edge-isp.service").read_text().replace("/opt/edge-isp/.venv/bin/python", sys.executable)
+    path = tmp_path / "edge-isp.service"
+    path.write_text(unit)
+    result = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert str(path) not in result.stderr

@@ -21,7 +21,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cli.camera_spec import DEMO, open_camera
 from edge_isp.cli.main import app
 from edge_isp.errors import CameraError, EdgeIspError, ModelError, PluginError
-from edge_isp.frame import Cfa, Packing, RawFormat
+from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.kernels.pack import pack
 from edge_isp.pipeline import Pipeline
@@ -132,13 +132,20 @@ def test_wrong_names_are_errors_before_the_first_frame(recording: Recording) -> 
 
 def test_every_frame_is_released_even_if_the_consumer_fails(recording: Recording) -> None:
     camera = ReplayCamera(recording(frames=3))
-    frames = []
+    frames: list[RawFrame] = []
     read = camera.read
-    camera.read = lambda timeout_s=None: frames.append(read()) or frames[-1]  # type: ignore[method-assign, func-returns-value]
+
+    def remember(timeout_s: float | None = None) -> RawFrame | None:
+        frame = read()
+        frames.extend([frame] if frame else [])
+        return frame
+
+    camera.read = remember  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="consumer"), Pipeline(camera) as pipeline:
         for _ in pipeline:
             raise RuntimeError("consumer")
-    assert [frame._released for frame in frames] == [[True]]
+    assert frames
+    assert all(frame._released == [True] for frame in frames)
 
 
 def test_camera_specifications(recording: Recording, tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ class Camera(Protocol):
     """Delivers RAW frames; a context manager.
 
     `read` never returns a frame whose buffer can change under the reader before it is released.
+
+    A recording, which waits for its reader, says so with an attribute `live = False`; of a camera without it, frames
+    come in their own time and are lost where nobody reads them.
     """
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:

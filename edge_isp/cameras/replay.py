@@ -39,6 +39,8 @@ class ReplayCamera:
         MissingDependencyError: a DNG is to be read and rawpy is not installed.
     """
 
+    live = False
+
     def __init__(self, path: str | Path) -> None:
         path = self._path = Path(path)
         self._recordings = [_open_recording(file) for file in _files(path)]

@@ -56,6 +56,9 @@ class SyntheticCamera:
             and so on; see `edge_isp.calibration.forward.Imperfections`.
         faults: what goes wrong, frame by frame; see `edge_isp.testing.FaultScript`.
 
+    Attributes:
+        live: whether frames come in their own time, see `Camera`.
+
     Raises:
         CameraDisconnectedError: by its script the camera is away.
         CameraError: the photograph cannot be read or is smaller than a frame.
@@ -92,6 +95,7 @@ class SyntheticCamera:
         self._photo = _load(Path(photo), width, height)
         self._source = str(photo)
         self._fps, self._frames, self._seed = fps, frames, seed
+        self.live = fps is not None
         self._imperfections = Imperfections(seed) if imperfections else None
         self._colour_temperature_k, self._light = colour_temperature_k, 1.0
         period_ns = round(1e9 / (fps or 30.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -19,6 +20,10 @@ from edge_isp.tasks.base import Task
 _LINE_PER_HEIGHT, _TEXT_PER_HEIGHT = 1 / 300, 1 / 40
 _SMALLEST_TEXT = 11
 
+# More frames than a pipeline has between its encoder and its decoder: one waits for the engine, one is inferred, one
+# waits and one is decoded.
+_FRAMES_ON_THEIR_WAY = 8
+
 
 @dataclass(frozen=True, slots=True)
 class DetectionsOfFrame(Detections):
@@ -32,7 +37,13 @@ class FrameKeeping:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self.verify, self.input_shape, self.encode = task.verify, task.input_shape, task.encode
+        self.verify, self.input_shape = task.verify, task.input_shape
+        self._frames: deque[RawFrame] = deque(maxlen=_FRAMES_ON_THEIR_WAY)
+
+    def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
+        """See `Task.encode`."""
+        self._task.encode(frame, out)
+        self._frames.append(replace(frame, data=frame.data.copy(), on_release=None))
 
     def decode(
         self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]
@@ -42,7 +53,9 @@ class FrameKeeping:
         if not isinstance(found, Detections):
             return found
         told = {field.name: getattr(found, field.name) for field in fields(found)}
-        return DetectionsOfFrame(**told, frame=replace(frame, data=frame.data.copy(), on_release=None))
+        of = (frame.source, frame.sequence)
+        kept = next(kept for kept in reversed(tuple(self._frames)) if (kept.source, kept.sequence) == of)
+        return DetectionsOfFrame(**told, frame=kept)
 
 
 def draw(detections: Detections, picture: Picture) -> Picture:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import signal
 import sys
 import time
 from collections import defaultdict
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,6 +75,13 @@ def run(
             "--auto-exposure", help="Set the camera's exposure, gain and white balance, where no ISP does it."
         ),
     ] = False,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Where frames come faster than pictures: 'latest' drops the older ones, 'wait' none, 'queue(N)' keeps "
+            "up to N; by default 'latest' for what comes in its own time, 'wait' for recordings."
+        ),
+    ] = None,
 ) -> None:
     """Turn RAW frames into pictures or detections, and show how long each stage takes."""
     messages = Console(stderr=True)
@@ -85,39 +94,44 @@ def run(
     live = nullcontext() if as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
     sensor_profile = load_profile(profile) if profile else None
     classical = ClassicalIsp(sensor_profile)  # for pictures to draw on
-    with (
-        open_camera(camera) as opened,
-        Pipeline(
-            opened,
-            model=model,
-            engine=engine,
-            threads=threads,
-            make_task=partial(
-                _make_task,
-                keep_frames=sink is not None,
-                profile=sensor_profile,
-                correct_shading=lens_shading,
-                input_size=input_size,
-                confidence=confidence,
-            ),
-            auto_exposure=AutoExposure() if auto_exposure else None,
-        ) as pipeline,
-        live,
-    ):
-        try:
-            for done in itertools.islice(pipeline, frames):
-                stages_ns, saved = dict(done.stages_ns), None
-                if sink:
-                    begun = time.perf_counter_ns()
-                    saved = sink.write(_picture(done.result, classical))
-                    stages_ns["save"] = time.perf_counter_ns() - begun
-                summary.add(done, stages_ns, pipeline)
-                if as_json:
-                    print(json.dumps(_line(done, stages_ns, saved)), flush=True)
-                elif isinstance(done.result, Detections):
-                    console.print(_found(done.result), markup=False, highlight=False, soft_wrap=True)
-        except KeyboardInterrupt:
-            messages.print("interrupted")
+    # A service manager ends a service with SIGTERM; it ends as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Pipeline(
+        partial(open_camera, camera),
+        model=model,
+        engine=engine,
+        threads=threads,
+        make_task=partial(
+            _make_task,
+            keep_frames=sink is not None,
+            profile=sensor_profile,
+            correct_shading=lens_shading,
+            input_size=input_size,
+            confidence=confidence,
+        ),
+        auto_exposure=AutoExposure() if auto_exposure else None,
+        policy=policy,
+        notify_systemd=True,
+    ) as pipeline:
+        pipeline.start()  # what is wrong with the camera is said before the table is there
+        with live:
+            try:
+                for done in itertools.islice(pipeline, frames):
+                    stages_ns, saved = dict(done.stages_ns), None
+                    if sink:
+                        begun = time.perf_counter_ns()
+                        saved = sink.write(_picture(done.result, classical))
+                        stages_ns["save"] = time.perf_counter_ns() - begun
+                    summary.add(done, stages_ns, pipeline)
+                    if as_json:
+                        print(json.dumps(_line(done, stages_ns, saved)), flush=True)
+                    elif isinstance(done.result, Detections):
+                        console.print(_found(done.result), markup=False, highlight=False, soft_wrap=True)
+            except KeyboardInterrupt:
+                messages.print("interrupted")
+        losses = _losses(pipeline)
+    if losses:
+        messages.print(losses)
     if sink and not as_json:
         print(f"{summary.frames} pictures in {sink.folder}")
     if not summary.frames:
@@ -164,6 +178,8 @@ def _line(done: Processed, stages_ns: dict[str, int], saved: Path | None) -> dic
         "model": done.model,
         "status": [flag.name for flag in FrameStatus if flag in done.status],
         "stages_ns": stages_ns,
+        "waits_ns": done.waits_ns,
+        "age_ns": done.age_ns,
     }
     if isinstance(result, Detections):
         line["detections"] = [
@@ -182,38 +198,61 @@ def _line(done: Processed, stages_ns: dict[str, int], saved: Path | None) -> dic
     return line
 
 
+def _losses(pipeline: Pipeline) -> str:
+    """How many frames were lost, and why."""
+    dropped = pipeline.counts.dropped
+    causes = ", ".join(f"{cause} {frames}" for cause, frames in dropped.items())
+    return f"{sum(dropped.values())} of {pipeline.counts.frames} frames lost: {causes}" if dropped else ""
+
+
+@dataclass(slots=True)
+class _Stage:
+    """A stage's times; not one by one, since a stream may run for months."""
+
+    frames: int = 0
+    last_ns: int = 0
+    sum_ns: int = 0
+    longest_ns: int = 0
+
+    def add(self, duration_ns: int) -> None:
+        self.frames += 1
+        self.last_ns = duration_ns
+        self.sum_ns += duration_ns
+        self.longest_ns = max(self.longest_ns, duration_ns)
+
+
 class _Summary:
     """What the live table shows."""
 
     def __init__(self) -> None:
         self.frames = 0
-        self._first_s = self._last_s = 0.0
-        self._stages_ns: dict[str, list[int]] = defaultdict(list)
+        self._first_ns = self._last_ns = 0
+        self._stages: dict[str, _Stage] = defaultdict(_Stage)
         self._title = "waiting for the first frame"
-        self._gaps = 0
+        self._lost = ""
 
     def add(self, done: Processed, stages_ns: dict[str, int], pipeline: Pipeline) -> None:
-        self._last_s = time.monotonic()
+        self._last_ns = done.delivered_ns
         if not self.frames:
-            self._first_s = self._last_s
+            self._first_ns = self._last_ns
         self.frames += 1
-        self._gaps += FrameStatus.GAP in done.status
+        self._lost = _losses(pipeline)
         for stage, duration_ns in stages_ns.items():
-            self._stages_ns[stage].append(duration_ns)
+            self._stages[stage].add(duration_ns)
         size = f"  {done.result.rgb.shape[1]}x{done.result.rgb.shape[0]}" if isinstance(done.result, Picture) else ""
         report = pipeline.report
         runs_on = f"{report.engine}, {report.delegate}, {report.threads} threads" if report else ""
         self._title = f"{Path(done.result.source).name}{size}\n{done.model}  ({runs_on})"
 
     def table(self) -> Table:
-        elapsed_s = self._last_s - self._first_s
+        elapsed_s = (self._last_ns - self._first_ns) / 1e9
         rate = f"{(self.frames - 1) / elapsed_s:.2f} frames/s" if elapsed_s > 0 else "-"
-        gaps = f", {self._gaps} after a gap" if self._gaps else ""
-        table = Table(title=self._title, caption=f"{self.frames} frames, {rate}{gaps}", title_justify="left")
+        lost = f"; {self._lost}" if self._lost else ""
+        table = Table(title=self._title, caption=f"{self.frames} frames, {rate}{lost}", title_justify="left")
         table.add_column("stage")
         for column in ("last ms", "mean ms", "max ms"):
             table.add_column(column, justify="right")
-        for stage, durations_ns in self._stages_ns.items():
-            values_ms = (durations_ns[-1] / 1e6, sum(durations_ns) / len(durations_ns) / 1e6, max(durations_ns) / 1e6)
-            table.add_row(stage, *(f"{value:.2f}" for value in values_ms))
+        for name, stage in self._stages.items():
+            values_ns = (stage.last_ns, stage.sum_ns / stage.frames, stage.longest_ns)
+            table.add_row(name, *(f"{value / 1e6:.2f}" for value in values_ns))
         return table

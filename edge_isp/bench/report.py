@@ -1,0 +1,279 @@
+"""The report of a benchmark, schema version 1: what is written, read back and published.
+
+Durations are integers in nanoseconds, or floats where they are statistics. What is not known is null, never 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_isp.errors import BenchError
+
+SCHEMA_VERSION = 1
+PERCENTILES = "numpy linear"
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A part of the report; fields that are not known are an error."""
+
+
+class Host(_Part):
+    """The machine. `freq_khz` is the lowest and highest clock over all CPUs as the governor allows them."""
+
+    board: str | None
+    soc: str | None
+    arch: str
+    cpu_count: int
+    kernel: str
+    governor: str | None
+    freq_khz: tuple[int, int] | None
+    mem_total_bytes: int | None
+    os: str | None
+
+
+class Runtime(_Part):
+    """What runs the model."""
+
+    name: str
+    version: str | None
+
+
+class Delegate(_Part):
+    """What takes the graph from the runtime's own interpreter."""
+
+    name: str
+    lib: str | None
+    sha256: str | None
+
+
+class Software(_Part):
+    """Versions. `git_commit` of a checkout that edge_isp runs from."""
+
+    edge_isp: str
+    python: str
+    numpy: str
+    numba: str
+    runtime: Runtime | None
+    delegate: Delegate | None
+    git_commit: str | None
+
+
+class CameraMode(_Part):
+    """Where frames came from. `requested_fps` is null where they came as fast as they were taken."""
+
+    backend: str
+    model: str | None
+    mode: str
+    bayer: str
+    bit_depth: int
+    packing: str
+    requested_fps: float | None
+    buffer_count: int | None
+
+
+class ModelFile(_Part):
+    """The network. `nodes_delegated` of `nodes_total` nodes run in the delegate, where the engine tells."""
+
+    name: str
+    sha256: str
+    input_shape: list[int]
+    dtype: str
+    quant: str
+    nodes_total: int | None
+    nodes_delegated: int | None
+
+
+class Settings(_Part):
+    """What was asked for: `frames` and `duration_s` at least, after `warmup` frames and `warmup_s` seconds at least."""
+
+    warmup: int
+    warmup_s: float
+    frames: int
+    duration_s: float
+    policy: str | None
+    threads: int | None
+    pinned: list[int] | None
+    seed: int
+
+
+class Distribution(_Part):
+    """Of one quantity over all frames after the warm-up; `first` is that of the very first frame."""
+
+    name: str
+    unit: Literal["ns"]
+    n: int
+    mean: float
+    std: float
+    min: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    p999: float
+    max: float
+    first: float | None
+
+
+class Rates(_Part):
+    """Frames a second: of the sensor by its own time stamps, out of the camera, out of the model, and handed over."""
+
+    sensor_fps: float | None
+    captured_fps: float | None
+    processed_fps: float | None
+    delivered_fps: float | None
+
+
+class Intervals(_Part):
+    """Between two results. Early, late and very late are frames whose interval is below 0.9, above 1.1 and above 1.9 of
+    the median; `mad` is the median deviation from the median."""
+
+    p50: float
+    p95: float
+    p99: float
+    mad: float
+    early: int
+    late: int
+    very_late: int
+
+
+class Latency(_Part):
+    """From the start of exposure until a result was handed over."""
+
+    clock: Literal["sensor_monotonic"]
+    e2e: Distribution
+
+
+class Drops(_Part):
+    """Frames that were lost. `unexplained` is what the account does not explain: not 0 is an error of edge_isp."""
+
+    total: int
+    by_cause: dict[str, int]
+    unexplained: int
+
+
+class Resources(_Part):
+    """Of the process. `rss_growth_bytes` is the highest resident memory after the first minute over that at its end;
+    null for shorter runs. `cpu_percent` is of one CPU."""
+
+    rss_start_bytes: int | None
+    rss_end_bytes: int | None
+    rss_peak_bytes: int | None
+    rss_growth_bytes: int | None
+    cpu_percent: float
+    load_avg: float | None
+
+
+class Throttled(_Part):
+    """The firmware's flags of a Raspberry Pi at the end: now, and since it started."""
+
+    now: bool
+    occurred: bool
+    raw: str
+
+
+class Thermal(_Part):
+    """The hottest sensor of the machine, in degrees Celsius."""
+
+    start_c: float | None
+    end_c: float | None
+    max_c: float | None
+    samples: int
+    throttled: Throttled | None
+
+
+class Energy(_Part):
+    """What a meter of the machine counted; "none" where there is none."""
+
+    source: str
+    joules: float | None
+    j_per_frame: float | None
+
+
+class Overhead(_Part):
+    """The whole pipeline beside the bare engine, in turns in one process: the median rate of the rounds, frames as fast
+    as they are taken. `share` is the median of the rounds' ratios."""
+
+    rounds: int
+    engine_fps: float
+    pipeline_fps: float
+    share: float
+
+
+class Peer(_Part):
+    """A way to a picture, in a process of its own, in turns with the others: medians over the rounds.
+
+    `rss_above_imports_bytes` is the highest resident memory over that after the imports. `skipped` says why there are
+    no figures.
+    """
+
+    name: str
+    makes: str
+    rounds: int
+    fps: float | None
+    latency_p50_ns: float | None
+    latency_p95_ns: float | None
+    cpu_s_per_frame: float | None
+    rss_above_imports_bytes: int | None
+    rss_peak_bytes: int | None
+    skipped: str | None
+
+
+class Report(_Part):
+    """What `edge-isp bench model`, `pipeline` and `soak` write."""
+
+    schema_version: Literal[1]
+    kind: Literal["model", "pipeline", "soak"]
+    started_utc: str
+    duration_s: float
+    percentiles: Literal["numpy linear"]
+    host: Host
+    software: Software
+    camera: CameraMode | None
+    model: ModelFile
+    settings: Settings
+    init_ns: int
+    stages: list[Distribution]
+    waits: list[Distribution]
+    rates: Rates
+    intervals: Intervals | None
+    latency: Latency | None
+    drops: Drops
+    errors: int
+    reconnects: int
+    resources: Resources
+    thermal: Thermal
+    energy: Energy
+    quality: dict[str, float] | None
+    overhead: Overhead | None
+    peers: list[Peer] | None
+    valid: bool
+    invalid_reasons: list[str]
+    samples_file: str | None
+
+
+def to_json(report: Report) -> str:
+    """Strict JSON with sorted keys; what is not a number is null."""
+    return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=1).decode()
+
+
+def read_report(path: Path) -> Report:
+    """A report that was written before.
+
+    Raises:
+        BenchError: it cannot be read, or it is no report of this schema version.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path}: no report of schema version {SCHEMA_VERSION}: {error}") from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of `Report`, JSON Schema draft 2020-12."""
+    schema = msgspec.json.schema(Report)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edge-isp bench, version 1", **schema}

@@ -1,0 +1,81 @@
+"""A service that runs for months: two models on one camera, losses by cause, recovery, and signs of life for systemd.
+
+python examples/stream_service.py picamera2:0,fps=30
+
+`examples/edge-isp.service` is a systemd unit for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_isp import (
+    Camera,
+    Loss,
+    Picamera2Camera,
+    Pipeline,
+    Processed,
+    Recovery,
+    ReplayCamera,
+    StateChange,
+    SyntheticCamera,
+)
+
+_log = logging.getLogger("stream_service")
+
+
+def main(camera: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # systemd ends a service with it
+    with Pipeline(
+        opener(camera),
+        model="rfdcsanet-s",
+        threads=2,
+        callback=look,
+        recovery=Recovery(stall_s=3.0, longest_wait_s=10.0),
+        on_event=tell,
+        notify_systemd=True,
+    ) as pipeline:
+        quality = pipeline.add_consumer(
+            model="rfdcsanet-m", every=30, in_turn_with=pipeline.consumers[0], callback=keep
+        )
+        try:
+            pipeline.run()
+        except KeyboardInterrupt:
+            _log.info("stopped")
+        for consumer in (pipeline.consumers[0], quality):
+            _log.info("%s: %s", consumer.name, consumer.counts)
+
+
+def opener(camera: str) -> Callable[[], Camera]:
+    """A function that opens the camera: the pipeline calls it again when the camera has failed."""
+    if Path(camera).suffix == ".raw":
+        return lambda: ReplayCamera(camera)
+    if Path(camera).exists():
+        return lambda: SyntheticCamera(camera, fps=10, frames=60)
+    return lambda: Picamera2Camera(fps=30)
+
+
+def tell(event: Loss | StateChange) -> None:
+    """Whatever changes; losses are counted anyway."""
+    if isinstance(event, StateChange):
+        _log.info("%s %s", event.state, event.reason)
+
+
+def look(done: Processed) -> None:
+    """Every picture, in a thread of the pipeline."""
+    if done.age_ns > 200_000_000:
+        _log.warning("frame %d was %.0f ms old", done.sequence, done.age_ns / 1e6)
+
+
+def keep(done: Processed) -> None:
+    """One picture in thirty, of the better model."""
+    _log.info("frame %d: mean brightness %.1f", done.sequence, done.picture.rgb.mean())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

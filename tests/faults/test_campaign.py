@@ -1,0 +1,294 @@
+"""A fault campaign: hundreds of scripted faults of cameras, engines, consumers and signals, and a complete account.
+
+Every episode runs a pipeline through a random script and then asks where each frame of the sensor is. Time is
+simulated: waits before a camera is opened again cost nothing. Threads switch as often as Python lets them, so that a
+seed fixes the faults but not how the threads meet; that is what the many episodes are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+from scripted import Action, ScriptedCamera, ScriptedEngine, SimulatedClock, engine, resources
+
+from edge_isp.errors import CameraError, EngineError, FormatError
+from edge_isp.frame import FrameStatus
+from edge_isp.pipeline import Cause, Consumer, Event, Loss, Pipeline, Processed, Recovery, State
+
+__all__ = ["engine"]
+
+EPISODES = int(os.environ.get("EDGE_ISP_FAULT_EPISODES", "120"))
+LEAST_FAULTS = 500
+DEADLOCK_S = 240
+
+# Of these a stream recovers; the others end it.
+CAMERA_FAULTS = ("gap", "flagged gap", "corrupted", "stall", "disconnect", "truncated", "driver error", "reopen fails")
+ENGINE_FAULTS = ("engine error",)
+FATAL_FAULTS = ("engine crash", "callback fails", "event handler fails", "taker fails", "signal", "cancelled")
+
+
+class ScriptedFailure(Exception):
+    """What goes wrong on purpose, where it is not an error of the pipeline's own kinds."""
+
+
+@pytest.fixture(autouse=True)
+def _many_switches() -> Iterator[None]:
+    """Threads switch often, and a deadlock shows where."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    faulthandler.dump_traceback_later(DEADLOCK_S, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    sys.setswitchinterval(interval)
+
+
+@dataclass
+class Episode:
+    """A script, and what happened.
+
+    Attributes:
+        sensor: numbers of all frames that the sensor made while it was read.
+        faults: how many there were of each kind.
+    """
+
+    seed: int
+    rng: random.Random
+    clock: SimulatedClock = field(default_factory=SimulatedClock)
+    cameras: list[ScriptedCamera] = field(default_factory=list)
+    sensor: list[int] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    events: list[Event] = field(default_factory=list)
+    fatal: str | None = None
+    fatal_at: int = -1
+    _next: int = 0
+    _frames_left: int = 0
+    _reopen_failures: int = 0
+
+    def plan(self) -> None:
+        """Chooses how long the stream is, and what ends it, if anything."""
+        self._frames_left = self.rng.randint(5, 60)
+        which = self.seed % (2 * len(FATAL_FAULTS))  # every other episode goes on to its end
+        if which < len(FATAL_FAULTS):
+            self.fatal = FATAL_FAULTS[which]
+            self.fatal_at = self.rng.randint(0, 2)
+
+    def open_camera(self) -> ScriptedCamera:
+        if self.cameras and self._reopen_failures:
+            self._reopen_failures -= 1
+            raise CameraError("not there yet")
+        self.cameras.append(ScriptedCamera(self._script(), self.clock))
+        return self.cameras[-1]
+
+    def _script(self) -> Iterator[Action]:
+        """One opening of the camera: frames and faults, until it fails or the stream is over."""
+        first = True
+        while self._frames_left > 0:
+            fault = self.rng.choice(CAMERA_FAULTS) if self.rng.random() < 0.15 else None
+            if fault is not None:
+                self.faults[fault] += 1
+            if fault in ("stall", "disconnect", "truncated", "driver error", "reopen fails"):
+                if fault == "stall":
+                    self.clock.advance(5 * 10**9)
+                if fault == "reopen fails":
+                    self._reopen_failures = self.rng.randint(1, 3)
+                yield {"truncated": FormatError, "driver error": OSError}.get(fault, CameraError)(fault)
+                return
+            status = FrameStatus.OK
+            if fault in ("gap", "flagged gap") and not first:
+                lost = self.rng.randint(1, 4) if fault == "gap" else 1
+                self.sensor += range(self._next, self._next + lost)
+                self._next += lost
+                status = FrameStatus.GAP
+            elif fault == "corrupted":
+                status = FrameStatus.CORRUPTED
+            first = False
+            self._frames_left -= 1
+            number, self._next = self._next, self._next + 1
+            self.sensor.append(number)
+            yield number, status
+
+    def on_run(self, number: int) -> None:
+        """The engine's part."""
+        if self.fatal == "engine crash" and number == self.fatal_at:
+            self.faults["engine crash"] += 1
+            raise ScriptedFailure("engine crash")
+        if self.fatal == "signal" and number == self.fatal_at:
+            self.faults["signal"] += 1
+            os.kill(os.getpid(), signal.SIGINT)
+        if random.Random(f"{self.seed} {number}").random() < 0.15:
+            self.faults["engine error"] += 1
+            raise EngineError("scripted")
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+        if self.fatal == "event handler fails" and isinstance(event, Loss) and event.sequence >= self.fatal_at:
+            self.fatal = None
+            self.faults["event handler fails"] += 1
+            raise ScriptedFailure("event handler fails")
+
+
+def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: list[int]) -> None:
+    """Takes results in one of the ways there are, perhaps until something fails."""
+    way = episode.rng.choice(("for", "read", "async for"))
+    if episode.fatal == "cancelled":
+        way = "async for"
+
+    def take(done: Processed) -> None:
+        results.append(done.sequence)
+        if episode.fatal == "taker fails" and len(results) > episode.fatal_at:
+            episode.faults["taker fails"] += 1
+            raise ScriptedFailure("taker fails")
+
+    async def take_all() -> None:
+        async for done in consumer:
+            take(done)
+            if episode.fatal == "cancelled" and len(results) > episode.fatal_at:
+                episode.faults["cancelled"] += 1
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                await asyncio.sleep(0)
+
+    if way == "for":
+        for done in consumer:
+            take(done)
+    elif way == "async for":
+        with suppress(asyncio.CancelledError):
+            asyncio.run(take_all())
+    else:
+        while True:
+            try:
+                done_or_none = pipeline.read(timeout_s=0.0005)
+            except TimeoutError:
+                continue
+            if done_or_none is None:
+                return
+            take(done_or_none)
+
+
+def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
+    episode = Episode(seed, random.Random(seed))
+    episode.plan()
+    engine.on_run = episode.on_run
+    engine.runs = engine.opened = engine.closed = 0
+    rng = episode.rng
+    results: dict[str, list[int]] = {}
+
+    def call_back(done: Processed) -> None:
+        results["callback"].append(done.sequence)
+        if episode.fatal == "callback fails" and len(results["callback"]) > episode.fatal_at:
+            episode.faults["callback fails"] += 1
+            raise ScriptedFailure("callback fails")
+
+    pipeline = Pipeline(
+        episode.open_camera,
+        engine="scripted",
+        policy=rng.choice(("latest", "wait", "queue(2)", None)),
+        max_age_s=rng.choice((None, 3.0)),
+        clock=episode.clock,
+        recovery=Recovery(engine_errors=rng.choice((None, 5))),
+        on_event=episode.on_event,
+    )
+    first = pipeline.consumers[0]
+    results[first.name] = []
+    if episode.fatal == "callback fails" or rng.random() < 0.5:
+        results["callback"] = []
+        pipeline.add_consumer(
+            of=first,
+            name="callback",
+            every=rng.choice((1, 2)),
+            policy=rng.choice(("latest", "wait")),
+            callback=call_back,
+        )
+    failure: BaseException | None = None
+    stop_early = rng.random() < 0.2
+    try:
+        if stop_early:
+            pipeline.start()
+            done = pipeline.read()
+            results[first.name] += [done.sequence] if done else []
+            pipeline.stop()
+            episode.faults["stopped"] += 1
+        consume(episode, pipeline, first, results[first.name])
+        if "callback" in results and not episode.faults["cancelled"]:
+            pipeline.run()  # waits for its end
+    except (ScriptedFailure, EngineError, KeyboardInterrupt) as error:
+        failure = error
+    finally:
+        pipeline.close()
+    check(episode, pipeline, engine, results, failure)
+    return episode.faults
+
+
+def check(
+    episode: Episode,
+    pipeline: Pipeline,
+    engine: type[ScriptedEngine],
+    results: dict[str, list[int]],
+    failure: BaseException | None,
+) -> None:
+    captured = [number for camera in episode.cameras for number in camera.delivered]
+    assert not [camera.lent for camera in episode.cameras if camera.lent], "every buffer is back"
+    assert all(camera.closed.is_set() for camera in episode.cameras)
+    assert engine.opened == engine.closed
+    # Of frames that are lost at the end of a stream nobody can know.
+    sensor = [number for number in episode.sensor if captured and number <= max(captured)]
+    for consumer in pipeline.consumers:
+        counts = consumer.counts
+        lost = [
+            (number, event.cause)
+            for event in episode.events
+            if isinstance(event, Loss) and event.consumer == consumer.name
+            for number in range(event.sequence, event.sequence + event.frames)
+        ]
+        assert counts.in_flight == 0
+        assert counts.frames == counts.delivered + counts.skipped + sum(counts.dropped.values())
+        assert counts.frames == len(sensor)
+        assert Counter(cause for _, cause in lost) == counts.dropped
+        taken = results[consumer.name]
+        handed_over = len(taken) + isinstance(failure, KeyboardInterrupt)  # a signal may come between hand and eye
+        assert len(taken) <= counts.delivered <= handed_over
+        assert taken == sorted(set(taken)), "in order, each once"
+        accounted = Counter(taken) + Counter(number for number, _ in lost)
+        assert not accounted - Counter(sensor), "no frame twice, none that never was"
+        missing = Counter(sensor) - accounted
+        assert missing.total() == counts.skipped + counts.delivered - len(taken)
+    if isinstance(failure, KeyboardInterrupt):
+        return
+    causes = {event.cause for event in episode.events if isinstance(event, Loss)}
+    assert (pipeline.error is not None) == (pipeline.state is State.FAILED)
+    if failure is None and not episode.faults["stopped"] and not episode.faults["cancelled"]:
+        assert pipeline.error is None
+        assert Cause.STOPPED not in causes, "who takes everything loses nothing to the end"
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_every_frame_is_accounted_for(engine: type[ScriptedEngine]) -> None:
+    run_episode(-1, engine)  # what is made once, is made
+    gc.collect()
+    before = resources()
+    faults: Counter[str] = Counter()
+    for seed in range(EPISODES):
+        try:
+            faults += run_episode(seed, engine)
+        except BaseException:
+            print(f"episode {seed}", file=sys.stderr)
+            raise
+    gc.collect()
+    assert resources() == before
+    assert threading.active_count() >= 1
+    print(f"{faults.total()} faults in {EPISODES} episodes: {dict(faults)}")
+    assert set(faults) >= {*CAMERA_FAULTS, *ENGINE_FAULTS, *FATAL_FAULTS, "stopped"}
+    assert faults.total() >= LEAST_FAULTS
