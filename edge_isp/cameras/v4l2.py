@@ -122,7 +122,9 @@ class V4l2Camera:
         self._lock = threading.Lock()  # of _closed, _leases, _failure and what is set
         self._reading = threading.Lock()  # held while the device is waited for
         self._closed = threading.Event()
-        self._failure: CameraError | None = None  # to give a buffer back
+        # To give a buffer back: kind and text. The exception itself would keep the stack that it was raised in, and so
+        # frames and with them the device, alive until the garbage collector comes.
+        self._failure: tuple[type[CameraError], str] | None = None
         self._leases: dict[int, RawFrame] = {}
         self._buffers: list[_DriverBuffer] = []
         self._continuity = Continuity()
@@ -455,7 +457,7 @@ class V4l2Camera:
             try:
                 self._queue(index)
             except CameraError as error:
-                self._failure = error  # the next `read` raises it
+                self._failure = type(error), str(error)  # the next `read` raises it
 
     def _check_leases(self) -> None:
         """Raises CameraError where a buffer could not be given back, or all that the driver can spare are held."""
@@ -463,7 +465,8 @@ class V4l2Camera:
         with self._lock:
             held, failure = len(self._leases), self._failure
         if failure is not None:
-            raise failure
+            kind, text = failure
+            raise kind(text)
         if held >= lendable:
             raise CameraError(
                 f"{self._source}: {held} frames are held, which is all that the camera can spare; release one before "
