@@ -219,14 +219,14 @@ class V4l2Camera:
         if fps is not None:
             if not fps > 0:
                 raise CameraError(f"{self._source}: fps must be positive, found {fps}")
-            before = self._settings.period_ns
+            before = self._rate()
             self._set_rate(fps)
             try:
                 if asked:
                     self._settings.limits().check(exposure_ns=exposure_ns, analogue_gain=analogue_gain)
             except CameraError:
                 if before is not None:
-                    self._set_rate(1e9 / before)
+                    self._set_rate(before)
                 raise
         if asked:
             self.controls.set(self._settings.codes(exposure_ns=exposure_ns, analogue_gain=analogue_gain))
@@ -333,6 +333,13 @@ class V4l2Camera:
             f"{self._source}: V4L2 tells no black level, and there is no sensor profile of '{self._sensor or 'none'}'; "
             f"give the sensor (sensor=..., one of {', '.join(shipped_profiles())}) or its black level (black_level=...)"
         )
+
+    def _rate(self) -> float | None:
+        """Frames a second that are set, where the video device or the sensor tells."""
+        rate, period_ns = self._device.rate(), self._settings.period_ns
+        if rate is not None:
+            return float(rate)
+        return None if period_ns is None else 1e9 / period_ns
 
     def _set_rate(self, fps: float) -> None:
         """Asks the video device for a frame rate, or the sensor's blanking."""

@@ -338,3 +338,13 @@ def test_gain_codes_there_and_back(sensor: str) -> None:
     gains = [gain_code.gain(code) for code in range(16, 100)]
     assert gains == sorted(gains)
     assert [round(gain_code.code(gain)) for gain in gains] == list(range(16, 100))
+
+
+def test_a_rate_that_is_refused_with_an_exposure_stays_as_it_was(kernel: FakeKernel) -> None:
+    node = kernel.add(VideoNode(controls=(Control("Exposure", 100, 1, 300), Control("Analogue Gain", 0, 0, 10))))
+    with V4l2Camera(0, black_level=0) as camera:
+        with pytest.raises(CameraError, match="cannot be set in nanoseconds"):
+            camera.control(fps=15, exposure_ns=10_000_000)
+        assert node.rate == (1, 30)
+        camera.control(fps=15)
+        assert node.rate == (1, 15)
