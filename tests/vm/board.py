@@ -92,7 +92,7 @@ class Board:
             self._call(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk)])
             parts.rename(self._folder)
 
-    def run(self, share: Path, program: str, timeout_s: float = 1500) -> str:
+    def run(self, share: Path, program: str, timeout_s: float = 3600) -> str:
         """Boots, runs a Python program of the shared folder in it, and powers off.
 
         Args:
