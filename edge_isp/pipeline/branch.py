@@ -137,7 +137,7 @@ class Branch:
             self._let_go(work)
             for consumer in self.consumers:
                 consumer.account.skip()
-        elif FrameStatus.CORRUPTED in lease.frame.status:
+        elif lease.frame.status & (FrameStatus.CORRUPTED | FrameStatus.TRUNCATED):
             self._drop(work, Cause.CORRUPTED)
         else:
             self._put(self._input, work)
