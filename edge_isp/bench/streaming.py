@@ -239,6 +239,7 @@ def measure_overhead(
 
 def _pipeline_rate(pipeline: Pipeline, seconds: float) -> float:
     times: list[int] = []
+    pipeline.start()
     for done in pipeline:
         times.append(done.delivered_ns)
         # The first frames find the stages empty.
