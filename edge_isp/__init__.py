@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from edge_isp.cameras.picamera2 import Picamera2Camera
     from edge_isp.cameras.replay import ReplayCamera
     from edge_isp.cameras.synthetic import SyntheticCamera
+    from edge_isp.cameras.v4l2 import V4l2Camera
     from edge_isp.engines.base import Engine, EngineReport
     from edge_isp.engines.litert import LiteRtEngine
     from edge_isp.errors import (
         BenchError,
         CalibrationError,
+        CameraDisconnectedError,
         CameraError,
+        CameraTimeoutError,
         EdgeIspError,
         EngineError,
         FormatError,
@@ -51,7 +54,9 @@ _HOMES = {
     "BenchError": "errors",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
+    "CameraDisconnectedError": "errors",
     "CameraError": "errors",
+    "CameraTimeoutError": "errors",
     "Cause": "pipeline.losses",
     "Cfa": "frame",
     "Consumer": "pipeline.consumer",
@@ -91,6 +96,7 @@ _HOMES = {
     "StateChange": "pipeline.losses",
     "SyntheticCamera": "cameras.synthetic",
     "Task": "tasks.base",
+    "V4l2Camera": "cameras.v4l2",
     "find_model": "models.card",
     "load_libcamera_tuning": "calibration.tuning",
     "load_profile": "calibration.profile",
@@ -101,7 +107,9 @@ __all__ = [
     "BenchError",
     "CalibrationError",
     "Camera",
+    "CameraDisconnectedError",
     "CameraError",
+    "CameraTimeoutError",
     "Cause",
     "Cfa",
     "Consumer",
@@ -141,6 +149,7 @@ __all__ = [
     "StateChange",
     "SyntheticCamera",
     "Task",
+    "V4l2Camera",
     "find_model",
     "load_libcamera_tuning",
     "load_profile",

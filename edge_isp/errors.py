@@ -5,6 +5,8 @@ EdgeIspError
 ├── ProfileError        a sensor profile or a tuning file (also a ValueError)
 ├── CalibrationError    frames that nothing can be measured from
 ├── CameraError         a camera or a recording cannot deliver
+│   ├── CameraTimeoutError       no frame in time; the next `read` may have one
+│   └── CameraDisconnectedError  the camera is gone; open it again when it is back
 ├── ModelError          a model, or the card that describes it
 ├── EngineError         a runtime cannot load or run a model
 ├── SinkError           a result cannot be written
@@ -35,6 +37,14 @@ class CalibrationError(EdgeIspError):
 
 class CameraError(EdgeIspError):
     """A camera or a recording cannot be opened or cannot deliver a frame."""
+
+
+class CameraTimeoutError(CameraError):
+    """A camera delivered no frame in time. It is still open: the next `read` may have one."""
+
+
+class CameraDisconnectedError(CameraError):
+    """A camera was unplugged, or its driver went. Close it; open it again when it is back."""
 
 
 class ModelError(EdgeIspError):

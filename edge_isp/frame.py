@@ -42,6 +42,8 @@ class FrameStatus(Flag):
     OK = 0
     GAP = auto()  # at least one frame was lost between the one before and this one
     CORRUPTED = auto()  # the driver says that the data of this frame is damaged
+    TRUNCATED = auto()  # the driver delivered fewer bytes than a frame has: what follows in `data` is not this frame's
+    BAD_TIMESTAMP = auto()  # `timestamp_ns` is not after that of the frame before: it says nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "picamera2": Spec("edge_isp.cameras.picamera2:Picamera2Camera", (("picamera2", "picamera2"),)),
         "replay": Spec("edge_isp.cameras.replay:ReplayCamera"),
         "synthetic": Spec("edge_isp.cameras.synthetic:SyntheticCamera"),
+        "v4l2": Spec("edge_isp.cameras.v4l2:V4l2Camera"),
     },
     "engines": {
         "litert": Spec("edge_isp.engines.litert:LiteRtEngine"),

@@ -32,6 +32,38 @@ class ControlLimits:
                 raise CameraError(f"{name} must be from {least} to {greatest} at this frame rate, found {value}")
 
 
+@dataclass(frozen=True, slots=True)
+class CameraMode:
+    """One of a camera's modes, as `edge-isp devices` shows it.
+
+    Attributes:
+        format: the driver's name of the layout ("RG10", "SRGGB10_CSI2P").
+        size: in pixels ("1640x1232", or a range); empty where the driver does not tell.
+        fps: frames a second, the fastest first; empty where the driver does not tell.
+    """
+
+    format: str
+    size: str
+    fps: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraDevice:
+    """A camera that is there. A camera's class may list them with a static method `devices() -> list[CameraDevice]`.
+
+    Attributes:
+        spec: what `--camera` takes ("v4l2:/dev/video0").
+        name: of the device, for people.
+        modes: what it can deliver.
+        problem: why it cannot be used, and what mends it; None where it can.
+    """
+
+    spec: str
+    name: str
+    modes: tuple[CameraMode, ...]
+    problem: str | None = None
+
+
 class Camera(Protocol):
     """Delivers RAW frames; a context manager.
 
@@ -42,13 +74,15 @@ class Camera(Protocol):
     """
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
-        """The next frame, or None where there will be none any more (the end of a recording).
+        """The next frame, or None where there will be none any more (the end of a recording, a camera that is closed).
 
         Args:
             timeout_s: seconds to wait at most; None waits for ever.
 
         Raises:
-            CameraError: the camera cannot deliver, or not in time.
+            CameraTimeoutError: no frame in time; the next call may have one.
+            CameraDisconnectedError: the camera is gone; it is to be closed, and opened again when it is back.
+            CameraError: the camera cannot deliver.
             FormatError: what it delivers is not what its format says.
         """
         ...

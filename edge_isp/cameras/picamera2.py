@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
-from edge_isp.cameras.base import ControlLimits
+from edge_isp.cameras.base import CameraDevice, CameraMode, ControlLimits
 from edge_isp.cameras.picamera2_import import import_picamera2
-from edge_isp.errors import CameraError, FormatError
+from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 
 # picamera2 keeps one finished frame to hand out at once, and the sensor fills another meanwhile.
@@ -95,7 +95,8 @@ class Picamera2Camera:
         """The newest frame that was not read yet, or the next one; see `Camera.read`.
 
         Raises:
-            CameraError: no frame within `timeout_s`, or as many frames are held as the camera can spare.
+            CameraTimeoutError: no frame within `timeout_s`.
+            CameraError: as many frames are held as the camera can spare.
         """
         while not self._closed:
             if len(self._leases) >= self._lendable:
@@ -199,6 +200,36 @@ class Picamera2Camera:
     ) -> None:
         self.close()
 
+    @staticmethod
+    def devices() -> list[CameraDevice]:
+        """The cameras that libcamera finds, each with its sensor's modes; every one is opened for it, for a moment.
+
+        Raises:
+            CameraError: picamera2 is missing or broken.
+        """
+        module = import_picamera2()
+        found = []
+        for number, info in enumerate(module.Picamera2.global_camera_info()):
+            spec, name = f"picamera2:{number}", str(info["Model"])
+            try:
+                opened = _open(module, number, spec)
+            except CameraError as error:
+                found.append(CameraDevice(spec, name, (), str(error)))
+                continue
+            try:
+                modes = [mode for mode in opened.sensor_modes if "size" in mode]
+            finally:
+                opened.close()
+            found.append(
+                CameraDevice(
+                    spec,
+                    name,
+                    tuple(CameraMode(str(mode["unpacked"]), _size(mode), (float(mode["fps"]),)) for mode in modes),
+                    None if modes else "not a camera with a RAW stream",
+                )
+            )
+        return found
+
     def _check_open(self) -> None:
         if self._closed:
             raise CameraError(f"{self._source}: the camera is closed")
@@ -274,7 +305,7 @@ class Picamera2Camera:
         try:
             request = waiting.get_result(timeout=timeout_s)
         except TimeoutError:
-            raise CameraError(
+            raise CameraTimeoutError(
                 f"{self._source}: no frame within {timeout_s} s; see the kernel's messages (dmesg), and whether the "
                 "camera's cable sits well"
             ) from None

@@ -57,7 +57,9 @@ class ReplayCamera:
 
     def control(self, **settings: object) -> None:
         """Raises CameraError: a recording is what it is."""
-        raise CameraError(f"{self._path}: {', '.join(settings)} of a recording cannot be set")
+        asked = [name for name, value in settings.items() if value is not None]
+        if asked:
+            raise CameraError(f"{self._path}: {', '.join(asked)} of a recording cannot be set")
 
     def close(self) -> None:
         """Ends the replay."""

@@ -17,7 +17,8 @@ from edge_isp.calibration.forward import Imperfections, SensorModel
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile, load_profile
 from edge_isp.cameras.base import ControlLimits
-from edge_isp.errors import CameraError
+from edge_isp.cameras.faults import Corrupt, ExposureChange, FaultScript, Late, Truncate
+from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 
@@ -53,11 +54,13 @@ class SyntheticCamera:
             `illuminate` before it.
         imperfections: whether to show what the profile knows of a real sensor and lens: shading, defective pixels,
             and so on; see `edge_isp.calibration.forward.Imperfections`.
+        faults: what goes wrong, frame by frame; see `edge_isp.testing.FaultScript`.
 
     Attributes:
         live: whether frames come in their own time, see `Camera`.
 
     Raises:
+        CameraDisconnectedError: by its script the camera is away.
         CameraError: the photograph cannot be read or is smaller than a frame.
         FormatError: the size is odd.
         ProfileError: there is no such profile, or it cannot be simulated.
@@ -76,11 +79,15 @@ class SyntheticCamera:
         frames: int | None = None,
         seed: int = 0,
         imperfections: bool = False,
+        faults: FaultScript | None = None,
     ) -> None:
         if fps is not None and not fps > 0:
             raise CameraError(f"synthetic camera: fps must be positive, found {fps}")
         if not analogue_gain >= 1:
             raise CameraError(f"synthetic camera: analogue_gain must be at least 1, found {analogue_gain}")
+        self._faults = faults or FaultScript(())
+        if self._faults.opening_fails():
+            raise CameraDisconnectedError("synthetic camera: it is away, as its script says; open it again")
         profile = sensor if isinstance(sensor, SensorProfile) else load_profile(sensor)
         self._model = SensorModel(profile)
         packing = Packing.CSI2P if profile.bit_depth in (10, 12) else Packing.U16
@@ -100,25 +107,49 @@ class SyntheticCamera:
         self._first_exposure = math.prod(self._settings.values())
         self._changes: list[tuple[int, str, float]] = []  # from which frame on, what, its value
         self._closed = threading.Event()
-        self._next = 0
+        self._connected = True
+        self._next = self._faults.next_frame
+        self._first = self._next  # its time is that of the first `read`
         self._start_ns: int | None = None
+        self._last: RawFrame | None = None
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
-        """The next frame; see `Camera.read`."""
+        """The next frame; see `Camera.read`.
+
+        Raises:
+            CameraTimeoutError: there is none within `timeout_s`.
+            CameraDisconnectedError: the camera is gone, as its script says.
+        """
         if self._closed.is_set():
             return None
+        self._check_connected()
         index, timestamp_ns = self._schedule()
+        while self._faults.dropped(index):
+            index += 1
+            timestamp_ns += round(1e9 / self._fps) if self._fps else 0
         if self._frames is not None and index >= self._frames:
             return None
-        wait_s = (timestamp_ns - time.monotonic_ns()) / 1e9
+        faults = self._faults.of(index)
+        due_ns = timestamp_ns + sum(fault.delay_ns for fault in faults if isinstance(fault, Late))
+        wait_s = (due_ns - time.monotonic_ns()) / 1e9
         if timeout_s is not None and wait_s > timeout_s:
             self._closed.wait(timeout_s)
-            raise CameraError(f"synthetic camera: no frame within {timeout_s} s")
+            if self._closed.is_set():
+                return None
+            raise CameraTimeoutError(f"synthetic camera: no frame within {timeout_s} s")
         if wait_s > 0 and self._closed.wait(wait_s):
             return None
+        if self._faults.disconnects(index):
+            self._connected = False
+            self._faults.next_frame = index
+            self._check_connected()
         status = FrameStatus.OK if index == self._next else FrameStatus.GAP
+        timestamp_ns += self._faults.offset_ns(index)
+        if self._last is not None and timestamp_ns <= self._last.timestamp_ns:
+            status |= FrameStatus.BAD_TIMESTAMP
         self._next = index + 1
-        return self._render(index, timestamp_ns, status)
+        self._last = self._render(index, timestamp_ns, status)
+        return self._last
 
     @property
     def limits(self) -> ControlLimits:
@@ -140,6 +171,7 @@ class SyntheticCamera:
         Raises:
             CameraError: anything else is asked for, or a value is out of `limits`.
         """
+        self._check_connected()
         if any(setting is not None for setting in (fps, colour_gains, auto_exposure, auto_white_balance)):
             raise CameraError("synthetic camera: only exposure_ns and analogue_gain can be set")
         asked = {"exposure_ns": exposure_ns, "analogue_gain": analogue_gain}
@@ -171,6 +203,12 @@ class SyntheticCamera:
     ) -> None:
         self.close()
 
+    def _check_connected(self) -> None:
+        if not self._connected:
+            raise CameraDisconnectedError(
+                "synthetic camera: it is gone, as its script says; close it, and open it again with the same script"
+            )
+
     def _schedule(self) -> tuple[int, int]:
         """Number and time of the frame to deliver next: the newest that is due, or the one to come."""
         now = time.monotonic_ns()
@@ -178,14 +216,19 @@ class SyntheticCamera:
             self._start_ns = now
         if self._fps is None:
             return self._next, now
-        due = int((now - self._start_ns) * self._fps / 1e9)
+        due = self._first + int((now - self._start_ns) * self._fps / 1e9)
         index = max(self._next, due)
-        return index, self._start_ns + round(index * 1e9 / self._fps)
+        return index, self._start_ns + round((index - self._first) * 1e9 / self._fps)
 
     def _render(self, index: int, timestamp_ns: int, status: FrameStatus) -> RawFrame:
         settings = self._settings
         settings.update({name: value for start, name, value in self._changes if start <= index})
         self._changes = [change for change in self._changes if change[0] > index]
+        faults = self._faults.of(index)
+        for fault in faults:
+            if isinstance(fault, ExposureChange):
+                asked = {"exposure_ns": fault.exposure_ns, "analogue_gain": fault.analogue_gain}
+                settings.update({name: value for name, value in asked.items() if value is not None})
         codes = self._model.codes(
             self._view(index / (self._fps or 30.0)),
             np.random.default_rng([self._seed, index]),
@@ -194,10 +237,20 @@ class SyntheticCamera:
             analogue_gain=settings["analogue_gain"],
             imperfections=self._imperfections,
         )
+        data = pack(codes, packing=self.format.packing, bit_depth=self.format.bit_depth)
+        for fault in faults:
+            if isinstance(fault, Truncate):
+                rest = slice(fault.size_bytes, None)
+                data.reshape(-1)[rest] = 0 if self._last is None else self._last.data.reshape(-1)[rest]
+                status |= FrameStatus.TRUNCATED
+            elif isinstance(fault, Corrupt):
+                rows = slice(len(data) // 3, 2 * len(data) // 3)
+                data[rows] = np.random.default_rng([self._seed, index, 1]).integers(0, 256, data[rows].shape, np.uint8)
+                status |= FrameStatus.CORRUPTED
         profile = self._model.profile
         drifted = self._imperfections is not None
         return RawFrame(
-            data=pack(codes, packing=self.format.packing, bit_depth=self.format.bit_depth),
+            data=data,
             format=self.format,
             source=self._source,
             sequence=index,

@@ -15,6 +15,7 @@ import typer
 from edge_isp import __version__
 from edge_isp.cli.bench import bench
 from edge_isp.cli.calibrate import calibrate
+from edge_isp.cli.devices import devices
 from edge_isp.cli.export import export
 from edge_isp.cli.run import run
 from edge_isp.cli.warmup import warmup
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(devices)
 app.command()(warmup)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")

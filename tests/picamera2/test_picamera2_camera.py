@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from edge_isp.frame import FrameStatus, Packing, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
 from edge_isp.plugins import load
+from edge_isp.testing import check_camera
 
 # picamera2's own.
 pytestmark = pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning")
@@ -420,3 +422,20 @@ def test_no_private_name_of_picamera2_is_touched() -> None:
         for line in text.splitlines():
             for owner in ("_picamera2._", "picam2._", "request._", "Picamera2._", "allocator._", "package._"):
                 assert owner not in line or "for owner in" in line, f"{path.name}: {line}"
+
+
+def test_conformance(plug: Plug) -> None:
+    device = plug()
+    times_ns = itertools.count(5_000_000_000, 33_000_000)
+
+    def expose_next(camera: Any) -> None:
+        expose(device, camera, metadata={**METADATA, "SensorTimestamp": next(times_ns)})
+
+    check_camera(lambda: Picamera2Camera(0), before_read=expose_next)
+
+
+def test_devices_with_their_modes(plug: Plug) -> None:
+    plug()
+    first, *others = Picamera2Camera.devices()
+    assert (first.spec, first.name, first.problem, others) == ("picamera2:0", "imx219", None, [])
+    assert ("SRGGB10", "1640x60", (41.85,)) in [(mode.format, mode.size, mode.fps) for mode in first.modes]

@@ -1,0 +1,84 @@
+"""The calls to the kernel that V4L2 cameras are made of; tests put a kernel of their own in their place."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import re
+import select
+from pathlib import Path
+
+
+def open_device(path: str) -> int:
+    """A file descriptor of a device node.
+
+    Raises:
+        OSError: as `open`.
+    """
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def close_device(descriptor: int) -> None:
+    """Closes a file descriptor of `open_device`."""
+    os.close(descriptor)
+
+
+def ioctl(descriptor: int, request: int, argument: ctypes.Structure | ctypes.c_int32) -> None:
+    """One request, begun again where a signal interrupts it; the kernel's answer is in `argument`.
+
+    Raises:
+        OSError: as `ioctl`, except for EINTR.
+    """
+    while True:
+        try:
+            fcntl.ioctl(descriptor, request, argument, True)
+        except InterruptedError:
+            continue
+        return
+
+
+def map_buffer(descriptor: int, length: int, offset: int) -> memoryview:
+    """A driver's buffer, to be read only. It is unmapped when the last view of it is gone.
+
+    Raises:
+        OSError: as `mmap`.
+    """
+    return memoryview(mmap.mmap(descriptor, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset))
+
+
+def wait_readable(descriptor: int, wake_descriptor: int, timeout_s: float | None) -> bool:
+    """Whether the device has something to say (a frame or an error) within a time; None waits for ever.
+
+    False where the time is over, or something was written to `wake_descriptor`.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.register(wake_descriptor, select.POLLIN)
+    ready = poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)
+    return any(found == descriptor for found, _ in ready)
+
+
+def nodes(kind: str) -> list[str]:
+    """Paths of the machine's device nodes of a kind ("video", "media"), by number."""
+    numbers = (re.fullmatch(rf"{kind}(\d+)", name) for name in os.listdir("/dev"))
+    return [f"/dev/{kind}{number}" for number in sorted(int(match.group(1)) for match in numbers if match)]
+
+
+def node_of(major: int, minor: int) -> str | None:
+    """Path of the device node of a device number, None where there is none."""
+    try:
+        lines = Path(f"/sys/dev/char/{major}:{minor}/uevent").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    names = [line.removeprefix("DEVNAME=") for line in lines if line.startswith("DEVNAME=")]
+    return f"/dev/{names[0]}" if names else None
+
+
+def node_name(path: str) -> str:
+    """What the driver calls a V4L2 device node ("imx219 10-0010"); empty where it does not tell."""
+    try:
+        return Path("/sys/class/video4linux", Path(path).name, "name").read_text("utf-8").strip()
+    except OSError:
+        return ""

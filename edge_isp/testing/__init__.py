@@ -1,0 +1,25 @@
+"""For tests of what others build on edge_isp: a conformance suite for cameras, and cameras that fail on purpose."""
+
+from edge_isp.cameras.faults import (
+    Corrupt,
+    Disconnect,
+    Drop,
+    ExposureChange,
+    FaultScript,
+    Late,
+    TimestampJump,
+    Truncate,
+)
+from edge_isp.testing.camera import check_camera
+
+__all__ = [
+    "Corrupt",
+    "Disconnect",
+    "Drop",
+    "ExposureChange",
+    "FaultScript",
+    "Late",
+    "TimestampJump",
+    "Truncate",
+    "check_camera",
+]

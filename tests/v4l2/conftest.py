@@ -1,0 +1,16 @@
+"""A fake kernel in place of the machine's."""
+
+from __future__ import annotations
+
+import pytest
+from fake_kernel import FakeKernel
+
+from edge_isp.cameras import v4l2_kernel
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    fake = FakeKernel()
+    for name in fake.FUNCTIONS:
+        monkeypatch.setattr(v4l2_kernel, name, getattr(fake, name))
+    return fake

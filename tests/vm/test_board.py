@@ -1,0 +1,169 @@
+"""edge_isp on an emulated ARM board with a real V4L2 driver (`scripts/test-board`); see `board.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from board import Board, Missing
+from model_digest import MODELS, digests
+
+from edge_isp.cameras.v4l2_formats import BAYER_FORMATS
+
+HERE = Path(__file__).parent
+VIVID_FORMATS = [code for code in BAYER_FORMATS if not code.startswith(("p", "PC1")) and "14" not in code]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `on_the_board.py` saw."""
+    if not os.environ.get("EDGE_ISP_VM"):
+        pytest.skip("boots an emulated ARM board, which takes minutes: EDGE_ISP_VM=1 or scripts/test-board")
+    try:
+        board = Board()
+        board.build()
+    except Missing as error:
+        pytest.skip(f"no emulated board here: {error}")
+    share = tmp_path_factory.mktemp("share")
+    pip = (sys.executable, "-m", "pip")
+    source = share / "source"  # a copy, since setuptools builds inside
+    shutil.copytree(
+        HERE.parents[1], source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "tests", "weights")
+    )
+    subprocess.run([*pip, "wheel", "-q", "--no-deps", "--wheel-dir", share, source], check=True)
+    (wheel,) = share.glob("edge_isp-*.whl")
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--target", share / "site", wheel], check=True)
+    for name in ("on_the_board.py", "model_digest.py"):
+        shutil.copy(HERE / name, share)
+    console = board.run(share, "on_the_board.py")
+    assert (share / "report.json").exists(), console
+    found: dict[str, Any] = json.loads((share / "report.json").read_text())
+    print(console)
+    return found
+
+
+def test_it_runs_from_the_wheel_on_arm(report: dict[str, Any]) -> None:
+    machine = report["machine"]
+    assert machine["machine"] == "aarch64"
+    assert machine["edge_isp"] == "/mnt/site/edge_isp"
+    assert "Root-Is-Purelib: true" in machine["wheel"]
+
+
+def test_devices(report: dict[str, Any]) -> None:
+    cameras = {part["name"]: part for part in report["devices"]["cameras"]}
+    (vivid,) = cameras["v4l2"]["devices"]
+    assert (vivid["spec"], vivid["problem"]) == ("v4l2:/dev/video0", None)
+    assert {mode["format"] for mode in vivid["modes"]} == set(VIVID_FORMATS)
+    rg10 = {mode["size"]: mode["fps"] for mode in vivid["modes"] if mode["format"] == "RG10"}
+    assert 30.0 in rg10["640x360"]
+    assert "python3-picamera2" in cameras["picamera2"]["problem"]
+    engines = {part["name"]: part["problem"] for part in report["devices"]["engines"]}
+    assert engines["litert"] is None
+    assert "edge-isp[onnx]" in engines["onnxruntime"]
+
+
+@pytest.mark.parametrize("code", VIVID_FORMATS)
+def test_pixels_of_every_format(report: dict[str, Any], code: str) -> None:
+    found = report["formats"][code]
+    layout = BAYER_FORMATS[code]
+    assert found["format"] == f"320x180 {layout.cfa} {layout.bit_depth} bit {layout.packing}"
+    assert (found["wrong_pixels"], found["different_levels"], found["status"]) == (0, 2, "OK")
+
+
+def test_formats_that_the_driver_has_not(report: dict[str, Any]) -> None:
+    assert len(VIVID_FORMATS) == 16
+    for code in set(BAYER_FORMATS) - set(VIVID_FORMATS):
+        assert f"no Bayer format '{code}'; there are: " in report["formats"][code]
+
+
+@pytest.mark.parametrize("percentage", ["0", "30", "60"])
+def test_lost_frames_are_counted(report: dict[str, Any], percentage: str) -> None:
+    found = report["drops"][percentage]
+    assert found["lost_by_sequence"] == found["lost_by_time"]
+    assert found["steps_that_differ"] == 0
+    assert found["gap_flags"] == found["steps_over_one"]
+    if percentage != "0":  # some are: how many is the driver's dice
+        assert found["lost_by_sequence"] > found["frames"] * int(percentage) / 100 / 2
+
+
+def test_sequence_overflow(report: dict[str, Any]) -> None:
+    found = report["sequence_overflow"]
+    assert found["rising"]
+    assert found["first"] < 2**32 <= found["last"]
+
+
+def test_injected_errors(report: dict[str, Any]) -> None:
+    found = report["errors"]
+    assert found["corrupted"].count(True) == 1
+    assert "VIDIOC_REQBUFS failed: EINVAL" in found["reqbufs"]
+    assert "VIDIOC_STREAMON failed: EINVAL" in found["streamon"]
+    assert "VIDIOC_QBUF failed: EINVAL" in found["qbuf"]
+    assert "VIDIOC_DQBUF failed: EIO" in found["fatal"]
+    assert found["afterwards"] == "OK"
+
+
+def test_disconnect(report: dict[str, Any]) -> None:
+    found = report["disconnect"]
+    assert found["read"].startswith("CameraDisconnectedError: /dev/video0: the camera is gone")
+    assert found["held_frame_is_whole"]
+    assert found["afterwards"] == ["OK"] * 5
+
+
+def test_timeout(report: dict[str, Any]) -> None:
+    assert report["timeout"].startswith("CameraTimeoutError: v4l2:/dev/video0: no frame within 0.05 s")
+
+
+def test_what_the_driver_adjusts_is_an_error(report: dict[str, Any]) -> None:
+    found = report["adjusted"]
+    assert "asked for RG10 333x180, but the driver made it RG10 " in found["size"]
+    assert "asked for 30 frames/s, but the driver made it 12.5" in found["rate"]
+    assert "no Bayer format 'pRAA'" in found["format"]
+
+
+def test_controls(report: dict[str, Any]) -> None:
+    found = report["controls"]
+    assert found["brightness"] == 7
+    assert "brightness must be from 0 to 255, found 300" in found["out_of_range"]
+    assert "no control 'brihgtness'; it has: " in found["unknown"]
+
+
+def test_dma_buf(report: dict[str, Any]) -> None:
+    assert report["dma_buf"] == {"same_bytes": True}
+
+
+def test_media(report: dict[str, Any]) -> None:
+    found = report["media"]
+    assert found["driver"] == "vivid"
+    assert "/dev/video0" in found["entities"].values()
+    assert found["source"] == "v4l2:/dev/video0"
+
+
+def test_conformance(report: dict[str, Any]) -> None:
+    assert report["conformance"] == "passed"
+
+
+def test_no_leaks(report: dict[str, Any]) -> None:
+    (descriptors, resident_kb), (descriptors_after, resident_kb_after) = (
+        report["leaks"]["before"],
+        report["leaks"]["after"],
+    )
+    assert descriptors_after == descriptors
+    assert resident_kb_after - resident_kb < 512
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_integers_are_those_of_this_machine(report: dict[str, Any], model: str) -> None:
+    assert report["models"][model] == digests(model)
+
+
+def test_edge_isp_run(report: dict[str, Any]) -> None:
+    found = report["run"]
+    assert found["status"] == 0, found["errors"]
+    lines = [json.loads(line) for line in found["lines"]]
+    assert [(line["width"], line["height"], line["source"]) for line in lines] == [(320, 180, "v4l2:/dev/video0")] * 2
