@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from scripted import ScriptedCamera, ScriptedEngine, SimulatedClock, engine
 
+from edge_isp.cameras.faults import Corrupt, Disconnect, Drop, FaultScript, Late, TimestampJump, Truncate
+from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError, FormatError
-from edge_isp.pipeline import Pipeline, Recovery, State, StateChange
+from edge_isp.pipeline import Cause, Loss, Pipeline, Recovery, State, StateChange
 from edge_isp.pipeline.watchdog import Systemd
 
 __all__ = ["engine"]
@@ -198,8 +201,6 @@ def test_a_service_is_ready_gives_signs_of_life_and_stops(tmp_path: Path) -> Non
         manager.bind(path)
         manager.settimeout(120)
         photo = tmp_path / "photo.png"
-        from PIL import Image
-
         Image.new("RGB", (64, 48), (120, 130, 140)).save(photo)
         command = [sys.executable, "-c", "from edge_isp.cli.main import main; main()", "run", "--json"]
         service = subprocess.Popen(
@@ -219,3 +220,42 @@ def test_a_service_is_ready_gives_signs_of_life_and_stops(tmp_path: Path) -> Non
         finally:
             service.kill()
             service.wait()
+
+
+def test_the_scripted_faults_of_the_synthetic_camera_are_all_accounted_for(tmp_path: Path) -> None:
+    """Through the real kernels and the real engine, in real time."""
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (32, 24), (120, 130, 140)).save(photo)
+    script = FaultScript(
+        [
+            Drop(5, 3),
+            Corrupt(12),
+            Truncate(20, 100),
+            Disconnect(30, failed_openings=2),
+            TimestampJump(40, -(10**10)),
+            Late(50, 10_000_000),
+        ]
+    )
+    events: list[object] = []
+    with Pipeline(
+        lambda: SyntheticCamera(photo, width=32, height=24, fps=100, faults=script),
+        recovery=Recovery(first_wait_s=0.001),
+        max_age_s=60,
+        on_event=events.append,
+    ) as pipeline:
+        delivered = []
+        for done in pipeline:
+            delivered.append(done.sequence)
+            if done.sequence >= 60 and pipeline.restarts:
+                break
+    assert pipeline.restarts == 1
+    counts = pipeline.counts
+    lost = [(n, e.cause) for e in events if isinstance(e, Loss) for n in range(e.sequence, e.sequence + e.frames)]
+    # Frames that a busy machine was too late for are gaps as well.
+    assert {5, 6, 7} <= {number for number, cause in lost if cause is Cause.SENSOR_GAP}
+    assert {12, 20} <= {number for number, cause in lost if cause in (Cause.CORRUPTED, Cause.SENSOR_GAP)}
+    accounted = sorted([*delivered, *(number for number, _ in lost)])
+    assert accounted == list(range(accounted[-1] + 1))
+    assert counts.frames == len(accounted)
+    assert counts.in_flight == 0
+    assert Cause.STALE not in counts.dropped
