@@ -194,12 +194,15 @@ class Energy(_Part):
 
 class Overhead(_Part):
     """The whole pipeline beside the bare engine, in turns in one process: the median rate of the rounds, frames as fast
-    as they are taken. `share` is the median of the rounds' ratios."""
+    as they are taken. `share` is the median of the rounds' ratios. CPU seconds are those of the whole process; other
+    programs disturb them less than rates."""
 
     rounds: int
     engine_fps: float
     pipeline_fps: float
     share: float
+    engine_cpu_s_per_frame: float
+    pipeline_cpu_s_per_frame: float
 
 
 class Peer(_Part):

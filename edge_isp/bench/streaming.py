@@ -52,6 +52,7 @@ STAGES = ("read", "meter", "encode", "infer", "decode")
 WAITS = ("encode", "infer", "decode", "deliver")
 # More frames than that are sampled, see `Samples`.
 _CAPACITY = 100_000
+_FRAMES_TO_FILL_THE_STAGES = 8
 # Fewer tell nothing of one in a hundred.
 _LEAST_FRAMES = 1000
 
@@ -217,7 +218,7 @@ def measure_overhead(
 
     Both run the same engine in one process, so that whatever else the machine does hits both alike.
     """
-    engine_fps, pipeline_fps = [], []
+    engine, whole = [], []
     with Pipeline(
         lambda: MemoryCamera(width, height, fps=None, seed=seed),
         model=subject.model,
@@ -226,37 +227,47 @@ def measure_overhead(
         policy="wait",
     ) as pipeline:
         for _ in range(rounds):
-            pipeline_fps.append(_pipeline_rate(pipeline, seconds))
-            engine_fps.append(_engine_rate(pipeline, seconds))
-    shares = np.array(pipeline_fps) / np.array(engine_fps)
+            whole.append(_pace(_results(pipeline), seconds))
+            engine.append(_pace(_inferences(pipeline), seconds))
+    engine_fps, engine_cpu_s = np.array(engine).T
+    pipeline_fps, pipeline_cpu_s = np.array(whole).T
     return Overhead(
         rounds=rounds,
         engine_fps=float(np.median(engine_fps)),
         pipeline_fps=float(np.median(pipeline_fps)),
-        share=float(np.median(shares)),
+        share=float(np.median(pipeline_fps / engine_fps)),
+        engine_cpu_s_per_frame=float(np.median(engine_cpu_s)),
+        pipeline_cpu_s_per_frame=float(np.median(pipeline_cpu_s)),
     )
 
 
-def _pipeline_rate(pipeline: Pipeline, seconds: float) -> float:
-    times: list[int] = []
-    for done in pipeline:
-        times.append(done.delivered_ns)
-        # The first frames find the stages empty.
-        if len(times) > 12 and times[-1] - times[8] > seconds * 1e9:
-            break
-    pipeline.stop()
-    return rate(len(times) - 8, times[8], times[-1]) or 0.0
+def _pace(frames: Iterator[object], seconds: float) -> tuple[float, float]:
+    """Frames a second, and CPU seconds a frame; without the first frames, which find the stages empty."""
+    for _ in range(_FRAMES_TO_FILL_THE_STAGES):
+        next(frames)
+    begun_ns, begun_cpu_s, n = time.monotonic_ns(), time.process_time(), 0
+    now = begun_ns
+    while now - begun_ns < seconds * 1e9 or n < _FRAMES_TO_FILL_THE_STAGES:
+        next(frames)
+        n += 1
+        now = time.monotonic_ns()
+    return n * 1e9 / (now - begun_ns), (time.process_time() - begun_cpu_s) / n
 
 
-def _engine_rate(pipeline: Pipeline, seconds: float) -> float:
+def _results(pipeline: Pipeline) -> Iterator[Processed]:
+    pipeline.start()
+    try:
+        yield from pipeline
+    finally:
+        pipeline.stop()
+
+
+def _inferences(pipeline: Pipeline) -> Iterator[object]:
+    """Of the pipeline's engine, while the pipeline stands still."""
     runner = pipeline._branches[0].runner
     tensor = np.random.default_rng(0).integers(-128, 128, runner.shape).astype(np.int8)
-    runner.run(tensor)
-    times = [time.monotonic_ns()]
-    while times[-1] - times[0] < seconds * 1e9 or len(times) < 4:
-        runner.run(tensor)
-        times.append(time.monotonic_ns())
-    return rate(len(times), times[0], times[-1]) or 0.0
+    while True:
+        yield runner.run(tensor)
 
 
 class _Losses:

@@ -101,7 +101,8 @@ def _footer(report: Report) -> list[str]:
         beside = report.overhead
         lines.append(
             f"pipeline {beside.pipeline_fps:.2f}/s beside its engine alone {beside.engine_fps:.2f}/s: "
-            f"{100 * beside.share:.1f} % ({beside.rounds} rounds)"
+            f"{100 * beside.share:.1f} % ({beside.rounds} rounds); CPU {1e3 * beside.pipeline_cpu_s_per_frame:.1f} ms "
+            f"a frame beside {1e3 * beside.engine_cpu_s_per_frame:.1f} ms"
         )
     lines.append(_resources(report))
     return lines

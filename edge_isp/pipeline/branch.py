@@ -26,6 +26,8 @@ from edge_isp.pipeline.model import Model, Runner
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.tasks.base import Task
 
+_DAMAGED = FrameStatus.CORRUPTED | FrameStatus.TRUNCATED
+
 
 class Lease:
     """A frame that several branches read; its buffer goes back to the camera when the last one is done."""
@@ -137,7 +139,7 @@ class Branch:
             self._let_go(work)
             for consumer in self.consumers:
                 consumer.account.skip()
-        elif lease.frame.status & (FrameStatus.CORRUPTED | FrameStatus.TRUNCATED):
+        elif lease.frame.status & _DAMAGED:
             self._drop(work, Cause.CORRUPTED)
         else:
             self._put(self._input, work)
@@ -279,7 +281,8 @@ class Branch:
 
     def _stale(self, work: Work) -> bool:
         """Drops a frame that is too old for every consumer."""
-        stale = all(consumer.is_stale(work.frame.timestamp_ns) for consumer in self.consumers)
+        frame = work.frame
+        stale = all(consumer.is_stale(frame.timestamp_ns, frame.status) for consumer in self.consumers)
         if stale:
             self._drop(work, Cause.STALE)
         return stale

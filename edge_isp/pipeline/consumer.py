@@ -211,7 +211,7 @@ class Consumer:
 
             def taken(done: Processed) -> None:
                 nonlocal fresh
-                fresh = not self.is_stale(done.timestamp_ns)
+                fresh = not self.is_stale(done.timestamp_ns, done.status)
                 if fresh:
                     self.account.deliver()
 
@@ -222,6 +222,8 @@ class Consumer:
                 return replace(done, delivered_ns=now, waits_ns=waits_ns)
             self.account.drop(Cause.STALE, done.sequence)
 
-    def is_stale(self, timestamp_ns: int) -> bool:
-        """Whether a frame is too old for this consumer."""
-        return self.max_age_ns is not None and self._clock.now_ns() - timestamp_ns > self.max_age_ns
+    def is_stale(self, timestamp_ns: int, status: FrameStatus) -> bool:
+        """Whether a frame is too old for this consumer; of one with a bad time stamp nobody knows."""
+        if self.max_age_ns is None or FrameStatus.BAD_TIMESTAMP in status:
+            return False
+        return self._clock.now_ns() - timestamp_ns > self.max_age_ns

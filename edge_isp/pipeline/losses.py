@@ -15,7 +15,7 @@ class Cause(StrEnum):
     SENSOR_GAP = "sensor gap"  # the camera never delivered it: its number is missing, or the driver says so
     HAND_OVER_FULL = "hand-over full"  # a newer frame took its place before the model was free
     STALE = "stale"  # it was older than `max_age_s`
-    CORRUPTED = "corrupted"  # the camera says that its data is damaged, or not whole
+    CORRUPTED = "corrupted"  # the camera says that its data is damaged, or not all there
     ENGINE_ERROR = "engine error"  # the runtime failed on it
     SINK_SLOW = "sink slow"  # its result was not taken before a newer one came
     STOPPED = "stopped"  # it was on its way when the pipeline stopped or failed

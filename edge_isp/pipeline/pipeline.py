@@ -196,7 +196,7 @@ class Pipeline:
                 callback=callback,
                 account=Account(name, self._tell, self._clock.now_ns),
                 clock=self._clock,
-                start=self.start,
+                start=self._start_first,
                 report=lambda: branch.runner.report,
             )
             branch.consumers.append(consumer)
@@ -252,7 +252,8 @@ class Pipeline:
         return aiter(self._consumers[0])
 
     def start(self) -> None:
-        """Starts the stream; where it has started, does nothing. After `stop` it starts anew, with the next frames.
+        """Starts the stream; where it has started, does nothing. After `stop` it starts anew, with the next frames; so
+        does one that has ended or failed.
 
         Raises:
             CameraError: the camera cannot be opened.
@@ -263,10 +264,10 @@ class Pipeline:
                 raise PipelineError("the pipeline is closed")
             if self._threads:
                 return
+            self._source.start()
             self._stop.clear()
             self._finished.clear()
             self._error, self._metered = None, False
-            self._source.start()
             live = self._source.live
             policy = self._default_policy or ("latest" if live else "wait")
             stages = [("capture", self._capture)]
@@ -286,6 +287,15 @@ class Pipeline:
             for thread in self._threads:
                 thread.start()
             self._watchdog.start()
+
+    def _start_first(self) -> None:
+        """Starts the stream for whoever asks for results first; not after `stop`, which may have come between two of
+        their questions."""
+        with self._lock:
+            if self._closed:
+                raise PipelineError("the pipeline is closed")
+            if self._state is State.IDLE:
+                self.start()
 
     def run(self) -> None:
         """Starts the stream and waits for its end, for pipelines that live by callbacks.
@@ -311,9 +321,11 @@ class Pipeline:
         with self._lock:
             self._closed = True
         self._systemd.notify("STOPPING=1")
-        self._halt(close_camera=True)
-        for branch in self._branches:
-            branch.close()
+        try:
+            self._halt(close_camera=True)
+        finally:
+            for branch in self._branches:
+                branch.close()
 
     def __enter__(self) -> Self:
         return self

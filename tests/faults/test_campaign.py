@@ -221,6 +221,7 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             results[first.name] += [done.sequence] if done else []
             pipeline.stop()
             episode.faults["stopped"] += 1
+            pipeline.start()
         consume(episode, pipeline, first, results[first.name])
         if "callback" in results and not episode.faults["cancelled"]:
             pipeline.run()  # waits for its end

@@ -344,6 +344,9 @@ def test_stop_and_start_again(engine: type[ScriptedEngine]) -> None:
         counts = pipeline.counts
         assert counts.in_flight == 0
         assert counts.frames == len(camera.delivered)
+        assert pipeline.read() is None  # who asks once more does not start it again
+        assert list(pipeline) == []
+        pipeline.start()
         second = pipeline.read()
         assert first is not None
         assert second is not None

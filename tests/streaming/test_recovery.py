@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from scripted import ScriptedCamera, ScriptedEngine, SimulatedClock, engine
 
+from edge_isp.cameras.faults import Corrupt, Disconnect, Drop, FaultScript, Late, TimestampJump, Truncate
+from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError, FormatError
-from edge_isp.pipeline import Pipeline, Recovery, State, StateChange
+from edge_isp.pipeline import Cause, Loss, Pipeline, Recovery, State, StateChange
 from edge_isp.pipeline.watchdog import Systemd
 
 __all__ = ["engine"]
@@ -198,8 +204,6 @@ def test_a_service_is_ready_gives_signs_of_life_and_stops(tmp_path: Path) -> Non
         manager.bind(path)
         manager.settimeout(120)
         photo = tmp_path / "photo.png"
-        from PIL import Image
-
         Image.new("RGB", (64, 48), (120, 130, 140)).save(photo)
         command = [sys.executable, "-c", "from edge_isp.cli.main import main; main()", "run", "--json"]
         service = subprocess.Popen(
@@ -219,3 +223,44 @@ def test_a_service_is_ready_gives_signs_of_life_and_stops(tmp_path: Path) -> Non
         finally:
             service.kill()
             service.wait()
+
+
+def test_the_scripted_faults_of_the_synthetic_camera_are_all_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the real kernels and the real engine; the camera's clock is slow, so that it is never late."""
+    ticks = itertools.count(time.monotonic_ns(), 1_000_000)
+    monkeypatch.setattr("edge_isp.cameras.synthetic.time", types.SimpleNamespace(monotonic_ns=lambda: next(ticks)))
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (32, 24), (120, 130, 140)).save(photo)
+    script = FaultScript(
+        [
+            Drop(5, 3),
+            Corrupt(12),
+            Truncate(20, 100),
+            Disconnect(30, failed_openings=2),
+            TimestampJump(40, -(10**11)),
+            Late(50, 10_000_000),
+        ]
+    )
+    losses: list[tuple[int, int, Cause]] = []
+
+    def on_event(event: object) -> None:
+        if isinstance(event, Loss):
+            losses.append((event.sequence, event.frames, event.cause))
+
+    with Pipeline(
+        lambda: SyntheticCamera(photo, width=32, height=24, fps=200, frames=60, faults=script),
+        recovery=Recovery(first_wait_s=0.001),
+        policy="wait",
+        max_age_s=60,
+        on_event=on_event,
+    ) as pipeline:
+        delivered = [done.sequence for done in pipeline]
+        assert pipeline.restarts == 1
+    assert losses[:3] == [(5, 3, Cause.SENSOR_GAP), (12, 1, Cause.CORRUPTED), (20, 1, Cause.CORRUPTED)]
+    # After the jump one time stamp is bad, and says nothing; the others are good ones, and too old.
+    assert losses[3:] == [(number, 1, Cause.STALE) for number in range(41, 60)]
+    assert sorted(delivered) == [n for n in range(41) if n not in (5, 6, 7, 12, 20)]
+    counts = pipeline.counts
+    assert (counts.frames, counts.delivered, counts.in_flight) == (60, len(delivered), 0)
