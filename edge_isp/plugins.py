@@ -37,6 +37,9 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
     "engines": {
         "litert": Spec("edge_isp.engines.litert:LiteRtEngine"),
         "onnxruntime": Spec("edge_isp.engines.onnxruntime:OnnxRuntimeEngine", (("onnxruntime", "onnx"),)),
+        "tflite-runtime": Spec(
+            "edge_isp.engines.tflite_runtime:TfliteRuntimeEngine", (("tflite_runtime", "tflite-runtime"),)
+        ),
     },
     "sinks": {
         "png": Spec("edge_isp.sinks.png:PngSink"),
