@@ -227,6 +227,9 @@ class LadderEngine(ClosingEngine):
             except (EngineError, PluginError) as error:
                 self._leave()
                 self._tell("refused", rung.spec.name, str(error), logging.WARNING)
+            except ModelError:
+                self._leave()
+                raise
         return None
 
     def _try(self, rung: _Rung, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -275,7 +278,8 @@ class LadderEngine(ClosingEngine):
 
     def _require_demanded(self, works: bool) -> None:
         demanded = self._delegation.delegate != "auto" or self._delegation.require_full
-        if works or not self._rungs or not demanded:
+        lost = self._retry_after_s > 0  # it has worked, and whoever streams goes on without it
+        if works or not self._rungs or not demanded or lost:
             return
         names = [rung.spec.name for rung in self._rungs]
         reasons = {e.delegate: e.reason for e in self._events if e.kind == "refused" and e.delegate in names}
