@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,8 +64,8 @@ class EngineEvent:
     """Something that befell a delegate.
 
     Attributes:
-        kind: "refused" (it was looked for and is not used), "chosen", "dropped" (it failed while streaming) or
-            "restored" (it failed, was tried again, and works).
+        kind: "absent" (it was looked for and is not there), "refused" (it is there and does not work), "chosen",
+            "dropped" (it failed while streaming) or "restored" (it failed, was tried again, and works).
         delegate: its name.
         reason: for people.
         frame: how many frames had been delivered before.
@@ -91,7 +91,7 @@ class EngineReport:
         steady_ns: median duration of the last inferences after the first, 0 before there are any.
         cpu_ns: duration of the CPU's last inference on a frame that the two were compared on, 0 where there is none.
         agreement: with the CPU, on the last such frame.
-        frames: how many frames each delegate made.
+        frames: how many frames each delegate made, those that warmed up included.
         events: the last hundred, oldest first.
     """
 
@@ -115,6 +115,11 @@ class EngineReport:
     def nodes_delegated(self) -> int:
         """Nodes that `delegate` runs."""
         return sum(share.nodes for share in self.shares if share.taker == self.delegate)
+
+
+def tensors_from(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
+    """Tensors from what `dataclasses.asdict` and JSON made of them."""
+    return tuple(TensorInfo(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
 
 
 class Engine(Protocol):

@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import EngineError, PluginError
 
 
@@ -65,6 +66,7 @@ class Delegate:
         options: that it is loaded with; `{package}` in a value stands for the package's folder, wherever that is in the
             Python that loads it.
         provider, package: see `DelegateSpec`.
+        inputs, outputs: the model's tensors, for runtimes that do not know them.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Delegate:
     options: Mapping[str, str] = field(default_factory=dict)
     provider: str = ""
     package: str = ""
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,9 @@ from edge_isp.plugins import load
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_TOLERANCE_LSB = 1.0
+# The two int8 arithmetics of LiteRT itself, XNNPACK's and its own kernels', are 0.7 LSB apart after 16 operators and 1.4
+# after 56; whatever is wrong by a channel, a tile or a scale is tens of LSB off.
+DEFAULT_TOLERANCE_LSB = 2.0
 FIRST_RETRY_S, LAST_RETRY_S = 10.0, 600.0
 
 _TFLITE = ("litert", "tflite-runtime")
@@ -51,7 +53,8 @@ class Delegation:
             model is loaded: a delegate's name or the path of a delegate library of TensorFlow Lite, with options behind
             it ("edgetpu,device=usb").
         require_full: fail where the delegate leaves any node to the CPU, or is lost.
-        check_every: after so many frames the delegate's answer is compared with the CPU's again; 0: never.
+        check_every: after so many frames the delegate's answer is compared with the CPU's again, as the first two are;
+            0: never.
         time_limit_s: of one inference. The delegate then runs in a process of its own, which is ended when the time
             is up.
         python: path of another Python for engines whose packages are not in this one.
@@ -124,6 +127,7 @@ class LadderEngine(ClosingEngine):
         if engine in _TFLITE:
             self._cpu_rungs.append({"xnnpack": False})
         self._cpu = self._open_cpu(None)
+        self._report = self._describe()
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -137,16 +141,8 @@ class LadderEngine(ClosingEngine):
 
     @property
     def report(self) -> EngineReport:
-        """What made the last frame; before the first, the CPU's."""
-        return replace(
-            (self._active or self._cpu).report,
-            first_inference_ns=self._first_ns,
-            steady_ns=int(median(self._durations_ns)) if self._durations_ns else 0,
-            cpu_ns=self._cpu_ns,
-            agreement=self._agreement,
-            frames=tuple(self._frames.items()),
-            events=tuple(self._events),
-        )
+        """What made the last frame; before the first, the CPU's. May be read from any thread."""
+        return self._report
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`; delegates are looked for anew with the next frame."""
@@ -155,6 +151,7 @@ class LadderEngine(ClosingEngine):
         self._cpu.resize(shape)
         self._leave()
         self._settled = False
+        self._report = self._describe()
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`; EngineError where the CPU fails, or a demanded delegate with the first frame."""
@@ -171,12 +168,24 @@ class LadderEngine(ClosingEngine):
         if outputs is None:
             outputs = self._run_cpu(inputs)
         self._frames[(self._active or self._cpu).report.delegate] += 1
+        self._report = self._describe()
         return outputs
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._leave()
         self._cpu.close()
+
+    def _describe(self) -> EngineReport:
+        return replace(
+            (self._active or self._cpu).report,
+            first_inference_ns=self._first_ns,
+            steady_ns=int(median(self._durations_ns)) if self._durations_ns else 0,
+            cpu_ns=self._cpu_ns,
+            agreement=self._agreement,
+            frames=tuple(self._frames.items()),
+            events=tuple(self._events),
+        )
 
     # Finding rungs
 
@@ -195,14 +204,11 @@ class LadderEngine(ClosingEngine):
                 reason = found.missing or f"the model has no variant '{spec.models[found.board]}' in its card"
                 if name != "auto":
                     raise EngineError(f"delegate '{spec.name}' ({spec.title}) cannot be used: {reason}")
-                self._tell("refused", spec.name, reason, logging.DEBUG)
+                self._tell("absent", spec.name, reason, logging.DEBUG)
             else:
                 rungs.append(rung)
         if not rungs and self._delegation.require_full:
-            raise EngineError(
-                "full delegation is required, and no NPU can be used: "
-                + "; ".join(f"{e.delegate}: {e.reason}" for e in self._events)
-            )
+            raise EngineError("full delegation is required, and there is no NPU; 'edge-isp doctor' says why not")
         return rungs
 
     def _demanded(self, name: str) -> DelegateSpec:
@@ -274,7 +280,9 @@ class LadderEngine(ClosingEngine):
                 raise EngineError(
                     f"{rung.model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}"
                 )
-            raise ModelError(f"{rung.model}: {what} must be {_essences(ours)} as in {self.path}, is {_essences(theirs)}")
+            raise ModelError(
+                f"{rung.model}: {what} must be {_essences(ours)} as in {self.path}, is {_essences(theirs)}"
+            )
 
     def _require_demanded(self, works: bool) -> None:
         demanded = self._delegation.delegate != "auto" or self._delegation.require_full
@@ -297,7 +305,8 @@ class LadderEngine(ClosingEngine):
         self._durations_ns.append(duration_ns)
         self._since_choice += 1
         every = self._delegation.check_every
-        if every and self._since_choice % every == 0:
+        # What warmed it up may have been an empty frame, so that the first after it is compared too.
+        if self._since_choice == 1 or (every and self._since_choice % every == 0):
             reason = self._disagreement(inputs, outputs)
             if reason:
                 return self._drop(reason, inputs)
@@ -382,7 +391,7 @@ class LadderEngine(ClosingEngine):
             name = self._engine_name
         settings: dict[str, Any] = {
             "threads": self._threads,
-            "delegate": resolve(rung.spec, rung.found, rung.model),
+            "delegate": replace(resolve(rung.spec, rung.found, rung.model), inputs=self.inputs, outputs=self.outputs),
             "shape": self.inputs[0].shape,
         }
         limit_s, python = self._delegation.time_limit_s, self._delegation.python

@@ -18,7 +18,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import ClosingEngine, EngineReport, Share, TensorInfo, check_inputs, default_threads
+from edge_isp.engines.base import (
+    ClosingEngine,
+    EngineReport,
+    Share,
+    TensorInfo,
+    check_inputs,
+    default_threads,
+    tensors_from,
+)
 from edge_isp.engines.delegates import Delegate
 from edge_isp.engines.worker import place, receive, send, size_of
 from edge_isp.errors import EngineError
@@ -164,8 +172,7 @@ class ProcessEngine(ClosingEngine):
         except EngineError:
             self.close()
             raise
-        self._inputs = tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in answer["inputs"])
-        self._outputs = tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in answer["outputs"])
+        self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
         told = answer["report"]
         shares = tuple(Share(s["taker"], tuple((name, n) for name, n in s["operators"])) for s in told["shares"])
         self._report = EngineReport(f"{told['engine']} in its own process", told["delegate"], told["threads"], shares)

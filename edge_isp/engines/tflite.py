@@ -194,9 +194,7 @@ class TfliteEngine(ClosingEngine):
         self._report = EngineReport(self.name, named, self._threads, shares)
 
 
-def _shares(
-    nodes: Sequence[Mapping[str, Any]], file_nodes: int, own_nodes: int, delegate: str
-) -> tuple[Share, ...]:
+def _shares(nodes: Sequence[Mapping[str, Any]], file_nodes: int, own_nodes: int, delegate: str) -> tuple[Share, ...]:
     """Who runs which of the file's nodes.
 
     Args:

@@ -19,7 +19,7 @@ if int(np.__version__.split(".")[0]) >= 2:  # its interpreter can be imported al
         "it a virtual environment of its own, which --engine-python names"
     )
 
-from tflite_runtime import interpreter  # noqa: E402
+from tflite_runtime import interpreter
 
 
 class TfliteRuntimeEngine(TfliteEngine):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import Engine, TensorInfo
+from edge_isp.engines.base import Engine, TensorInfo, tensors_from
 from edge_isp.engines.delegates import Delegate
 from edge_isp.errors import EdgeIspError
 from edge_isp.plugins import load
@@ -104,9 +104,11 @@ def serve(socket_fd: int, memory_fd: int) -> None:
 
 def _open(request: dict[str, Any]) -> Engine:
     options = dict(request["options"])
-    if options.get("delegate"):
-        options["delegate"] = Delegate(**options["delegate"])
-    if options.get("shape"):
+    if "delegate" in options:
+        told = options["delegate"]
+        tensors = {name: tensors_from(told[name]) for name in ("inputs", "outputs")}
+        options["delegate"] = Delegate(**{**told, **tensors})
+    if "shape" in options:
         options["shape"] = tuple(options["shape"])
     engine: Engine = load("engines", request["engine"])(request["path"], threads=request["threads"], **options)
     return engine
