@@ -138,10 +138,7 @@ def _cameras(root: Path) -> Iterator[dict[str, str]]:
     """Video devices and sensors, as the kernel names them."""
     for entry in sorted(glob.glob(str(root / "sys/class/video4linux/*")), key=_natural):
         device = root / "dev" / Path(entry).name
-        if device.exists():
-            wrong = access_denied(device)
-        else:
-            wrong = f"there is no {device}"
+        wrong = access_denied(device) if device.exists() else f"there is no {device}"
         yield {"device": str(device), "name": _text(Path(entry) / "name") or "", "problem": wrong}
 
 

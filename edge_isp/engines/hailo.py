@@ -21,19 +21,21 @@ class HailoEngine(VendorEngine):
 
     name = f"hailort {getattr(hailo_platform, '__version__', '')}".strip()
 
+    _device: Any = None
+    _configured: Any = None
+
     def close(self) -> None:
         """See `Engine.close`."""
-        for name in ("_configured", "_device"):  # in this order
-            held = getattr(self, name, None)
-            setattr(self, name, None)
+        for held in (self._configured, self._device):  # in this order
             if held is not None:
                 held.__exit__(None, None, None)
+        self._configured = self._device = None
 
     def _load(self) -> None:
         try:
             settings = hailo_platform.VDevice.create_params()
             settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
-            self._device: Any = hailo_platform.VDevice(settings).__enter__()
+            self._device = hailo_platform.VDevice(settings).__enter__()
             model = self._device.create_infer_model(str(self.path))
             self._input_names, self._output_names = list(model.input_names), list(model.output_names)
             for name in self._input_names:
@@ -45,7 +47,7 @@ class HailoEngine(VendorEngine):
                 raise EngineError(
                     f"{self.path}: is for input {shapes}, and these frames need {[t.shape for t in self.inputs]}"
                 )
-            self._configured: Any = model.configure().__enter__()
+            self._configured = model.configure().__enter__()
             self._bindings = self._configured.create_bindings()
         except HailoRTException as error:
             raise EngineError(f"{self.path}: HailoRT cannot load this model: {error}") from error

@@ -35,8 +35,8 @@ from edge_isp.plugins import load
 
 _log = logging.getLogger(__name__)
 
-# The two int8 arithmetics of LiteRT itself, XNNPACK's and its own kernels', are 0.7 LSB apart after 16 operators and 1.4
-# after 56; whatever is wrong by a channel, a tile or a scale is tens of LSB off.
+# The two int8 arithmetics of LiteRT itself, XNNPACK's and its own kernels', are 0.7 LSB apart after 16 operators and
+# 1.4 after 56; whatever is wrong by a channel, a tile or a scale is tens of LSB off.
 DEFAULT_TOLERANCE_LSB = 2.0
 FIRST_RETRY_S, LAST_RETRY_S = 10.0, 600.0
 
@@ -231,45 +231,51 @@ class LadderEngine(ClosingEngine):
             try:
                 return self._try(rung, inputs)
             except (EngineError, PluginError) as error:
-                self._leave()
                 self._tell("refused", rung.spec.name, str(error), logging.WARNING)
-            except ModelError:
-                self._leave()
-                raise
         return None
 
     def _try(self, rung: _Rung, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        engine = self._active = self._open(rung)
-        self._active_rung, self._since_choice = rung, 0
-        self._durations_ns.clear()
-        self._check_tensors(rung, engine)
-        report = engine.report
-        if report.shares:
-            left = [share for share in report.shares if share.taker != report.delegate]
-            if report.nodes_delegated == 0:
-                raise EngineError(f"it takes none of the model's {report.nodes} nodes")
-            if left and self._delegation.require_full:
-                raise EngineError(
-                    f"full delegation is required, and it takes {report.nodes_delegated} of {report.nodes} nodes; left "
-                    "are " + ", ".join(f"{count} {name}" for share in left for name, count in share.operators)
-                )
-        elif self._delegation.require_full:
-            raise EngineError("full delegation is required, and its runtime does not tell what it takes")
-        outputs, self._first_ns = _timed(engine, inputs)
-        reason = self._disagreement(inputs, outputs)
-        if reason:
-            raise EngineError(reason)
-        _, steady_ns = _timed(engine, inputs)
+        """A frame's outputs from a rung, which then is the active one; an error where it cannot be."""
+        engine = self._open(rung)
+        try:
+            self._check_tensors(rung, engine)
+            self._check_shares(engine.report)
+            outputs, first_ns = _timed(engine, inputs)
+            agreement = self._agreement_with_cpu(inputs, outputs)
+            self._check_agreement(agreement)
+            _, steady_ns = _timed(engine, inputs)
+        except (EngineError, ModelError):
+            engine.close()
+            raise
+        self._leave()
+        self._active, self._active_rung, self._since_choice = engine, rung, 0
+        self._first_ns, self._agreement = first_ns, agreement
         self._durations_ns.append(steady_ns)
-        slower = " (slower than the CPU)" if steady_ns > self._cpu_ns else ""
+        report = engine.report
+        takes = (
+            f"takes {report.nodes_delegated} of {report.nodes} nodes" if report.shares else "does not tell its nodes"
+        )
         self._tell(
             "chosen",
             rung.spec.name,
-            f"takes {report.nodes_delegated} of {report.nodes} nodes; first inference {self._first_ns / 1e6:.1f} ms, "
-            f"then {steady_ns / 1e6:.1f} ms, CPU {self._cpu_ns / 1e6:.1f} ms{slower}; {_agreement(self._agreement)}",
+            f"{takes}; first inference {first_ns / 1e6:.1f} ms, then {steady_ns / 1e6:.1f} ms, CPU "
+            f"{self._cpu_ns / 1e6:.1f} ms{' (faster)' if steady_ns > self._cpu_ns else ''}; {_told(agreement)}",
             logging.INFO,
         )
         return outputs
+
+    def _check_shares(self, report: EngineReport) -> None:
+        required = self._delegation.require_full
+        if not report.shares and required:
+            raise EngineError("full delegation is required, and its runtime does not tell what it takes")
+        if report.shares and report.nodes_delegated == 0:
+            raise EngineError(f"it takes none of the model's {report.nodes} nodes")
+        left = [share for share in report.shares if share.taker != report.delegate]
+        if left and required:
+            raise EngineError(
+                f"full delegation is required, and it takes {report.nodes_delegated} of {report.nodes} nodes; left "
+                "are " + ", ".join(f"{count} {name}" for share in left for name, count in share.operators)
+            )
 
     def _check_tensors(self, rung: _Rung, engine: Engine) -> None:
         """Raises where a variant is not the same model."""
@@ -307,9 +313,11 @@ class LadderEngine(ClosingEngine):
         every = self._delegation.check_every
         # What warmed it up may have been an empty frame, so that the first after it is compared too.
         if self._since_choice == 1 or (every and self._since_choice % every == 0):
-            reason = self._disagreement(inputs, outputs)
-            if reason:
-                return self._drop(reason, inputs)
+            self._agreement = self._agreement_with_cpu(inputs, outputs)
+            try:
+                self._check_agreement(self._agreement)
+            except EngineError as error:
+                return self._drop(str(error), inputs)
         return outputs
 
     def _drop(self, reason: str, inputs: list[NDArray[Any]]) -> list[NDArray[Any]] | None:
@@ -335,17 +343,12 @@ class LadderEngine(ClosingEngine):
         """Tries what stands higher than what runs."""
         active = self._active_rung
         better = self._rungs[: self._rungs.index(active)] if active else self._rungs
-        kept, kept_rung = self._active, self._active_rung
-        self._active = self._active_rung = None
         outputs = self._climb(inputs, better)
         if outputs is None:
-            self._active, self._active_rung = kept, kept_rung
             self._wait(2 * self._retry_after_s)
             return None
-        if kept is not None:
-            kept.close()
-        assert self._active_rung is not None
         self._retry_at_s, self._restored_at_s = float("inf"), self._clock()
+        assert self._active_rung is not None
         self._tell("restored", self._active_rung.spec.name, "it works again", logging.WARNING)
         return outputs
 
@@ -373,15 +376,15 @@ class LadderEngine(ClosingEngine):
                     self._durations_ns.append(duration_ns)
             return outputs
 
-    def _disagreement(self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> str:
-        """Why the delegate's outputs cannot be trusted, "" where they can."""
+    def _agreement_with_cpu(self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> Agreement:
         started = time.perf_counter_ns()
         reference = self._run_cpu(inputs)
         self._cpu_ns = time.perf_counter_ns() - started
-        self._agreement = compare(outputs, reference, self.outputs)
-        if self._agreement.rms_lsb <= self._tolerance_lsb:
-            return ""
-        return f"it disagrees with the CPU: {_agreement(self._agreement)}, allowed {self._tolerance_lsb:g} LSB"
+        return compare(outputs, reference, self.outputs)
+
+    def _check_agreement(self, agreement: Agreement) -> None:
+        if agreement.rms_lsb > self._tolerance_lsb:
+            raise EngineError(f"it disagrees with the CPU: {_told(agreement)}, allowed {self._tolerance_lsb:g} LSB")
 
     # Engines
 
@@ -481,9 +484,7 @@ def _timed(engine: Engine, inputs: list[NDArray[Any]]) -> tuple[list[NDArray[Any
     return outputs, time.perf_counter_ns() - started
 
 
-def _agreement(agreement: Agreement | None) -> str:
-    if agreement is None:
-        return "not compared"
+def _told(agreement: Agreement) -> str:
     return (
         f"{agreement.equal:.1%} of values equal to the CPU's, difference {agreement.rms_lsb:.2f} LSB rms, "
         f"{agreement.max_lsb:g} at most"

@@ -179,7 +179,7 @@ class OnnxRuntimeEngine(ClosingEngine):
 def _add_provider(options: Any, delegate: Delegate) -> list[Any] | None:
     """Adds an execution provider to a session's options; returns the session's `providers`.
 
-    A plug-in is registered with its library and then added by its device; one that was built into ONNX Runtime is named.
+    A plug-in is registered with its library and then added by its device; what was built into ONNX Runtime is named.
     """
     name, settings = delegate.provider, dict(delegate.options)
     library = delegate.library

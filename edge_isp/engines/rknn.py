@@ -19,14 +19,16 @@ class RknnEngine(VendorEngine):
 
     name = f"rknn-toolkit-lite2 {version('rknn-toolkit-lite2')}"
 
+    _runtime: Any = None
+
     def close(self) -> None:
         """See `Engine.close`."""
-        runtime, self._runtime = getattr(self, "_runtime", None), None
-        if runtime is not None:
-            runtime.release()
+        if self._runtime is not None:
+            self._runtime.release()
+        self._runtime = None
 
     def _load(self) -> None:
-        self._runtime: Any = RKNNLite()
+        self._runtime = RKNNLite()
         # Both report on standard error what went wrong, and return a number.
         if self._runtime.load_rknn(str(self.path)) != 0:
             raise EngineError(f"{self.path}: rknn-toolkit-lite2 cannot load this model")

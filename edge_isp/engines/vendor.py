@@ -89,5 +89,6 @@ def _quantised(path: Path, value: NDArray[Any], tensor: TensorInfo) -> NDArray[A
     if not tensor.scale:
         return value.astype(tensor.dtype)
     limits = np.iinfo(tensor.dtype)
-    codes = np.rint(value / np.float32(tensor.scale)) + tensor.zero_point
-    return np.clip(codes, limits.min, limits.max).astype(tensor.dtype)
+    steps = np.rint(value / np.float32(tensor.scale)) + tensor.zero_point
+    codes: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
+    return codes

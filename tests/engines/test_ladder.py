@@ -23,6 +23,7 @@ from edge_isp.models.tflite_graph import TfliteGraph
 from edge_isp.pipeline import Pipeline, Processed
 
 Recording = Callable[..., Path]
+LITERT = Runtime("litert", None)
 FRAMES = 6
 BY_CPU: dict[str, list[Any]] = {}  # pictures of the stream that every test runs, by runtime
 
@@ -80,19 +81,19 @@ def test_a_delegate_runs_its_part_within_1_lsb(card: Any, operators: str, runtim
     assert dict(report.frames) == {"npu": 1}
 
 
-def test_full_delegation_is_all_or_nothing(runtime: Runtime, npu: str) -> None:
-    with open_ladder(runtime, npu, require_full=True) as ladder:
+def test_full_delegation_is_all_or_nothing(npu: str) -> None:
+    with open_ladder(LITERT, npu, require_full=True) as ladder:
         ladder.run(frame())
         assert ladder.report.nodes_delegated == ladder.report.nodes == 16
     with (
-        open_ladder(runtime, f"{npu},operators=concat", require_full=True) as ladder,
+        open_ladder(LITERT, f"{npu},operators=concat", require_full=True) as ladder,
         pytest.raises(
             EngineError, match="full delegation is required, and it takes 2 of 16 nodes; left are 14 CONV_2D"
         ),
     ):
         ladder.run(frame())
     with (
-        open_ladder(runtime, f"{npu},fail=invoke,after=2", require_full=True) as ladder,
+        open_ladder(LITERT, f"{npu},fail=invoke,after=2", require_full=True) as ladder,
         pytest.raises(EngineError, match="full delegation is required, and delegate 'npu' was lost: .*device lost"),
     ):
         ladder.run(frame())
@@ -112,7 +113,10 @@ AT_THE_START = {
     "create": ({"fail": "create"}, "cannot be created: .*device /dev/npu0 not found"),
     "prepare": ({"fail": "prepare"}, "cannot prepare this model: .*out of device memory"),
     "invoke": ({"fail": "invoke"}, "failed to run this model: .*device lost"),
-    "wrong": ({"fail": "invoke", "how": "wrong"}, "disagrees with the CPU: .* LSB rms, .* at most, allowed 2 LSB"),
+    "wrong": (
+        {"fail": "invoke", "how": "wrong"},
+        "disagrees with the CPU: .* LSB rms, .* at most, allowed (1.5|2) LSB",
+    ),
     "nothing": ({"operators": "none"}, "takes none of the model's 16 nodes"),
     "option": ({"speed": "3"}, "cannot be created: .*unknown option"),
 }
@@ -126,6 +130,8 @@ def test_a_delegate_that_never_works(
     known_npu: Callable[..., None],
     recording: Recording,
 ) -> None:
+    if runtime.python and case not in ("create", "prepare", "invoke"):
+        pytest.skip("is the ladder's affair, whichever the runtime")
     options, reason = AT_THE_START[case]
     known_npu(**options)
     stream, report = streamed(recording, runtime, "auto")
@@ -172,12 +178,12 @@ def test_a_delegate_that_is_lost(
 def test_a_delegate_that_hangs_while_it_loads(
     stage: str, runtime: Runtime, known_npu: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "LOAD_LIMIT_S", 4.0)
     known_npu(fail=stage, how="hang")
     with open_ladder(runtime, "auto", time_limit_s=1.0) as ladder, open_ladder(runtime, "none") as cpu:
+        monkeypatch.setattr(process, "LOAD_LIMIT_S", 1.0)
         assert spread(ladder.run(frame()), cpu.run(frame())) == 0
         assert kinds(ladder.report) == [("refused", "npu")]
-        assert "did not answer within 4.0 s; its process was ended" in ladder.report.events[-1].reason
+        assert "did not answer within 1.0 s; its process was ended" in ladder.report.events[-1].reason
 
 
 def streamed(
@@ -220,9 +226,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
-
-
-LITERT = Runtime("litert", None)
 
 
 def test_spot_checks_come_every_n_frames(npu: str) -> None:
@@ -400,12 +403,15 @@ def card(tmp_path: Path) -> Callable[..., Any]:
     """A copy of a shipped model whose card has a variant "npu"."""
     import hashlib
 
-    def make(variant: bytes, sha256: str | None = None, tolerance: str = "") -> Any:
+    def make(variant: bytes, sha256: str | None = None, tolerance_lsb: float = 1.5) -> Any:
         source = shipped_models()[VARIANT]
         (tmp_path / f"{VARIANT}.tflite").write_bytes(source.with_suffix(".tflite").read_bytes())
         (tmp_path / "compiled.tflite").write_bytes(variant)
         digest = sha256 or hashlib.sha256(variant).hexdigest()
-        text = f'{source.read_text()}\n{tolerance}\n[variants.npu]\nfile = "compiled.tflite"\nsha256 = "{digest}"\n'
+        text = source.read_text()
+        assert "rms_lsb = 1.5\n" in text
+        text = text.replace("rms_lsb = 1.5\n", f"rms_lsb = {tolerance_lsb}\n")
+        text += f'\n[variants.npu]\nfile = "compiled.tflite"\nsha256 = "{digest}"\n'
         (tmp_path / f"{VARIANT}.toml").write_text(text)
         return find_model(str(tmp_path / f"{VARIANT}.toml"), None)
 
@@ -471,7 +477,7 @@ def test_a_variant_of_another_model(card: Callable[..., Any], known_npu: Callabl
 
 def test_the_card_says_how_far_a_delegate_may_be_off(card: Callable[..., Any], known_npu: Callable[..., None]) -> None:
     known_npu(models={"*": "npu"}, fail="invoke", how="wrong", offset="2")
-    with ladder_of(card(static(), tolerance="[agreement]\nrms_lsb = 2.1")) as ladder:
+    with ladder_of(card(static(), tolerance_lsb=2.1)) as ladder:
         ladder.resize((1, 12, 12, 8))
         ladder.run(frame())
         assert ladder.report.agreement

@@ -138,7 +138,7 @@ def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
         return ladder
 
     yield open_ladder
-    sys.modules.pop(f"edge_isp.engines.{name}")
+    sys.modules.pop(f"edge_isp.engines.{name}", None)
 
 
 def test_values_become_the_cards_codes(vendor: Any) -> None:
