@@ -250,6 +250,11 @@ def find_delegate(name: str) -> DelegateSpec:
     )
 
 
+def is_installed(spec: DelegateSpec) -> bool:
+    """Whether this Python has the package that a delegate needs, if any."""
+    return not spec.package or find_spec(spec.package) is not None
+
+
 def board_compatible(root: Path = Path("/")) -> tuple[str, ...]:
     """What the device tree calls the board and its SoC, most particular first; empty on a machine without one."""
     try:
@@ -270,7 +275,7 @@ def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) 
     board = next((p for p in spec.models if p == "*" or any(fnmatch.fnmatch(c, p) for c in compatible)), "")
     if not board:
         return Probe(f"is on boards of {', '.join(spec.models)}; this is {compatible[0] if compatible else 'another'}")
-    if packages and spec.package and find_spec(spec.package) is None:
+    if packages and not is_installed(spec):
         return Probe(f"the Python package '{spec.package}' is not installed", board=board)
     library = ""
     if spec.libraries:

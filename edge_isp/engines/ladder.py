@@ -29,7 +29,7 @@ from edge_isp.engines.base import (
     TensorInfo,
     check_inputs,
 )
-from edge_isp.engines.delegates import DelegateSpec, Probe, delegates, find_delegate, probe, resolve
+from edge_isp.engines.delegates import DelegateSpec, Probe, delegates, find_delegate, is_installed, probe, resolve
 from edge_isp.errors import EngineError, ModelError, PluginError
 from edge_isp.plugins import load
 
@@ -398,7 +398,8 @@ class LadderEngine(ClosingEngine):
             "shape": self.inputs[0].shape,
         }
         limit_s, python = self._delegation.time_limit_s, self._delegation.python
-        if limit_s is None:
+        elsewhere = python is not None and not is_installed(rung.spec)
+        if limit_s is None and not elsewhere:
             loaded = self._load_here(name)
             if loaded is not None:
                 engine: Engine = loaded(rung.model, **settings)
