@@ -8,15 +8,16 @@ _CPU = ("XNNPACK", "none", "CPUExecutionProvider")
 
 
 def explain(report: EngineReport) -> str:
-    """One line: what runs the model, and why; of a report made after the first frame."""
+    """What runs the model, and why; of a report made after the first frame."""
+    chosen = [event for event in report.events if event.kind == "chosen"]
     if report.delegate not in _CPU:
-        chosen = [
-            event.reason for event in report.events if (event.kind, event.delegate) == ("chosen", report.delegate)
-        ]
-        return f"runs on '{report.delegate}'" + (f": {chosen[-1]}" if chosen else "")
-    tried = [event.delegate for event in report.events if event.kind == "refused" and event.delegate not in _CPU]
-    why = f"; tried: {', '.join(dict.fromkeys(tried))}" if tried else ""
-    return f"runs on the CPU ({report.engine}, {report.delegate}){why or '; there is no NPU'}: see 'edge-isp doctor'"
+        return f"runs on '{report.delegate}': {chosen[-1].reason}"
+    if chosen:
+        why = f"'{chosen[-1].delegate}' was lost: it {chosen[-1].reason}"
+    else:
+        tried = [event.delegate for event in report.events if event.kind == "refused" and event.delegate not in _CPU]
+        why = f"tried: {', '.join(dict.fromkeys(tried))}" if tried else "there is no NPU: see 'edge-isp doctor'"
+    return f"runs on the CPU ({report.engine}, {report.delegate}); {why}"
 
 
 def report_lines(report: EngineReport) -> list[str]:

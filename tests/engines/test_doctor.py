@@ -124,7 +124,8 @@ def test_run_says_what_runs_the_model(recording: Recording, npu: str) -> None:
     delegate = f"{npu},operators=concat,fail=invoke,after=6"
     code, output, messages = invoke("run", "--camera", path, "--threads", 1, "--delegate", delegate)
     assert code == 0
-    assert "runs on 'npu': takes 2 of 16 nodes" in messages
+    # The stream may be ahead of what is said about it.
+    assert "runs on 'npu': takes 2 of 16 nodes" in messages or "'npu' was lost: it takes 2 of 16 nodes" in messages
     assert "frames     npu 2, XNNPACK 2" in output
     assert "dropped    npu after 2 frames: " in output
 
