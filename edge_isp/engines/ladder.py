@@ -148,7 +148,7 @@ class LadderEngine(ClosingEngine):
         """See `Engine.resize`; delegates are looked for anew with the next frame."""
         if shape == self.inputs[0].shape:
             return
-        self._cpu.resize(shape)
+        self._resize_cpu(shape)
         self._leave()
         self._settled = False
         self._report = self._describe()
@@ -344,11 +344,14 @@ class LadderEngine(ClosingEngine):
         """Tries what stands higher than what runs."""
         active = self._active_rung
         better = self._rungs[: self._rungs.index(active)] if active else self._rungs
-        outputs = self._climb(inputs, better)
-        if outputs is None:
+        outputs = self._climb(inputs, better) if better else None
+        if self._active_rung is self._rungs[0]:
+            self._retry_at_s = float("inf")
+        else:
             self._wait(2 * self._retry_after_s)
+        if outputs is None:
             return None
-        self._retry_at_s, self._restored_at_s = float("inf"), self._clock()
+        self._restored_at_s = self._clock()
         assert self._active_rung is not None
         self._tell("restored", self._active_rung.spec.name, "it works again", logging.WARNING)
         return outputs
@@ -426,6 +429,24 @@ class LadderEngine(ClosingEngine):
                 self._tell("refused", "XNNPACK", str(failures[0]), logging.WARNING)
             return engine
         raise failures[0]
+
+    def _resize_cpu(self, shape: tuple[int, ...]) -> None:
+        """XNNPACK may refuse a size that the runtime's own kernels take."""
+        try:
+            self._cpu.resize(shape)
+        except EngineError as error:
+            if len(self._cpu_rungs) == 1:
+                raise
+            engine = self._open_cpu_rung(self._load_here(self._engine_name), self._cpu_rungs[1])
+            try:
+                engine.resize(shape)
+            except EngineError:
+                engine.close()
+                raise error from None
+            self._cpu.close()
+            self._cpu = engine
+            self._cpu_rungs.pop(0)
+            self._tell("refused", "XNNPACK", str(error), logging.WARNING)
 
     def _open_cpu_rung(self, loaded: Any, options: dict[str, Any]) -> Engine:
         if loaded is not None:
