@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from edge_isp import __version__
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.delegates import DelegateSpec, access_denied, board_compatible, delegates, probe
 from edge_isp.engines.ladder import Delegation, LadderEngine
@@ -46,7 +45,7 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
         try_delegates: False only looks for delegates and loads none.
     """
     return {
-        "edge_isp": __version__,
+        "edge_isp": _version("edge-isp"),
         "python": {"version": platform.python_version(), "executable": sys.executable},
         "system": _system(root),
         "board": _board(root),

@@ -24,7 +24,7 @@ def doctor(
 
 def _page(found: dict[str, Any]) -> Iterator[str]:
     system, board, processor = found["system"], found["board"], found["processor"]
-    yield _line("edge_isp", f"{found['edge_isp']}, Python {found['python']['version']}")
+    yield _line("edge_isp", f"{found['edge_isp'] or 'not installed'}, Python {found['python']['version']}")
     yield _line("", found["python"]["executable"])
     yield _line("board", f"{board['name'] or 'unknown'}, {board['soc'] or 'no device tree'}")
     memory = f", {board['memory_mib']} MiB" if board["memory_mib"] else ""

@@ -86,7 +86,9 @@ class Runner:
         PluginError: there is no such engine.
     """
 
-    def __init__(self, model: Model, *, engine: str | None, delegation: Delegation | None, threads: int | None) -> None:
+    def __init__(
+        self, model: Model, *, engine: str | None, threads: int | None, delegation: Delegation | None = None
+    ) -> None:
         self._engine_name, self._delegation = engine or _engine_for(model.card), delegation or Delegation()
         if self._delegation.python is None:
             load("engines", self._engine_name)

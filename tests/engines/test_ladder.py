@@ -460,7 +460,7 @@ def test_a_variant_that_is_not_there_or_not_the_cards(card: Callable[..., Any], 
 def test_a_variant_of_another_model(card: Callable[..., Any], known_npu: Callable[..., None]) -> None:
     known_npu(models={"*": "npu"})
     graph = TfliteGraph(static(), "scale")
-    graph.tensors[graph.output].quantization.scale = [0.02]
+    graph.tensors[graph.outputs[0]].quantization.scale = [0.02]
     with ladder_of(card(graph.to_bytes())) as ladder:
         ladder.resize((1, 12, 12, 8))
         with pytest.raises(
