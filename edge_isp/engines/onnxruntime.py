@@ -182,6 +182,12 @@ def _add_provider(options: Any, delegate: Delegate) -> list[Any] | None:
     A plug-in is registered with its library and then added by its device; what was built into ONNX Runtime is named.
     """
     name, settings = delegate.provider, dict(delegate.options)
+    if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
+        # A provider whose backend cannot be loaded leaves the whole graph to the CPU, and nothing else says so.
+        raise EngineError(
+            f"delegate '{delegate.name}': ONNX Runtime {onnxruntime.__version__} does not tell what a provider "
+            "takes of a graph; install a newer one"
+        )
     library = delegate.library
     if delegate.package:
         try:
