@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from edge_isp.cameras.replay import ReplayCamera
     from edge_isp.cameras.synthetic import SyntheticCamera
     from edge_isp.cameras.v4l2 import V4l2Camera
-    from edge_isp.engines.base import Engine, EngineReport
+    from edge_isp.engines.base import Engine, EngineEvent, EngineReport
+    from edge_isp.engines.delegates import DelegateSpec
+    from edge_isp.engines.ladder import Delegation, LadderEngine
     from edge_isp.engines.litert import LiteRtEngine
+    from edge_isp.engines.process import ProcessEngine
     from edge_isp.errors import (
         BenchError,
         CalibrationError,
@@ -62,15 +65,19 @@ _HOMES = {
     "Consumer": "pipeline.consumer",
     "ControlLimits": "cameras.base",
     "Counts": "pipeline.losses",
+    "DelegateSpec": "engines.delegates",
+    "Delegation": "engines.ladder",
     "DetectTask": "tasks.detect",
     "Detections": "results",
     "EdgeIspError": "errors",
     "Engine": "engines.base",
     "EngineError": "errors",
+    "EngineEvent": "engines.base",
     "EngineReport": "engines.base",
     "FormatError": "errors",
     "FrameStatus": "frame",
     "IspTask": "tasks.isp",
+    "LadderEngine": "engines.ladder",
     "LiteRtEngine": "engines.litert",
     "Loss": "pipeline.losses",
     "MissingDependencyError": "errors",
@@ -83,6 +90,7 @@ _HOMES = {
     "PipelineError": "errors",
     "PluginError": "errors",
     "PngSink": "sinks.png",
+    "ProcessEngine": "engines.process",
     "Processed": "pipeline.consumer",
     "ProfileError": "errors",
     "RawFormat": "frame",
@@ -115,15 +123,19 @@ __all__ = [
     "Consumer",
     "ControlLimits",
     "Counts",
+    "DelegateSpec",
+    "Delegation",
     "DetectTask",
     "Detections",
     "EdgeIspError",
     "Engine",
     "EngineError",
+    "EngineEvent",
     "EngineReport",
     "FormatError",
     "FrameStatus",
     "IspTask",
+    "LadderEngine",
     "LiteRtEngine",
     "Loss",
     "MissingDependencyError",
@@ -136,6 +148,7 @@ __all__ = [
     "PipelineError",
     "PluginError",
     "PngSink",
+    "ProcessEngine",
     "Processed",
     "ProfileError",
     "RawFormat",

@@ -76,13 +76,13 @@ class MissingDependencyError(PluginError):
 
     Attributes:
         package: the package that cannot be imported.
-        extra: the extra of edge-isp that installs it.
+        extra: the extra of edge-isp that installs it; "" where none does.
     """
 
     def __init__(self, needed_by: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{needed_by} needs the package '{package}', which is not installed; "
-            f"install it with: pip install 'edge-isp[{extra}]'"
+        way_out = (
+            f"install it with: pip install 'edge-isp[{extra}]'" if extra else "it comes from the hardware's vendor"
         )
+        super().__init__(f"{needed_by} needs the package '{package}', which is not installed; {way_out}")
         self.package = package
         self.extra = extra

@@ -20,7 +20,8 @@ class Spec:
 
     Attributes:
         target: "module:Class".
-        packages: top-level packages it needs beyond the core's, each with the extra that installs it.
+        packages: top-level packages it needs beyond the core's, each with the extra that installs it; "" where its
+            vendor does.
     """
 
     target: str
@@ -35,8 +36,13 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "v4l2": Spec("edge_isp.cameras.v4l2:V4l2Camera"),
     },
     "engines": {
+        "hailo": Spec("edge_isp.engines.hailo:HailoEngine", (("hailo_platform", ""),)),
         "litert": Spec("edge_isp.engines.litert:LiteRtEngine"),
         "onnxruntime": Spec("edge_isp.engines.onnxruntime:OnnxRuntimeEngine", (("onnxruntime", "onnx"),)),
+        "rknn": Spec("edge_isp.engines.rknn:RknnEngine", (("rknnlite", ""),)),
+        "tflite-runtime": Spec(
+            "edge_isp.engines.tflite_runtime:TfliteRuntimeEngine", (("tflite_runtime", "tflite-runtime"),)
+        ),
     },
     "sinks": {
         "png": Spec("edge_isp.sinks.png:PngSink"),

@@ -60,8 +60,12 @@ def test_errors_are_one_tree() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k, specs in plugins.BUILT_IN.items() for n in specs])
 def test_every_plug_in_of_our_own_loads(kind: str, name: str) -> None:
-    assert isinstance(plugins.load(kind, name), type)
     assert name in plugins.names(kind)
+    try:
+        loaded = plugins.load(kind, name)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    assert isinstance(loaded, type)
 
 
 def test_unknown_plug_in_names_what_there_is() -> None:

@@ -16,6 +16,7 @@ from edge_isp import __version__
 from edge_isp.cli.bench import bench
 from edge_isp.cli.calibrate import calibrate
 from edge_isp.cli.devices import devices
+from edge_isp.cli.doctor import doctor
 from edge_isp.cli.export import export
 from edge_isp.cli.run import run
 from edge_isp.cli.warmup import warmup
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(devices)
 app.command()(warmup)
+app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(export, name="export")

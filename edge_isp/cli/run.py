@@ -23,7 +23,9 @@ from rich.table import Table
 
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cli.camera_spec import open_camera
+from edge_isp.cli.delegation import explain, report_lines
 from edge_isp.cli.draw import DetectionsOfFrame, FrameKeeping, draw
+from edge_isp.engines.ladder import Delegation
 from edge_isp.exposure import AutoExposure
 from edge_isp.frame import FrameStatus
 from edge_isp.models.card import ModelCard
@@ -69,6 +71,30 @@ def run(
         str | None, typer.Option(metavar="NAME", help="By default LiteRT for a .tflite, ONNX Runtime for an .onnx.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; by default one a core.")] = None,
+    delegate: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="auto: the first NPU that works, else the CPU. none: the CPU. Or one that must work: a name that "
+            "'edge-isp doctor' lists, or the path of a delegate library; options behind it, as in edgetpu,device=usb.",
+        ),
+    ] = "auto",
+    require_full_delegation: Annotated[
+        bool, typer.Option("--require-full-delegation", help="Fail where anything is left on the CPU.")
+    ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.001, help="Of one inference; the NPU then runs in a process that can be ended."
+        ),
+    ] = None,
+    check_every: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Compare the NPU with the CPU every N frames; 0: never again.")
+    ] = 1000,
+    engine_python: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Another Python, for engines whose packages are not in this one."),
+    ] = None,
     auto_exposure: Annotated[
         bool,
         typer.Option(
@@ -101,6 +127,7 @@ def run(
         model=model,
         engine=engine,
         threads=threads,
+        delegation=Delegation(delegate, require_full_delegation, check_every, time_limit, engine_python),
         make_task=partial(
             _make_task,
             keep_frames=sink is not None,
@@ -122,6 +149,8 @@ def run(
                         begun = time.perf_counter_ns()
                         saved = sink.write(_picture(done.result, classical))
                         stages_ns["save"] = time.perf_counter_ns() - begun
+                    if not summary.frames and pipeline.report:
+                        messages.print(explain(pipeline.report), markup=False, highlight=False)
                     summary.add(done, stages_ns, pipeline)
                     if as_json:
                         print(json.dumps(_line(done, stages_ns, saved)), flush=True)
@@ -129,9 +158,11 @@ def run(
                         console.print(_found(done.result), markup=False, highlight=False, soft_wrap=True)
             except KeyboardInterrupt:
                 messages.print("interrupted")
-        losses = _losses(pipeline)
+        losses, report = _losses(pipeline), pipeline.report
     if losses:
         messages.print(losses)
+    if report and not as_json:
+        print("\n".join(report_lines(report)))
     if sink and not as_json:
         print(f"{summary.frames} pictures in {sink.folder}")
     if not summary.frames:
@@ -176,6 +207,7 @@ def _line(done: Processed, stages_ns: dict[str, int], saved: Path | None) -> dic
         line |= {"width": result.rgb.shape[1], "height": result.rgb.shape[0]}
     line |= {
         "model": done.model,
+        "delegate": done.delegate,
         "status": [flag.name for flag in FrameStatus if flag in done.status],
         "stages_ns": stages_ns,
         "waits_ns": done.waits_ns,

@@ -1,8 +1,9 @@
-"""The protocol of an engine."""
+"""The protocol of an engine, and what an engine reports."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,18 +27,99 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a model's graph that one taker runs.
+
+    Attributes:
+        taker: a delegate's name, "XNNPACK", "interpreter" (the runtime's own kernels) or an execution provider.
+        operators: how many nodes of each operator ("CONV_2D"), most first.
+    """
+
+    taker: str
+    operators: tuple[tuple[str, int], ...]
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes of the graph."""
+        return sum(count for _, count in self.operators)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far outputs are from the CPU's, in steps of the output's quantisation (of 1/255 of its range in float).
+
+    Attributes:
+        rms_lsb: root mean square difference.
+        max_lsb: greatest difference.
+        equal: share of the values that are equal.
+    """
+
+    rms_lsb: float
+    max_lsb: float
+    equal: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """Something that befell a delegate.
+
+    Attributes:
+        kind: "absent" (it was looked for and is not there), "refused" (it is there and does not work), "chosen",
+            "dropped" (it failed while streaming) or "restored" (it failed, was tried again, and works).
+        delegate: its name.
+        reason: for people.
+        frame: how many frames had been delivered before.
+    """
+
+    kind: str
+    delegate: str
+    reason: str
+    frame: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineReport:
     """What runs the model.
 
     Attributes:
         engine: the runtime and its version ("litert 2.3.0").
-        delegate: what takes the graph from the runtime's own interpreter ("XNNPACK"), or "none".
+        delegate: what takes the graph from the runtime's own kernels ("teflon", "XNNPACK"), or "none". Of a ladder:
+            what made the last frame.
         threads: that the runtime was given.
+        shares: who runs which part of the graph; empty where the runtime does not tell.
+        first_inference_ns: duration of the delegate's first inference, 0 before it.
+        steady_ns: median duration of the last inferences after the first, 0 before there are any.
+        cpu_ns: duration of the CPU's last inference on a frame that the two were compared on, 0 where there is none.
+        agreement: with the CPU, on the last such frame.
+        frames: how many frames each delegate made, those that warmed up included.
+        events: the last hundred, oldest first.
     """
 
     engine: str
     delegate: str
     threads: int
+    shares: tuple[Share, ...] = ()
+    first_inference_ns: int = 0
+    steady_ns: int = 0
+    cpu_ns: int = 0
+    agreement: Agreement | None = None
+    frames: tuple[tuple[str, int], ...] = ()
+    events: tuple[EngineEvent, ...] = ()
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the graph."""
+        return sum(share.nodes for share in self.shares)
+
+    @property
+    def nodes_delegated(self) -> int:
+        """Nodes that `delegate` runs."""
+        return sum(share.nodes for share in self.shares if share.taker == self.delegate)
+
+
+def tensors_from(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
+    """Tensors from what `dataclasses.asdict` and JSON made of them."""
+    return tuple(TensorInfo(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
 
 
 class Engine(Protocol):
@@ -83,6 +165,39 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class ClosingEngine:
+    """The context manager's half of `Engine`, for engines to inherit."""
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_model(path: Path) -> bytes:
+    """Content of a model's file.
+
+    Raises:
+        EngineError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def default_threads(threads: int | None) -> int:
+    """Threads for a runtime: as asked for, else one a core."""
+    return threads or os.cpu_count() or 1
 
 
 def check_inputs(path: Path, inputs: Sequence[NDArray[Any]], expected: Sequence[TensorInfo]) -> None:

@@ -1,27 +1,36 @@
-"""ONNX Runtime (onnxruntime) on the CPU."""
+"""ONNX Runtime (onnxruntime): its CPU provider, and execution providers for NPUs."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
+from collections import Counter
+from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
-from edge_isp.engines.base import EngineReport, TensorInfo, check_inputs
-from edge_isp.errors import EngineError
+from edge_isp.engines.base import (
+    ClosingEngine,
+    EngineReport,
+    Share,
+    TensorInfo,
+    check_inputs,
+    default_threads,
+    read_model,
+)
+from edge_isp.engines.delegates import Delegate
+from edge_isp.errors import EngineError, PluginError
 
 # They have no base of their own.
 _ERRORS = tuple(v for v in vars(runtime_errors).values() if isinstance(v, type) and issubclass(v, Exception))
 
 
-class OnnxRuntimeEngine:
-    """An `.onnx` model in ONNX Runtime's CPU provider.
+class OnnxRuntimeEngine(ClosingEngine):
+    """An `.onnx` model in ONNX Runtime.
 
     Scales and zero points, and the shapes that a model with open dimensions starts with, are read from the metadata
     that `edge-isp export` writes. Of another's model the scales are 0 and open dimensions start at 1.
@@ -29,21 +38,38 @@ class OnnxRuntimeEngine:
     Args:
         path: of the model's file.
         threads: by default one a core.
+        delegate: the execution provider that takes what it can of the graph before the CPU's.
+        shape: of the first input; by default the file's.
 
     Raises:
-        EngineError: the file is no model that ONNX Runtime can run.
+        EngineError: the file is no model that ONNX Runtime can run, or the provider cannot be loaded.
+        PluginError: the provider's package is not installed.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        delegate: Delegate | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
         self.path = Path(path)
-        self._threads = threads or os.cpu_count() or 1
-        try:
-            self._content = self.path.read_bytes()
-        except OSError as error:
-            raise EngineError(f"{self.path}: cannot be read: {error.strerror}") from error
+        self._threads = default_threads(threads)
+        self._content = read_model(self.path)
+        self._delegate: Delegate | None = None
         self._session: Any = self._load({})
         self._declared: tuple[int | str, ...] = tuple(self._session.get_inputs()[0].shape)  # open sizes by name
-        self._prepare(self._describe(self._session.get_inputs())[0].shape)
+        described = self._describe(self._session.get_inputs())[0].shape
+        if delegate is None:
+            self._prepare(described)
+        else:
+            self._delegate = delegate
+            self._inputs = self._describe(self._session.get_inputs())
+            self._check_shape(shape or described)
+            self._prepare(shape or described, anew=True)
+        if delegate is None and shape is not None:
+            self.resize(shape)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -58,19 +84,21 @@ class OnnxRuntimeEngine:
     @property
     def report(self) -> EngineReport:
         """See `Engine.report`."""
-        return EngineReport(f"onnxruntime {onnxruntime.__version__}", "none", self._threads)
+        return self._report
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
-        if shape == self._inputs[0].shape:
-            return
+        if shape != self._inputs[0].shape:
+            self._check_shape(shape)
+            self._prepare(shape)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
         fixed = [isinstance(declared, int) for declared in self._declared]
         if len(shape) != len(fixed) or any(f and n != d for f, n, d in zip(fixed, shape, self._declared, strict=True)):
             raise EngineError(
                 f"{self.path}: this model takes inputs of {self._declared} only, asked for {shape}; "
                 "'edge-isp export' makes one for that size, or without --size one for every size"
             )
-        self._prepare(shape)
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
@@ -86,21 +114,19 @@ class OnnxRuntimeEngine:
         """See `Engine.close`."""
         self._session = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _prepare(self, shape: tuple[int, ...]) -> None:
+    def _prepare(self, shape: tuple[int, ...], *, anew: bool = False) -> None:
         """Loads the model for one size: ONNX Runtime then plans its memory, and says the outputs' shapes."""
         open_sizes = {name: n for name, n in zip(self._declared, shape, strict=True) if isinstance(name, str)}
-        if open_sizes:
+        if open_sizes or anew:
             self._session = self._load(open_sizes)
         self._inputs = self._describe(self._session.get_inputs())
         self._outputs = self._describe(self._session.get_outputs())
+        self._report = EngineReport(
+            f"onnxruntime {onnxruntime.__version__}",
+            self._delegate.name if self._delegate else "none",
+            self._threads,
+            self._shares(),
+        )
 
     def _load(self, open_sizes: dict[str, int]) -> Any:
         options = onnxruntime.SessionOptions()
@@ -110,10 +136,24 @@ class OnnxRuntimeEngine:
             options.add_free_dimension_override_by_name(name, size)
         if _products_overflow():
             options.add_session_config_entry("session.x64quantprecision", "1")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        providers: list[Any] | None = ["CPUExecutionProvider"]
+        if self._delegate is not None:
+            providers = _add_provider(options, self._delegate)
         try:
-            return onnxruntime.InferenceSession(self._content, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(self._content, options, providers=providers)
         except _ERRORS as error:
             raise EngineError(f"{self.path}: ONNX Runtime cannot load this model: {error}") from error
+
+    def _shares(self) -> tuple[Share, ...]:
+        """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not tell."""
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):
+            return ()
+        counts: dict[str, Counter[str]] = {}
+        for part in self._session.get_provider_graph_assignment_info():
+            taker = self._delegate.name if self._delegate and part.ep_name == self._delegate.provider else part.ep_name
+            counts.setdefault(taker, Counter()).update(node.op_type for node in part.get_nodes())
+        return tuple(Share(taker, tuple(operators.most_common())) for taker, operators in counts.items())
 
     def _describe(self, entries: list[Any]) -> tuple[TensorInfo, ...]:
         known = json.loads(self._session.get_modelmeta().custom_metadata_map.get("edge_isp", "{}"))
@@ -134,6 +174,49 @@ class OnnxRuntimeEngine:
                 )
             )
         return tuple(described)
+
+
+def _add_provider(options: Any, delegate: Delegate) -> list[Any] | None:
+    """Adds an execution provider to a session's options; returns the session's `providers`.
+
+    A plug-in is registered with its library and then added by its device; what was built into ONNX Runtime is named.
+    """
+    name, settings = delegate.provider, dict(delegate.options)
+    if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
+        # A provider whose backend cannot be loaded leaves the whole graph to the CPU, and nothing else says so.
+        raise EngineError(
+            f"delegate '{delegate.name}': ONNX Runtime {onnxruntime.__version__} does not tell what a provider "
+            "takes of a graph; install a newer one"
+        )
+    library = delegate.library
+    if delegate.package:
+        try:
+            package = import_module(delegate.package)
+        except ModuleNotFoundError as error:
+            raise PluginError(f"delegate '{delegate.name}' needs the package '{delegate.package}'") from error
+        library = package.get_library_path()
+        folder = str(Path(str(package.__file__)).parent)
+        settings = {key: value.replace("{package}", folder) for key, value in settings.items()}
+    if not library:
+        if name not in onnxruntime.get_available_providers():
+            raise EngineError(
+                f"delegate '{delegate.name}': this ONNX Runtime has no {name}, but "
+                + ", ".join(onnxruntime.get_available_providers())
+            )
+        return [(name, settings), "CPUExecutionProvider"]
+    if not any(device.ep_name == name for device in onnxruntime.get_ep_devices()):
+        try:
+            onnxruntime.register_execution_provider_library(name, library)
+        except _ERRORS as error:
+            raise EngineError(f"delegate '{delegate.name}': {library} cannot be loaded: {error}") from error
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    if not devices:
+        raise EngineError(f"delegate '{delegate.name}': {library} offers no device for {name}")
+    try:
+        options.add_provider_for_devices(devices[:1], settings)
+    except _ERRORS as error:
+        raise EngineError(f"delegate '{delegate.name}': {error}") from error
+    return None
 
 
 def _products_overflow() -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from edge_isp.errors import ModelError
+
+# Of a model whose card does not say: what int8 arithmetics that round differently come to in a deep network.
+DEFAULT_TOLERANCE_LSB = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,18 @@ class TensorCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """The same model, compiled for one kind of NPU: a file beside the card.
+
+    Attributes:
+        sha256: of the file, hexadecimal.
+    """
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """A model, as its card describes it.
 
@@ -57,6 +72,9 @@ class ModelCard:
         outputs: in the file's order.
         classes: of a "detector": their names, in the order of its class logits.
         document: the whole card, for what else it says (training, quality).
+        tolerance_lsb: root mean square difference from the CPU's outputs, in steps of the output's quantisation, that
+            an NPU may have.
+        variants: compiled for NPUs, by name ("edgetpu").
     """
 
     path: Path
@@ -70,17 +88,19 @@ class ModelCard:
     outputs: tuple[TensorCard, ...]
     classes: tuple[str, ...]
     document: Mapping[str, Any]
+    tolerance_lsb: float = DEFAULT_TOLERANCE_LSB
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
     def verify_file(self) -> None:
         """Raises ModelError where the model's file is missing or is not the one that the card describes."""
-        try:
-            found = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ModelError(f"{self.path}: the model's file cannot be read: {error.strerror}") from error
-        if found != self.sha256:
-            raise ModelError(
-                f"{self.path}: is not the model that its card describes: expected SHA-256 {self.sha256}, found {found}"
-            )
+        _verify(self.path, self.sha256)
+
+    def find_variant(self, name: str) -> Path | None:
+        """File of a variant, None where the card has none of that name; ModelError as for `verify_file`."""
+        if name not in self.variants:
+            return None
+        _verify(self.variants[name].path, self.variants[name].sha256)
+        return self.variants[name].path
 
 
 def read_card(path: Path) -> ModelCard:
@@ -110,13 +130,19 @@ def read_card(path: Path) -> ModelCard:
             outputs=_tensors(document["outputs"] if "outputs" in document else [document["output"]]),
             classes=_texts(model, "classes") if task == "detector" else (),
             document=document,
+            tolerance_lsb=_tolerance(document),
+            variants={
+                name: Variant(path.parent / _text(variant, "file"), _text(variant, "sha256"))
+                for name, variant in document.get("variants", {}).items()
+            },
         )
     except KeyError as error:
         raise ModelError(f"{path}: the model's card lacks {error}") from error
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: the model's card is malformed: {error}") from error
-    if Path(card.path.name) != Path(_text(model, "file")):
-        raise ModelError(f"{path}: the model's file must stand beside its card, found '{model['file']}'")
+    for table in (model, *document.get("variants", {}).values()):
+        if Path(table["file"]).name != table["file"]:
+            raise ModelError(f"{path}: the model's file must stand beside its card, found '{table['file']}'")
     return card
 
 
@@ -155,10 +181,26 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     )
 
 
+def _tolerance(document: Mapping[str, Any]) -> float:
+    tolerance = float(document.get("agreement", {}).get("rms_lsb", DEFAULT_TOLERANCE_LSB))
+    if not 0 < tolerance < float("inf"):
+        raise ValueError(f"agreement rms_lsb must be positive, found {tolerance}")
+    return tolerance
+
+
 def _tensors(tables: Any) -> tuple[TensorCard, ...]:
     if not isinstance(tables, list) or not tables:
         raise ValueError("outputs must be tables, [[outputs]]")
     return tuple(_tensor(table) for table in tables)
+
+
+def _verify(path: Path, sha256: str) -> None:
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: the model's file cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise ModelError(f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}")
 
 
 def _tensor(table: Any) -> TensorCard:

@@ -115,7 +115,7 @@ def _onnx(graph: TfliteGraph, *, static: bool, rgb: bool) -> bytes:
 
 
 def _card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
-    """The card's text, comments and all, with other values.
+    """The card's text, comments and all, with other values; without variants, which are of another file.
 
     Args:
         changes: by section and key; the tables of an array are its sections "NAME.0", "NAME.1" and so on.
@@ -123,11 +123,13 @@ def _card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
     source = card.path.with_suffix(".toml")
     lines, section, tables = [], "", Counter[str]()
     for line in source.read_text(encoding="utf-8").splitlines():
-        if header := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
+        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
             section = header[1]
         elif header := re.match(r"\s*\[\[\s*([\w-]+)\s*\]\]", line):
             section = f"{header[1]}.{tables[header[1]]}"
             tables[header[1]] += 1
+        if section.startswith("variants."):
+            continue
         key = line.partition("=")[0].strip()
         lines.append(f"{key} = {changes[section, key]}" if (section, key) in changes else line)
     text = "\n".join(lines) + "\n"

@@ -62,6 +62,7 @@ class Work:
     task: Task | None = None
     tensor: NDArray[Any] | None = None
     outputs: list[NDArray[Any]] = field(default_factory=list)
+    delegate: str = ""
     leased: bool = True
 
     @property
@@ -246,6 +247,7 @@ class Branch:
                 self._drop(work, Cause.ENGINE_ERROR)
                 return False
             work.stages_ns["infer"] = self._clock.now_ns() - begun
+            work.delegate = self.runner.delegate
         self._failures = 0
         return True
 
@@ -269,6 +271,7 @@ class Branch:
             delivered_ns=now,
             status=frame.status,
             model=work.card.name,
+            delegate=work.delegate,
         )
         for consumer in self.consumers:
             consumer.offer(done)

@@ -30,6 +30,7 @@ class Processed:
         delivered_ns: when it was handed over, CLOCK_MONOTONIC.
         status: of the frame, see `FrameStatus`.
         model: name of the model that made it.
+        delegate: what ran it, see `EngineReport.delegate`.
     """
 
     result: Picture | Detections
@@ -41,6 +42,7 @@ class Processed:
     delivered_ns: int
     status: FrameStatus
     model: str
+    delegate: str = ""
 
     @property
     def picture(self) -> Picture:

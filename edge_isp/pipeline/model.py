@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.engines.base import Engine, EngineReport
+from edge_isp.engines.ladder import Delegation, LadderEngine
 from edge_isp.errors import ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
@@ -74,6 +75,7 @@ class Runner:
     Args:
         model: says which engine its file takes.
         engine: name of another.
+        delegation: which NPU may run it.
         threads: of the engine; by default one a core.
 
     Attributes:
@@ -84,8 +86,12 @@ class Runner:
         PluginError: there is no such engine.
     """
 
-    def __init__(self, model: Model, *, engine: str | None, threads: int | None) -> None:
-        self._engine_class = load("engines", engine or _engine_for(model.card))
+    def __init__(
+        self, model: Model, *, engine: str | None, threads: int | None, delegation: Delegation | None = None
+    ) -> None:
+        self._engine_name, self._delegation = engine or _engine_for(model.card), delegation or Delegation()
+        if self._delegation.python is None:
+            load("engines", self._engine_name)
         self._threads = threads
         self._engine: Engine | None = None
         self._card: ModelCard | None = None
@@ -96,6 +102,11 @@ class Runner:
         """What runs the model; None before the first frame."""
         return self._engine.report if self._engine else None
 
+    @property
+    def delegate(self) -> str:
+        """What ran the last frame; "" before the first."""
+        return self._engine.report.delegate if self._engine else ""
+
     def prepare(self, card: ModelCard, task: Task, shape: tuple[int, ...], *, warm_up: bool = True) -> None:
         """Loads the card's model for inputs of a shape, and warms it up; where that is done, does nothing.
 
@@ -104,7 +115,14 @@ class Runner:
         """
         if self._engine is None or self._card is not card:
             self.close()
-            engine: Engine = self._engine_class(card.path, threads=self._threads)
+            engine: Engine = LadderEngine(
+                card.path,
+                engine=self._engine_name,
+                threads=self._threads,
+                delegation=self._delegation,
+                tolerance_lsb=card.tolerance_lsb,
+                variant=card.find_variant,
+            )
             try:
                 task.verify(engine.inputs, engine.outputs)
             except ModelError:

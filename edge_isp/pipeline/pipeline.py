@@ -12,6 +12,7 @@ from typing import Self
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
+from edge_isp.engines.ladder import Delegation
 from edge_isp.errors import CameraError, PipelineError
 from edge_isp.exposure import AutoExposure
 from edge_isp.frame import RawFrame
@@ -53,8 +54,9 @@ class Pipeline:
         camera: closed together with the pipeline. A function that opens one instead lets the pipeline open it again
             when it fails; it is called when the stream starts.
         model: see `find_model`.
-        engine: name of the engine; by default the one for the model's file (LiteRT for `.tflite`, ONNX Runtime for
-            `.onnx`).
+        engine: name of the engine on the CPU; by default the one for the model's file (LiteRT for `.tflite`, ONNX
+            Runtime for `.onnx`).
+        delegation: which NPU may run the model, and what becomes of one that fails; by default the first that works.
         threads: of the engine; by default one a core.
         profile: of the sensor; by default the shipped one of the frames' sensor.
         correct_shading: undo the lens shading that the profile knows; frames must show the whole sensor.
@@ -85,6 +87,7 @@ class Pipeline:
         *,
         model: str = "rfdcsanet-s",
         engine: str | None = None,
+        delegation: Delegation | None = None,
         threads: int | None = None,
         profile: SensorProfile | None = None,
         correct_shading: bool = False,
@@ -119,6 +122,7 @@ class Pipeline:
         self.add_consumer(
             model=model,
             engine=engine,
+            delegation=delegation,
             threads=threads,
             profile=profile,
             correct_shading=correct_shading,
@@ -135,6 +139,7 @@ class Pipeline:
         of: Consumer | None = None,
         name: str | None = None,
         engine: str | None = None,
+        delegation: Delegation | None = None,
         threads: int | None = None,
         profile: SensorProfile | None = None,
         correct_shading: bool = False,
@@ -154,7 +159,7 @@ class Pipeline:
             every: takes every so many-th frame (or result, with `of`), from the first one on.
             policy: by default the pipeline's.
             in_turn_with: never runs its model at the same time as this one's: two models on one NPU.
-            engine, threads, profile, correct_shading, make_task, max_age_s, callback: see `Pipeline`.
+            engine, delegation, threads, profile, correct_shading, make_task, max_age_s, callback: see `Pipeline`.
 
         Raises:
             ModelError, PluginError: see `Pipeline`.
@@ -177,7 +182,7 @@ class Pipeline:
                 compile_pipeline_kernels(chosen.card.task)
                 branch = Branch(
                     chosen,
-                    Runner(chosen, engine=engine, threads=threads),
+                    Runner(chosen, engine=engine, delegation=delegation, threads=threads),
                     every=every,
                     policy=policy,
                     in_turn=self._branch_of(in_turn_with).in_turn if in_turn_with else threading.Lock(),

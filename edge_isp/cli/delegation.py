@@ -1,0 +1,53 @@
+"""What runs the model, told to people."""
+
+from __future__ import annotations
+
+from edge_isp.engines.base import EngineReport, Share
+
+_CPU = ("XNNPACK", "none", "CPUExecutionProvider")
+
+
+def explain(report: EngineReport) -> str:
+    """What runs the model, and why; of a report made after the first frame."""
+    chosen = [event for event in report.events if event.kind == "chosen"]
+    if report.delegate not in _CPU:
+        return f"runs on '{report.delegate}': {chosen[-1].reason}"
+    if chosen:
+        why = f"'{chosen[-1].delegate}' was lost: it {chosen[-1].reason}"
+    else:
+        tried = [event.delegate for event in report.events if event.kind == "refused" and event.delegate not in _CPU]
+        why = f"tried: {', '.join(dict.fromkeys(tried))}" if tried else "there is no NPU: see 'edge-isp doctor'"
+    return f"runs on the CPU ({report.engine}, {report.delegate}); {why}"
+
+
+def report_lines(report: EngineReport) -> list[str]:
+    """The whole report, as lines of a name and what is to be said of it."""
+    lines = [("engine", f"{report.engine}, {report.threads} threads")]
+    delegated = f"{report.delegate}: {report.nodes_delegated} of {report.nodes} nodes" if report.nodes else ""
+    lines.append(("delegate", delegated or report.delegate))
+    lines += [("", f"{share.taker} runs {_operators(share)}") for share in report.shares]
+    if report.first_inference_ns:
+        cpu = f", CPU {report.cpu_ns / 1e6:.1f} ms" if report.cpu_ns else ""
+        lines.append(
+            ("inference", f"first {report.first_inference_ns / 1e6:.1f} ms, then {report.steady_ns / 1e6:.1f} ms{cpu}")
+        )
+    if report.agreement:
+        agreement = report.agreement
+        lines.append(
+            (
+                "agreement",
+                f"{agreement.equal:.1%} of values equal to the CPU's, {agreement.rms_lsb:.2f} LSB rms, "
+                f"{agreement.max_lsb:g} at most",
+            )
+        )
+    lines.append(("frames", ", ".join(f"{name} {count}" for name, count in report.frames)))
+    lines += [
+        (event.kind, f"{event.delegate} after {event.frame} frames: {event.reason}")
+        for event in report.events
+        if event.kind in ("dropped", "restored")
+    ]
+    return [f"{name:<10} {text}" for name, text in lines]
+
+
+def _operators(share: Share) -> str:
+    return ", ".join(f"{count} {name}" for name, count in share.operators)

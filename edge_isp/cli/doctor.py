@@ -1,0 +1,94 @@
+"""`edge-isp doctor`: one page about this machine, for a bug report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Say what this machine is, which cameras, runtimes and NPUs it has, and why not the others."""
+    from edge_isp.doctor import examine
+
+    found = examine()
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(_page(found)))
+
+
+def _page(found: dict[str, Any]) -> Iterator[str]:
+    system, board, processor = found["system"], found["board"], found["processor"]
+    yield _line("edge_isp", f"{found['edge_isp'] or 'not installed'}, Python {found['python']['version']}")
+    yield _line("", found["python"]["executable"])
+    yield _line("board", f"{board['name'] or 'unknown'}, {board['soc'] or 'no device tree'}")
+    memory = f", {board['memory_mib']} MiB" if board["memory_mib"] else ""
+    yield _line("system", f"{system['name']}, kernel {system['kernel']}, {system['machine']}, {system['libc']}{memory}")
+    yield _line("processor", f"{processor['cores']} cores, load {' '.join(map(str, processor['load']))}")
+    for policy in processor["policies"]:
+        yield _line(
+            "",
+            f"{policy['name']}: {policy['governor']}, {_mhz(policy['frequency_khz'])} of "
+            f"{_mhz(policy['maximum_khz'])} MHz",
+        )
+    temperatures = ", ".join(f"{name} {value:.1f} °C" for name, value in found["temperatures_c"].items())
+    yield _line("temperature", temperatures or "not told")
+    throttled = found["throttled"]
+    if throttled is None:
+        yield _line("throttling", "not told")
+    else:
+        yield _line(
+            "throttling",
+            f"now {', '.join(throttled['now']) or 'none'}; "
+            f"since the start {', '.join(throttled['since_start']) or 'none'}",
+        )
+    yield ""
+    yield "cameras"
+    for camera in found["cameras"]:
+        yield _line(f"  {camera['device']}", f"{camera['name']}{_behind(camera['problem'])}")
+    if not found["cameras"]:
+        yield "  none that the kernel knows"
+    yield _line("  picamera2", found["picamera2"])
+    yield ""
+    yield "runtimes"
+    for name, version in found["runtimes"].items():
+        yield _line(f"  {name}", version or "-")
+    yield ""
+    yield "delegates"
+    for delegate in found["delegates"]:
+        yield _line(f"  {delegate['name']}", f"{_verdict(delegate)}{_behind(delegate['why'])}")
+        if delegate["report"]:
+            yield _line("", delegate["report"]["events"][-1]["reason"])
+    yield ""
+    permissions = found["permissions"]
+    yield _line("permissions", f"user {permissions['user']}, groups {' '.join(permissions['groups']) or 'none'}")
+    for denied in permissions["denied"]:
+        yield _line("", denied)
+    yield _line("packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version))
+    for name, value in found["environment"].items():
+        yield _line("environment" if name == next(iter(found["environment"])) else "", f"{name}={value}")
+
+
+def _verdict(delegate: dict[str, Any]) -> str:
+    if delegate["works"]:
+        return "works"
+    if not delegate["found"]:
+        return "no"
+    return "found" if delegate["works"] is None else "found, and fails"
+
+
+def _behind(text: str) -> str:
+    return f": {text}" if text else ""
+
+
+def _mhz(khz: int | None) -> str:
+    return "?" if khz is None else str(khz // 1000)
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<20} {text}".rstrip()

@@ -1,0 +1,384 @@
+"""Delegates as data: for each NPU how it is found, loaded and fed, and what it is known to refuse.
+
+Another package adds one through an entry point in the group `edge_isp.delegates`, whose value is a `DelegateSpec`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import grp
+import os
+import platform
+import pwd
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from edge_isp.engines.base import TensorInfo
+from edge_isp.errors import EngineError, PluginError
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateSpec:
+    """What is known of one NPU's way into a runtime.
+
+    Attributes:
+        name: that `--delegate` takes.
+        title: of the hardware, for people.
+        engine: name of the engine that loads it.
+        models: which of a card's variants it runs, by a pattern of the device tree's "compatible" ("*" fits every
+            board). "tflite" and "onnx" stand for the model's own file where it is of that format. On a board that no
+            pattern fits, it is not tried.
+        libraries: file names or paths; the first that is there is loaded.
+        devices: patterns of device files, of which it needs one.
+        usb: (vendor, product) in hexadecimal, any of which stands for a device file.
+        package: Python package that it needs.
+        options: that it is loaded with. `{variant}` and `{package}` in a value stand for the folder of the variant's
+            file and that of the Python package.
+        provider: of ONNX Runtime: the execution provider's name.
+        limits: what it is known to refuse or to be slow at.
+    """
+
+    name: str
+    title: str
+    engine: str
+    models: Mapping[str, str]
+    libraries: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    usb: tuple[tuple[str, str], ...] = ()
+    package: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    provider: str = ""
+    limits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """A delegate as an engine loads it: found on this board, its options final.
+
+    Attributes:
+        name: of its `DelegateSpec`, or the library's file name.
+        library: path of the shared library; "" where a Python package brings it.
+        options: that it is loaded with; `{package}` in a value stands for the package's folder, wherever that is in the
+            Python that loads it.
+        provider, package: see `DelegateSpec`.
+        inputs, outputs: the model's tensors, for runtimes that do not know them.
+    """
+
+    name: str
+    library: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    provider: str = ""
+    package: str = ""
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What looking for a delegate found.
+
+    Attributes:
+        missing: why it cannot be used here; "" where it can.
+        library: path of its shared library, where it has one and it was found.
+        board: the pattern of `DelegateSpec.models` that the board fits.
+    """
+
+    missing: str
+    library: str = ""
+    board: str = ""
+
+
+_NXP_8MP = "fsl,imx8mp*"
+
+DELEGATES: tuple[DelegateSpec, ...] = (
+    DelegateSpec(
+        name="edgetpu",
+        title="Coral Edge TPU",
+        engine="litert",
+        models={"*": "edgetpu"},
+        libraries=("libedgetpu.so.1",),
+        devices=("/dev/apex_*",),
+        usb=(("1a6e", "089a"), ("18d1", "9302")),
+        limits="takes only what edgetpu_compiler compiled, for one frame size; activations beyond 8 MB do not fit",
+    ),
+    DelegateSpec(
+        name="vx",
+        title="NXP i.MX 8M Plus (VeriSilicon VIP8000)",
+        engine="litert",
+        models={_NXP_8MP: "tflite"},
+        libraries=("/usr/lib/libvx_delegate.so",),
+        devices=("/dev/galcore",),
+        limits="the first inference compiles the graph for seconds; weights per channel are slower than per tensor",
+    ),
+    DelegateSpec(
+        name="ethos-u",
+        title="Arm Ethos-U65 (NXP i.MX 93)",
+        engine="litert",
+        models={"fsl,imx93*": "ethos-u65-256"},
+        libraries=("/usr/lib/libethosu_delegate.so",),
+        devices=("/dev/ethosu*",),
+        limits="takes only what Vela compiled, for one frame size; DEPTH_TO_SPACE and large MEANs stay on the CPU",
+    ),
+    DelegateSpec(
+        name="neutron",
+        title="NXP eIQ Neutron (i.MX 95)",
+        engine="litert",
+        models={"fsl,imx95*": "neutron-imx95"},
+        libraries=("/usr/lib/liblitert_neutron_delegate.so", "/usr/lib/libneutron_delegate.so"),
+        devices=("/dev/neutron*",),
+        limits="takes only what neutron-converter compiled; of large frames it converts few operators",
+    ),
+    DelegateSpec(
+        name="teflon",
+        title="Mesa Teflon (VeriSilicon, Rockchip and Ethos-U by mainline drivers)",
+        engine="litert",
+        models={"*": "tflite"},
+        libraries=(
+            "/usr/lib/teflon/libteflon.so",
+            "/usr/lib/aarch64-linux-gnu/libteflon.so",
+            "/usr/local/lib/libteflon.so",
+        ),
+        devices=("/dev/accel/accel*", "/dev/dri/renderD*"),
+        limits="takes few operators, convolutions and additions among them; which ones depends on Mesa and the NPU",
+    ),
+    DelegateSpec(
+        name="verisilicon",
+        title="VeriSilicon NPU by TIM-VX (Amlogic A311D, S905D3)",
+        engine="litert",
+        models={"amlogic,a311d*": "tflite", "amlogic,g12b*": "tflite", "amlogic,sm1*": "tflite"},
+        libraries=("libvx_delegate.so", "libtim-vx_delegate.so"),
+        devices=("/dev/galcore",),
+        limits="the first inference compiles the graph for seconds",
+    ),
+    DelegateSpec(
+        name="tidl",
+        title="TI TIDL (AM62A, AM67A, AM68, AM69, TDA4)",
+        engine="litert",
+        models={"ti,am62a*": "tidl", "ti,am67a*": "tidl", "ti,j7*": "tidl", "ti,am68*": "tidl", "ti,am69*": "tidl"},
+        libraries=("libtidl_tfl_delegate.so",),
+        devices=("/dev/rpmsg*", "/dev/remote-proc*"),
+        options={"artifacts_folder": "{variant}", "import": "no", "debug_level": "0"},
+        limits="needs the folder that TI's compiler wrote, for one frame size, beside the variant's file",
+    ),
+    DelegateSpec(
+        name="qnn",
+        title="Qualcomm Hexagon by the execution provider of ONNX Runtime",
+        engine="onnxruntime",
+        models={"qcom,*": "onnx"},
+        package="onnxruntime_qnn",
+        devices=("/dev/fastrpc-cdsp*", "/dev/adsprpc-smd*"),
+        options={"backend_path": "{package}/libQnnHtp.so"},
+        provider="QNNExecutionProvider",
+        limits="takes quantised graphs of one frame size",
+    ),
+    DelegateSpec(
+        name="qnn-tflite",
+        title="Qualcomm Hexagon by its delegate of TensorFlow Lite",
+        engine="litert",
+        models={"qcom,*": "tflite"},
+        libraries=("libQnnTFLiteDelegate.so",),
+        devices=("/dev/fastrpc-cdsp*", "/dev/adsprpc-smd*"),
+        options={"backend_type": "htp", "htp_performance_mode": "2"},
+    ),
+    DelegateSpec(
+        name="rknn",
+        title="Rockchip NPU by rknn-toolkit-lite2",
+        engine="rknn",
+        models={
+            f"rockchip,{soc}*": f"rknn-{soc}" for soc in ("rk3588", "rk3576", "rk3566", "rk3568", "rk3562", "rv1126b")
+        },
+        libraries=("librknnrt.so",),
+        package="rknnlite",
+        limits="takes only what rknn-toolkit2 compiled for this SoC, for one frame size",
+    ),
+    DelegateSpec(
+        name="hailo",
+        title="Hailo-8, Hailo-8L and Hailo-10H",
+        engine="hailo",
+        models={"*": "hailo"},
+        package="hailo_platform",
+        devices=("/dev/hailo*", "/dev/h1x*"),
+        limits="takes only what Hailo's compiler made for this chip, for one frame size",
+    ),
+    DelegateSpec(
+        name="armnn",
+        title="Arm NN (Mali GPUs)",
+        engine="litert",
+        models={"*": "tflite"},
+        libraries=("libarmnnDelegate.so",),
+        devices=("/dev/mali*",),
+        options={"backends": "GpuAcc", "logging-severity": "error"},
+    ),
+)
+
+
+def delegates() -> tuple[DelegateSpec, ...]:
+    """All delegates, ours and others', in the order in which `auto` tries them: others' first.
+
+    Raises:
+        PluginError: another package's is none, or two have one name.
+    """
+    found: dict[str, DelegateSpec] = {}
+    for entry in entry_points(group="edge_isp.delegates"):
+        spec = entry.load()
+        if not isinstance(spec, DelegateSpec):
+            raise PluginError(f"delegate '{entry.name}' ({entry.value}) must be a DelegateSpec, found {type(spec)}")
+        found[spec.name] = spec
+    specs = (*found.values(), *DELEGATES)
+    if len({spec.name for spec in specs}) < len(specs):
+        raise PluginError(f"more than one delegate has the same name: {', '.join(sorted(s.name for s in specs))}")
+    return specs
+
+
+def find_delegate(name: str) -> DelegateSpec:
+    """The delegate of a name.
+
+    Raises:
+        PluginError: there is none.
+    """
+    for spec in delegates():
+        if spec.name == name:
+            return spec
+    raise PluginError(
+        f"no delegate '{name}'; there are: {', '.join(spec.name for spec in delegates())}; "
+        "a library that is not among them is given by its path"
+    )
+
+
+def is_installed(spec: DelegateSpec) -> bool:
+    """Whether this Python has the package that a delegate needs, if any."""
+    return not spec.package or find_spec(spec.package) is not None
+
+
+def board_compatible(root: Path = Path("/")) -> tuple[str, ...]:
+    """What the device tree calls the board and its SoC, most particular first; empty on a machine without one."""
+    try:
+        content = (root / "proc/device-tree/compatible").read_bytes()
+    except OSError:
+        return ()
+    return tuple(text for text in content.decode(errors="replace").split("\0") if text)
+
+
+def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) -> Probe:
+    """Looks for a delegate: the board, its Python package, its library, its device; loads nothing.
+
+    Args:
+        root: of the file system that is searched.
+        packages: False where the delegate is to run in another Python, whose packages are not known here.
+    """
+    compatible = board_compatible(root)
+    board = next((p for p in spec.models if p == "*" or any(fnmatch.fnmatch(c, p) for c in compatible)), "")
+    if not board:
+        return Probe(f"is on boards of {', '.join(spec.models)}; this is {compatible[0] if compatible else 'another'}")
+    if packages and not is_installed(spec):
+        return Probe(f"the Python package '{spec.package}' is not installed", board=board)
+    library = ""
+    if spec.libraries:
+        library = next(filter(None, (_find_library(name, root) for name in spec.libraries)), "")
+        if not library:
+            return Probe(f"there is no library {' or '.join(spec.libraries)}", board=board)
+        foreign = foreign_architecture(library)
+        if foreign:
+            return Probe(foreign, library, board)
+    return Probe(_missing_device(spec, root), library, board)
+
+
+def resolve(spec: DelegateSpec, found: Probe, model: Path) -> Delegate:
+    """The delegate as an engine loads it, for a model's file."""
+    options = {key: value.replace("{variant}", str(model.parent)) for key, value in spec.options.items()}
+    return Delegate(spec.name, found.library, options, spec.provider, spec.package)
+
+
+def foreign_architecture(library: str | Path) -> str:
+    """What is wrong with a shared library of another architecture than this Python's; "" where nothing is."""
+    try:
+        theirs, ours = _elf_header(Path(library)), _elf_header(Path(sys.executable))
+    except OSError as error:
+        return f"{library}: cannot be read: {error.strerror}"
+    if theirs is None:
+        return f"{library}: is no shared library (ELF)"
+    if ours is not None and theirs != ours:
+        return f"{library}: is for {_architecture(theirs)}, this Python is for {_architecture(ours)}"
+    return ""
+
+
+def require_library(library: str | Path) -> None:
+    """Raises EngineError where a shared library cannot be loaded by this Python for want of a file or architecture."""
+    wrong = foreign_architecture(library)
+    if wrong:
+        raise EngineError(wrong)
+
+
+def access_denied(device: Path) -> str:
+    """Why this user may not use a device file, and the way out; "" where it may."""
+    if os.access(device, os.R_OK | os.W_OK):
+        return ""
+    status = device.stat()
+    try:
+        group, user = grp.getgrgid(status.st_gid).gr_name, pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        group, user = str(status.st_gid), str(os.getuid())
+    way_out = (
+        f"sudo usermod -aG {group} {user}, then log in again"
+        if group != "root"
+        else "a udev rule must give it to a group"
+    )
+    return f"no permission on {device} (group {group}, mode {status.st_mode & 0o777:04o}): {way_out}"
+
+
+def _missing_device(spec: DelegateSpec, root: Path) -> str:
+    if not spec.devices or any(_usb_present(vendor, product, root) for vendor, product in spec.usb):
+        return ""
+    found = sorted(p for pattern in spec.devices for p in glob.glob(str(root / pattern.lstrip("/"))))
+    if not found:
+        usb = "".join(f" or USB device {vendor}:{product}" for vendor, product in spec.usb)
+        return f"there is no {' or '.join(spec.devices)}{usb}: no such device, or its driver is not loaded"
+    denied = [access_denied(Path(path)) for path in found]
+    return "" if "" in denied else denied[0]
+
+
+def _usb_present(vendor: str, product: str, root: Path) -> bool:
+    for path in (root / "sys/bus/usb/devices").glob("*/idVendor"):
+        try:
+            if (path.read_text().strip(), (path.parent / "idProduct").read_text().strip()) == (vendor, product):
+                return True
+        except OSError:  # it was pulled out meanwhile
+            continue
+    return False
+
+
+def _find_library(name: str, root: Path) -> str:
+    """Path of a library; "" where it is not in any folder that the loader searches."""
+    triplet = f"{platform.machine()}-linux-gnu"
+    folders = [
+        *filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")),
+        *(f"/{folder}" for folder in ("usr/local/lib", f"usr/lib/{triplet}", "usr/lib", f"lib/{triplet}", "lib")),
+    ]
+    candidates = [name] if name.startswith("/") else [f"{folder}/{name}" for folder in folders]
+    for candidate in candidates:
+        path = root / candidate.lstrip("/")
+        if path.exists():
+            return str(path)
+    return ""
+
+
+_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
+
+
+def _elf_header(path: Path) -> tuple[int, int] | None:
+    """(bits, machine) of an ELF file; None for a file of another kind."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    return 32 * header[4], int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+
+
+def _architecture(header: tuple[int, int]) -> str:
+    bits, machine = header
+    return f"{_MACHINES.get(machine, f'machine {machine}')} ({bits} bit)"

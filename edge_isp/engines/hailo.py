@@ -1,0 +1,65 @@
+"""Hailo's NPUs, by HailoRT's Python package. Written by its documentation; not yet run on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hailo_platform
+import numpy as np
+from hailo_platform.pyhailort.pyhailort import HailoRTException
+from numpy.typing import NDArray
+
+from edge_isp.engines.vendor import VendorEngine
+from edge_isp.errors import EngineError
+
+_LIMIT_MS = 60_000
+
+
+class HailoEngine(VendorEngine):
+    __doc__ = (VendorEngine.__doc__ or "").replace("A compiled model in a vendor's runtime", "A `.hef` model")
+
+    name = f"hailort {getattr(hailo_platform, '__version__', '')}".strip()
+
+    _device: Any = None
+    _configured: Any = None
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        for held in (self._configured, self._device):  # in this order
+            if held is not None:
+                held.__exit__(None, None, None)
+        self._configured = self._device = None
+
+    def _load(self) -> None:
+        try:
+            settings = hailo_platform.VDevice.create_params()
+            settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
+            self._device = hailo_platform.VDevice(settings).__enter__()
+            model = self._device.create_infer_model(str(self.path))
+            self._input_names, self._output_names = list(model.input_names), list(model.output_names)
+            for name in self._input_names:
+                model.input(name).set_format_type(hailo_platform.FormatType.UINT8)
+            for name in self._output_names:
+                model.output(name).set_format_type(hailo_platform.FormatType.FLOAT32)
+            shapes = [(1, *model.input(name).shape) for name in self._input_names]
+            if shapes != [tensor.shape for tensor in self.inputs]:
+                raise EngineError(
+                    f"{self.path}: is for input {shapes}, and these frames need {[t.shape for t in self.inputs]}"
+                )
+            self._configured = model.configure().__enter__()
+            self._bindings = self._configured.create_bindings()
+        except HailoRTException as error:
+            raise EngineError(f"{self.path}: HailoRT cannot load this model: {error}") from error
+
+    def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:
+        outputs = [np.empty(tensor.shape[1:], np.float32) for tensor in self.outputs]
+        try:
+            for name, array in zip(self._input_names, inputs, strict=True):
+                self._bindings.input(name).set_buffer(np.ascontiguousarray(array[0]))
+            for name, output in zip(self._output_names, outputs, strict=True):
+                self._bindings.output(name).set_buffer(output)
+            self._configured.run([self._bindings], _LIMIT_MS)
+        except HailoRTException as error:
+            raise EngineError(f"{self.path}: HailoRT failed to run this model: {error}") from error
+        return outputs

@@ -1,0 +1,48 @@
+"""Rockchip's NPU, by rknn-toolkit-lite2. Written by its documentation; not yet run on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rknnlite.api import RKNNLite
+
+from edge_isp.engines.vendor import VendorEngine
+from edge_isp.errors import EngineError
+
+
+class RknnEngine(VendorEngine):
+    __doc__ = (VendorEngine.__doc__ or "").replace("A compiled model in a vendor's runtime", "A `.rknn` model")
+
+    name = f"rknn-toolkit-lite2 {version('rknn-toolkit-lite2')}"
+
+    _runtime: Any = None
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if self._runtime is not None:
+            self._runtime.release()
+        self._runtime = None
+
+    def _load(self) -> None:
+        self._runtime = RKNNLite()
+        # Both report on standard error what went wrong, and return a number.
+        if self._runtime.load_rknn(str(self.path)) != 0:
+            raise EngineError(f"{self.path}: rknn-toolkit-lite2 cannot load this model")
+        cores = self._delegate.options.get("core_mask", "0")
+        if not cores.isdigit() or self._runtime.init_runtime(core_mask=int(cores)) != 0:
+            raise EngineError(
+                f"{self.path}: rknn-toolkit-lite2 cannot start on cores {cores}: the NPU's driver is missing, or the "
+                "model is for another SoC"
+            )
+
+    def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:
+        outputs: Sequence[NDArray[Any]] | None = self._runtime.inference(
+            inputs=inputs, data_type="uint8", data_format="nhwc"
+        )
+        if outputs is None:
+            raise EngineError(f"{self.path}: rknn-toolkit-lite2 failed to run this model")
+        return outputs

@@ -1,0 +1,236 @@
+"""What LiteRT and tflite-runtime have in common: the interpreter of TensorFlow Lite, with or without a delegate."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.engines.base import (
+    ClosingEngine,
+    EngineReport,
+    Share,
+    TensorInfo,
+    check_inputs,
+    default_threads,
+    read_model,
+)
+from edge_isp.engines.delegates import Delegate, require_library
+from edge_isp.errors import EngineError
+
+
+class TfliteEngine(ClosingEngine):
+    """A `.tflite` model in an interpreter of TensorFlow Lite.
+
+    The runtime gives every node that the delegate leaves to XNNPACK, and to its own kernels what XNNPACK leaves.
+
+    Args:
+        path: of the model's file.
+        threads: for the CPU; by default one a core.
+        delegate: that takes what it can of the graph.
+        shape: of the first input; by default the file's.
+        xnnpack: False leaves XNNPACK out.
+
+    Raises:
+        EngineError: the file is no model that the runtime can run, or the delegate cannot be loaded.
+    """
+
+    runtime: ClassVar[ModuleType]
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        delegate: Delegate | None = None,
+        shape: tuple[int, ...] | None = None,
+        xnnpack: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        self._threads = default_threads(threads)
+        self._delegate, self._xnnpack = delegate, xnnpack
+        self._content = read_model(self.path)
+        self._interpreter: Any = None
+        self._loaded: Any = None  # the delegate, which must outlive its interpreter
+        self._start(shape)
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """See `Engine.inputs`."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """See `Engine.outputs`."""
+        return self._outputs
+
+    @property
+    def report(self) -> EngineReport:
+        """See `Engine.report`."""
+        return self._report
+
+    def resize(self, shape: tuple[int, ...]) -> None:
+        """See `Engine.resize`."""
+        if shape == self._inputs[0].shape:
+            return
+        if self._delegate is not None:  # a delegated graph cannot be changed
+            self._start(shape)
+            return
+        self._resize(shape)
+        self._allocate(f"resize this model to {shape}")
+        self._read_details()
+
+    def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """See `Engine.run`."""
+        check_inputs(self.path, inputs, self._inputs)
+        for array, index in zip(inputs, self._input_indices, strict=True):
+            self._interpreter.set_tensor(index, array)
+        try:
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"{self.path}: {self.title} failed to run this model: {error}") from error
+        return [self._interpreter.get_tensor(index) for index in self._output_indices]
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._interpreter = None  # before the delegate
+        self._loaded = None
+
+    def _start(self, shape: tuple[int, ...] | None) -> None:
+        self.close()
+        try:
+            self._load(shape)
+        except EngineError:
+            self.close()
+            raise
+
+    def _load(self, shape: tuple[int, ...] | None) -> None:
+        resolver = self.runtime.OpResolverType
+        try:
+            self._interpreter = self.runtime.Interpreter(
+                model_content=self._content,
+                num_threads=self._threads,
+                experimental_op_resolver_type=resolver.AUTO
+                if self._xnnpack
+                else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"{self.path}: {self.title} cannot load this model: {error}") from error
+        # The interpreter lists every node of the file, and then those that stand for what a delegate took.
+        self._file_nodes = self._own_nodes = len(self._interpreter._get_ops_details())
+        inputs = self._interpreter.get_input_details()
+        self._input_indices = [entry["index"] for entry in inputs]
+        if shape is not None and shape != tuple(int(n) for n in inputs[0]["shape"]):
+            self._resize(shape)
+        if self._delegate is not None:
+            self._loaded = self._load_delegate(self._delegate)
+            try:
+                # After the input has its size: a graph that a delegate has taken from cannot be resized.
+                self._interpreter._interpreter.ModifyGraphWithDelegate(self._loaded._get_native_delegate_pointer())
+            except (ValueError, RuntimeError) as error:
+                raise EngineError(
+                    f"{self.path}: delegate '{self._delegate.name}' cannot prepare this model: {_text(error)}"
+                ) from error
+            self._own_nodes = len(self._interpreter._get_ops_details())
+        self._allocate(f"resize this model to {shape}" if shape else "load this model")
+        self._read_details()
+
+    def _load_delegate(self, delegate: Delegate) -> Any:
+        require_library(delegate.library)
+        try:  # before the runtime does, whose half-made delegate would complain when it is collected
+            ctypes.CDLL(delegate.library).tflite_plugin_create_delegate  # noqa: B018
+        except OSError as error:
+            raise EngineError(f"delegate '{delegate.name}': {error}") from error
+        except AttributeError as error:
+            raise EngineError(
+                f"delegate '{delegate.name}': {delegate.library} is no delegate of TensorFlow Lite: {error}"
+            ) from error
+        try:
+            return self.runtime.load_delegate(delegate.library, dict(delegate.options))
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"delegate '{delegate.name}' cannot be created: {_text(error)}") from error
+
+    def _resize(self, shape: tuple[int, ...]) -> None:
+        try:
+            self._interpreter.resize_tensor_input(self._input_indices[0], list(shape))
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"{self.path}: {self.title} cannot resize this model to {shape}: {error}") from error
+
+    def _allocate(self, doing: str) -> None:
+        try:
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            custom = re.search(r"unresolved custom op: (\S+)", str(error))
+            if custom:
+                raise EngineError(
+                    f"{self.path}: has the custom operator '{custom[1].rstrip('.')}', which only the delegate that it "
+                    f"was compiled for runs; {self.title} on the CPU needs the model that it was made of"
+                ) from error
+            raise EngineError(f"{self.path}: {self.title} cannot {doing}: {_text(error)}") from error
+
+    def _read_details(self) -> None:
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._input_indices = [entry["index"] for entry in inputs]
+        self._output_indices = [entry["index"] for entry in outputs]
+        self._inputs = tuple(_info(entry) for entry in inputs)
+        self._outputs = tuple(_info(entry) for entry in outputs)
+        shares = _shares(
+            self._interpreter._get_ops_details(),
+            self._file_nodes,
+            self._own_nodes,
+            self._delegate.name if self._delegate else "",
+        )
+        takers = [share.taker for share in shares if share.taker != "interpreter"]
+        named = self._delegate.name if self._delegate else takers[0] if takers else "none"
+        self._report = EngineReport(self.name, named, self._threads, shares)
+
+
+def _shares(nodes: Sequence[Mapping[str, Any]], file_nodes: int, own_nodes: int, delegate: str) -> tuple[Share, ...]:
+    """Who runs which of the file's nodes.
+
+    Args:
+        nodes: of the interpreter: first the file's, then one for every subset that a delegate took.
+        file_nodes: how many are the file's.
+        own_nodes: how many there were once `delegate` had taken its subsets; the rest are XNNPACK's.
+    """
+    makers = {int(output): node for node in nodes[:file_nodes] for output in node["outputs"]}
+    takers: dict[int, str] = {}
+    for position, subset in enumerate(nodes[file_nodes:], file_nodes):
+        inputs = {int(i) for i in subset["inputs"]}
+        open_tensors = [int(o) for o in subset["outputs"]]
+        while open_tensors:
+            tensor = open_tensors.pop()
+            node = makers.get(tensor)
+            if tensor in inputs or node is None or node["index"] in takers:
+                continue
+            takers[node["index"]] = delegate if position < own_nodes else "XNNPACK"
+            open_tensors += [int(i) for i in node["inputs"]]
+    counts: dict[str, Counter[str]] = {}
+    for node in nodes[:file_nodes]:
+        counts.setdefault(takers.get(node["index"], "interpreter"), Counter())[node["op_name"]] += 1
+    order = [delegate, "XNNPACK", "interpreter"]
+    return tuple(Share(taker, tuple(counts[taker].most_common())) for taker in order if taker in counts)
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _info(entry: dict[str, Any]) -> TensorInfo:
+    scale, zero_point = entry["quantization"]
+    return TensorInfo(
+        name=entry["name"],
+        shape=tuple(int(n) for n in entry["shape"]),
+        dtype=np.dtype(entry["dtype"]).name,
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )

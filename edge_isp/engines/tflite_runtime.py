@@ -1,0 +1,30 @@
+"""tflite-runtime 2.14, for vendor delegates that are tied to it; up to Python 3.11, with NumPy 1.
+
+XNNPACK takes nothing of an int8 model from it, so that the CPU is several times slower than with LiteRT.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import numpy as np
+import tflite_runtime  # noqa: F401
+
+from edge_isp.engines.tflite import TfliteEngine
+from edge_isp.errors import PluginError
+
+if int(np.__version__.split(".")[0]) >= 2:  # its interpreter can be imported all the same, and fails later, obscurely
+    raise PluginError(
+        f"tflite-runtime {version('tflite-runtime')} needs NumPy 1, found {np.__version__}; install 'numpy<2', or give "
+        "it a virtual environment of its own, which --engine-python names"
+    )
+
+from tflite_runtime import interpreter
+
+
+class TfliteRuntimeEngine(TfliteEngine):
+    __doc__ = (TfliteEngine.__doc__ or "").replace("an interpreter of TensorFlow Lite", "tflite-runtime's interpreter")
+
+    runtime = interpreter
+    name = f"tflite-runtime {version('tflite-runtime')}"
+    title = "tflite-runtime"

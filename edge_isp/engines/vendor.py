@@ -1,0 +1,94 @@
+"""What the engines of vendors' own runtimes have in common: codes go in as uint8, values come out as float.
+
+Their compilers quantise a model anew, so that the card's integers are only what goes in and what comes out: codes are
+shifted from int8 to uint8, which the compiler was told to divide by 255, and outputs are quantised as the card says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.engines.base import ClosingEngine, EngineReport, TensorInfo, check_inputs
+from edge_isp.engines.delegates import Delegate
+from edge_isp.errors import EngineError
+
+
+class VendorEngine(ClosingEngine):
+    """A compiled model in a vendor's runtime; one size of frames.
+
+    Args:
+        path: of the compiled model.
+        threads: is the runtime's affair.
+        delegate: which also says what the model's tensors are, since the runtime does not know scales.
+        shape: of the first input.
+
+    Raises:
+        EngineError: the model cannot be loaded, or there is no device.
+    """
+
+    name = ""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        delegate: Delegate | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if delegate is None:
+            raise EngineError(
+                f"{self.path}: a compiled model is run with --delegate and the card of the model it is of"
+            )
+        self.inputs, self.outputs = delegate.inputs, delegate.outputs
+        for tensor in self.inputs:
+            if (tensor.dtype, tensor.zero_point) != ("int8", -128):
+                raise EngineError(
+                    f"{self.path}: a compiled model takes int8 with zero point -128, and the model's input is "
+                    f"{tensor.dtype} with {tensor.zero_point}"
+                )
+        self.report = EngineReport(self.name, delegate.name, threads or 1)
+        self._delegate = delegate
+        try:
+            self._load()
+        except EngineError:
+            self.close()
+            raise
+
+    def resize(self, shape: tuple[int, ...]) -> None:
+        """See `Engine.resize`."""
+        if shape != self.inputs[0].shape:
+            raise EngineError(f"{self.path}: is compiled for inputs of {self.inputs[0].shape}, asked for {shape}")
+
+    def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """See `Engine.run`."""
+        check_inputs(self.path, inputs, self.inputs)
+        values = self._infer([np.bitwise_xor(array.view(np.uint8), np.uint8(0x80)) for array in inputs])
+        if len(values) != len(self.outputs):
+            raise EngineError(f"{self.path}: expected {len(self.outputs)} outputs, found {len(values)}")
+        return [_quantised(self.path, value, info) for value, info in zip(values, self.outputs, strict=True)]
+
+    def _load(self) -> None:
+        raise NotImplementedError
+
+    def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:
+        raise NotImplementedError
+
+
+def _quantised(path: Path, value: NDArray[Any], tensor: TensorInfo) -> NDArray[Any]:
+    if value.shape != tensor.shape and value.size == np.prod(tensor.shape) and value.shape == tensor.shape[1:]:
+        value = value[None]  # a batch of one
+    if value.shape != tensor.shape:
+        raise EngineError(f"{path}: output '{tensor.name}' must be {tensor.shape}, the NPU gave {value.shape}")
+    if not tensor.scale:
+        return value.astype(tensor.dtype)
+    limits = np.iinfo(tensor.dtype)
+    steps = np.rint(value / np.float32(tensor.scale)) + tensor.zero_point
+    codes: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
+    return codes

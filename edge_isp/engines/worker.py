@@ -1,0 +1,128 @@
+"""The process behind `ProcessEngine`: loads an engine and runs it on request, until the socket is closed.
+
+Imports nothing but NumPy, the standard library and the engine that is asked for, since the Python that it runs in may
+be another than edge_isp was installed for.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.engines.base import Engine, TensorInfo, tensors_from
+from edge_isp.engines.delegates import Delegate
+from edge_isp.errors import EdgeIspError
+from edge_isp.plugins import load
+
+_ALIGNMENT = 64
+_LENGTH_BYTES = 4
+_GRACE_S = 10.0
+
+
+def send(connection: socket.socket, message: dict[str, Any]) -> None:
+    """One message: its length in bytes, four of them, little-endian, then JSON."""
+    content = json.dumps(message).encode()
+    connection.sendall(len(content).to_bytes(_LENGTH_BYTES, "little") + content)
+
+
+def receive(connection: socket.socket) -> dict[str, Any] | None:
+    """The next message, None where the other side has closed; TimeoutError as the socket's timeout says."""
+    header = _receive_bytes(connection, _LENGTH_BYTES)
+    content = _receive_bytes(connection, int.from_bytes(header, "little")) if header else b""
+    message: dict[str, Any] | None = json.loads(content) if content else None
+    return message
+
+
+def place(memory: mmap.mmap, tensors: Sequence[TensorInfo]) -> list[NDArray[Any]]:
+    """The tensors as arrays in shared memory, one after the other."""
+    offset, arrays = 0, []
+    for tensor in tensors:
+        array: NDArray[Any] = np.ndarray(tensor.shape, tensor.dtype, memory, offset)
+        arrays.append(array)
+        offset += _aligned(array.nbytes)
+    return arrays
+
+
+def size_of(tensors: Sequence[TensorInfo]) -> int:
+    """Bytes of shared memory that the tensors need, at least one."""
+    sizes = (int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize for t in tensors)
+    return sum(_aligned(size) for size in sizes) or 1
+
+
+def serve(socket_fd: int, memory_fd: int) -> None:
+    """Answers requests until the socket is closed.
+
+    Args:
+        socket_fd: of the connection to `ProcessEngine`.
+        memory_fd: of the memory that holds the inputs and then the outputs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns this one
+    connection = socket.socket(fileno=socket_fd)
+    engine: Engine | None = None
+    arrays: list[NDArray[Any]] = []
+    while (request := receive(connection)) is not None:
+        if request["limit_s"] is not None:
+            # Whoever asks ends this process when the time is up. Should that one be gone, this ends it; it needs no
+            # Python to run, which a native call may not let.
+            faulthandler.dump_traceback_later(request["limit_s"] + _GRACE_S, exit=True)
+        try:
+            if request["do"] == "load":
+                engine = _open(request)
+            elif request["do"] == "resize" and engine:
+                engine.resize(tuple(request["shape"]))
+            if engine and request["do"] == "run":
+                count = len(engine.inputs)
+                outputs = engine.run(arrays[:count])
+                for array, output in zip(arrays[count:], outputs, strict=True):
+                    array[...] = output
+                answer: dict[str, Any] = {}
+            elif engine:
+                tensors = (*engine.inputs, *engine.outputs)
+                arrays = []  # lets go of the memory
+                os.ftruncate(memory_fd, size_of(tensors))
+                arrays = place(mmap.mmap(memory_fd, size_of(tensors)), tensors)
+                answer = {
+                    "inputs": [asdict(info) for info in engine.inputs],
+                    "outputs": [asdict(info) for info in engine.outputs],
+                    "report": asdict(engine.report),
+                }
+        except EdgeIspError as error:
+            answer = {"error": str(error)}
+        faulthandler.cancel_dump_traceback_later()
+        send(connection, answer)
+
+
+def _open(request: dict[str, Any]) -> Engine:
+    options = dict(request["options"])
+    if "delegate" in options:
+        told = options["delegate"]
+        tensors = {name: tensors_from(told[name]) for name in ("inputs", "outputs")}
+        options["delegate"] = Delegate(**{**told, **tensors})
+    if "shape" in options:
+        options["shape"] = tuple(options["shape"])
+    engine: Engine = load("engines", request["engine"])(request["path"], threads=request["threads"], **options)
+    return engine
+
+
+def _receive_bytes(connection: socket.socket, count: int) -> bytes:
+    content = bytearray()
+    while len(content) < count:
+        part = connection.recv(count - len(content))
+        if not part:
+            return b""
+        content += part
+    return bytes(content)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,64 @@
+"""Qualcomm's execution provider in the simulator of its Hexagon NPU, which its package for x86-64 brings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import npu_tools
+import pytest
+from npu_tools import SMALL, codes
+
+from edge_isp.engines import delegates
+from edge_isp.engines.delegates import find_delegate
+from edge_isp.engines.ladder import Delegation, LadderEngine
+from edge_isp.errors import EngineError
+from edge_isp.models.export import Export, export_model
+
+
+@pytest.fixture
+def open_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Opens a ladder on the simulator."""
+    python = os.environ.get("EDGE_ISP_QNN_PYTHON")
+    if not python:
+        pytest.skip("EDGE_ISP_QNN_PYTHON is not set: it names a Python with onnxruntime-qnn, which is 530 MB large")
+    model = export_model(SMALL, tmp_path, Export("onnx", size=(24, 24)))
+    entry = EntryPoint("simulator", "npu_tools:KNOWN", "edge_isp.delegates")
+
+    def make(**options: str) -> LadderEngine:
+        real = find_delegate("qnn")
+        spec = replace(real, name="simulator", models={"*": "onnx"}, devices=(), options={**real.options, **options})
+        monkeypatch.setattr(npu_tools, "KNOWN", spec)
+        monkeypatch.setattr(delegates, "entry_points", lambda group: [entry])
+        delegation = Delegation("simulator", require_full=True, python=python)
+        ladder = LadderEngine(
+            SMALL.path, threads=1, delegation=delegation, tolerance_lsb=2, variant={"onnx": model}.get
+        )
+        ladder.resize((1, 12, 12, 8))
+        return ladder
+
+    yield make
+    monkeypatch.undo()
+
+
+def test_it_takes_the_whole_graph_and_agrees(open_ladder: Any) -> None:
+    with open_ladder() as ladder:
+        for seed in range(2):
+            ladder.run([codes(12, 12, seed=seed)])
+        report = ladder.report
+    assert report.delegate == "simulator"
+    assert report.nodes_delegated == report.nodes > 50
+    assert dict(report.shares[0].operators)["Conv"] == 14
+    assert report.agreement
+    assert report.agreement.rms_lsb < 1.5
+
+
+def test_a_backend_that_cannot_be_loaded_is_not_the_cpu_in_disguise(open_ladder: Any) -> None:
+    with (
+        open_ladder(backend_path="/nowhere.so") as ladder,
+        pytest.raises(EngineError, match="delegate 'simulator' cannot be used: it takes none of the model's"),
+    ):
+        ladder.run([codes(12, 12)])
