@@ -91,7 +91,7 @@ def test_a_card_that_describes_another_tensor(model: Path, find: str, replacemen
 @pytest.mark.parametrize(
     ("find", "replacement", "message"),
     [
-        ('task = "isp"', 'task = "detect"', "task must be 'isp', found 'detect'"),
+        ('task = "isp"', 'task = "detect"', "task must be one of isp, detector, found 'detect'"),
         ('layout = "rggb"', 'layout = "bggr"', "input layout must be 'rggb', found 'bggr'"),
         ('layout = "planes12"', 'layout = "rgb"', "output layout must be 'planes12', found 'rgb'"),
         ('curve = "sqrt"', 'curve = "log"', "input curve must be one of linear, sqrt, found 'log'"),
