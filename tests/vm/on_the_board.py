@@ -124,19 +124,14 @@ def lost_frames(percentage: int, frames: int) -> dict[str, Any]:
                 stamps_ns.append(frame.timestamp_ns)
                 gaps += "GAP" in (frame.status.name or str(frame.status)) if number else 0
         camera.controls.set({"percentage_of_dropped_buffers": 0})
-    periods = [round((b - a) * fps / 1e9) for a, b in pairwise(stamps_ns)]
-    steps = [b - a for a, b in pairwise(sequences)]
+    steps = [after - before for before, after in pairwise(sequences)]
+    # Stamps are those of the guest's scheduler: off by part of a period where the emulated board is slow.
+    periods = [(after - before) * fps / 1e9 for before, after in pairwise(stamps_ns)]
     return {
         "frames": frames,
         "lost_by_sequence": sum(steps) - len(steps),
         "lost_by_time": sum(periods) - len(periods),
-        "steps_that_differ": [
-            (number, step, (after - before) * fps / 1e9)
-            for number, (step, count, (before, after)) in enumerate(
-                zip(steps, periods, pairwise(stamps_ns), strict=True)
-            )
-            if step != count
-        ],
+        "farthest_step": max(abs(step - count) for step, count in zip(steps, periods, strict=True)),
         "steps_over_one": sum(step > 1 for step in steps),
         "gap_flags": gaps,
     }

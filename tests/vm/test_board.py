@@ -85,8 +85,9 @@ def test_formats_that_the_driver_has_not(report: dict[str, Any]) -> None:
 @pytest.mark.parametrize("percentage", ["0", "30", "60"])
 def test_lost_frames_are_counted(report: dict[str, Any], percentage: str) -> None:
     found = report["drops"][percentage]
-    assert found["lost_by_sequence"] == found["lost_by_time"]
-    assert found["steps_that_differ"] == []
+    # The time between first and last frame over the frame period; no step may be off by a frame either.
+    assert abs(found["lost_by_sequence"] - found["lost_by_time"]) < 1
+    assert found["farthest_step"] < 1
     assert found["gap_flags"] == found["steps_over_one"]
     if percentage != "0":  # some are: how many is the driver's dice
         assert found["lost_by_sequence"] > found["frames"] * int(percentage) / 100 / 2
