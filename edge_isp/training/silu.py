@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -245,6 +246,10 @@ def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
+def _gated(value: Tensor, gate: Tensor) -> Tensor:
+    return value * torch.sigmoid(gate)
+
+
 def _seen_through(graph: Graph, values: Mapping[str, Tensor]) -> dict[str, Callable[[Tensor], Tensor]]:
     """What SiLUs make of the tensors that they read, as functions of some of their values."""
     seen: dict[str, Callable[[Tensor], Tensor]] = {}
@@ -252,9 +257,8 @@ def _seen_through(graph: Graph, values: Mapping[str, Tensor]) -> dict[str, Calla
         if silu.gate == silu.value:
             seen[silu.value] = F.silu
         else:
-            value, opened = values[silu.value], torch.sigmoid(values[silu.gate])
-            seen[silu.value] = lambda x, opened=opened: x * opened
-            seen[silu.gate] = lambda x, value=value: value * torch.sigmoid(x)
+            seen[silu.value] = partial(torch.mul, torch.sigmoid(values[silu.gate]))
+            seen[silu.gate] = partial(_gated, values[silu.value])
     return seen
 
 

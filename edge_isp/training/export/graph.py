@@ -120,7 +120,8 @@ def trace(network: nn.Module) -> Graph:
     modules = dict(symbolic.named_modules())
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
-    source, outputs = "", ()
+    source: str = ""
+    outputs: tuple[str, ...] = ()
     for entry in symbolic.graph.nodes:
         inputs = tuple(renamed[i.name] for i in _inputs(entry))
         if entry.op == "placeholder":
@@ -192,8 +193,8 @@ def _node(entry: fx.Node, inputs: tuple[str, ...], modules: dict[str, Any]) -> N
         if entry.target is torch.mean and entry.args[1] == (2, 3) and entry.kwargs == {"keepdim": True}:
             return Node("mean", entry.name, inputs)
         if entry.target is F.interpolate and len(entry.args) == 1:
-            settings = {key: value for key, value in entry.kwargs.items() if value}
-            if settings == {"scale_factor": 2, "mode": "nearest"}:
+            asked = {key: value for key, value in entry.kwargs.items() if value}
+            if asked == {"scale_factor": 2, "mode": "nearest"}:
                 return Node("upsample", entry.name, inputs)
     raise ValueError(f"{entry.name}: {entry.target} is not an operator that can be exported")
 

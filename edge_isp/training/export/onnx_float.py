@@ -72,7 +72,8 @@ class _Writer:
                 node.inputs[0], result, node.weight, node.bias, node.padding, node.dilation, node.groups, node.stride
             )
         else:
-            inputs, attributes = list(node.inputs), {}
+            inputs = list(node.inputs)
+            attributes: dict[str, Any] = {}
             match node.kind:
                 case "concat":
                     attributes = {"axis": 1}
