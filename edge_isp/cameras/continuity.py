@@ -10,8 +10,6 @@ _WINDOW = 24  # intervals that the frame period is measured over
 _ENOUGH = 8
 # How far the intervals of the faster half may be apart for the time stamps to be believed.
 _REGULAR = 1.2
-# A frame that comes this part of a period late is late, not the one after a lost frame.
-_TOLERANCE = 0.6
 
 _WRAP = 2**32
 
@@ -55,7 +53,7 @@ class Continuity:
         elif self._time_is_good:
             period_ns = self._period_ns()
             if period_ns is not None:
-                step = max(step, int(elapsed_ns / period_ns + 1 - _TOLERANCE))
+                step = max(step, round(elapsed_ns / period_ns))
             # By the driver's count, so that a camera that has become slower is not taken for one that loses frames.
             self._intervals_ns.append(elapsed_ns // counted)
         self._time_is_good = elapsed_ns > 0

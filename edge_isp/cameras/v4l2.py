@@ -119,14 +119,17 @@ class V4l2Camera:
             raise CameraError(f"camera 'v4l2': fps must be positive, found {fps}")
         path, sensor_path = _paths(device, setup)
         self._source = f"v4l2:{path}"
-        self._lock = threading.Lock()  # of _closed, _leases, _failure and what is set
+        self._lock = threading.Lock()  # of _closed, _leases and _failure
         self._reading = threading.Lock()  # held while the device is waited for
         self._closed = threading.Event()
-        self._failure: CameraError | None = None  # to give a buffer back
+        # To give a buffer back: kind and text. The exception itself would keep the stack that it was raised in, and so
+        # frames and with them the device, alive until the garbage collector comes.
+        self._failure: tuple[type[CameraError], str] | None = None
         self._leases: dict[int, RawFrame] = {}
         self._buffers: list[_DriverBuffer] = []
         self._continuity = Continuity()
         self._pending: list[tuple[int, str, float | None]] = []  # from which frame on, what, its value
+        self._last_sequence = -1
         self._subdevice: V4l2Device | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
@@ -145,11 +148,11 @@ class V4l2Camera:
             self._settings = SensorSettings(self.controls, self._sensor, *size, self._source)
             if fps is not None:
                 self._set_rate(fps)
+            self._noted_changes = self.controls.changes
             self._conditions: dict[str, float | None] = {
                 "exposure_ns": self._settings.exposure_ns(),
                 "analogue_gain": self._settings.analogue_gain(),
             }
-            self._last_sequence = -1
             self._start(buffers)
         except BaseException:
             self.close()
@@ -216,22 +219,17 @@ class V4l2Camera:
         if fps is not None:
             if not fps > 0:
                 raise CameraError(f"{self._source}: fps must be positive, found {fps}")
-            before = self._settings.period_ns
+            before = self._rate()
             self._set_rate(fps)
             try:
                 if asked:
                     self._settings.limits().check(exposure_ns=exposure_ns, analogue_gain=analogue_gain)
             except CameraError:
                 if before is not None:
-                    self._set_rate(1e9 / before)
+                    self._set_rate(before)
                 raise
         if asked:
             self.controls.set(self._settings.codes(exposure_ns=exposure_ns, analogue_gain=analogue_gain))
-            with self._lock:
-                self._pending += [
-                    (self._last_sequence + _EXPOSURE_DELAY, "exposure_ns", self._settings.exposure_ns()),
-                    (self._last_sequence + _GAIN_DELAY, "analogue_gain", self._settings.analogue_gain()),
-                ]
 
     def export_dma_buf(self, frame: RawFrame) -> int:
         """The buffer of a frame that is held, as a DMA-BUF for a GPU, an NPU or an encoder.
@@ -266,12 +264,13 @@ class V4l2Camera:
                 failures = (errno.EINVAL, errno.EBUSY, errno.EIO)
                 kind = ctypes.c_int32(self._device.buffer_type)
                 self._device.request(VIDIOC_STREAMOFF, kind, failures)
-                self._leases.clear()
-                self._buffers.clear()
+                self._buffers.clear()  # unmaps those that no frame holds
                 self._device.request(VIDIOC_REQBUFS, self._request_buffers(0), failures)
             except CameraDisconnectedError:
-                self._buffers.clear()
+                pass  # there is nothing to stop any more
             finally:
+                self._buffers.clear()
+                self._leases.clear()
                 self._device.close()
                 if self._subdevice is not None:
                     self._subdevice.close()
@@ -335,6 +334,13 @@ class V4l2Camera:
             f"give the sensor (sensor=..., one of {', '.join(shipped_profiles())}) or its black level (black_level=...)"
         )
 
+    def _rate(self) -> float | None:
+        """Frames a second that are set, where the video device or the sensor tells."""
+        rate, period_ns = self._device.rate(), self._settings.period_ns
+        if rate is not None:
+            return float(rate)
+        return None if period_ns is None else 1e9 / period_ns
+
     def _set_rate(self, fps: float) -> None:
         """Asks the video device for a frame rate, or the sensor's blanking."""
         found = self._device.set_rate(fps)
@@ -348,6 +354,16 @@ class V4l2Camera:
                 f"rates at {self.format.width}x{self.format.height}: {there_are}"
             )
         self._continuity.restart_period()
+
+    def _note_settings(self) -> None:
+        """Notes which frames have the exposure and gain that were set since the last one, however they were set."""
+        if self.controls.changes == self._noted_changes:
+            return
+        self._noted_changes = self.controls.changes
+        self._pending += [
+            (self._last_sequence + _EXPOSURE_DELAY, "exposure_ns", self._settings.exposure_ns()),
+            (self._last_sequence + _GAIN_DELAY, "analogue_gain", self._settings.analogue_gain()),
+        ]
 
     def _request_buffers(self, count: int) -> RequestBuffers:
         return RequestBuffers(count=count, type=self._device.buffer_type, memory=MEMORY_MMAP)
@@ -420,12 +436,10 @@ class V4l2Camera:
             status |= FrameStatus.TRUNCATED
         if offset + layout.frame_bytes > mapped.length:
             status, offset = status | FrameStatus.TRUNCATED, 0
-        with self._lock:
-            self._last_sequence = sequence
-            for start, name, value in self._pending:
-                if start <= sequence:
-                    self._conditions[name] = value
-            self._pending = [change for change in self._pending if change[0] > sequence]
+        self._note_settings()
+        self._last_sequence = sequence
+        self._conditions.update({name: value for start, name, value in self._pending if start <= sequence})
+        self._pending = [change for change in self._pending if change[0] > sequence]
         exposure_ns, gain = self._conditions["exposure_ns"], self._conditions["analogue_gain"]
         if buffer.flags & BUF_FLAG_TSTAMP_SRC_MASK != BUF_FLAG_TSTAMP_SRC_SOE and exposure_ns is not None:
             stamp_ns -= int(exposure_ns) + (self._settings.readout_ns or 0)
@@ -455,7 +469,7 @@ class V4l2Camera:
             try:
                 self._queue(index)
             except CameraError as error:
-                self._failure = error  # the next `read` raises it
+                self._failure = type(error), str(error)  # the next `read` raises it
 
     def _check_leases(self) -> None:
         """Raises CameraError where a buffer could not be given back, or all that the driver can spare are held."""
@@ -463,7 +477,8 @@ class V4l2Camera:
         with self._lock:
             held, failure = len(self._leases), self._failure
         if failure is not None:
-            raise failure
+            kind, text = failure
+            raise kind(text)
         if held >= lendable:
             raise CameraError(
                 f"{self._source}: {held} frames are held, which is all that the camera can spare; release one before "

@@ -77,10 +77,14 @@ class V4l2Controls:
 
     Args:
         device: a video device or a sub-device, open.
+
+    Attributes:
+        changes: how often controls were set here.
     """
 
     def __init__(self, device: V4l2Device) -> None:
         self._device = device
+        self.changes = 0
         self._controls = {control.name: control for control in _enumerate(device)}
 
     def __iter__(self) -> Iterator[str]:
@@ -150,6 +154,7 @@ class V4l2Controls:
                 f"{self._device.path}: the driver refuses {', '.join(f'{name} = {wanted[name]}' for name in names)} "
                 f"({errno.errorcode[refused]}){_BUSY_HINT if refused == errno.EBUSY else ''}"
             )
+        self.changes += 1
         for name, value in wanted.items():
             control = self._controls[name]
             if control.kind != "button" and not control._write_only and (found := self.get(name)) != value:

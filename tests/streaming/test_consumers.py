@@ -250,8 +250,9 @@ def test_a_slow_taker_loses_results_and_is_told(engine: type[ScriptedEngine]) ->
         assert pipeline.counts.in_flight == 0
 
 
-def test_gaps_and_damaged_frames_are_counted(engine: type[ScriptedEngine]) -> None:
-    script = [0, 1, 5, (6, FrameStatus.CORRUPTED), (7, FrameStatus.GAP), (9, FrameStatus.GAP)]
+@pytest.mark.parametrize("damage", [FrameStatus.CORRUPTED, FrameStatus.TRUNCATED])
+def test_gaps_and_damaged_frames_are_counted(engine: type[ScriptedEngine], damage: FrameStatus) -> None:
+    script = [0, 1, 5, (6, damage), (7, FrameStatus.GAP), (9, FrameStatus.GAP)]
     events: list[object] = []
     with pipeline_of(ScriptedCamera(script), policy="wait", on_event=events.append) as pipeline:
         assert sequences(pipeline) == [0, 1, 5, 7, 9]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import threading
+import weakref
 from collections import deque
 from itertools import pairwise
 from typing import Any
@@ -271,6 +273,29 @@ def test_a_camera_that_is_unplugged_and_comes_back(kernel: FakeKernel) -> None:
     node.gone = False
     with open_camera() as camera, read(camera) as frame:
         assert frame.status is FrameStatus.OK
+
+
+def test_nothing_keeps_the_device_once_it_is_closed(kernel: FakeKernel) -> None:
+    """A driver goes for good when the last mapping of its buffers goes: not when the garbage collector comes."""
+    node = kernel.add(VideoNode(period_ns=33_000_000))
+    gc.disable()
+    try:
+        camera = open_camera()
+        buffers = node.buffers
+        frame, other = read(camera), read(camera)
+        node.gone = True
+        frame.release()
+        with pytest.raises(CameraDisconnectedError):
+            camera.read(timeout_s=1)
+        camera.close()
+        other.release()
+        reference = weakref.ref(camera)
+        del frame, other, camera
+        assert reference() is None
+        for buffer in buffers:
+            buffer.release()  # a BufferError where an array of ours still looks at it
+    finally:
+        gc.enable()
 
 
 def test_a_driver_that_has_failed(kernel: FakeKernel) -> None:

@@ -310,12 +310,15 @@ def test_frames_tell_their_exposure(kernel: FakeKernel, board: Any, setup: Path)
     with V4l2Camera(setup=setup) as camera:
         video.frames.append(Filled(timestamp_ns=10**9, flags=abi.BUF_FLAG_TIMESTAMP_MONOTONIC))
         seen = []
-        for _ in range(4):
+        for _ in range(6):
             with camera.read(timeout_s=1) as frame:
                 seen.append((round(frame.exposure_ns / line_ns), frame.analogue_gain, frame.timestamp_ns))
             if len(seen) == 1:
                 camera.control(exposure_ns=10_000_000, analogue_gain=2.0)
-        assert [each[:2] for each in seen] == [(1000, 1.0), (1000, 2.0), (529, 2.0), (529, 2.0)]
+            if len(seen) == 3:
+                camera.controls.set({"exposure": 100})  # by the driver's own number
+        lines_and_gain = [each[:2] for each in seen]
+        assert lines_and_gain == [(1000, 1.0), (1000, 2.0), (529, 2.0), (529, 2.0), (100, 2.0), (100, 2.0)]
         # From the end of the frame back over readout and exposure.
         assert seen[0][2] == pytest.approx(10**9 - (1232 + 1000) * line_ns, abs=2)
 
@@ -335,3 +338,13 @@ def test_gain_codes_there_and_back(sensor: str) -> None:
     gains = [gain_code.gain(code) for code in range(16, 100)]
     assert gains == sorted(gains)
     assert [round(gain_code.code(gain)) for gain in gains] == list(range(16, 100))
+
+
+def test_a_rate_that_is_refused_with_an_exposure_stays_as_it_was(kernel: FakeKernel) -> None:
+    node = kernel.add(VideoNode(controls=(Control("Exposure", 100, 1, 300), Control("Analogue Gain", 0, 0, 10))))
+    with V4l2Camera(0, black_level=0) as camera:
+        with pytest.raises(CameraError, match="cannot be set in nanoseconds"):
+            camera.control(fps=15, exposure_ns=10_000_000)
+        assert node.rate == (1, 30)
+        camera.control(fps=15)
+        assert node.rate == (1, 15)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ SUITE = "bookworm"
 PYTHON = "3.11"  # of that suite
 DEBIAN_PACKAGES = ("busybox-static", "kmod", "v4l-utils", "python3", "libgomp1", "linux-image-arm64")
 # What edge_isp needs; a wheel of edge_isp itself comes with each run.
-PYTHON_PACKAGES = ("numpy>=1.24", "numba>=0.59", "ai-edge-litert>=2.3", "pillow>=9.4", "typer>=0.12", "rich>=13")
+PYTHON_PACKAGES = tuple(tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]["dependencies"])
 # glibc 2.36 is that of the suite.
 PLATFORMS = (*(f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)), "manylinux2014_aarch64")
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "9p", "9pnet_virtio")
@@ -92,7 +93,7 @@ class Board:
             self._call(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk)])
             parts.rename(self._folder)
 
-    def run(self, share: Path, program: str, timeout_s: float = 1500) -> str:
+    def run(self, share: Path, program: str, timeout_s: float = 3600) -> str:
         """Boots, runs a Python program of the shared folder in it, and powers off.
 
         Args:

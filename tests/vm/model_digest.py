@@ -7,22 +7,22 @@ import hashlib
 import numpy as np
 
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
-from edge_isp.kernels.pack import pack
 from edge_isp.models.card import find_model
 from edge_isp.plugins import load
 from edge_isp.tasks.isp import IspTask
 
 MODELS = ("rfdcsanet-s-generic", "rfdcsanet-m-generic", "rfdcsanet-published-imx219")
+LAYOUT = RawFormat(160, 96, Cfa.BGGR, 10, Packing.U16)
 
 
 def digests(model: str) -> dict[str, str]:
-    """SHA-256 of the input tensor and of the integers of the output, for a frame of random codes over a ramp."""
-    layout = RawFormat(160, 96, Cfa.BGGR, 10, Packing.CSI2P)
-    ramp = np.linspace(64, 900, layout.width)[None, :] * np.linspace(0.3, 1, layout.height)[:, None]
-    noise = np.random.default_rng(0).integers(0, 60, (layout.height, layout.width))
+    """SHA-256 of the integers: the output for a frame, the tensor that it was, and the output for random input."""
+    ramp = np.linspace(64, 900, LAYOUT.width)[None, :] * np.linspace(0.3, 1, LAYOUT.height)[:, None]
+    random = np.random.default_rng(0)
+    codes = (ramp + random.integers(0, 60, ramp.shape)).astype("<u2")
     frame = RawFrame(
-        data=pack((ramp + noise).astype(np.uint16), packing=layout.packing, bit_depth=layout.bit_depth),
-        format=layout,
+        data=codes.view(np.uint8),
+        format=LAYOUT,
         source="digest",
         sequence=0,
         timestamp_ns=0,
@@ -35,12 +35,12 @@ def digests(model: str) -> dict[str, str]:
     )
     card = find_model(model, None)
     task = IspTask(card)
-    shape = task.input_shape(layout)
+    shape = task.input_shape(LAYOUT)
     tensor = np.zeros(shape, np.int8)
     with load("engines", "litert")(card.path, threads=2) as engine:
         engine.resize(shape)
+        (from_noise,) = engine.run([random.integers(-128, 128, shape).astype(np.int8)])
         task.encode(frame, tensor)
-        (output,) = engine.run([tensor])
-    return {
-        name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in (("input", tensor), ("output", output))
-    }
+        (from_frame,) = engine.run([tensor])
+    arrays = {"input": tensor, "output": from_frame, "output_of_noise": from_noise}
+    return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}

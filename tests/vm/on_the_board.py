@@ -24,7 +24,7 @@ import edge_isp
 from edge_isp.cameras.v4l2 import V4l2Camera
 from edge_isp.cameras.v4l2_formats import BAYER_FORMATS
 from edge_isp.cameras.v4l2_media import MediaDevice
-from edge_isp.errors import CameraDisconnectedError, CameraError
+from edge_isp.errors import CameraDisconnectedError, CameraError, EdgeIspError
 from edge_isp.frame import RawFrame
 from edge_isp.testing import check_camera
 
@@ -57,7 +57,7 @@ def message(act: Callable[[], Any]) -> str:
     """Kind and text of the exception that something raises."""
     try:
         act()
-    except CameraError as error:
+    except EdgeIspError as error:
         return f"{type(error).__name__}: {error}"
     return "nothing was raised"
 
@@ -91,7 +91,7 @@ def formats() -> dict[str, Any]:
     for code, layout in BAYER_FORMATS.items():
         try:
             camera = open_camera(pixel_format=code)
-        except CameraError as error:
+        except EdgeIspError as error:
             found[code] = str(error)
             continue
         with camera, read(camera) as frame:
@@ -130,7 +130,13 @@ def lost_frames(percentage: int, frames: int) -> dict[str, Any]:
         "frames": frames,
         "lost_by_sequence": sum(steps) - len(steps),
         "lost_by_time": sum(periods) - len(periods),
-        "steps_that_differ": sum(a != b for a, b in zip(steps, periods, strict=True)),
+        "steps_that_differ": [
+            (number, step, (after - before) * fps / 1e9)
+            for number, (step, count, (before, after)) in enumerate(
+                zip(steps, periods, pairwise(stamps_ns), strict=True)
+            )
+            if step != count
+        ],
         "steps_over_one": sum(step > 1 for step in steps),
         "gap_flags": gaps,
     }

@@ -1,0 +1,38 @@
+"""The synthetic camera's script, through the pipeline: every lost frame has its reason, and the stream goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from scripted import ScriptedEngine, SimulatedClock, engine
+
+from edge_isp.cameras.synthetic import SyntheticCamera
+from edge_isp.pipeline import Cause, Pipeline
+from edge_isp.testing import Corrupt, Disconnect, Drop, FaultScript, TimestampJump, Truncate
+
+__all__ = ["engine"]
+
+
+def test_every_fault_has_its_reason(tmp_path: Path, engine: type[ScriptedEngine]) -> None:
+    Image.new("RGB", (80, 60), (90, 120, 60)).save(tmp_path / "photo.png")
+    script = FaultScript(
+        [
+            Drop(2, count=2),
+            Corrupt(5),
+            Truncate(6, 100),
+            TimestampJump(7, -(10**9)),
+            Disconnect(9, failed_openings=2),
+            Drop(10),
+        ]
+    )
+
+    def open_camera() -> SyntheticCamera:
+        camera = SyntheticCamera(tmp_path / "photo.png", width=64, height=48, fps=None, frames=13, faults=script)
+        camera.live = True  # not paced, so that none is lost on a slow machine; but opened again, as no recording is
+        return camera
+
+    with Pipeline(open_camera, engine="scripted", policy="wait", clock=SimulatedClock()) as pipeline:
+        assert [done.sequence for done in pipeline] == [0, 1, 4, 7, 8, 9, 11, 12]
+        assert pipeline.counts.dropped == {Cause.SENSOR_GAP: 2 + 1, Cause.CORRUPTED: 2}
+        assert pipeline.restarts == 1
