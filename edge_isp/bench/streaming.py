@@ -412,7 +412,11 @@ def _report(
     overhead: Overhead | None = None,
 ) -> Report:
     drops = drops or Drops(total=0, by_cause={}, unexplained=0)
+    # Not every engine tells.
+    nodes, delegated = getattr(engine, "nodes", None) or None, getattr(engine, "nodes_delegated", None)
     reasons = _reasons(kind, samples.n, latency, drops, sampler)
+    if engine is not None and engine.delegate != "none" and nodes and delegated is not None and delegated < nodes:
+        reasons.append(f"partial delegation: {engine.delegate} runs {delegated} of {nodes} nodes")
     rss = [value for _, value in sampler.rss_bytes]
     return Report(
         schema_version=1,
@@ -429,8 +433,8 @@ def _report(
             input_shape=list(shape),
             dtype=card.input.dtype,
             quant=f"scale {card.input.scale:g}, zero point {card.input.zero_point}",
-            nodes_total=getattr(engine, "nodes_total", None),
-            nodes_delegated=getattr(engine, "nodes_delegated", None),
+            nodes_total=nodes,
+            nodes_delegated=delegated,
         ),
         settings=Settings(
             warmup=plan.warmup,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import types
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,14 @@ def test_the_model_alone(engine: type[ScriptedEngine]) -> None:
     assert found.latency is None
     assert found.rates.processed_fps is not None
     jsonschema.validate(json.loads(to_json(found)), json_schema())
+
+
+def test_partial_delegation_makes_a_run_invalid(engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = types.SimpleNamespace(engine="scripted", delegate="npu", threads=1, nodes=12, nodes_delegated=9)
+    monkeypatch.setattr("edge_isp.pipeline.model.Runner.report", told)
+    found = measure_model(Subject(engine="scripted"), SHORT, width=64, height=48)
+    assert (found.model.nodes_total, found.model.nodes_delegated) == (12, 9)
+    assert "partial delegation: npu runs 9 of 12 nodes" in found.invalid_reasons
 
 
 def test_a_camera_that_ends_too_soon(engine: type[ScriptedEngine]) -> None:

@@ -167,7 +167,7 @@ def test_an_engine_three_times_too_slow_gives_results_of_at_most_two_of_its_peri
     runs = 6
     started = [threading.Event() for _ in range(runs + 1)]
     ended = [threading.Event() for _ in range(runs + 1)]
-    lost = threading.Semaphore(0)
+    lost, delivered = threading.Semaphore(0), threading.Semaphore(0)
     clock = SimulatedClock()
 
     def on_run(number: int) -> None:
@@ -186,21 +186,27 @@ def test_an_engine_three_times_too_slow_gives_results_of_at_most_two_of_its_peri
             yield lost.acquire  # of three, two lose their places
             yield lost.acquire
             yield ended[run].set
+            yield delivered.acquire  # simulated time stands still meanwhile
         ended[runs].set()
 
     engine.on_run = on_run
+
+    def call_back(done: Processed) -> None:
+        ages_ns.append(done.age_ns)
+        delivered.release()
+
     ages_ns: list[int] = []
     with pipeline_of(
         ScriptedCamera(script(), clock),  # type: ignore[arg-type]
         clock=clock,
         on_event=on_event,
-        callback=lambda done: ages_ns.append(done.age_ns),
+        callback=call_back,
     ) as pipeline:
         pipeline.run()
         assert len(pipeline._branches[0]._tensors) <= 5
         counts = pipeline.counts
     assert counts.dropped[Cause.HAND_OVER_FULL] == 2 * runs
-    assert counts.delivered == len(ages_ns) > 0
+    assert counts.delivered == len(ages_ns) == runs + 1
     assert max(ages_ns) <= 2 * 3 * PERIOD_NS
 
 
