@@ -182,6 +182,10 @@ def evaluate_detector(
     images: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of test images.")],
     labels: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of their labels, YOLO's format.")],
     teacher: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="YOLOX-Nano as an ONNX file.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A detector, shipped or by its path, as it runs on the board; may be repeated."),
+    ] = None,
     weights: Annotated[
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="A student's '-float.pt', in PyTorch; may be repeated."),
@@ -221,6 +225,7 @@ def evaluate_detector(
         images=images,
         labels=labels,
         teacher=teacher,
+        models=tuple(model or ()),
         weights=tuple(weights or ()),
         pictures=tuple(pictures or ()),
         classical=classical,

@@ -54,11 +54,17 @@ class Distillation:
         if isinstance(network, YoloxNano):
             features = network.features(mosaic)
             return _FEATURES * _feature_loss(features, wanted) + answer_loss(decode(network.answers(features)), answer)
-        return answer_loss(decode(levels(network(mosaic))), answer)  # quantised: its graph gives nothing but answers
+        return answer_loss(_answer(network, mosaic), answer)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return {name: float(self.loss(network, batch, step=0, steps=0)) for name, batch in self.validation.items()}
+        """The loss of the answers alone: quantised networks give nothing else."""
+        out = {}
+        for name, batch in self.validation.items():
+            picture, mosaic = (torch.from_numpy(a).to(_device(network)) for a in (batch.picture, batch.mosaic))
+            wanted = decode(self.teacher.to(_device(network))(picture_planes(picture)))
+            out[name] = float(answer_loss(_answer(network, mosaic), wanted))
+        return out
 
     def pace(self, parameter: nn.Parameter) -> float:
         return pace(parameter)
@@ -81,8 +87,7 @@ class Labels:
         mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
         count, size = len(batch.mosaic), 2 * batch.mosaic.shape[2]
         wanted = labelled(torch.from_numpy(batch.objects).to(device), count, size)
-        answer = network(mosaic)
-        return answer_loss(decode(answer if isinstance(network, YoloxNano) else levels(answer)), wanted)
+        return answer_loss(_answer(network, mosaic), wanted)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -90,6 +95,12 @@ class Labels:
 
     def pace(self, parameter: nn.Parameter) -> float:
         return pace(parameter)
+
+
+def _answer(network: nn.Module, mosaic: Tensor) -> Decoded:
+    """What a student says; a quantised one has its outputs in a row."""
+    out = network(mosaic)
+    return decode(out if isinstance(network, YoloxNano) else levels(out))
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -21,9 +21,12 @@ from PIL import Image
 from torch import Tensor
 
 from edge_isp.calibration.forward import SensorModel
+from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.reference import suppress
 from edge_isp.kernels.resample import letterbox
+from edge_isp.models.card import find_model
+from edge_isp.tasks.detect import DetectTask
 from edge_isp.training import evaluate_isp
 from edge_isp.training.data import Capture, load_photo
 from edge_isp.training.detector_data import encode, picture
@@ -76,6 +79,42 @@ def student_way(name: str, made_with: str, run: Callable[[Tensor], Sequence[Leve
         yield detect
 
     return DetectorWay(name, made_with, opened)
+
+
+def model_way(model: str, size: int = 416) -> DetectorWay:
+    """A detector through the kernels and the engine that run on the board; see `models.card.find_model` for its name.
+
+    Raises:
+        ModelError: there is no such model, or it is not what its card says.
+    """
+    card = find_model(model, None)
+    card.verify_file()
+
+    @contextmanager
+    def opened(sensor: SensorModel) -> Iterator[Detect]:
+        task = DetectTask(
+            card,
+            input_size=size,
+            confidence=LOWEST_CONFIDENCE,
+            iou_threshold=SUPPRESSION_IOU,
+            max_detections=MOST_DETECTIONS,
+        )
+        with LiteRtEngine(card.path) as engine:
+            task.verify(engine.inputs, engine.outputs)
+
+            def detect(shot: Shot) -> Boxes:
+                frame = shot.frame()
+                tensor = np.empty(task.input_shape(frame.format), np.int8)
+                engine.resize(tensor.shape)
+                task.encode(frame, tensor)
+                found = task.decode(engine.run([tensor]), frame, tensor)
+                return Boxes(
+                    found.xyxy.astype(np.float64), found.class_id.astype(np.int64), found.confidence.astype(np.float64)
+                )
+
+            yield detect
+
+    return DetectorWay(f"{card.name}, int8", card.sha256[:12], opened)
 
 
 def clean_way(teacher: YoloxNano, made_with: str, size: int = 416) -> DetectorWay:

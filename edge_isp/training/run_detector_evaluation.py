@@ -17,11 +17,11 @@ from edge_isp.errors import ModelError
 from edge_isp.training.classical import STRENGTHS, classical_ways
 from edge_isp.training.data import Capture, find_photos
 from edge_isp.training.detection_metrics import agreement, bootstrap, mean_average_precision
-from edge_isp.training.evaluate_detector import DetectorWay, Plan, Store, clean_way, picture_way, student_way
+from edge_isp.training.evaluate_detector import DetectorWay, Plan, Store, clean_way, model_way, picture_way, student_way
 from edge_isp.training.labels import Boxes, load_labels
 from edge_isp.training.networks.yolox import YoloxNano, fold, load_teacher
 from edge_isp.training.run_evaluation import progress
-from edge_isp.training.ways import model_way
+from edge_isp.training.ways import model_way as isp_way
 
 # The best of the classical ways, on the photographs of its tests.
 _CLASSICAL = "Menon on roots, NLM"
@@ -37,6 +37,7 @@ class DetectorEvaluation:
     images: Path
     labels: Path
     teacher: Path
+    models: tuple[str, ...]
     weights: tuple[Path, ...]
     pictures: tuple[str, ...]
     classical: bool
@@ -77,11 +78,11 @@ def _ways(asked: DetectorEvaluation) -> list[DetectorWay]:
     if asked.classical:
         found = next(way for way in classical_ways(STRENGTHS) if way.name == _CLASSICAL)
         ways.append(picture_way(found, teacher, digest))
-    ways += [picture_way(model_way(model), teacher, digest) for model in asked.pictures]
+    ways += [picture_way(isp_way(model), teacher, digest) for model in asked.pictures]
     ways.append(student_way("folded teacher on RAW, untrained", digest, fold(teacher).eval()))
     for path in asked.weights:
         ways.append(student_way(f"{path.stem} on RAW", _digest(path), _student(path)))
-    return ways
+    return ways + [model_way(model) for model in asked.models]
 
 
 def _student(path: Path) -> YoloxNano:
@@ -101,7 +102,7 @@ def _table(plan: Plan, store: Store, truth: dict[str, Boxes], capture: Capture, 
     """A row a way, a column a sensor."""
     table = Table(
         title=f"{len(plan.images)} images, analogue gain {capture.analogue_gain:g}, exposure {capture.exposure:g}: "
-        "AP, AP50, AR100 in percent; recall, precision, IoU against the first way",
+        "AP, AP50, AR100 in percent; recall, precision, IoU against the first way; difference in AP, 95 %",
         title_justify="left",
         show_lines=True,
     )
