@@ -96,6 +96,7 @@ def _ways(
             task.decode(detector.run([mosaic]), frame, mosaic)
 
         def through_a_picture() -> None:
+            task.encode(frame, mosaic)  # the frame is made smaller, as it is for the detector
             isp_task.encode(small, tensor)
             rgb = isp_task.decode(pictures.run([tensor]), small, tensor).rgb
             inside = planes[0, top : top + inner_height, left : left + inner_width]
