@@ -33,7 +33,7 @@ GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", 
 FloatArray = NDArray[np.float32]
 
 # Of the 256 values of a photograph.
-_LINEAR_LIGHT = srgb_decode(np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
+LINEAR_LIGHT = srgb_decode(np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def noise_planes(sensor: SensorModel, capture: Capture, gains: tuple[float, floa
 
 def simulate(photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator) -> Sample:
     """An sRGB photograph (height, width, 3) as the sensor would see it, encoded for the network."""
-    linear = _LINEAR_LIGHT[photo]
+    linear = LINEAR_LIGHT[photo]
     if capture.saturation != 1:
         grey = linear.mean(2, keepdims=True)
         linear = grey + np.float32(capture.saturation) * (linear - grey)

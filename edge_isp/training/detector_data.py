@@ -6,18 +6,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from edge_isp.calibration.forward import SensorModel
-from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.kernels.tables import encoding_table
-from edge_isp.training.data import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT, Capture
+from edge_isp.training.data import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT, LINEAR_LIGHT, Capture
 
 # What surrounds a letterboxed picture, of 255, as YOLOX was trained; a mosaic is surrounded by the same.
 BORDER = 114
@@ -27,8 +26,6 @@ _SIZES = ((256, 12), (320, 8), (416, 5))
 
 # How many of the pairs are real, where there are recordings.
 _REAL_SHARE = 0.25
-
-_LINEAR_LIGHT = srgb_decode(np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def expose(
 ) -> NDArray[np.uint16]:
     """An sRGB image as the sensor sees it: RGGB codes (height, width)."""
     return sensor.codes(
-        _LINEAR_LIGHT[image],
+        LINEAR_LIGHT[image],
         rng,
         colour_temperature_k=capture.colour_temperature_k,
         exposure=capture.exposure,
@@ -115,18 +112,22 @@ def encode(
         scale=INPUT_SCALE,
         zero_point=INPUT_ZERO_POINT,
     )
-    out = np.empty((size // 2, size // 2, 4), np.int8)
-    encode_resampled(
+    return encode_bytes(
         codes.view(np.uint8),
-        out,
+        table,
+        size,
         width=codes.shape[1],
         height=codes.shape[0],
         packing="u16",
         bit_depth=profile.bit_depth,
         cfa="RGGB",
-        tables=table,
-        border=BORDER + INPUT_ZERO_POINT,
     )
+
+
+def encode_bytes(data: NDArray[np.uint8], tables: NDArray[Any], size: int, **layout: Any) -> NDArray[np.float32]:
+    """RAW bytes to the student's planes, see `encode`; `layout` is what `kernels.resample.encode_resampled` is told."""
+    out = np.empty((size // 2, size // 2, 4), np.int8)
+    encode_resampled(data, out, tables=tables, border=BORDER + INPUT_ZERO_POINT, **layout)
     return (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
 
 

@@ -14,11 +14,10 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.layout import flips_to_rggb
-from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.tasks.encoding import raw_layout, white_balance
 from edge_isp.training.data import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
-from edge_isp.training.detector_data import BORDER, NO_OBJECTS, Pair, picture
+from edge_isp.training.detector_data import NO_OBJECTS, Pair, encode_bytes, picture
 
 # By how much the proportions of a preview may differ from the frame's: some are cropped to whole blocks.
 _PROPORTIONS_TOLERANCE = 0.03
@@ -53,19 +52,16 @@ class Recording:
             int(rng.integers((n - m) // 2 + 1)) * 2 for n, m in ((layout.height, height), (layout.width, width))
         )
         vertical, horizontal = flips_to_rggb(layout.cfa)
-        out = np.empty((size // 2, size // 2, 4), np.int8)
-        encode_resampled(
+        mosaic = encode_bytes(
             self.frame.data,
-            out,
+            self.tables,
+            size,
             **{**raw_layout(self.frame), "width": width, "height": height},
-            tables=self.tables,
-            border=BORDER + INPUT_ZERO_POINT,
             left=left,
             top=top,
             flip_vertical=vertical,
             flip_horizontal=horizontal,
         )
-        mosaic = (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
         seen = self._preview_of(top, left, height, width)
         seen = seen[::-1] if vertical else seen
         seen = seen[:, ::-1] if horizontal else seen
