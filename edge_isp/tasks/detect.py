@@ -18,8 +18,7 @@ from edge_isp.results import Detections
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
-    mirrored_to_rggb,
-    raw_layout,
+    upright_window,
     verify_input,
     verify_task,
     verify_tensors,
@@ -98,7 +97,8 @@ class DetectTask:
             FormatError: the frames would have to be made larger.
         """
         _, height, width, _ = self._input_shape
-        cells = raw_format.height // 2, raw_format.width // 2
+        _, window = upright_window(raw_format)
+        cells = window["height"] // 2, window["width"] // 2
         box = letterbox(cells, (height, width))
         if box[2] > cells[0] or box[3] > cells[1]:
             raise FormatError(
@@ -109,11 +109,11 @@ class DetectTask:
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
         """Frame to input tensor, int8 of `input_shape`; see `kernels.resample.encode_resampled`."""
+        top, window = upright_window(frame.format)
         encode_resampled(
-            frame.data,
+            frame.data[top:],
             out[0],
-            **raw_layout(frame),
-            **mirrored_to_rggb(frame),
+            **window,
             tables=self._tables_for(frame),
             border=self._border,
         )
@@ -168,17 +168,15 @@ def _to_sensor(boxes: NDArray[np.float32], frame: RawFrame, cells: tuple[int, in
     Args:
         cells: height and width of the input.
     """
-    width, height = frame.format.width, frame.format.height
+    first_row, window = upright_window(frame.format)
+    width, height = window["width"], window["height"]
     # In cells of 2x2 pixels on both sides.
     top, left, inner_height, inner_width = letterbox((height // 2, width // 2), cells)
     x = (boxes[:, 0::2] - 2 * left) * (width / (2 * inner_width))
     y = (boxes[:, 1::2] - 2 * top) * (height / (2 * inner_height))
-    mirrored = mirrored_to_rggb(frame)
-    if mirrored["flip_horizontal"]:
+    if window["flip_horizontal"]:
         x = width - x[:, ::-1]
-    if mirrored["flip_vertical"]:
-        y = height - y[:, ::-1]
-    x, y = np.clip(x, 0, width), np.clip(y, 0, height)
+    x, y = np.clip(x, 0, width), np.clip(y + first_row, 0, frame.format.height)
     return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1).astype(np.float32)
 
 

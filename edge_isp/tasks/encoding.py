@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_isp.calibration.light import normalise_gains
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import ModelError
-from edge_isp.frame import RawFrame
+from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.tables import CURVES, encoding_table
@@ -45,6 +45,25 @@ def mirrored_to_rggb(frame: RawFrame) -> dict[str, Any]:
     """How a kernel has to mirror the frame, or mirror back what was made of it; see `kernels.layout.flips_to_rggb`."""
     vertical, horizontal = flips_to_rggb(frame.format.cfa)
     return {"flip_vertical": vertical, "flip_horizontal": horizontal}
+
+
+def upright_window(raw_format: RawFormat) -> tuple[int, dict[str, Any]]:
+    """How to read a frame as RGGB with up still up: its first row, and what the kernels are told of the rest.
+
+    To mirror rows as well, as `mirrored_to_rggb` does, would turn the scene upside down. A restoring network does not
+    mind; a detector does. So the first row and the last are left out where red is not in the first; left and right
+    may be exchanged.
+    """
+    vertical, horizontal = flips_to_rggb(raw_format.cfa)
+    letters = str(raw_format.cfa.value)
+    return int(vertical), {
+        "width": raw_format.width,
+        "height": raw_format.height - 2 * vertical,
+        "packing": raw_format.packing,
+        "bit_depth": raw_format.bit_depth,
+        "cfa": letters[2:] + letters[:2] if vertical else letters,
+        "flip_horizontal": horizontal,
+    }
 
 
 def levels(frame: RawFrame) -> tuple[Any, ...]:

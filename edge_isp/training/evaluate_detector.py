@@ -22,18 +22,17 @@ from torch import Tensor
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.engines.litert import LiteRtEngine
-from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.reference import suppress
 from edge_isp.kernels.resample import letterbox
 from edge_isp.models.card import find_model
 from edge_isp.tasks.detect import DetectTask
+from edge_isp.tasks.encoding import upright_window
 from edge_isp.training import evaluate_isp
 from edge_isp.training.data import Capture, load_photo
 from edge_isp.training.detector_data import encode, picture
 from edge_isp.training.evaluate_isp import Shot, expose
 from edge_isp.training.labels import Boxes
 from edge_isp.training.networks.yolox import Decoded, Level, YoloxNano, decode, picture_planes
-from edge_isp.training.ways import mirrored
 
 # As YOLOX is evaluated: nearly everything that it sees, its duplicates suppressed.
 LOWEST_CONFIDENCE, SUPPRESSION_IOU, MOST_DETECTIONS = 0.01, 0.65, 100
@@ -69,12 +68,18 @@ def student_way(name: str, made_with: str, run: Callable[[Tensor], Sequence[Leve
     @contextmanager
     def opened(sensor: SensorModel) -> Iterator[Detect]:
         def detect(shot: Shot) -> Boxes:
-            profile = sensor.profile
+            profile, frame = sensor.profile, shot.frame()
             gains = profile.normalised_gains(shot.capture.colour_temperature_k)
-            planes = encode(mirrored(shot.codes, profile.cfa), profile, gains, size)
+            first_row, window = upright_window(frame.format)
+            codes = shot.codes[first_row:][: window["height"]]
+            codes = np.ascontiguousarray(codes[:, ::-1] if window["flip_horizontal"] else codes)
             with torch.inference_mode():
-                found = boxes_of(decode(run(torch.from_numpy(planes)[None])), shot.codes.shape, size)
-            return _mirrored_back(found, profile.cfa, shot.codes.shape)
+                planes = torch.from_numpy(encode(codes, profile, gains, size))
+                found = boxes_of(decode(run(planes[None])), codes.shape, size)
+            xyxy = found.xyxy + np.array([0, first_row, 0, first_row])
+            if window["flip_horizontal"]:
+                xyxy[:, [0, 2]] = codes.shape[1] - xyxy[:, [2, 0]]
+            return replace(found, xyxy=xyxy)
 
         yield detect
 
@@ -162,17 +167,6 @@ def boxes_of(decoded: Decoded, shape: tuple[int, ...], size: int) -> Boxes:
     inside = (xyxy[kept].astype(np.float64) - (left, top, left, top)) * scale
     within = np.clip(inside, 0, [shape[1], shape[0]] * 2)
     return Boxes(within, class_ids[kept].astype(np.int64), confidence[kept].astype(np.float64))
-
-
-def _mirrored_back(found: Boxes, cfa: str, shape: tuple[int, ...]) -> Boxes:
-    """Boxes of a mosaic that was mirrored to RGGB, in the frame."""
-    vertical, horizontal = flips_to_rggb(cfa)
-    xyxy = found.xyxy.copy()
-    if horizontal:
-        xyxy[:, [0, 2]] = shape[1] - xyxy[:, [2, 0]]
-    if vertical:
-        xyxy[:, [1, 3]] = shape[0] - xyxy[:, [3, 1]]
-    return replace(found, xyxy=xyxy)
 
 
 # Way, sensor, colour temperature in kelvin, exposure, analogue gain, image.

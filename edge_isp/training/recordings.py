@@ -13,9 +13,8 @@ from PIL import Image
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
-from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.tables import encoding_table
-from edge_isp.tasks.encoding import raw_layout, white_balance
+from edge_isp.tasks.encoding import upright_window, white_balance
 from edge_isp.training.data import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
 from edge_isp.training.detector_data import NO_OBJECTS, Pair, encode_bytes, picture
 
@@ -47,24 +46,22 @@ class Recording:
                 f"found {layout.width} x {layout.height}"
             )
         share = rng.uniform(max(0.5, smallest), 1)
-        height, width = (int(n * share) // 4 * 4 for n in (layout.height, layout.width))
+        height, width = (int(n * share - 2) // 4 * 4 for n in (layout.height, layout.width))
         top, left = (
-            int(rng.integers((n - m) // 2 + 1)) * 2 for n, m in ((layout.height, height), (layout.width, width))
+            int(rng.integers(max(0, n - m - 2) // 2 + 1)) * 2
+            for n, m in ((layout.height, height), (layout.width, width))
         )
-        vertical, horizontal = flips_to_rggb(layout.cfa)
+        first_row, window = upright_window(layout)
         mosaic = encode_bytes(
-            self.frame.data,
+            self.frame.data[first_row:],
             self.tables,
             size,
-            **{**raw_layout(self.frame), "width": width, "height": height},
+            **{**window, "width": width, "height": height},
             left=left,
             top=top,
-            flip_vertical=vertical,
-            flip_horizontal=horizontal,
         )
-        seen = self._preview_of(top, left, height, width)
-        seen = seen[::-1] if vertical else seen
-        seen = seen[:, ::-1] if horizontal else seen
+        seen = self._preview_of(top + first_row, left, height, width)
+        seen = seen[:, ::-1] if window["flip_horizontal"] else seen
         return Pair(
             mosaic, picture(np.ascontiguousarray(seen), size), np.empty((0, NO_OBJECTS.shape[1] + 1), np.float32)
         )
