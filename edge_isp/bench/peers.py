@@ -42,11 +42,6 @@ _MALVAR = [np.float32(kernel / 16) for kernel in (_GREEN, _ALONG, _ALONG.T, _DIA
 Develop = Callable[[RawFrame], NDArray[Any]]
 
 
-def edge_isp_in_turn(model: str, frame: RawFrame) -> Develop:
-    """Never called: `edge_isp` streams, see `_stream`."""
-    raise NotImplementedError
-
-
 def today(model: str, frame: RawFrame) -> Develop:
     """The buffer copied, unpacked with NumPy, white-balanced in float32; the same network in float32 in ONNX Runtime;
     its residual added to Malvar's demosaicing by OpenCV's filters, colour matrix and curve in NumPy."""
@@ -166,13 +161,13 @@ def rawpy_half(model: str, frame: RawFrame) -> Develop:
     return develop
 
 
-# By name: what it makes, the modules that it needs, and how it is done. The modules are imported before memory is
-# looked at for the first time.
-WAYS: dict[str, tuple[str, tuple[str, ...], Callable[[str, RawFrame], Develop]]] = {
+# By name: what it makes, the modules that it needs, and how it is done frame by frame; None for our pipeline, which
+# streams. The modules are imported before memory is looked at for the first time.
+WAYS: dict[str, tuple[str, tuple[str, ...], Callable[[str, RawFrame], Develop] | None]] = {
     "edge_isp": (
         "picture by the network, int8",
         ("numpy", "numba", "ai_edge_litert.interpreter", "edge_isp.pipeline", "edge_isp.engines.litert"),
-        edge_isp_in_turn,
+        None,
     ),
     "today": (
         "picture by the same network, float32 in ONNX Runtime",
@@ -244,10 +239,10 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     camera = MemoryCamera(job["width"], job["height"], fps=None)
     before = Machine().rss_bytes() or 0
     _forget_peak()
-    results = _stream if job["way"] == "edge_isp" else _one_by_one
+    results = _stream(job["model"], camera) if prepare is None else _one_by_one(prepare, job["model"], camera)
     ages: list[int] = []
     times: list[int] = []
-    with results(prepare, job["model"], camera) as done:
+    with results as done:
         for timestamp_ns in done:
             now = time.monotonic_ns()
             if len(times) == _WARMUP:
@@ -271,7 +266,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _stream(prepare: object, model: str, camera: MemoryCamera) -> Iterator[Iterator[int]]:
+def _stream(model: str, camera: MemoryCamera) -> Iterator[Iterator[int]]:
     """Time stamps of results as our pipeline delivers them."""
     from edge_isp.pipeline import Pipeline
 

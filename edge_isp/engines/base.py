@@ -183,6 +183,29 @@ class ClosingEngine:
         self.close()
 
 
+class DescribedEngine(ClosingEngine):
+    """An engine that keeps what it tells of itself, for engines to inherit: they set it whenever it changes."""
+
+    _inputs: tuple[TensorInfo, ...]
+    _outputs: tuple[TensorInfo, ...]
+    _report: EngineReport
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """See `Engine.inputs`."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """See `Engine.outputs`."""
+        return self._outputs
+
+    @property
+    def report(self) -> EngineReport:
+        """See `Engine.report`."""
+        return self._report
+
+
 def read_model(path: Path) -> bytes:
     """Content of a model's file.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from edge_isp.engines.base import (
-    ClosingEngine,
+    DescribedEngine,
     EngineReport,
     Share,
     TensorInfo,
@@ -29,7 +29,7 @@ from edge_isp.errors import EngineError, PluginError
 _ERRORS = tuple(v for v in vars(runtime_errors).values() if isinstance(v, type) and issubclass(v, Exception))
 
 
-class OnnxRuntimeEngine(ClosingEngine):
+class OnnxRuntimeEngine(DescribedEngine):
     """An `.onnx` model in ONNX Runtime.
 
     Scales and zero points, and the shapes that a model with open dimensions starts with, are read from the metadata
@@ -70,21 +70,6 @@ class OnnxRuntimeEngine(ClosingEngine):
             self._prepare(shape or described, anew=True)
         if delegate is None and shape is not None:
             self.resize(shape)
-
-    @property
-    def inputs(self) -> tuple[TensorInfo, ...]:
-        """See `Engine.inputs`."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorInfo, ...]:
-        """See `Engine.outputs`."""
-        return self._outputs
-
-    @property
-    def report(self) -> EngineReport:
-        """See `Engine.report`."""
-        return self._report
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""

@@ -19,10 +19,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge_isp.engines.base import (
-    ClosingEngine,
+    DescribedEngine,
     EngineReport,
     Share,
-    TensorInfo,
     check_inputs,
     default_threads,
     tensors_from,
@@ -48,7 +47,7 @@ serve(int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
-class ProcessEngine(ClosingEngine):
+class ProcessEngine(DescribedEngine):
     """Any engine, in another process.
 
     Args:
@@ -114,21 +113,6 @@ class ProcessEngine(ClosingEngine):
                 "options": options,
             }
         )
-
-    @property
-    def inputs(self) -> tuple[TensorInfo, ...]:
-        """See `Engine.inputs`."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorInfo, ...]:
-        """See `Engine.outputs`."""
-        return self._outputs
-
-    @property
-    def report(self) -> EngineReport:
-        """See `Engine.report`."""
-        return self._report
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""

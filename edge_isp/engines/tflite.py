@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.engines.base import (
-    ClosingEngine,
+    DescribedEngine,
     EngineReport,
     Share,
     TensorInfo,
@@ -26,7 +26,7 @@ from edge_isp.engines.delegates import Delegate, require_library
 from edge_isp.errors import EngineError
 
 
-class TfliteEngine(ClosingEngine):
+class TfliteEngine(DescribedEngine):
     """A `.tflite` model in an interpreter of TensorFlow Lite.
 
     The runtime gives every node that the delegate leaves to XNNPACK, and to its own kernels what XNNPACK leaves.
@@ -62,21 +62,6 @@ class TfliteEngine(ClosingEngine):
         self._interpreter: Any = None
         self._loaded: Any = None  # the delegate, which must outlive its interpreter
         self._start(shape)
-
-    @property
-    def inputs(self) -> tuple[TensorInfo, ...]:
-        """See `Engine.inputs`."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorInfo, ...]:
-        """See `Engine.outputs`."""
-        return self._outputs
-
-    @property
-    def report(self) -> EngineReport:
-        """See `Engine.report`."""
-        return self._report
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""

@@ -81,7 +81,7 @@ def run_training(run: DetectorRun, console: Console) -> Path:
     student = _trained(console, "float", fold(teacher), objective, schedule, run.out / "float")
     assert isinstance(student, YoloxNano)
     torch.save(student.state_dict(), run.out / f"{NAME}-float.pt")
-    quantised = quantised_after_training(student, _views(learnt, None), sensors)
+    quantised = quantised_after_training(student, objective.pairs.images, sensors)
     losses = {"float32": objective.validate(student), "ptq": objective.validate(Integers(quantised))}
     if run.quantised_steps:
         schedule = loop.Schedule(
@@ -101,7 +101,8 @@ def run_training(run: DetectorRun, console: Console) -> Path:
         sensor="generic",
         classes=CLASS_NAMES,
         training={
-            "teacher": run.teacher.name,
+            "initial_weights": run.teacher.name,
+            "learnt_from": "labels" if run.labels else "teacher",
             "images": len(learnt),
             "recordings": len(objective.pairs.recordings),
             "steps": run.steps,

@@ -160,7 +160,7 @@ def network_inputs(shot: Shot) -> NDArray[np.float32]:
     """
     profile, capture = shot.sensor.profile, shot.capture
     gains = profile.normalised_gains(capture.colour_temperature_k)
-    planes = encode_codes(mirrored(shot.codes, profile.cfa), profile, gains)
+    planes = encode_codes(_mirrored(shot.codes, profile.cfa), profile, gains)
     noise = np.broadcast_to(noise_planes(shot.sensor, capture, gains)[:, None, None], planes.shape)
     return np.concatenate([planes, noise])
 
@@ -173,12 +173,12 @@ def _development(run: Callable[[Tensor], Tensor], colour: Colour) -> Develop:
         with torch.inference_mode():
             rgb = colour.render(run(inputs[:, : colour.input_planes]), inputs, matrix)[0]
         rounded = torch.round(rgb.clamp(0, 1) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
-        return mirrored(rounded, profile.cfa)
+        return _mirrored(rounded, profile.cfa)
 
     return develop
 
 
-def mirrored(image: NDArray[Any], cfa: str) -> NDArray[Any]:
+def _mirrored(image: NDArray[Any], cfa: str) -> NDArray[Any]:
     """A mosaic to RGGB, or the picture of the mirrored mosaic back."""
     vertical, horizontal = flips_to_rggb(cfa)
     image = image[::-1] if vertical else image
