@@ -46,6 +46,7 @@ from edge_isp.training.networks.yolox import (  # noqa: E402
     picture_planes,
 )
 from edge_isp.training.recordings import load_recordings  # noqa: E402
+from edge_isp.training.weights import start_from  # noqa: E402
 
 IMX219, IMX477 = (SensorModel(load_profile(name)) for name in ("imx219", "imx477"))
 DAYLIGHT = Capture(colour_temperature_k=5700, exposure=1.0, analogue_gain=1.0)
@@ -181,6 +182,19 @@ def test_a_student_learns_and_resumes_exactly(tmp_path: Path, monkeypatch: pytes
     resumed = loop.train(student(), objective, schedule, tmp_path / "parts")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_student_starts_from_weights_of_its_own(tmp_path: Path) -> None:
+    trained, other, path = YoloxNano(), YoloxNano(), tmp_path / "student-float.pt"
+    torch.save(trained.state_dict(), path)
+    start_from(other, path)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    with pytest.raises(ModelError, match="student-float.pt: cannot start from these weights"):
+        start_from(teacher(), path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="cannot start from these weights"):
+        start_from(other, path)
 
 
 def test_labels_as_a_network_should_answer() -> None:

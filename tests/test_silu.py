@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
 from edge_isp.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
+from edge_isp.errors import ModelError  # noqa: E402
 from edge_isp.models.qdq_onnx import qdq_onnx  # noqa: E402
 from edge_isp.models.tflite_graph import TfliteGraph  # noqa: E402
 from edge_isp.training.export.graph import Graph, trace  # noqa: E402
@@ -44,9 +45,9 @@ class Small(nn.Module):
     def __init__(self, *, uneven: bool = False) -> None:
         super().__init__()
         self.stem = nn.Conv2d(4, 16, 3, padding=1)
-        self.depthwise = nn.Conv2d(16, 16, 4, 2, 1, groups=16)
+        self.depthwise = nn.Conv2d(16, 16, 3, 2, 1, groups=16)
         self.pointwise = nn.Conv2d(16, 24, 1)
-        self.strided = nn.Conv2d(24, 24, 4, 2, 1)
+        self.strided = nn.Conv2d(24, 24, 5, 2, 2)
         self.pools = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13))
         self.join = nn.Conv2d(96, 24, 1)
         self.residual = nn.Conv2d(24, 24, 3, padding=1, groups=24)
@@ -110,7 +111,8 @@ def test_the_graph_computes_what_the_network_does() -> None:
 @pytest.mark.parametrize(
     "refused",
     [
-        nn.Conv2d(4, 4, 3, 2, 1),  # TensorFlow pads below and to the right only
+        nn.Conv2d(4, 4, 4, 2, 1),
+        nn.Conv2d(4, 4, 3, 3, 1),
         nn.Conv2d(4, 4, 3),
         nn.Conv2d(4, 4, (3, 1), padding=1),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
@@ -173,6 +175,17 @@ def test_onnx_computes_the_integers_of_the_tflite(tmp_path: Path) -> None:
                     assert info.scale == pytest.approx(model.tensors[name].scale)
                     assert info.zero_point == model.tensors[name].zero_point
                 assert largest_difference(in_pytorch(model, x), engine.run([x])) <= 2
+
+
+def test_padding_before_a_convolution_that_pads_itself_is_refused() -> None:
+    _, graph, samples = made()
+    parsed = TfliteGraph(to_tflite(quantise_silu_network(graph, samples), height=32, width=48), "theirs.tflite")
+    place = next(i for i, operator in enumerate(parsed.operators) if operator.stride == 2)
+    options = parsed.model.subgraphs[0].operators[place].builtinOptions
+    options.strideH = options.strideW = 1
+    options.padding = 0  # SAME
+    with pytest.raises(ModelError, match="expected padding of its own, since its stride is 1; found an operator PAD"):
+        TfliteGraph(parsed.to_bytes(), "theirs.tflite")
 
 
 def test_float_onnx_equals_pytorch(tmp_path: Path) -> None:
@@ -239,7 +252,7 @@ def test_quantisation_aware_training_learns_and_is_found_again(tmp_path: Path) -
     with torch.no_grad():
         truth = [graph.run(x)[name] for name in graph.outputs]
         for name, expected, found in zip(graph.outputs, model.run_real(x), trained(x), strict=True):
-            assert ((expected - found).abs() / model.tensors[name].scale).mean() < 1
+            assert ((expected - found).abs() / model.tensors[name].scale).mean() < 2
         for bias in trained.biases.values():  # something to learn
             bias.add_(0.2)
     optimizer = torch.optim.Adam(trained.parameters(), 2e-3)

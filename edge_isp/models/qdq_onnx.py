@@ -55,6 +55,7 @@ class _Writer:
         self._graph, self._static, self._rgb = graph, static, rgb
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
+        self._padded: dict[int, Operator] = {}  # by the tensor that it makes: a part of the convolution that reads it
 
     def content(self) -> bytes:
         graph = self._graph
@@ -63,7 +64,10 @@ class _Writer:
         self._node("DequantizeLinear", [f"{source}/int8", *self._int8(graph.input)], f"{source}/float")
         self._quantise(graph.input, f"{source}/float")
         for operator in graph.operators:
-            self._operator(operator)
+            if operator.kind == "pad":
+                self._padded[operator.output] = operator
+            else:
+                self._operator(operator)
         described = {source: self._described(graph.input, source_shape)}
         inputs, outputs = [self._value(source, source_shape, ("height", "width"))], []
         for index in graph.outputs:
@@ -104,8 +108,10 @@ class _Writer:
         attributes: dict[str, Any] = {}
         match operator.kind:
             case "conv" | "depthwise":
-                inputs = [inputs[0], *self._weights(operator)]
-                attributes = self._convolution(operator)
+                pad = self._padded.get(operator.inputs[0])
+                source = inputs[0] if pad is None else f"{self._graph.tensor_name(pad.inputs[0])}/real"
+                inputs = [source, *self._weights(operator)]
+                attributes = self._convolution(operator, pad)
             case "concat":
                 attributes = {"axis": 1}
             case "mean":
@@ -122,17 +128,21 @@ class _Writer:
             result = f"{name}/relu"
         self._quantise(operator.output, result)
 
-    def _convolution(self, operator: Operator) -> dict[str, Any]:
+    def _convolution(self, operator: Operator, pad: Operator | None) -> dict[str, Any]:
         size = self._graph.shape(operator.inputs[1])[1:3]
-        # What SAME adds to an even size, or with a stride of 1 to any.
-        added = [(n - 1) * dilation + 1 - operator.stride for n, dilation in zip(size, operator.dilation, strict=True)]
-        before = [n // 2 for n in added]
+        if operator.stride == 1:
+            # What SAME adds.
+            added = [(n - 1) * dilation for n, dilation in zip(size, operator.dilation, strict=True)]
+            before = [n // 2 for n in added]
+            pads = [*before, *(n - b for n, b in zip(added, before, strict=True))]
+        else:
+            pads = [side for side in (pad.sides if pad else (0, 0)) for _ in range(2)]
         return {
             "kernel_shape": size,
             "strides": [operator.stride] * 2,
             "dilations": operator.dilation,
             "group": self._graph.shape(operator.output)[3] if operator.kind == "depthwise" else 1,
-            "pads": [*before, *(n - b for n, b in zip(added, before, strict=True))],
+            "pads": pads,
         }
 
     def _weights(self, operator: Operator) -> list[str]:

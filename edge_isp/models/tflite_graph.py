@@ -24,6 +24,7 @@ _KINDS = {
     schema.BuiltinOperator.MEAN: "mean",
     schema.BuiltinOperator.MAX_POOL_2D: "maxpool",
     schema.BuiltinOperator.DEPTH_TO_SPACE: "depth_to_space",
+    schema.BuiltinOperator.PAD: "pad",
 }
 _NUMPY_TYPES = {schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
 _CHANNEL_AXIS = 3  # NHWC
@@ -35,13 +36,15 @@ class Operator:
 
     Attributes:
         kind: "conv", "depthwise", "add", "mul", "concat" (over channels), "sigmoid", "mean" (over height and width),
-            "maxpool" (keeps the size) or "depth_to_space" (a quarter of the channels, twice the height and width).
+            "maxpool" (keeps the size), "depth_to_space" (a quarter of the channels, twice the height and width) or
+            "pad" (for a convolution of stride 2).
         inputs, output: indices of the tensors; the inputs of a convolution are its input, weights and, where it has
             one, bias.
         relu: a ReLU is fused into its output.
         dilation: of a convolution, (y, x).
-        stride: of a convolution, 1 or 2: padding keeps the size, or halves it.
+        stride: of a convolution: with 1 its padding keeps the size, with 2 a "pad" is before it.
         size: of a "maxpool"'s window, odd.
+        sides: zeros that a "pad" adds, before and after the rows and the columns.
     """
 
     kind: str
@@ -51,6 +54,7 @@ class Operator:
     dilation: tuple[int, int] = (1, 1)
     stride: int = 1
     size: int = 1
+    sides: tuple[int, int] = (0, 0)
 
 
 class TfliteGraph:
@@ -74,6 +78,10 @@ class TfliteGraph:
             raise ModelError(f"{name}: is no .tflite of one graph with one input: {error}") from error
         self.tensors: list[Any] = graph.tensors
         self.operators = tuple(self._operator(entry) for entry in graph.operators)
+        padded = {operator.output for operator in self.operators if operator.kind == "pad"}
+        for operator in self.operators:
+            if operator.stride == 1 and padded.intersection(operator.inputs):
+                self._refuse(operator.output, "padding of its own, since its stride is 1", "an operator PAD before it")
 
     def tensor_name(self, index: int) -> str:
         """Name of a tensor, unique in the graph."""
@@ -144,7 +152,7 @@ class TfliteGraph:
         code = self.model.operatorCodes[entry.opcodeIndex].builtinCode
         inputs, output = tuple(int(i) for i in entry.inputs if i >= 0), int(entry.outputs[0])
         kind, options = _KINDS.get(code), entry.builtinOptions
-        relu, dilation, stride, size = False, (1, 1), 1, 1
+        relu, dilation, stride, size, sides = False, (1, 1), 1, 1, (0, 0)
         if kind is None:
             names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
             self._refuse(output, ", ".join(names[known] for known in _KINDS), f"operator {names.get(code, code)}")
@@ -155,9 +163,10 @@ class TfliteGraph:
             relu = activation == schema.ActivationFunctionType.RELU
         if kind in ("conv", "depthwise"):
             dilation, stride = (options.dilationHFactor, options.dilationWFactor), options.strideH
-            if options.padding != schema.Padding.SAME or options.strideW != stride or stride not in (1, 2):
-                found = f"padding {options.padding}, stride {options.strideH}, {options.strideW}"
-                self._refuse(output, f"padding {schema.Padding.SAME} (SAME), stride 1, 1 or 2, 2", found)
+            settings = (options.padding, options.strideH, options.strideW)
+            if settings not in ((schema.Padding.SAME, 1, 1), (schema.Padding.VALID, 2, 2)):
+                expected = f"padding {schema.Padding.SAME} (SAME), stride 1, 1 or {schema.Padding.VALID} (VALID), 2, 2"
+                self._refuse(output, expected, f"padding {settings[0]}, stride {settings[1]}, {settings[2]}")
         if kind == "maxpool":
             size = options.filterHeight
             settings = (options.padding, options.strideH, options.strideW, options.filterWidth)
@@ -166,6 +175,11 @@ class TfliteGraph:
                 self._refuse(
                     output, expected, f"size {size}, {settings[3]}, padding {settings[0]}, stride {settings[1:3]}"
                 )
+        if kind == "pad":
+            found = self.constant(inputs[1]).tolist()
+            sides = tuple(found[1])
+            if found != [[0, 0], list(sides), list(sides), [0, 0]]:
+                self._refuse(output, "padding of height and width alike", str(found))
         if kind == "depth_to_space" and options.blockSize != 2:
             self._refuse(output, "blocks of 2", f"of {options.blockSize}")
         if kind == "depthwise" and options.depthMultiplier != 1:
@@ -174,12 +188,12 @@ class TfliteGraph:
             self._refuse(output, "concatenation of channels", f"of axis {options.axis}")
         if kind == "mean" and (sorted(self.constant(inputs[1])) != [1, 2] or not options.keepDims):
             self._refuse(output, "a mean over height and width that keeps them", f"axes {self.constant(inputs[1])}")
-        for index in (*(inputs[:1] if kind in ("conv", "depthwise", "mean") else inputs), output):
+        for index in (*(inputs[:1] if kind in ("conv", "depthwise", "mean", "pad") else inputs), output):
             if self.tensors[index].type != schema.TensorType.INT8:
                 self._refuse(index, "an int8 tensor", f"type {self.tensors[index].type}")
             if self.model.buffers[self.tensors[index].buffer].data is not None:
                 self._refuse(index, "a tensor that is computed", "a constant")
-        return Operator(kind, inputs, output, relu, dilation, stride, size)
+        return Operator(kind, inputs, output, relu, dilation, stride, size, sides)
 
     def _refuse(self, index: int, expected: str, found: str) -> NoReturn:
         name = self.tensor_name(index)
@@ -193,7 +207,12 @@ def _output_shape(operator: Operator, shapes: Sequence[tuple[int, ...]]) -> tupl
             batch, height, width, channels = first
             if operator.kind == "conv":
                 channels = shapes[1][0]  # weights: out, y, x, in
-            return (batch, -(-height // operator.stride), -(-width // operator.stride), channels)
+            if operator.stride == 2:
+                size = shapes[1][1:3]
+                height, width = (height - size[0]) // 2 + 1, (width - size[1]) // 2 + 1
+            return (batch, height, width, channels)
+        case "pad":
+            return (first[0], first[1] + sum(operator.sides), first[2] + sum(operator.sides), first[_CHANNEL_AXIS])
         case "depth_to_space":
             return (first[0], 2 * first[1], 2 * first[2], first[_CHANNEL_AXIS] // 4)
         case "add" | "mul":

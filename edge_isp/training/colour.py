@@ -53,9 +53,9 @@ def calibrated(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
 
 
 def without_anchor(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
-    """As `calibrated`, but the output is the whole colour, not a residual."""
+    """As `calibrated`, but the output is the whole colour: around a grey, since what is clipped at 0 learns nothing."""
     del inputs
-    return _developed(output, matrix)
+    return _developed(output + 0.5, matrix)
 
 
 def _developed(roots: Tensor, matrix: Tensor) -> Tensor:
@@ -79,4 +79,5 @@ END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, end_to_end, UNIT_RANGE)
 _RESIDUAL_RANGE = Quantisation(RESIDUAL_SCALE, 0)
 CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, _RESIDUAL_RANGE)
 # For an ablation: what does the residual bring?
-WITHOUT_ANCHOR = Colour("calibrated-without-anchor", "rggb-noise", "planes12", 8, without_anchor, UNIT_RANGE)
+_AROUND_GREY = Quantisation(UNIT_RANGE.scale, 0)
+WITHOUT_ANCHOR = Colour("calibrated-without-anchor", "rggb-noise", "planes12", 8, without_anchor, _AROUND_GREY)

@@ -68,6 +68,10 @@ def train_detector(
             exists=True, file_okay=False, help="Learn from the images' labels, not from the teacher: to compare."
         ),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Weights to start from: a student's '-float.pt'."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 3000,
     quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 400,
     learning_rate: Annotated[
@@ -84,7 +88,7 @@ def train_detector(
     from edge_isp.training.run_detector import DetectorRun, run_training
 
     run = DetectorRun(
-        teacher, tuple(images), recordings, labels, out, steps, quantised_steps, learning_rate, validation, seed
+        teacher, tuple(images), recordings, labels, init, out, steps, quantised_steps, learning_rate, validation, seed
     )
     console = Console()
     console.print(f"{run_training(run, console)} and its card are written")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.profile import load_profile
@@ -26,6 +26,8 @@ from edge_isp.training.quantisation import FakeQuantised, Integers, QuantisedGra
 from edge_isp.training.record import commit, hours
 from edge_isp.training.recordings import load_recordings
 from edge_isp.training.silu import quantise_silu_network
+from edge_isp.training.stem import even_stem
+from edge_isp.training.weights import start_from
 
 NAME = "raw-detector-generic"
 
@@ -45,6 +47,7 @@ class DetectorRun:
     images: tuple[Path, ...]
     recordings: Path | None
     labels: Path | None
+    init: Path | None
     out: Path
     steps: int
     quantised_steps: int
@@ -59,7 +62,7 @@ def run_training(run: DetectorRun, console: Console) -> Path:
     Writes into `run.out` the model and its card, and the weights, `-float.pt` and `-int8.pt`.
 
     Raises:
-        ModelError: the teacher is not YOLOX-Nano.
+        ModelError: the teacher is not YOLOX-Nano, or the weights to start from are not a student's.
         FormatError, MissingDependencyError: see `load_recordings`.
     """
     torch.manual_seed(run.seed)
@@ -77,8 +80,13 @@ def run_training(run: DetectorRun, console: Console) -> Path:
         objective = Distillation(teacher, pairs, validation)
     else:
         objective = Labels(DetectorPairs(_views(learnt, run.labels), sensors, seed=run.seed), validation)
+    student = fold(teacher)
+    if run.init is None:
+        even_stem(student, _calibration(objective.pairs.images, sensors))
+    else:
+        start_from(student, run.init)
     schedule = loop.Schedule(steps=run.steps, learning_rate=run.learning_rate, seed=run.seed)
-    student = _trained(console, "float", fold(teacher), objective, schedule, run.out / "float")
+    student = _trained(console, "float", student, objective, schedule, run.out / "float")
     assert isinstance(student, YoloxNano)
     torch.save(student.state_dict(), run.out / f"{NAME}-float.pt")
     quantised = quantised_after_training(student, objective.pairs.images, sensors)
@@ -101,7 +109,8 @@ def run_training(run: DetectorRun, console: Console) -> Path:
         sensor="generic",
         classes=CLASS_NAMES,
         training={
-            "initial_weights": run.teacher.name,
+            "teacher": run.teacher.name,
+            **({"initial_weights": run.init.name} if run.init is not None else {}),
             "learnt_from": "labels" if run.labels else "teacher",
             "images": len(learnt),
             "recordings": len(objective.pairs.recordings),
@@ -125,11 +134,16 @@ def quantised_after_training(
     student: YoloxNano, views: Sequence[View], sensors: Sequence[SensorModel]
 ) -> QuantisedGraph:
     """Quantises a student on simulated RAW of images."""
-    pairs = DetectorPairs(views, sensors, seed=77)
-    samples = [torch.from_numpy(pairs.make(i).mosaic) for i in range(_CALIBRATION_BATCHES)]
+    samples = _calibration(views, sensors)
     graph = trace(student.eval())
     logits = [name for i, name in enumerate(graph.outputs) if i % 3]  # all but the boxes
     return quantise_silu_network(graph, samples, logits=logits)
+
+
+def _calibration(views: Sequence[View], sensors: Sequence[SensorModel]) -> list[Tensor]:
+    """Mosaics whose ranges count."""
+    pairs = DetectorPairs(views, sensors, seed=77)
+    return [torch.from_numpy(pairs.make(i).mosaic) for i in range(_CALIBRATION_BATCHES)]
 
 
 def _views(paths: Sequence[Path], labels: Path | None) -> list[View]:

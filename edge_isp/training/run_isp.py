@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +22,12 @@ from edge_isp.training.data import Sample, TrainingPairs, find_photos, load_phot
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.export.graph import trace
 from edge_isp.training.loop import Schedule
-from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.progress import shown
 from edge_isp.training.quantisation import FakeQuantised, Integers, QuantisedGraph, quantise, save_quantised
 from edge_isp.training.recipes import RECIPES
 from edge_isp.training.record import commit, hours
+from edge_isp.training.weights import start_from
 
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
 REDUCTIONS = (2, 4)
@@ -78,7 +77,7 @@ def run_training(run: IspRun, console: Console) -> Path:
     torch.manual_seed(run.seed)
     network = recipe.build()
     if run.init is not None:
-        _load_weights(network, run.init)
+        start_from(network, run.init)
     sensors, validated_on = _sensors(run, console)
     trained_on = find_photos(run.photos, exclude=run.validation)
     photos = [load_photo(path, reduce) for path in trained_on for reduce in REDUCTIONS]
@@ -149,17 +148,6 @@ def _sensors(run: IspRun, console: Console) -> tuple[list[SensorModel], SensorMo
         sensor = SensorModel(profile)
         return [sensor], sensor
     return sensors_of_generic_weights(seed=run.seed), SensorModel(load_profile(_VALIDATION_PROFILE))
-
-
-def _load_weights(network: nn.Module, path: Path) -> None:
-    try:
-        weights = torch.load(path, weights_only=True, map_location="cpu")
-        if isinstance(network, CalibratedRFDCSANet):
-            network.start_from(weights)
-        else:
-            network.load_state_dict(weights)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path}: cannot start from these weights: {error}") from error
 
 
 def post_training_quantised(

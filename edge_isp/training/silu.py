@@ -37,7 +37,7 @@ from edge_isp.training.quantisation import (
 )
 
 # Where the largest channel's range is so many times the median channel's, a SiLU gets a convolution for its gates.
-UNEVEN = 6.0
+UNEVEN = 8.0
 # What a SiLU makes of lower values is next to nothing.
 _LOWEST = -4.0
 # Of a channel's magnitudes, the one that all but this share lie below counts as its range.
@@ -80,19 +80,24 @@ def equalise_silus(graph: Graph, samples: Sequence[Tensor]) -> Graph:
 
 @torch.no_grad()
 def channel_ranges(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Tensor]:
-    """By product of a SiLU, the range of magnitudes of each channel of what it reads, as far as it matters.
-
-    See `_LOWEST` and `_BEYOND_RANGE`; the largest of the samples'.
-    """
+    """By product of a SiLU, the `active_range` of each channel of what it reads; the largest of the samples'."""
     ranges: dict[str, Tensor] = {}
     for sample in samples:
         tensors = graph.run(sample)
         for silu in find_silus(graph):
-            magnitudes = tensors[silu.value].clamp_min(_LOWEST).abs().transpose(0, 1).flatten(1)
-            place = max(1, math.ceil(magnitudes.shape[1] * (1 - _BEYOND_RANGE)))
-            found = magnitudes.kthvalue(place, dim=1).values
+            found = active_range(tensors[silu.value].transpose(0, 1).flatten(1))
             ranges[silu.product] = torch.maximum(ranges[silu.product], found) if silu.product in ranges else found
     return ranges
+
+
+def active_range(values: Tensor) -> Tensor:
+    """The range of magnitudes of each channel (channels, values) of what a SiLU reads, as far as it matters.
+
+    See `_LOWEST` and `_BEYOND_RANGE`.
+    """
+    magnitudes = values.clamp_min(_LOWEST).abs()
+    place = max(1, math.ceil(magnitudes.shape[1] * (1 - _BEYOND_RANGE)))
+    return magnitudes.kthvalue(place, dim=1).values
 
 
 def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:

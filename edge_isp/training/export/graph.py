@@ -25,8 +25,7 @@ class Node:
         inputs: names of the tensors it reads.
         relu: a ReLU is fused into its output ("conv" and "add" only).
         weight, bias: of a "conv": (out, in / groups, ky, kx) and (out).
-        dilation, groups, stride: of a "conv". A stride of 1 keeps the size, one of 2 halves it, with as much padding
-            on either side: what TensorFlow calls SAME, where the size is even.
+        dilation, groups, stride: of a "conv". A stride of 1 keeps the size, one of 2 halves it, if it is even.
         size: of a "maxpool"'s window, odd.
     """
 
@@ -43,9 +42,9 @@ class Node:
 
     @property
     def padding(self) -> int:
-        """Of a "conv": cells on each side."""
+        """Of a "conv": cells on each side; with a stride of 2 and an even size the last ones are not read."""
         assert self.weight is not None
-        return ((self.weight.shape[-1] - 1) * self.dilation + 1 - self.stride) // 2
+        return (self.weight.shape[-1] - 1) * self.dilation // 2
 
     def run(self, *inputs: Tensor) -> Tensor:
         """The operator in floating point."""
@@ -174,7 +173,7 @@ def _node(entry: fx.Node, inputs: tuple[str, ...], modules: dict[str, Any]) -> N
                 groups=module.groups,
                 stride=module.stride[0],
             )
-            if _is_same(module, node):
+            if _keeps_or_halves(module, node):
                 return node
         if isinstance(module, nn.MaxPool2d):
             size = module.kernel_size
@@ -199,15 +198,15 @@ def _node(entry: fx.Node, inputs: tuple[str, ...], modules: dict[str, Any]) -> N
     raise ValueError(f"{entry.name}: {entry.target} is not an operator that can be exported")
 
 
-def _is_same(convolution: nn.Conv2d, node: Node) -> bool:
-    """Its stride is 1 or 2, and its padding TensorFlow's SAME."""
+def _keeps_or_halves(convolution: nn.Conv2d, node: Node) -> bool:
+    """Its kernel is square and of odd size, in the middle of its padding, and its stride 1 or 2."""
     assert node.weight is not None
-    extent = (node.weight.shape[-1] - 1) * node.dilation + 1
+    size = node.weight.shape[-1]
     return (
-        convolution.stride in ((1, 1), (2, 2))
+        size % 2 == 1
+        and convolution.stride in ((1, 1), (2, 2))
         and convolution.padding == (node.padding,) * 2
         and convolution.dilation == (node.dilation,) * 2
         and convolution.padding_mode == "zeros"
-        and convolution.kernel_size == (node.weight.shape[-1],) * 2
-        and (extent - node.stride) % 2 == 0
+        and convolution.kernel_size == (size,) * 2
     )

@@ -24,6 +24,7 @@ _OPERATORS = {
     "mean": (schema.BuiltinOperator.MEAN, 2),
     "maxpool": (schema.BuiltinOperator.MAX_POOL_2D, 2),
     "depth_to_space": (schema.BuiltinOperator.DEPTH_TO_SPACE, 1),
+    "pad": (schema.BuiltinOperator.PAD, 2),
 }
 _CHANNEL_AXIS = 3  # NHWC
 
@@ -73,8 +74,10 @@ class _Writer:
         inputs = [self.index[name] for name in node.inputs]
         match node.kind:
             case "conv":
-                inputs += self._weights(node)
                 assert node.weight is not None
+                if node.stride == 2:
+                    inputs = [self._padded(node)]
+                inputs += self._weights(node)
                 batch, height, width, _ = shape
                 shape = (batch, -(-height // node.stride), -(-width // node.stride), node.weight.shape[0])
             case "add" | "mul":
@@ -99,6 +102,19 @@ class _Writer:
         options = schema.DepthToSpaceOptionsT()
         options.blockSize = 2
         self._operator("depth_to_space", [index], target, (schema.BuiltinOptions.DepthToSpaceOptions, options))
+
+    def _padded(self, node: Node) -> int:
+        """The input of a convolution of stride 2 with its padding: TensorFlow would pad at the other end. XNNPACK makes
+        one operator of both."""
+        batch, height, width, channels = self.shapes[node.inputs[0]]
+        before, after = node.padding, node.padding - 1
+        sides = np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32)
+        constant = self._constant(f"{node.name}/sides", sides)
+        shape = (batch, height + before + after, width + before + after, channels)
+        padded = self._activation(f"{node.name}/padded", shape, like=node.inputs[0])
+        options = (schema.BuiltinOptions.PadOptions, schema.PadOptionsT())
+        self._operator("pad", [self.index[node.inputs[0]], constant], padded, options)
+        return padded
 
     def _operator(self, kind: str, inputs: list[int], output: int, options: tuple[int, Any]) -> None:
         operator = schema.OperatorT()
@@ -170,7 +186,7 @@ def _options(node: Node) -> tuple[int, Any]:
         case "conv":
             depthwise = node.groups > 1
             options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
-            options.padding = schema.Padding.SAME
+            options.padding = schema.Padding.SAME if node.stride == 1 else schema.Padding.VALID
             options.strideW = options.strideH = node.stride
             options.dilationWFactor = options.dilationHFactor = node.dilation
             options.fusedActivationFunction = activation

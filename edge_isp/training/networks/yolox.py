@@ -111,16 +111,12 @@ Level = tuple[Tensor, Tensor, Tensor]
 
 
 class Convolution(nn.Module):
-    """A convolution with SiLU.
-
-    Those of stride 2 have a kernel of 4x4, in the middle of their four pixels: int8 runtimes pad it as PyTorch does.
-    """
+    """A convolution with SiLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, depthwise: bool = False) -> None:
         super().__init__()
-        size, padding = (4, 1) if stride == 2 else (kernel, kernel // 2)
         groups = inputs if depthwise else 1
-        self.convolution = nn.Conv2d(inputs, outputs, size, stride, padding, groups=groups)
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(self.convolution(x))
@@ -271,8 +267,6 @@ def load_teacher(path: Path) -> YoloxNano:
         raise ModelError(f"{path}: is not YOLOX-Nano: expected {len(own)} convolutions, found {len(found)}")
     with torch.no_grad():
         for convolution, (weight, bias) in zip(own, found, strict=True):
-            if convolution.stride == (2, 2):
-                weight = F.pad(weight, (0, 1, 0, 1))
             if weight.shape != convolution.weight.shape:
                 raise ModelError(
                     f"{path}: is not YOLOX-Nano: expected a convolution of {tuple(convolution.weight.shape)}, "
