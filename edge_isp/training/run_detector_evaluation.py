@@ -14,6 +14,7 @@ from rich.table import Table
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.profile import load_profile
 from edge_isp.errors import ModelError
+from edge_isp.models.card import find_model
 from edge_isp.training.classical import STRENGTHS, classical_ways
 from edge_isp.training.data import Capture, find_photos
 from edge_isp.training.detection_metrics import agreement, bootstrap, mean_average_precision
@@ -78,7 +79,9 @@ def _ways(asked: DetectorEvaluation) -> list[DetectorWay]:
     if asked.classical:
         found = next(way for way in classical_ways(STRENGTHS) if way.name == _CLASSICAL)
         ways.append(picture_way(found, teacher, digest))
-    ways += [picture_way(isp_way(model), teacher, digest) for model in asked.pictures]
+    for model in asked.pictures:
+        sha256 = find_model(model, None).sha256[:_SHA256_DIGITS]
+        ways.append(picture_way(isp_way(model), teacher, f"{digest} {sha256}"))
     ways.append(student_way("folded teacher on RAW, untrained", digest, fold(teacher).eval()))
     for path in asked.weights:
         ways.append(student_way(f"{path.stem} on RAW", _digest(path), _student(path)))
