@@ -163,10 +163,10 @@ class TfliteGraph:
             relu = activation == schema.ActivationFunctionType.RELU
         if kind in ("conv", "depthwise"):
             dilation, stride = (options.dilationHFactor, options.dilationWFactor), options.strideH
-            settings = (options.padding, options.strideH, options.strideW)
-            if settings not in ((schema.Padding.SAME, 1, 1), (schema.Padding.VALID, 2, 2)):
+            padding = (options.padding, options.strideH, options.strideW)
+            if padding not in ((schema.Padding.SAME, 1, 1), (schema.Padding.VALID, 2, 2)):
                 expected = f"padding {schema.Padding.SAME} (SAME), stride 1, 1 or {schema.Padding.VALID} (VALID), 2, 2"
-                self._refuse(output, expected, f"padding {settings[0]}, stride {settings[1]}, {settings[2]}")
+                self._refuse(output, expected, f"padding {padding[0]}, stride {padding[1]}, {padding[2]}")
         if kind == "maxpool":
             size = options.filterHeight
             settings = (options.padding, options.strideH, options.strideW, options.filterWidth)
@@ -177,7 +177,7 @@ class TfliteGraph:
                 )
         if kind == "pad":
             found = self.constant(inputs[1]).tolist()
-            sides = tuple(found[1])
+            sides = (found[1][0], found[1][1])
             if found != [[0, 0], list(sides), list(sides), [0, 0]]:
                 self._refuse(output, "padding of height and width alike", str(found))
         if kind == "depth_to_space" and options.blockSize != 2:
