@@ -22,6 +22,8 @@ _SHIFTS = tuple(i / 8 for i in range(-8, 49))
 # Of a channel's values every so many count for the fit.
 _EVERY = 37
 _SMALLEST_RANGE = 0.5
+# As `_fit` gives it, for a channel that says nothing.
+_UNCHANGED = (0.0, 0.0, 1.0, 1.0, 0.0)
 
 
 @torch.no_grad()
@@ -40,7 +42,7 @@ def even_stem(student: YoloxNano, samples: Sequence[Tensor]) -> None:
     assert reader.bias is not None
     for channel, own in enumerate(values[:, ::_EVERY]):
         fits = [_fit(own, shift, widest / max(_SMALLEST_RANGE, float(ranges[channel]) + shift)) for shift in _SHIFTS]
-        _, shift, factor, slope, offset = min(fit for fit in fits if fit[3] > 0)
+        _, shift, factor, slope, offset = min((fit for fit in fits if fit[3] > 0), default=_UNCHANGED)
         first.weight[channel] *= factor
         first.bias[channel] = (first.bias[channel] + shift) * factor
         reader.bias[channel] += offset * reader.weight[channel].sum()
