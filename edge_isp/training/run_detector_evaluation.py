@@ -6,14 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from edge_isp.calibration.forward import SensorModel
 from edge_isp.calibration.profile import load_profile
-from edge_isp.errors import ModelError
 from edge_isp.models.card import find_model
 from edge_isp.training.classical import STRENGTHS, classical_ways
 from edge_isp.training.data import Capture, find_photos
@@ -23,6 +21,7 @@ from edge_isp.training.labels import Boxes, load_labels
 from edge_isp.training.networks.yolox import YoloxNano, fold, load_teacher
 from edge_isp.training.run_evaluation import progress
 from edge_isp.training.ways import model_way as isp_way
+from edge_isp.training.weights import start_from
 
 # The best of the classical ways, on the photographs of its tests.
 _CLASSICAL = "Menon on roots, NLM"
@@ -90,10 +89,7 @@ def _ways(asked: DetectorEvaluation) -> list[DetectorWay]:
 
 def _student(path: Path) -> YoloxNano:
     student = YoloxNano()
-    try:
-        student.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"{path}: expected weights that 'edge-isp train detector' wrote: {error}") from error
+    start_from(student, path)
     return student.eval()
 
 

@@ -1,4 +1,4 @@
-"""Weights that a training starts from."""
+"""Weights that a training or an evaluation starts from."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def start_from(network: nn.Module, path: Path) -> None:
             network.start_from(weights)
         else:
             network.load_state_dict(weights)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path}: cannot start from these weights: {error}") from error
