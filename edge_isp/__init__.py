@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_isp.calibration.forward import SensorModel
+    from edge_isp.calibration.simulation import SensorModel
     from edge_isp.calibration.profile import SensorProfile, load_profile
     from edge_isp.calibration.tuning import load_libcamera_tuning
     from edge_isp.cameras.base import Camera, ControlLimits
-    from edge_isp.cameras.picamera2 import Picamera2Camera
+    from edge_isp.cameras.picamera2.camera import Picamera2Camera
     from edge_isp.cameras.replay import ReplayCamera
     from edge_isp.cameras.synthetic import SyntheticCamera
-    from edge_isp.cameras.v4l2 import V4l2Camera
+    from edge_isp.cameras.v4l2.camera import V4l2Camera
     from edge_isp.engines.base import Engine, EngineEvent, EngineReport
     from edge_isp.engines.delegates import DelegateSpec
-    from edge_isp.engines.ladder import Delegation, LadderEngine
+    from edge_isp.engines.fallback import Delegation, LadderEngine
     from edge_isp.engines.litert import LiteRtEngine
     from edge_isp.engines.process import ProcessEngine
     from edge_isp.errors import (
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
         ProfileError,
         SinkError,
     )
-    from edge_isp.exposure import AutoExposure
+    from edge_isp.metering.exposure import AutoExposure
     from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
     from edge_isp.models.card import ModelCard, find_model
     from edge_isp.pipeline.consumer import Consumer, Processed
-    from edge_isp.pipeline.losses import Cause, Counts, Loss, State, StateChange
+    from edge_isp.pipeline.drops import Cause, Counts, Loss, State, StateChange
     from edge_isp.pipeline.pipeline import Pipeline
     from edge_isp.pipeline.source import Recovery
     from edge_isp.results import Detections, Picture
     from edge_isp.sinks.png import PngSink
-    from edge_isp.tasks.base import Task
+    from edge_isp.tasks.protocol import Task
     from edge_isp.tasks.detect import DetectTask
     from edge_isp.tasks.isp import IspTask
 
@@ -53,20 +53,20 @@ __version__ = "0.1.0"
 # Where each public name lives; imported when it is first asked for (PEP 562), so that `import edge_isp`
 # loads neither numba nor a runtime.
 _HOMES = {
-    "AutoExposure": "exposure",
+    "AutoExposure": "metering.exposure",
     "BenchError": "errors",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
     "CameraDisconnectedError": "errors",
     "CameraError": "errors",
     "CameraTimeoutError": "errors",
-    "Cause": "pipeline.losses",
+    "Cause": "pipeline.drops",
     "Cfa": "frame",
     "Consumer": "pipeline.consumer",
     "ControlLimits": "cameras.base",
-    "Counts": "pipeline.losses",
+    "Counts": "pipeline.drops",
     "DelegateSpec": "engines.delegates",
-    "Delegation": "engines.ladder",
+    "Delegation": "engines.fallback",
     "DetectTask": "tasks.detect",
     "Detections": "results",
     "EdgeIspError": "errors",
@@ -77,14 +77,14 @@ _HOMES = {
     "FormatError": "errors",
     "FrameStatus": "frame",
     "IspTask": "tasks.isp",
-    "LadderEngine": "engines.ladder",
+    "LadderEngine": "engines.fallback",
     "LiteRtEngine": "engines.litert",
-    "Loss": "pipeline.losses",
+    "Loss": "pipeline.drops",
     "MissingDependencyError": "errors",
     "ModelCard": "models.card",
     "ModelError": "errors",
     "Packing": "frame",
-    "Picamera2Camera": "cameras.picamera2",
+    "Picamera2Camera": "cameras.picamera2.camera",
     "Picture": "results",
     "Pipeline": "pipeline.pipeline",
     "PipelineError": "errors",
@@ -97,14 +97,14 @@ _HOMES = {
     "RawFrame": "frame",
     "Recovery": "pipeline.source",
     "ReplayCamera": "cameras.replay",
-    "SensorModel": "calibration.forward",
+    "SensorModel": "calibration.simulation",
     "SensorProfile": "calibration.profile",
     "SinkError": "errors",
-    "State": "pipeline.losses",
-    "StateChange": "pipeline.losses",
+    "State": "pipeline.drops",
+    "StateChange": "pipeline.drops",
     "SyntheticCamera": "cameras.synthetic",
-    "Task": "tasks.base",
-    "V4l2Camera": "cameras.v4l2",
+    "Task": "tasks.protocol",
+    "V4l2Camera": "cameras.v4l2.camera",
     "find_model": "models.card",
     "load_libcamera_tuning": "calibration.tuning",
     "load_profile": "calibration.profile",

@@ -22,7 +22,7 @@ import numpy as np
 
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.delegates import DelegateSpec, access_denied, board_compatible, delegates, probe
-from edge_isp.engines.ladder import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, LadderEngine
 from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.models.card import find_model
 
@@ -142,7 +142,7 @@ def _cameras(root: Path) -> Iterator[dict[str, str]]:
 
 
 def _picamera2() -> str:
-    from edge_isp.cameras.picamera2_import import import_picamera2
+    from edge_isp.cameras.picamera2.import_check import import_picamera2
 
     try:
         module = import_picamera2()

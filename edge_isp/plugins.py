@@ -30,10 +30,10 @@ class Spec:
 
 BUILT_IN: dict[str, dict[str, Spec]] = {
     "cameras": {
-        "picamera2": Spec("edge_isp.cameras.picamera2:Picamera2Camera", (("picamera2", "picamera2"),)),
+        "picamera2": Spec("edge_isp.cameras.picamera2.camera:Picamera2Camera", (("picamera2", "picamera2"),)),
         "replay": Spec("edge_isp.cameras.replay:ReplayCamera"),
         "synthetic": Spec("edge_isp.cameras.synthetic:SyntheticCamera"),
-        "v4l2": Spec("edge_isp.cameras.v4l2:V4l2Camera"),
+        "v4l2": Spec("edge_isp.cameras.v4l2.camera:V4l2Camera"),
     },
     "engines": {
         "hailo": Spec("edge_isp.engines.hailo:HailoEngine", (("hailo_platform", ""),)),

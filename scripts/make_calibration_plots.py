@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration import plots
-from edge_isp.calibration.black_level import measure_black_level
-from edge_isp.calibration.colour_chart import COLUMNS, measure_colour, reference_srgb
-from edge_isp.calibration.flat_field import measure_shading
-from edge_isp.calibration.forward import Imperfections, SensorModel
-from edge_isp.calibration.photon_transfer import measure_noise
+from edge_isp.calibration.measure import plots
+from edge_isp.calibration.measure.black_level import measure_black_level
+from edge_isp.calibration.measure.colour_chart import COLUMNS, measure_colour, reference_srgb
+from edge_isp.calibration.measure.flat_field import measure_shading
+from edge_isp.calibration.simulation import Imperfections, SensorModel
+from edge_isp.calibration.measure.photon_transfer import measure_noise
 from edge_isp.calibration.profile import Defect, SensorProfile, load_profile
-from edge_isp.calibration.stack import Stack
+from edge_isp.calibration.measure.stack import Stack
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 HEIGHT, WIDTH, KELVIN = 240, 320, 5000.0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_isp.calibration.forward import SensorModel
+from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.light import normalise_gains, srgb_decode, srgb_encode
 from edge_isp.calibration.profile import load_profile, parse_profile, shipped_profiles
 from edge_isp.calibration.tuning import load_libcamera_tuning

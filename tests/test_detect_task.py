@@ -27,7 +27,7 @@ from edge_isp.models.card import ModelCard, find_model, read_card
 from edge_isp.models.export import Export, export_model
 from edge_isp.pipeline import Pipeline
 from edge_isp.results import Detections, Picture
-from edge_isp.tasks.base import task_for
+from edge_isp.tasks.protocol import task_for
 from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.isp import IspTask

@@ -19,10 +19,10 @@ from edge_isp.models.card import ModelCard, read_card  # noqa: E402
 from edge_isp.models.export import Export, export_model  # noqa: E402
 from edge_isp.tasks.detect import DetectTask  # noqa: E402
 from edge_isp.training.export.card import write_detector_model  # noqa: E402
-from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.networks.yolox import CLASSES, YoloxNano, fold, load_teacher  # noqa: E402
-from edge_isp.training.quantisation import QuantisedGraph  # noqa: E402
-from edge_isp.training.silu import quantise_silu_network  # noqa: E402
+from edge_isp.training.quantisation.arithmetic import QuantisedGraph  # noqa: E402
+from edge_isp.training.quantisation.silu import quantise_silu_network  # noqa: E402
 
 NAMES = [f"class {i}" for i in range(CLASSES)]
 

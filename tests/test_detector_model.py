@@ -18,11 +18,11 @@ from edge_isp.cli.main import app  # noqa: E402
 from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
 from edge_isp.models.card import find_model  # noqa: E402
 from edge_isp.tasks.detect import DetectTask  # noqa: E402
-from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.export.tflite import to_tflite  # noqa: E402
 from edge_isp.training.networks.yolox import CLASS_NAMES, YoloxNano  # noqa: E402
-from edge_isp.training.quantisation import QuantisedGraph  # noqa: E402
-from edge_isp.training.silu import load_quantised_silu_network  # noqa: E402
+from edge_isp.training.quantisation.arithmetic import QuantisedGraph  # noqa: E402
+from edge_isp.training.quantisation.silu import load_quantised_silu_network  # noqa: E402
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 CARD = find_model("raw-detector", None)

@@ -20,23 +20,23 @@ for package, extra in (
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from edge_isp.calibration.forward import SensorModel  # noqa: E402
+from edge_isp.calibration.simulation import SensorModel  # noqa: E402
 from edge_isp.calibration.profile import load_profile  # noqa: E402
 from edge_isp.errors import FormatError, ModelError  # noqa: E402
 from edge_isp.training import loop  # noqa: E402
-from edge_isp.training.data import Capture  # noqa: E402
-from edge_isp.training.detection_metrics import (  # noqa: E402
+from edge_isp.training.simulation import Capture  # noqa: E402
+from edge_isp.evaluation.detector.metrics import (  # noqa: E402
     agreement,
     bootstrap,
     mean_average_precision,
 )
-from edge_isp.training.detector_data import NO_OBJECTS, DetectorPairs, View, pair, stack  # noqa: E402
-from edge_isp.training.distillation import Distillation, answer_loss, labelled, levels  # noqa: E402
-from edge_isp.training.evaluate_detector import Plan, Store, boxes_of, clean_way, student_way  # noqa: E402
-from edge_isp.training.evaluate_isp import expose  # noqa: E402
-from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.detector.data import NO_OBJECTS, DetectorPairs, View, pair, stack  # noqa: E402
+from edge_isp.training.detector.distillation import Distillation, answer_loss, labelled, levels  # noqa: E402
+from edge_isp.evaluation.detector.methods import Plan, Store, boxes_of, clean_way, student_way  # noqa: E402
+from edge_isp.evaluation.exposures import expose  # noqa: E402
+from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.export.tflite import to_float_tflite  # noqa: E402
-from edge_isp.training.labels import Boxes, load_labels  # noqa: E402
+from edge_isp.training.detector.labels import Boxes, load_labels  # noqa: E402
 from edge_isp.training.networks.yolox import (  # noqa: E402
     Decoded,
     YoloxNano,
@@ -45,7 +45,7 @@ from edge_isp.training.networks.yolox import (  # noqa: E402
     load_teacher,
     picture_planes,
 )
-from edge_isp.training.recordings import load_recordings  # noqa: E402
+from edge_isp.training.detector.recordings import load_recordings  # noqa: E402
 from edge_isp.training.weights import start_from  # noqa: E402
 
 IMX219, IMX477 = (SensorModel(load_profile(name)) for name in ("imx219", "imx477"))
@@ -155,7 +155,7 @@ def test_equal_answers_cost_nothing_and_others_something() -> None:
 
 
 def test_a_student_learns_and_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_isp.training.detector_data._SIZES", ((32, 2),))
+    monkeypatch.setattr("edge_isp.training.detector.data._SIZES", ((32, 2),))
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 4)
     original = teacher()
     views = [View(scene(i), NO_OBJECTS) for i in range(4)]

@@ -24,22 +24,22 @@ from numpy.typing import NDArray  # noqa: E402
 from PIL import Image  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from edge_isp.calibration.forward import SensorModel  # noqa: E402
+from edge_isp.calibration.simulation import SensorModel  # noqa: E402
 from edge_isp.calibration.profile import Noise, load_profile  # noqa: E402
 from edge_isp.cli.main import app  # noqa: E402
 from edge_isp.errors import ModelError  # noqa: E402
 from edge_isp.training import classical, metrics  # noqa: E402
-from edge_isp.training.colour import CALIBRATED  # noqa: E402
-from edge_isp.training.data import Capture, simulate  # noqa: E402
-from edge_isp.training.evaluate_isp import Develop, Plan, Shot, Store, Way, measure, shoot  # noqa: E402
+from edge_isp.training.isp.colour import CALIBRATED  # noqa: E402
+from edge_isp.training.simulation import Capture, simulate  # noqa: E402
+from edge_isp.evaluation.exposures import Develop, Plan, Shot, Store, Way, measure, shoot  # noqa: E402
 from edge_isp.training.export.card import write_isp_model  # noqa: E402
-from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.networks.calibrated import PlainNetwork  # noqa: E402
 from edge_isp.training.networks.ecb import merge  # noqa: E402
-from edge_isp.training.quantisation import quantise, save_quantised  # noqa: E402
-from edge_isp.training.recipes import RECIPES, Recipe  # noqa: E402
-from edge_isp.training.run_evaluation import GAINS, capture  # noqa: E402
-from edge_isp.training.ways import model_way, network_inputs, weights_ways  # noqa: E402
+from edge_isp.training.quantisation.arithmetic import quantise, save_quantised  # noqa: E402
+from edge_isp.training.isp.architectures import RECIPES, Recipe  # noqa: E402
+from edge_isp.evaluation.isp.run import GAINS, capture  # noqa: E402
+from edge_isp.evaluation.isp.methods import model_way, network_inputs, weights_ways  # noqa: E402
 
 IMX219 = SensorModel(load_profile("imx219"))
 CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_isp.calibration.forward import Imperfections, SensorModel
+from edge_isp.calibration.simulation import Imperfections, SensorModel
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import load_profile
 from edge_isp.engines.litert import LiteRtEngine

@@ -15,7 +15,7 @@ from edge_isp.models import card as card_module
 from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.results import Picture
 from edge_isp.sinks.png import PngSink
-from edge_isp.tasks.base import task_for
+from edge_isp.tasks.protocol import task_for
 
 SHIPPED = "rfdcsanet-published-imx219"
 

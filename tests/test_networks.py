@@ -9,13 +9,13 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra
 
 from edge_isp.kernels import reference  # noqa: E402
 from edge_isp.kernels.decode import output_table  # noqa: E402
-from edge_isp.training.export.graph import trace  # noqa: E402
+from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.networks.calibrated import CalibratedRFDCSANet  # noqa: E402
 from edge_isp.training.networks.ecb import ECB, merge  # noqa: E402
 from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture  # noqa: E402
-from edge_isp.training.quantisation import quantise  # noqa: E402
-from edge_isp.training.recipes import RECIPES  # noqa: E402
-from edge_isp.training.revival import revive  # noqa: E402
+from edge_isp.training.quantisation.arithmetic import quantise  # noqa: E402
+from edge_isp.training.isp.architectures import RECIPES  # noqa: E402
+from edge_isp.training.isp.dead_channels import revive  # noqa: E402
 
 
 def randomise(module: torch.nn.Module, scale: float = 0.2) -> None:

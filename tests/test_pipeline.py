@@ -14,11 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import edge_isp
-from edge_isp.calibration.forward import SensorModel
+from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.replay import ReplayCamera
-from edge_isp.cli.camera_spec import DEMO, open_camera
+from edge_isp.cameras.spec import DEMO, open_camera
 from edge_isp.cli.main import app
 from edge_isp.errors import CameraError, EdgeIspError, ModelError, PluginError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame

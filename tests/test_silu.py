@@ -21,11 +21,11 @@ from edge_isp.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from edge_isp.errors import ModelError  # noqa: E402
 from edge_isp.models.qdq_onnx import qdq_onnx  # noqa: E402
 from edge_isp.models.tflite_graph import TfliteGraph  # noqa: E402
-from edge_isp.training.export.graph import Graph, trace  # noqa: E402
+from edge_isp.training.graph import Graph, trace  # noqa: E402
 from edge_isp.training.export.onnx_float import to_float_onnx  # noqa: E402
 from edge_isp.training.export.tflite import to_tflite  # noqa: E402
-from edge_isp.training.quantisation import FakeQuantised, QuantisedGraph, save_quantised  # noqa: E402
-from edge_isp.training.silu import (  # noqa: E402
+from edge_isp.training.quantisation.arithmetic import FakeQuantised, QuantisedGraph, save_quantised  # noqa: E402
+from edge_isp.training.quantisation.silu import (  # noqa: E402
     GATE_SUFFIX,
     channel_ranges,
     equalise_silus,

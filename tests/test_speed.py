@@ -10,7 +10,7 @@ pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: the ex
 from typer.testing import CliRunner
 
 from edge_isp.cli.main import app
-from edge_isp.training.speed import BRANCHES, INT8, MERGED, measure_speed
+from edge_isp.evaluation.isp.speed import BRANCHES, INT8, MERGED, measure_speed
 
 
 def test_every_form_is_timed() -> None:

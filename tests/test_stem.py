@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra
 from torch.nn import functional as F  # noqa: E402
 
 from edge_isp.training.networks.yolox import YoloxNano  # noqa: E402
-from edge_isp.training.silu import active_range  # noqa: E402
-from edge_isp.training.stem import even_stem  # noqa: E402
+from edge_isp.training.quantisation.silu import active_range  # noqa: E402
+from edge_isp.training.detector.equalise_stem import even_stem  # noqa: E402
 
 
 def stem_of(student: YoloxNano, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema  # noqa: E402
 from PIL import Image  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from edge_isp.calibration.forward import SensorModel  # noqa: E402
+from edge_isp.calibration.simulation import SensorModel  # noqa: E402
 from edge_isp.calibration.profile import load_profile  # noqa: E402
 from edge_isp.calibration.profile_file import save_profile  # noqa: E402
 from edge_isp.cameras.replay import ReplayCamera  # noqa: E402
@@ -28,19 +28,19 @@ from edge_isp.kernels.tables import encoding_table  # noqa: E402
 from edge_isp.models.card import find_model, read_card, shipped_models  # noqa: E402
 from edge_isp.tasks.isp import IspTask  # noqa: E402
 from edge_isp.training import loop, train_isp  # noqa: E402
-from edge_isp.training.data import TrainingPairs, encode_codes, find_photos  # noqa: E402
-from edge_isp.training.export.graph import Graph, trace  # noqa: E402
+from edge_isp.training.simulation import TrainingPairs, encode_codes, find_photos  # noqa: E402
+from edge_isp.training.graph import Graph, trace  # noqa: E402
 from edge_isp.training.export.tflite import to_tflite  # noqa: E402
 from edge_isp.training.networks.ecb import merge  # noqa: E402
 from edge_isp.training.networks.rfdcsanet import RFDCSANet  # noqa: E402
-from edge_isp.training.quantisation import (  # noqa: E402
+from edge_isp.training.quantisation.arithmetic import (  # noqa: E402
     FakeQuantised,
     QuantisedGraph,
     equalise,
     load_quantised,
     quantise,
 )
-from edge_isp.training.recipes import RECIPES  # noqa: E402
+from edge_isp.training.isp.architectures import RECIPES  # noqa: E402
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SENSOR = SensorModel(load_profile("imx219"))

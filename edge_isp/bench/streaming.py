@@ -46,7 +46,7 @@ from edge_isp.engines.base import EngineReport
 from edge_isp.errors import BenchError
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline import Cause, Event, Loss, Pipeline, Processed
-from edge_isp.pipeline.model import Model, Runner
+from edge_isp.pipeline.runner import Model, Runner
 
 STAGES = ("read", "meter", "encode", "infer", "decode")
 WAITS = ("encode", "infer", "decode", "deliver")

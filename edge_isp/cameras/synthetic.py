@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from edge_isp.calibration.forward import Imperfections, SensorModel
+from edge_isp.calibration.simulation import Imperfections, SensorModel
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile, load_profile
 from edge_isp.cameras.base import ControlLimits
@@ -53,7 +53,7 @@ class SyntheticCamera:
         seed: of the noise. Frame i depends on the arguments, on i, and on what was asked of `control` and
             `illuminate` before it.
         imperfections: whether to show what the profile knows of a real sensor and lens: shading, defective pixels,
-            and so on; see `edge_isp.calibration.forward.Imperfections`.
+            and so on; see `edge_isp.calibration.simulation.Imperfections`.
         faults: what goes wrong, frame by frame; see `edge_isp.testing.FaultScript`.
 
     Attributes:

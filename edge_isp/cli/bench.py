@@ -16,7 +16,7 @@ from rich.table import Table
 
 from edge_isp.cameras.base import Camera
 from edge_isp.cli.bench_table import show_comparison, show_report
-from edge_isp.cli.camera_spec import open_camera
+from edge_isp.cameras.spec import open_camera
 from edge_isp.errors import BenchError
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def pipeline(
     if peers:
         from msgspec.structs import replace
 
-        from edge_isp.bench.peers import measure_peers
+        from edge_isp.bench.baselines import measure_peers
 
         report = replace(report, peers=measure_peers(model, width=width, height=height))
     _publish(report, as_json=as_json, old=old, fail_if=fail_if, plot=plot)

@@ -22,17 +22,17 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from edge_isp.calibration.profile import load_profile
-from edge_isp.cli.camera_spec import open_camera
+from edge_isp.cameras.spec import open_camera
 from edge_isp.cli.delegation import explain, report_lines
-from edge_isp.cli.draw import DetectionsOfFrame, FrameKeeping, draw
-from edge_isp.engines.ladder import Delegation
-from edge_isp.exposure import AutoExposure
+from edge_isp.sinks.annotate import DetectionsOfFrame, FrameKeeping, draw
+from edge_isp.engines.fallback import Delegation
+from edge_isp.metering.exposure import AutoExposure
 from edge_isp.frame import FrameStatus
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline import Pipeline, Processed
 from edge_isp.results import Detections, Picture
 from edge_isp.sinks.png import PngSink
-from edge_isp.tasks.base import Task, task_for
+from edge_isp.tasks.protocol import Task, task_for
 from edge_isp.tasks.classical import ClassicalIsp
 
 

@@ -20,11 +20,11 @@ from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.consumer import Consumer, Processed
-from edge_isp.pipeline.handover import Ended, HandOver, Policy
-from edge_isp.pipeline.losses import Cause
-from edge_isp.pipeline.model import Model, Runner
+from edge_isp.pipeline.queue import Ended, HandOver, Policy
+from edge_isp.pipeline.drops import Cause
+from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.watchdog import Heartbeat
-from edge_isp.tasks.base import Task
+from edge_isp.tasks.protocol import Task
 
 _DAMAGED = FrameStatus.CORRUPTED | FrameStatus.TRUNCATED
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from edge_isp.engines.base import EngineReport
 from edge_isp.frame import FrameStatus
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.handover import Ended, HandOver, Policy
-from edge_isp.pipeline.losses import Account, Cause, Counts
+from edge_isp.pipeline.queue import Ended, HandOver, Policy
+from edge_isp.pipeline.drops import Account, Cause, Counts
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.results import Detections, Picture
 

@@ -12,21 +12,21 @@ from typing import Self
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
-from edge_isp.engines.ladder import Delegation
+from edge_isp.engines.fallback import Delegation
 from edge_isp.errors import CameraError, PipelineError
-from edge_isp.exposure import AutoExposure
+from edge_isp.metering.exposure import AutoExposure
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.branch import Branch, Lease
 from edge_isp.pipeline.clock import Clock, SystemClock
 from edge_isp.pipeline.consumer import Consumer, Processed
-from edge_isp.pipeline.handover import Policy
-from edge_isp.pipeline.losses import Account, Counts, Event, State, StateChange
-from edge_isp.pipeline.model import Model, Runner
+from edge_isp.pipeline.queue import Policy
+from edge_isp.pipeline.drops import Account, Counts, Event, State, StateChange
+from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.source import Recovery, Source
 from edge_isp.pipeline.watchdog import Heartbeat, Systemd, Watchdog
-from edge_isp.tasks.base import Task, task_for
+from edge_isp.tasks.protocol import Task, task_for
 
 _log = logging.getLogger(__name__)
 

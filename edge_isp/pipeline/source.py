@@ -13,7 +13,7 @@ from edge_isp.cameras.base import Camera
 from edge_isp.errors import CameraError, FormatError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.losses import State
+from edge_isp.pipeline.drops import State
 from edge_isp.pipeline.watchdog import Heartbeat
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from edge_isp.training.loop import Progress
+from edge_isp.training.trainer import Progress
 
 
 @contextmanager

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from edge_isp.calibration.profile import SensorProfile
-from edge_isp.calibration.stack import Stack, read_stacks
+from edge_isp.calibration.measure.stack import Stack, read_stacks
 from edge_isp.cameras.replay import ReplayCamera
 
 for package in ("colour", "tifffile", "rawpy"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
-from edge_isp.calibration.colour_chart import (  # noqa: E402 - needs colour
+from edge_isp.calibration.measure.colour_chart import (  # noqa: E402 - needs colour
     Corners,
     colour_errors,
     find_chart,

@@ -13,7 +13,7 @@ from sensors import TEMPERATURE_K, chart_scene, grey, random_shading, stack_of
 from typer.testing import CliRunner, Result
 
 from edge_isp.calibration.profile import Defect, SensorProfile, load_profile
-from edge_isp.calibration.stack import Stack
+from edge_isp.calibration.measure.stack import Stack
 from edge_isp.cli.main import app
 from edge_isp.errors import EdgeIspError
 from edge_isp.kernels.pack import pack
@@ -70,7 +70,7 @@ def levels(sensor: SensorProfile, folder: Path, values: Sequence[float]) -> list
 def test_from_a_sensor_nobody_knows_to_a_profile(sensor: SensorProfile, tmp_path: Path) -> None:
     pytest.importorskip("colour", reason="colour-science is not installed (extra calibration)")
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra calibration)")
-    from edge_isp.calibration.colour_chart import reference_srgb
+    from edge_isp.calibration.measure.colour_chart import reference_srgb
 
     out, plot = tmp_path / "mystery.toml", tmp_path / "plot.png"
     dark = record(tmp_path / "dark.raw", stack_of(sensor, grey(0, HEIGHT, WIDTH), 16))

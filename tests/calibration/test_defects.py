@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sensors import grey, stack_of
 
-from edge_isp.calibration.black_level import measure_black_level, with_black_level
+from edge_isp.calibration.measure.black_level import measure_black_level, with_black_level
 from edge_isp.calibration.profile import Defect, load_profile
 from edge_isp.kernels import reference
 from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from sensors import DEFECTS, TEMPERATURE_K, grey
 
-from edge_isp.calibration.forward import Flicker, Imperfections, SensorModel
+from edge_isp.calibration.simulation import Flicker, Imperfections, SensorModel
 from edge_isp.calibration.profile import Noise, SensorProfile, load_profile
 from edge_isp.kernels import tables
 from edge_isp.kernels.encode import encode
@@ -164,7 +164,7 @@ def _unshaded(profile: SensorProfile) -> SensorProfile:
 
 def test_colours_in_the_corner_are_those_of_the_centre() -> None:
     pytest.importorskip("colour", reason="colour-science is not installed (extra calibration)")
-    from edge_isp.calibration.colour_chart import colour_errors, reference_srgb
+    from edge_isp.calibration.measure.colour_chart import colour_errors, reference_srgb
 
     profile = load_profile("imx219")
     matrix = profile.colour_matrix(TEMPERATURE_K)

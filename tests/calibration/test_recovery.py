@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from sensors import TEMPERATURE_K, chart_scene, grey, sensors, stack_of
 
-from edge_isp.calibration.black_level import measure_black_level
-from edge_isp.calibration.flat_field import measure_shading
-from edge_isp.calibration.photon_transfer import measure_noise
+from edge_isp.calibration.measure.black_level import measure_black_level
+from edge_isp.calibration.measure.flat_field import measure_shading
+from edge_isp.calibration.measure.photon_transfer import measure_noise
 from edge_isp.calibration.profile import SensorProfile
 
 SENSORS = settings(
@@ -68,7 +68,7 @@ def test_shading_within_1_percent(profile: SensorProfile) -> None:
 @given(sensors())
 def test_colour_matrix_within_1_ciede2000(profile: SensorProfile) -> None:
     pytest.importorskip("colour", reason="colour-science is not installed (extra calibration)")
-    from edge_isp.calibration.colour_chart import colour_errors, measure_colour, reference_srgb
+    from edge_isp.calibration.measure.colour_chart import colour_errors, measure_colour, reference_srgb
 
     reference = reference_srgb()
     scene, corners = chart_scene(reference)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sensors import TEMPERATURE_K, chart_scene, grey, random_shading, stack_of
 
-from edge_isp.calibration.black_level import measure_black_level, unrounded
-from edge_isp.calibration.colour_chart import measure_colour, patch_centres
-from edge_isp.calibration.flat_field import measure_shading, with_shading
-from edge_isp.calibration.forward import Flicker, Imperfections
-from edge_isp.calibration.photon_transfer import measure_noise
+from edge_isp.calibration.measure.black_level import measure_black_level, unrounded
+from edge_isp.calibration.measure.colour_chart import measure_colour, patch_centres
+from edge_isp.calibration.measure.flat_field import measure_shading, with_shading
+from edge_isp.calibration.simulation import Flicker, Imperfections
+from edge_isp.calibration.measure.photon_transfer import measure_noise
 from edge_isp.calibration.profile import SensorProfile, load_profile
-from edge_isp.calibration.stack import Stack, read_stacks
+from edge_isp.calibration.measure.stack import Stack, read_stacks
 from edge_isp.errors import CalibrationError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
@@ -151,7 +151,7 @@ def test_shading_of_a_second_temperature_joins_the_first(sensor: SensorProfile) 
 
 def test_bad_charts_are_refused(sensor: SensorProfile) -> None:
     pytest.importorskip("colour", reason="colour-science is not installed (extra calibration)")
-    from edge_isp.calibration.colour_chart import reference_srgb
+    from edge_isp.calibration.measure.colour_chart import reference_srgb
 
     scene, corners = chart_scene(reference_srgb())
     good = stack_of(sensor, scene, 2, exposure=0.85)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edge_isp.calibration.stack import read_stacks
-from edge_isp.cli.camera_spec import open_camera
+from edge_isp.calibration.measure.stack import read_stacks
+from edge_isp.cameras.spec import open_camera
 
 
 def test_imperfections_of_the_synthetic_camera(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_isp.cameras.base import CameraDevice, CameraMode
-from edge_isp.cameras.v4l2 import V4l2Camera
+from edge_isp.cameras.v4l2.camera import V4l2Camera
 from edge_isp.cli.main import app
 
 FOUND = [

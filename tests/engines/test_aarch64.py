@@ -19,7 +19,7 @@ FRAMES = 4
 PROGRAM = """
 import json, sys
 import numpy as np
-from edge_isp.engines.ladder import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, LadderEngine
 from edge_isp.errors import EdgeIspError
 model, delegate, python, limit_s, frames = json.loads(sys.argv[1])
 def stream(name, limit_s=None):

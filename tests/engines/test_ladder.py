@@ -16,7 +16,7 @@ from npu_tools import MIXED, SMALL, Runtime, codes
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.engines import process
 from edge_isp.engines.base import EngineReport
-from edge_isp.engines.ladder import Delegation, LadderEngine, compare
+from edge_isp.engines.fallback import Delegation, LadderEngine, compare
 from edge_isp.errors import EngineError, ModelError, PluginError
 from edge_isp.models.card import find_model, shipped_models
 from edge_isp.models.tflite_graph import TfliteGraph

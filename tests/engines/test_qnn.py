@@ -14,7 +14,7 @@ from npu_tools import SMALL, codes
 
 from edge_isp.engines import delegates
 from edge_isp.engines.delegates import find_delegate
-from edge_isp.engines.ladder import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, LadderEngine
 from edge_isp.errors import EngineError
 from edge_isp.models.export import Export, export_model
 

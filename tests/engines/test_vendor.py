@@ -16,7 +16,7 @@ from npu_tools import SMALL, codes
 
 from edge_isp import plugins
 from edge_isp.engines import delegates
-from edge_isp.engines.ladder import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, LadderEngine
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.errors import EngineError, MissingDependencyError
 

@@ -22,7 +22,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.cli.main import app
 from edge_isp.errors import CameraError
-from edge_isp.exposure import TARGET, AutoExposure, measure
+from edge_isp.metering.exposure import TARGET, AutoExposure, measure
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.pipeline import Pipeline
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_isp.cameras import picamera2 as ours
-from edge_isp.cameras.picamera2 import Picamera2Camera
-from edge_isp.cli.camera_spec import open_camera
+from edge_isp.cameras.picamera2.camera import camera as ours
+from edge_isp.cameras.picamera2.camera import Picamera2Camera
+from edge_isp.cameras.spec import open_camera
 from edge_isp.errors import CameraError, FormatError
-from edge_isp.exposure import AutoExposure
+from edge_isp.metering.exposure import AutoExposure
 from edge_isp.frame import FrameStatus, Packing, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack

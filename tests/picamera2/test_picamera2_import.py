@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_isp.cameras import picamera2_import
-from edge_isp.cameras.picamera2 import Picamera2Camera
+from edge_isp.cameras.picamera2.camera import import_check as picamera2_import
+from edge_isp.cameras.picamera2.camera import Picamera2Camera
 from edge_isp.errors import CameraError
 
 
@@ -75,7 +75,7 @@ def test_the_real_package_without_libcamera_and_without_pykms(tmp_path: Path) ->
     stand_in = Path(__file__).parent / "stand_in"
     (tmp_path / "libcamera").symlink_to(stand_in / "libcamera")
     program = (
-        "from edge_isp.cameras.picamera2_import import import_picamera2 as f\n"
+        "from edge_isp.cameras.picamera2.import_check import import_picamera2 as f\n"
         "try:\n    f()\nexcept Exception as e:\n    print(type(e).__name__, e)"
     )
     for path, module in ((tmp_path / "nothing", "libcamera"), (tmp_path, "pykms")):

@@ -331,7 +331,7 @@ def test_the_model_alone(engine: type[ScriptedEngine]) -> None:
 
 def test_partial_delegation_makes_a_run_invalid(engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch) -> None:
     told = types.SimpleNamespace(engine="scripted", delegate="npu", threads=1, nodes=12, nodes_delegated=9)
-    monkeypatch.setattr("edge_isp.pipeline.model.Runner.report", told)
+    monkeypatch.setattr("edge_isp.pipeline.runner.Runner.report", told)
     found = measure_model(Subject(engine="scripted"), SHORT, width=64, height=48)
     assert (found.model.nodes_total, found.model.nodes_delegated) == (12, 9)
     assert "partial delegation: npu runs 9 of 12 nodes" in found.invalid_reasons

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_isp.errors import PipelineError
-from edge_isp.pipeline.handover import Ended, HandOver, Policy
+from edge_isp.pipeline.queue import Ended, HandOver, Policy
 
 
 def test_policies_by_name() -> None:

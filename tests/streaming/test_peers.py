@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edge_isp.bench.figures import distribution
-from edge_isp.bench.peers import WAYS, _peer, _run, opencv, rawpy_half, today
+from edge_isp.bench.baselines import WAYS, _peer, _run, opencv, rawpy_half, today
 from edge_isp.cameras.replay import ReplayCamera
-from edge_isp.cli.camera_spec import DEMO
+from edge_isp.cameras.spec import DEMO
 from edge_isp.pipeline import Pipeline
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_kernel import FakeKernel
 
-from edge_isp.cameras import v4l2_kernel
+from edge_isp.cameras.v4l2.camera import kernel as v4l2_kernel
 
 
 @pytest.fixture

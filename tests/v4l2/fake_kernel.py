@@ -1,4 +1,4 @@
-"""A kernel with cameras, in the place of `edge_isp.cameras.v4l2_kernel`: our understanding of V4L2, not V4L2 itself.
+"""A kernel with cameras, in the place of `edge_isp.cameras.v4l2.kernel`: our understanding of V4L2, not V4L2 itself.
 
 Time is simulated: it moves when the camera waits. Every request can be made to fail.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_isp.cameras import v4l2_abi as abi
-from edge_isp.cameras.v4l2_formats import fourcc, fourcc_name
+from edge_isp.cameras.v4l2.camera import abi as abi
+from edge_isp.cameras.v4l2.formats import fourcc, fourcc_name
 
 
 @dataclass
@@ -385,7 +385,7 @@ class SubdeviceNode(Node):
 
 
 class FakeKernel:
-    """Puts nodes in the place of the machine's; FUNCTIONS are those of `edge_isp.cameras.v4l2_kernel`."""
+    """Puts nodes in the place of the machine's; FUNCTIONS are those of `edge_isp.cameras.v4l2.kernel`."""
 
     FUNCTIONS = (
         "open_device",

@@ -17,9 +17,9 @@ import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_isp.cameras import v4l2_kernel
+from edge_isp.cameras.v4l2.camera import kernel as v4l2_kernel
 from edge_isp.cameras.base import Camera
-from edge_isp.cameras.v4l2 import V4l2Camera
+from edge_isp.cameras.v4l2.camera import V4l2Camera
 from edge_isp.errors import CameraDisconnectedError
 from edge_isp.frame import FrameStatus
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_isp.cameras import v4l2_abi
+from edge_isp.cameras.v4l2.camera import abi as v4l2_abi
 
 HEADERS = ("linux/videodev2.h", "linux/media.h", "linux/v4l2-subdev.h")
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from fake_kernel import Control, FakeKernel, Filled, VideoNode, random_frame
 
-from edge_isp.cameras import v4l2_abi as abi
-from edge_isp.cameras.v4l2 import V4l2Camera
-from edge_isp.cameras.v4l2_device import CaptureDevice
-from edge_isp.cameras.v4l2_formats import BAYER_FORMATS
+from edge_isp.cameras.v4l2.camera import abi as abi
+from edge_isp.cameras.v4l2.camera import V4l2Camera
+from edge_isp.cameras.v4l2.device import CaptureDevice
+from edge_isp.cameras.v4l2.formats import BAYER_FORMATS
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFrame
 from edge_isp.kernels.pack import pack

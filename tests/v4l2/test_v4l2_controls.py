@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from fake_kernel import Control, FakeKernel, Filled, MediaNode, SubdeviceNode, VideoNode
 
-from edge_isp.cameras import v4l2_abi as abi
-from edge_isp.cameras.v4l2 import V4l2Camera
-from edge_isp.cameras.v4l2_controls import V4l2Controls
-from edge_isp.cameras.v4l2_device import V4l2Device
-from edge_isp.cameras.v4l2_media import MediaDevice
-from edge_isp.cameras.v4l2_sensor import GAIN_CODES
+from edge_isp.cameras.v4l2.camera import abi as abi
+from edge_isp.cameras.v4l2.camera import V4l2Camera
+from edge_isp.cameras.v4l2.controls import V4l2Controls
+from edge_isp.cameras.v4l2.device import V4l2Device
+from edge_isp.cameras.v4l2.media import MediaDevice
+from edge_isp.cameras.v4l2.sensor import GAIN_CODES
 from edge_isp.errors import CameraDisconnectedError, CameraError
 
 

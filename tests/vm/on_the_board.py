@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 import edge_isp
-from edge_isp.cameras.v4l2 import V4l2Camera
-from edge_isp.cameras.v4l2_formats import BAYER_FORMATS
-from edge_isp.cameras.v4l2_media import MediaDevice
+from edge_isp.cameras.v4l2.camera import V4l2Camera
+from edge_isp.cameras.v4l2.formats import BAYER_FORMATS
+from edge_isp.cameras.v4l2.media import MediaDevice
 from edge_isp.errors import CameraDisconnectedError, CameraError, EdgeIspError
 from edge_isp.frame import RawFrame
 from edge_isp.testing import check_camera

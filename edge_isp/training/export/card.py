@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edge_isp.training.colour import Colour
-from edge_isp.training.data import INPUT_CURVE, NOISE_FACTOR
+from edge_isp.training.isp.colour import Colour
+from edge_isp.training.simulation import INPUT_CURVE, NOISE_FACTOR
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.networks.yolox import STRIDES
-from edge_isp.training.quantisation import Quantisation, QuantisedGraph
+from edge_isp.training.quantisation.arithmetic import Quantisation, QuantisedGraph
 
 # The size that stands in the file; whoever opens the model changes it to the frame's.
 DEFAULT_HEIGHT, DEFAULT_WIDTH = 720, 1280

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from edge_isp.training.export.graph import Node, trace
+from edge_isp.training.graph import Node, trace
 from edge_isp.training.networks.ecb import ECB, EdgeBranch, merge
 
 # As `models.qdq_onnx` has them, so that the runtime treats both alike.

@@ -11,8 +11,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge_isp.training.export.graph import Graph, Node
-from edge_isp.training.quantisation import Quantisation, QuantisedGraph
+from edge_isp.training.graph import Graph, Node
+from edge_isp.training.quantisation.arithmetic import Quantisation, QuantisedGraph
 
 _OPERATORS = {
     "conv": (schema.BuiltinOperator.CONV_2D, 3),

@@ -87,7 +87,7 @@ class DistillationBlock(nn.Module):
 
 class CalibratedRFDCSANet(nn.Module):
     """(batch, 8, height/2, width/2): the planes R, Gr, Gb, B, white-balanced, in the square-root domain, 0 to 1, then
-    the noise of each; to 12 planes of the residual, see `edge_isp.training.colour`.
+    the noise of each; to 12 planes of the residual, see `edge_isp.training.isp.colour`.
 
     Args:
         channels, distilled, refinements, convolution, attention: see `DistillationBlock`.

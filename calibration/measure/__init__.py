@@ -1,0 +1,1 @@
+"""How a sensor is measured: black level, noise, lens shading, colours."""

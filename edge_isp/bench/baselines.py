@@ -1,0 +1,316 @@
+"""The same frames through the way people do it today, OpenCV and rawpy: each in a process of its own, in turns.
+
+A way is a process, so that its memory is its own: `python -m edge_isp.bench.baselines` with a job as JSON, which prints
+what it measured as JSON. All get the same frames, packed as the sensor sends them, in memory. What they make differs,
+and is said.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.bench.figures import distribution, rate
+from edge_isp.bench.frames import MemoryCamera
+from edge_isp.bench.machine import Machine
+from edge_isp.bench.report import Peer
+from edge_isp.errors import BenchError
+from edge_isp.frame import RawFrame
+
+# Frames at the beginning that do not count.
+_WARMUP = 8
+
+_DAYLIGHT = np.array([[1.6, -0.4, -0.2], [-0.3, 1.6, -0.3], [0.0, -0.6, 1.6]], np.float32)
+
+_GREEN = np.array([[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]])
+_ALONG = np.array([[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]])
+_DIAGONAL = np.array([[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]])
+_MALVAR = [np.float32(kernel / 16) for kernel in (_GREEN, _ALONG, _ALONG.T, _DIAGONAL)]
+
+# A way in a process: prepares itself for frames like this one, and returns what is called with each.
+Develop = Callable[[RawFrame], NDArray[Any]]
+
+
+def today(model: str, frame: RawFrame) -> Develop:
+    """The buffer copied, unpacked with NumPy, white-balanced in float32; the same network in float32 in ONNX Runtime;
+    its residual added to Malvar's demosaicing by OpenCV's filters, colour matrix and curve in NumPy."""
+    import cv2
+    import onnxruntime
+
+    from edge_isp.bench.float_onnx import float_onnx
+    from edge_isp.calibration.light import noise_deviation, normalise_gains
+    from edge_isp.calibration.profile import load_profile
+    from edge_isp.models.card import find_model
+    from edge_isp.models.tflite_graph import TfliteGraph
+
+    card = find_model(model, frame.sensor)
+    if card.colour != "calibrated" or card.path.suffix != ".tflite":
+        raise BenchError(f"the way of today knows .tflite models of calibrated colour only, and {card.name} is none")
+    width, height = frame.format.width, frame.format.height
+    graph = TfliteGraph(card.path.read_bytes(), str(card.path))
+    graph.resize(height // 2, width // 2)
+    session = onnxruntime.InferenceSession(float_onnx(graph), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    assert frame.colour_gains is not None
+    red, blue = frame.colour_gains
+    gains = np.array(normalise_gains(red, 1.0, blue), np.float32)
+    every = gains[[0, 1, 1, 2]]
+    profile = load_profile(frame.sensor or "")
+    shot = profile.noise.shot if profile.noise else 0.0
+    noise = np.float32(noise_deviation(shot, frame.analogue_gain or 1.0, every) * card.input.noise_factor)
+    matrix = np.float32(profile.colour_matrix(frame.colour_temperature_k or 5500.0))
+    black, white = np.float32(frame.black_level[0]), np.float32(frame.white_level)
+
+    def develop(leased: RawFrame) -> NDArray[np.uint8]:
+        codes = _unpack(np.array(leased.data), width, height).astype(np.float32)
+        light = (codes - black) / (white - black)
+        planes = np.stack([light[::2, ::2], light[::2, 1::2], light[1::2, ::2], light[1::2, 1::2]], -1)
+        planes = np.sqrt(np.clip(planes * every, 0, 1))
+        tensor = np.concatenate([planes, np.broadcast_to(noise, planes.shape)], -1)[None]
+        residual = session.run(None, {name: tensor})[0][0]
+        mosaic = np.empty((height, width), np.float32)
+        mosaic[::2, ::2], mosaic[::2, 1::2] = planes[..., 0], planes[..., 1]
+        mosaic[1::2, ::2], mosaic[1::2, 1::2] = planes[..., 2], planes[..., 3]
+        base = _malvar(cv2, mosaic)
+        # A residual of 1 is an eighth of white, see `kernels.residual`.
+        detail = (
+            residual.reshape(height // 2, width // 2, 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(height, width, 3) / 8
+        )
+        linear = np.clip(np.square(np.clip(base + detail, 0, 1)) @ matrix.T, 0, 1)
+        encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        picture: NDArray[np.uint8] = (encoded * 255 + 0.5).astype(np.uint8)
+        return picture
+
+    return develop
+
+
+def _malvar(cv2: Any, mosaic: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Malvar-He-Cutler demosaicing of an RGGB mosaic: four filters over all of it, each used where it belongs."""
+    green, along, across, diagonal = (cv2.filter2D(mosaic, -1, kernel) for kernel in _MALVAR)
+    rgb = np.repeat(mosaic[..., None], 3, 2)
+    rgb[::2, ::2, 1], rgb[::2, ::2, 2] = green[::2, ::2], diagonal[::2, ::2]
+    rgb[::2, 1::2, 0], rgb[::2, 1::2, 2] = along[::2, 1::2], across[::2, 1::2]
+    rgb[1::2, ::2, 0], rgb[1::2, ::2, 2] = across[1::2, ::2], along[1::2, ::2]
+    rgb[1::2, 1::2, 0], rgb[1::2, 1::2, 1] = diagonal[1::2, 1::2], green[1::2, 1::2]
+    return rgb
+
+
+def opencv(model: str, frame: RawFrame) -> Develop:
+    """Unpacked with NumPy; edge-aware demosaicing, white balance, colour matrix and curve by OpenCV; no network."""
+    import cv2
+
+    width, height = frame.format.width, frame.format.height
+    assert frame.colour_gains is not None
+    red, blue = frame.colour_gains
+    black, white = frame.black_level[0], frame.white_level
+    matrix = _DAYLIGHT @ np.diag([red, 1.0, blue]).astype(np.float32)
+    steps = np.arange(256) / 255
+    curve = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055)
+    table = np.rint(curve * 255).astype(np.uint8)
+
+    def develop(leased: RawFrame) -> NDArray[np.uint8]:
+        codes = cv2.subtract(_unpack(np.array(leased.data), width, height), black)
+        rgb = cv2.cvtColor(codes, cv2.COLOR_BayerRGGB2RGB_EA)
+        balanced = cv2.transform(rgb, matrix)
+        picture: NDArray[np.uint8] = cv2.LUT(cv2.convertScaleAbs(balanced, alpha=255 / (white - black)), table)
+        return picture
+
+    return develop
+
+
+def rawpy_half(model: str, frame: RawFrame) -> Develop:
+    """A DNG of the frame, which lies ready in memory, developed by LibRaw to half its width and height; no network."""
+    import rawpy
+    import tifffile
+
+    codes = _unpack(frame.data, frame.format.width, frame.format.height)
+    assert frame.colour_gains is not None
+    red, blue = frame.colour_gains
+    neutral = (round(10000 / red), 10000, 10000, 10000, round(10000 / blue), 10000)
+    tags: list[tuple[int, int, int, Any, bool]] = [
+        (33421, 3, 2, (2, 2), True),  # CFARepeatPatternDim
+        (33422, 1, 4, bytes([0, 1, 1, 2]), True),  # CFAPattern: RGGB
+        (50706, 1, 4, bytes([1, 4, 0, 0]), True),  # DNGVersion
+        (50708, 2, 0, "edge_isp bench", True),  # UniqueCameraModel
+        (50714, 4, 1, int(frame.black_level[0]), True),  # BlackLevel
+        (50717, 4, 1, int(frame.white_level), True),  # WhiteLevel
+        (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),  # ColorMatrix1
+        (50728, 5, 3, neutral, True),  # AsShotNeutral
+        (50778, 3, 1, 21, True),  # CalibrationIlluminant1: D65
+    ]
+    file = io.BytesIO()
+    tifffile.imwrite(file, codes, photometric=32803, extratags=tags)
+    content = file.getvalue()
+
+    def develop(leased: RawFrame) -> NDArray[np.uint8]:
+        with rawpy.imread(io.BytesIO(content)) as raw:
+            picture: NDArray[np.uint8] = raw.postprocess(half_size=True, use_camera_wb=True, no_auto_bright=True)
+        return picture
+
+    return develop
+
+
+# By name: what it makes, the modules that it needs, and how it is done frame by frame; None for our pipeline, which
+# streams. The modules are imported before memory is looked at for the first time.
+WAYS: dict[str, tuple[str, tuple[str, ...], Callable[[str, RawFrame], Develop] | None]] = {
+    "edge_isp": (
+        "picture by the network, int8",
+        ("numpy", "numba", "ai_edge_litert.interpreter", "edge_isp.pipeline", "edge_isp.engines.litert"),
+        None,
+    ),
+    "today": (
+        "picture by the same network, float32 in ONNX Runtime",
+        ("numpy", "cv2", "onnxruntime", "onnx", "edge_isp.bench.float_onnx"),
+        today,
+    ),
+    "opencv": ("picture by edge-aware demosaicing", ("numpy", "cv2"), opencv),
+    "rawpy": ("picture of half size by LibRaw", ("numpy", "rawpy", "tifffile"), rawpy_half),
+}
+
+
+def measure_peers(model: str, *, width: int, height: int, rounds: int = 3, seconds: float = 5.0) -> list[Peer]:
+    """Runs every way in turn, `rounds` times, for so many seconds each.
+
+    Raises:
+        BenchError: a way failed otherwise than for want of a package.
+    """
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS}
+    missing: dict[str, str] = {}
+    for _ in range(rounds):
+        for name in WAYS:
+            if name in missing:
+                continue
+            job = {"way": name, "model": model, "width": width, "height": height, "seconds": seconds}
+            measured = _in_process(job)
+            if "missing" in measured:
+                missing[name] = f"the package {measured['missing']} is not installed"
+            else:
+                found[name].append(measured)
+    return [_peer(name, rounds, found[name], missing.get(name)) for name in WAYS]
+
+
+def _in_process(job: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "edge_isp.bench.baselines", json.dumps(job)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise BenchError(f"the way '{job['way']}' failed: {result.stderr.strip().splitlines()[-1:]}")
+    measured: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return measured
+
+
+def _peer(name: str, rounds: int, found: list[dict[str, Any]], skipped: str | None) -> Peer:
+    def median(figure: str) -> float | None:
+        return float(np.median([each[figure] for each in found])) if found else None
+
+    above, peak = median("rss_above_imports_bytes"), median("rss_peak_bytes")
+    return Peer(
+        name=name,
+        makes=WAYS[name][0],
+        rounds=len(found),
+        fps=median("fps"),
+        latency_p50_ns=median("latency_p50_ns"),
+        latency_p95_ns=median("latency_p95_ns"),
+        cpu_s_per_frame=median("cpu_s_per_frame"),
+        rss_above_imports_bytes=None if above is None else round(above),
+        rss_peak_bytes=None if peak is None else round(peak),
+        skipped=skipped,
+    )
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    """In the way's own process."""
+    _, modules, prepare = WAYS[job["way"]]
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return {"missing": error.name}
+    camera = MemoryCamera(job["width"], job["height"], fps=None)
+    before = Machine().rss_bytes() or 0
+    _forget_peak()
+    results = _stream(job["model"], camera) if prepare is None else _one_by_one(prepare, job["model"], camera)
+    ages: list[int] = []
+    times: list[int] = []
+    with results as done:
+        for timestamp_ns in done:
+            now = time.monotonic_ns()
+            if len(times) == _WARMUP:
+                cpu_s = time.process_time()
+            times.append(now)
+            ages.append(now - timestamp_ns)
+            if len(times) > _WARMUP + 2 and now - times[_WARMUP] > job["seconds"] * 1e9:
+                break
+        cpu_s = time.process_time() - cpu_s
+    counted = len(times) - _WARMUP
+    latency = distribution("e2e", ages[_WARMUP:])
+    peak = _peak_bytes()
+    return {
+        "fps": rate(counted, times[_WARMUP], times[-1]),
+        "latency_p50_ns": latency.p50,
+        "latency_p95_ns": latency.p95,
+        "cpu_s_per_frame": cpu_s / (counted - 1),
+        "rss_above_imports_bytes": peak - before,
+        "rss_peak_bytes": peak,
+    }
+
+
+@contextmanager
+def _stream(model: str, camera: MemoryCamera) -> Iterator[Iterator[int]]:
+    """Time stamps of results as our pipeline delivers them."""
+    from edge_isp.pipeline import Pipeline
+
+    with Pipeline(camera, model=model, policy="wait") as pipeline:
+        yield (done.timestamp_ns for done in pipeline)
+
+
+@contextmanager
+def _one_by_one(
+    prepare: Callable[[str, RawFrame], Develop], model: str, camera: MemoryCamera
+) -> Iterator[Iterator[int]]:
+    """Time stamps of frames that were read and developed one after the other."""
+    with camera:
+        first = camera.read()
+        assert first is not None
+        develop = prepare(model, first)
+
+        def results() -> Iterator[int]:
+            while (frame := camera.read()) is not None:
+                with frame:
+                    develop(frame)
+                yield frame.timestamp_ns
+
+        yield results()
+
+
+def _forget_peak() -> None:
+    """Makes the kernel count the highest resident memory anew (proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_bytes() -> int:
+    """The highest resident memory since then."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def _unpack(data: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint16]:
+    """RAW10 as it is unpacked with NumPy: four high bytes, and one with their low bits."""
+    groups = data.reshape(height, width // 4, 5)
+    codes: NDArray[np.uint16] = groups[..., :4].astype(np.uint16) << np.uint16(2)
+    codes |= (groups[..., 4:] >> np.array([0, 2, 4, 6], np.uint8)) & 3
+    return codes.reshape(height, width)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_run(json.loads(sys.argv[1]))))

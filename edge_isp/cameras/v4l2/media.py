@@ -1,0 +1,314 @@
+"""Media pipelines: links and formats from a sensor to its video device, set up from a small TOML file."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_isp.cameras.v4l2.camera import kernel as v4l2_kernel
+from edge_isp.cameras.v4l2.abi import (
+    MEDIA_ENT_F_CAM_SENSOR,
+    MEDIA_INTF_T_V4L_SUBDEV,
+    MEDIA_INTF_T_V4L_VIDEO,
+    MEDIA_IOC_DEVICE_INFO,
+    MEDIA_IOC_G_TOPOLOGY,
+    MEDIA_IOC_SETUP_LINK,
+    MEDIA_LNK_FL_ENABLED,
+    MEDIA_LNK_FL_IMMUTABLE,
+    MEDIA_LNK_FL_INTERFACE_LINK,
+    MEDIA_LNK_FL_LINK_TYPE,
+    SUBDEV_FORMAT_ACTIVE,
+    VIDIOC_SUBDEV_G_FMT,
+    VIDIOC_SUBDEV_S_FMT,
+    MediaDeviceInfo,
+    MediaEntity,
+    MediaInterface,
+    MediaLink,
+    MediaLinkDescription,
+    MediaPad,
+    MediaTopology,
+    SubdeviceFormat,
+)
+from edge_isp.cameras.v4l2.controls import V4l2Controls
+from edge_isp.cameras.v4l2.device import V4l2Device
+from edge_isp.cameras.v4l2.formats import BUS_FORMATS
+from edge_isp.errors import CameraError
+
+_SECTIONS = {"media": str, "video": str, "sensor": str, "link": list, "format": list, "controls": dict}
+_LINK = {"source": list, "sink": list, "enabled": bool}
+_FORMAT = {"entity": str, "pad": int, "code": str, "width": int, "height": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a set-up file says.
+
+    Attributes:
+        path: of the file.
+        media: path of the media device, or its driver's name.
+        video: entity of the video device to read from.
+        sensor: entity of the sensor, None where the video device has its controls.
+        links: ((entity, pad), (entity, pad), enabled), source to sink.
+        formats: entity, pad, name of the bus format, width, height.
+        controls: of the sensor, by name.
+    """
+
+    path: Path
+    media: str
+    video: str
+    sensor: str | None
+    links: tuple[tuple[tuple[str, int], tuple[str, int], bool], ...]
+    formats: tuple[tuple[str, int, str, int, int], ...]
+    controls: Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A part of a media device: a sensor, a receiver, a DMA engine."""
+
+    id: int
+    name: str
+    node: str | None  # path of its device node
+    is_sensor: bool
+
+
+def read_setup(path: str | Path) -> Setup:
+    """Reads a set-up file.
+
+    Raises:
+        CameraError: it cannot be read, or says something that is not known or not enough.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise CameraError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CameraError(f"{path}: cannot be read as TOML: {error}") from error
+    _check(path, "the file", document, _SECTIONS, ("media", "video"))
+    links = []
+    for number, link in enumerate(document.get("link", ())):
+        where = f"[[link]] {number}"
+        _check(path, where, link, _LINK, ("source", "sink"))
+        links.append((_pad(path, where, link["source"]), _pad(path, where, link["sink"]), link.get("enabled", True)))
+    formats = []
+    for number, content in enumerate(document.get("format", ())):
+        where = f"[[format]] {number}"
+        _check(path, where, content, _FORMAT, ("entity", "pad", "code", "width", "height"))
+        if content["code"] not in BUS_FORMATS:
+            raise CameraError(
+                f"{path}: {where}: code must be one of {', '.join(BUS_FORMATS)}, found '{content['code']}'"
+            )
+        formats.append((content["entity"], content["pad"], content["code"], content["width"], content["height"]))
+    controls = document.get("controls", {})
+    for name, value in controls.items():
+        if not isinstance(value, int | str):
+            raise CameraError(f"{path}: [controls]: {name} must be a whole number or a menu's item, found {value!r}")
+    return Setup(
+        path, document["media"], document["video"], document.get("sensor"), tuple(links), tuple(formats), controls
+    )
+
+
+class MediaDevice(V4l2Device):
+    """A media device: the entities of a camera's hardware, and the links between them.
+
+    Args:
+        path: of the node, "/dev/media0".
+
+    Raises:
+        CameraError: it cannot be opened, or is none.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        try:
+            info = MediaDeviceInfo()
+            if self.request(MEDIA_IOC_DEVICE_INFO, info, (errno.ENOTTY, errno.EINVAL)):
+                raise CameraError(
+                    f"{path}: not a media device; there are: {', '.join(v4l2_kernel.nodes('media')) or 'none'}"
+                )
+            self.driver = info.driver.decode("utf-8", "replace")
+            self.model = info.model.decode("utf-8", "replace")
+            self._read_topology()
+        except BaseException:
+            self.close()
+            raise
+
+    def entity(self, name: str) -> Entity:
+        """An entity by its name.
+
+        Raises:
+            CameraError: there is none of that name.
+        """
+        for entity in self.entities:
+            if entity.name == name:
+                return entity
+        there_are = ", ".join(f"'{entity.name}'" for entity in self.entities)
+        raise CameraError(f"{self.path}: no entity '{name}'; there are: {there_are}")
+
+    def set_link(self, source: tuple[str, int], sink: tuple[str, int], enabled: bool) -> None:
+        """Switches a link on or off; one that is so already stays.
+
+        Args:
+            source, sink: entity and pad.
+
+        Raises:
+            CameraError: there is no such link, or it cannot be changed.
+        """
+        ends = tuple((self.entity(name).id, index) for name, index in (source, sink))
+        described = f"'{source[0]}':{source[1]} -> '{sink[0]}':{sink[1]}"
+        flags = self._links.get((ends[0], ends[1]))
+        if flags is None:
+            raise CameraError(f"{self.path}: there is no link {described}")
+        if bool(flags & MEDIA_LNK_FL_ENABLED) == enabled:
+            return
+        if flags & MEDIA_LNK_FL_IMMUTABLE:
+            raise CameraError(f"{self.path}: the link {described} cannot be changed")
+        link = MediaLinkDescription(flags=MEDIA_LNK_FL_ENABLED if enabled else 0)
+        (link.source.entity, link.source.index), (link.sink.entity, link.sink.index) = ends
+        self.request(MEDIA_IOC_SETUP_LINK, link)
+        self._read_topology()
+
+    def _read_topology(self) -> None:
+        """Entities with their nodes, and the data links; asks twice: how many there are, and what they are."""
+        counted = MediaTopology()
+        self.request(MEDIA_IOC_G_TOPOLOGY, counted)
+        entities = (MediaEntity * counted.num_entities)()
+        interfaces = (MediaInterface * counted.num_interfaces)()
+        pads = (MediaPad * counted.num_pads)()
+        links = (MediaLink * counted.num_links)()
+        topology = MediaTopology(
+            num_entities=len(entities),
+            num_interfaces=len(interfaces),
+            num_pads=len(pads),
+            num_links=len(links),
+            ptr_entities=ctypes.addressof(entities),
+            ptr_interfaces=ctypes.addressof(interfaces),
+            ptr_pads=ctypes.addressof(pads),
+            ptr_links=ctypes.addressof(links),
+        )
+        self.request(MEDIA_IOC_G_TOPOLOGY, topology)
+        nodes = {
+            each.id: v4l2_kernel.node_of(each.major, each.minor)
+            for each in interfaces
+            if each.intf_type in (MEDIA_INTF_T_V4L_VIDEO, MEDIA_INTF_T_V4L_SUBDEV)
+        }
+        node_of_entity = {
+            link.sink_id: nodes.get(link.source_id)
+            for link in links
+            if link.flags & MEDIA_LNK_FL_LINK_TYPE == MEDIA_LNK_FL_INTERFACE_LINK and link.source_id in nodes
+        }
+        self.entities = tuple(
+            Entity(
+                each.id,
+                each.name.decode("utf-8", "replace"),
+                node_of_entity.get(each.id),
+                each.function == MEDIA_ENT_F_CAM_SENSOR,
+            )
+            for each in entities
+        )
+        where = {pad.id: (pad.entity_id, pad.index) for pad in pads}
+        self._links = {
+            (where[link.source_id], where[link.sink_id]): link.flags
+            for link in links
+            if not link.flags & MEDIA_LNK_FL_LINK_TYPE
+        }
+
+
+def apply_setup(setup: Setup) -> tuple[str, str | None]:
+    """Sets a media pipeline up: links, controls that change the layout, formats, the other controls.
+
+    Returns:
+        paths of the video device and of the sensor's sub-device, None where the file names no sensor.
+
+    Raises:
+        CameraError: something is not there, or the driver makes something else of it.
+    """
+    with _open_media(setup) as media:
+        for link in setup.links:
+            media.set_link(*link)
+        video = _node(media, setup.video)
+        sensor = None if setup.sensor is None else _node(media, setup.sensor)
+        if sensor is None:
+            _set_formats(media, setup)
+            return video, None
+        with V4l2Device(sensor) as device:
+            controls = V4l2Controls(device)
+            first = {name for name in setup.controls if controls.describe(name).changes_layout}
+            controls.set({name: value for name, value in setup.controls.items() if name in first})
+            _set_formats(media, setup)
+            controls.refresh()
+            controls.set({name: value for name, value in setup.controls.items() if name not in first})
+        return video, sensor
+
+
+def subdevice_size(device: V4l2Device, pad: int = 0) -> tuple[int, int]:
+    """Width and height that a sub-device's pad is set to, in pixels."""
+    content = SubdeviceFormat(which=SUBDEV_FORMAT_ACTIVE, pad=pad)
+    device.request(VIDIOC_SUBDEV_G_FMT, content)
+    return content.format.width, content.format.height
+
+
+def _open_media(setup: Setup) -> MediaDevice:
+    if setup.media.startswith("/"):
+        return MediaDevice(setup.media)
+    found = []
+    for path in v4l2_kernel.nodes("media"):
+        media = MediaDevice(path)
+        if media.driver == setup.media:
+            return media
+        found.append(f"{path} ({media.driver})")
+        media.close()
+    raise CameraError(
+        f"{setup.path}: no media device has the driver '{setup.media}'; there are: {', '.join(found) or 'none'}"
+    )
+
+
+def _set_formats(media: MediaDevice, setup: Setup) -> None:
+    for name, pad, code, width, height in setup.formats:
+        with V4l2Device(_node(media, name)) as device:
+            content = SubdeviceFormat(which=SUBDEV_FORMAT_ACTIVE, pad=pad)
+            device.request(VIDIOC_SUBDEV_G_FMT, content)
+            content.format.code, content.format.width, content.format.height = BUS_FORMATS[code], width, height
+            device.request(VIDIOC_SUBDEV_S_FMT, content)
+            found = content.format
+            if (found.code, found.width, found.height) != (BUS_FORMATS[code], width, height):
+                names = {number: each for each, number in BUS_FORMATS.items()}
+                raise CameraError(
+                    f"{setup.path}: asked '{name}':{pad} for {code} {width}x{height}, but the driver made it "
+                    f"{names.get(found.code, hex(found.code))} {found.width}x{found.height}"
+                )
+
+
+def _node(media: MediaDevice, name: str) -> str:
+    node = media.entity(name).node
+    if node is None:
+        raise CameraError(f"{media.path}: '{name}' has no device node")
+    return node
+
+
+def _check(path: Path, where: str, content: Any, known: Mapping[str, type], needed: tuple[str, ...]) -> None:
+    if not isinstance(content, dict):
+        raise CameraError(f"{path}: {where} must be a table")
+    if unknown := content.keys() - known.keys():
+        raise CameraError(f"{path}: {where} has unknown {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    if missing := [name for name in needed if name not in content]:
+        raise CameraError(f"{path}: {where} lacks {', '.join(missing)}")
+    for name, value in content.items():
+        if not isinstance(value, known[name]) or (known[name] is int and isinstance(value, bool)):
+            raise CameraError(f"{path}: {where}: {name} must be {_KIND_NAMES[known[name]]}, found {value!r}")
+
+
+_KIND_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
+
+
+def _pad(path: Path, where: str, value: list[Any]) -> tuple[str, int]:
+    match value:
+        case [str(name), int(index)] if not isinstance(index, bool):
+            return name, index
+    raise CameraError(f'{path}: {where}: an end must be ["entity", pad], found {value!r}')

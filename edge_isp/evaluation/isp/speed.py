@@ -1,0 +1,144 @@
+"""The time of a network in every form that it takes, in one run: int8 and float32, merged and branch by branch."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from edge_isp.errors import ModelError
+from edge_isp.training.graph import trace
+from edge_isp.training.export.onnx_float import to_float_onnx
+from edge_isp.training.export.tflite import to_tflite
+from edge_isp.training.networks.ecb import merge
+from edge_isp.training.quantisation.arithmetic import quantise
+from edge_isp.training.isp.architectures import RECIPES
+
+INT8, MERGED, BRANCHES = "int8, LiteRT", "float32 merged, ONNX Runtime", "float32 branches, ONNX Runtime"
+_FORMS = (INT8, MERGED, BRANCHES)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Time of one form of a network.
+
+    Attributes:
+        network: name of its recipe.
+        form: `INT8`, `MERGED` or `BRANCHES`.
+        gmac: thousand million multiplications a frame, merged.
+        min_ms, median_ms: of the rounds.
+    """
+
+    network: str
+    form: str
+    gmac: float
+    min_ms: float
+    median_ms: float
+
+
+def measure_speed(
+    networks: list[str],
+    *,
+    width: int,
+    height: int,
+    threads: int,
+    rounds: int,
+    report: Callable[[], None] = lambda: None,
+) -> list[Timing]:
+    """Runs all forms of all networks in turn, over and over, so that whatever else the machine does hits all alike.
+
+    Weights and inputs are random: the time does not depend on them.
+
+    Args:
+        networks: names of recipes.
+        width, height: of the frame in pixels, even.
+        threads: of each runtime.
+        report: called after each round.
+    """
+    forms = {(name, form): run for name in networks for form, run in _forms(name, height // 2, width // 2, threads)}
+    for run in forms.values():
+        run()
+    times_ms: dict[tuple[str, str], list[float]] = {key: [] for key in forms}
+    for _ in range(rounds):
+        for key, run in forms.items():
+            started = time.perf_counter()
+            run()
+            times_ms[key].append((time.perf_counter() - started) * 1e3)
+        report()
+    return [
+        Timing(name, form, _gmac(name, height // 2, width // 2), min(values), statistics.median(values))
+        for (name, form), values in times_ms.items()
+    ]
+
+
+def run_speed(networks: list[str], width: int, height: int, threads: int, rounds: int, console: Console) -> None:
+    """Measures with progress shown, and prints a table: one row a network.
+
+    Raises:
+        ModelError: there is no such network.
+    """
+    for name in networks:
+        if name not in RECIPES:
+            raise ModelError(f"no network '{name}'; there are {', '.join(RECIPES)}")
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("rounds", total=rounds)
+        timings = measure_speed(
+            networks, width=width, height=height, threads=threads, rounds=rounds, report=lambda: progress.advance(bar)
+        )
+    table = Table(title=f"{width}x{height}, {threads} threads: median ms (shortest) of {rounds} rounds")
+    for column in ("network", "GMAC", *_FORMS, "int8 against merged", "merged against branches"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for name in networks:
+        own = {timing.form: timing for timing in timings if timing.network == name}
+        medians = [own[form].median_ms for form in _FORMS]
+        table.add_row(
+            name,
+            f"{own[INT8].gmac:.1f}",
+            *(f"{own[form].median_ms:.1f} ({own[form].min_ms:.1f})" for form in _FORMS),
+            *(f"{slower / faster:.1f} x" for faster, slower in pairwise(medians)),
+        )
+    console.print(table)
+
+
+def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, Callable[[], Any]]]:
+    """The forms of a network, ready to run."""
+    recipe = RECIPES[name]
+    network, channels = recipe.build(), recipe.colour.input_planes
+    samples = [torch.rand(1, channels, 32, 32)]
+    quantised = quantise(trace(merge(network).eval()), samples, output=recipe.colour.output)
+    interpreter = Interpreter(
+        model_content=to_tflite(quantised, height=height, width=width, channels=channels), num_threads=threads
+    )
+    interpreter.allocate_tensors()
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-128, 128, (1, height, width, channels)).astype(np.int8)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], codes)
+    x = rng.random((1, channels, height, width), np.float32)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Its threads would go on spinning while the next form is timed.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    def session(merged: bool) -> Callable[[], Any]:
+        content = to_float_onnx(network, height=height, width=width, channels=channels, merged=merged)
+        opened = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        source = opened.get_inputs()[0].name
+        return lambda: opened.run(None, {source: x})
+
+    return [(INT8, interpreter.invoke), (MERGED, session(True)), (BRANCHES, session(False))]
+
+
+def _gmac(name: str, height: int, width: int) -> float:
+    weights = [node.weight for node in trace(merge(RECIPES[name].build()).eval()).nodes if node.weight is not None]
+    return sum(weight.numel() for weight in weights) * height * width / 1e9

@@ -1,0 +1,1 @@
+"""Exposure and white balance from RAW statistics."""

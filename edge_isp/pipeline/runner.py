@@ -1,0 +1,157 @@
+"""A model that is made ready for the frames that come: its card, its task and its engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.engines.base import Engine, EngineReport
+from edge_isp.engines.fallback import Delegation, LadderEngine
+from edge_isp.errors import ModelError
+from edge_isp.frame import RawFrame
+from edge_isp.models.card import ModelCard, find_model
+from edge_isp.plugins import load
+from edge_isp.tasks.protocol import Task, task_for
+
+_log = logging.getLogger(__name__)
+
+_ENGINES = {".tflite": "litert", ".onnx": "onnxruntime"}
+
+
+class Model:
+    """Finds the card of a model for each frame's sensor, and makes its task.
+
+    Args:
+        name: see `find_model`.
+        make_task: makes the task for a card.
+
+    Attributes:
+        card: the model's for a sensor that is not known.
+
+    Raises:
+        ModelError: there is no such model, or it is not what its card says.
+    """
+
+    def __init__(self, name: str, make_task: Callable[[ModelCard], Task] = task_for) -> None:
+        self.name = name
+        self._make_task = make_task
+        # What is wrong with the name or the task is an error before the first frame.
+        self.card = find_model(name, None)
+        self.card.verify_file()
+        make_task(self.card)
+        self._cards: dict[str | None, ModelCard] = {}  # by sensor
+        self._tasks: dict[str, Task] = {}  # by the card's name
+
+    def prepare(self, frame: RawFrame) -> tuple[ModelCard, Task]:
+        """The card and the task for a frame."""
+        card = self._card_for(frame)
+        if card.name not in self._tasks:
+            card.verify_file()
+            self._tasks[card.name] = self._make_task(card)
+        return card, self._tasks[card.name]
+
+    def _card_for(self, frame: RawFrame) -> ModelCard:
+        """The card of the model for the frame's sensor; says so where the sensor has none of its own."""
+        if frame.sensor not in self._cards:
+            card = self._cards[frame.sensor] = find_model(self.name, frame.sensor)
+            if card.sensor != frame.sensor:
+                _log.warning(
+                    "%s: sensor %s has no weights of its own; it runs on %s%s",
+                    frame.source,
+                    f"'{frame.sensor}'" if frame.sensor else "is not named and",
+                    card.name,
+                    f", trained on {card.sensor}: colours will be off" if card.colour == "end-to-end" else "",
+                )
+        return self._cards[frame.sensor]
+
+
+class Runner:
+    """The engine that runs a model's card; opened, resized and run in one thread.
+
+    Args:
+        model: says which engine its file takes.
+        engine: name of another.
+        delegation: which NPU may run it.
+        threads: of the engine; by default one a core.
+
+    Attributes:
+        shape: of the inputs that it is ready for.
+
+    Raises:
+        ModelError: no engine is known for the model's file.
+        PluginError: there is no such engine.
+    """
+
+    def __init__(
+        self, model: Model, *, engine: str | None, threads: int | None, delegation: Delegation | None = None
+    ) -> None:
+        self._engine_name, self._delegation = engine or _engine_for(model.card), delegation or Delegation()
+        if self._delegation.python is None:
+            load("engines", self._engine_name)
+        self._threads = threads
+        self._engine: Engine | None = None
+        self._card: ModelCard | None = None
+        self.shape: tuple[int, ...] = ()
+
+    @property
+    def report(self) -> EngineReport | None:
+        """What runs the model; None before the first frame."""
+        return self._engine.report if self._engine else None
+
+    @property
+    def delegate(self) -> str:
+        """What ran the last frame; "" before the first."""
+        return self._engine.report.delegate if self._engine else ""
+
+    def prepare(self, card: ModelCard, task: Task, shape: tuple[int, ...], *, warm_up: bool = True) -> None:
+        """Loads the card's model for inputs of a shape, and warms it up; where that is done, does nothing.
+
+        Raises:
+            ModelError, EngineError: it cannot be loaded.
+        """
+        if self._engine is None or self._card is not card:
+            self.close()
+            engine: Engine = LadderEngine(
+                card.path,
+                engine=self._engine_name,
+                threads=self._threads,
+                delegation=self._delegation,
+                tolerance_lsb=card.tolerance_lsb,
+                variant=card.find_variant,
+            )
+            try:
+                task.verify(engine.inputs, engine.outputs)
+            except ModelError:
+                engine.close()
+                raise
+            self._engine, self._card, self.shape = engine, card, ()
+        if self.shape != shape:
+            self._engine.resize(shape)
+            self.shape = shape
+            if warm_up:
+                self._engine.run([np.zeros(shape, self._engine.inputs[0].dtype)])
+
+    def run(self, tensor: NDArray[Any]) -> list[NDArray[Any]]:
+        """One inference; see `Engine.run`."""
+        assert self._engine is not None
+        return self._engine.run([tensor])
+
+    def close(self) -> None:
+        """Closes the engine. Doing so twice does no harm."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+
+def _engine_for(card: ModelCard) -> str:
+    """Name of the engine that runs a model's file."""
+    suffix = card.path.suffix
+    if suffix not in _ENGINES:
+        raise ModelError(
+            f"{card.path}: no engine is known for '{suffix}', only for {', '.join(_ENGINES)}; name the one to use"
+        )
+    return _ENGINES[suffix]

@@ -1,0 +1,38 @@
+"""The networks that `edge-isp train isp` knows by name: how each is built and how it colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from edge_isp.training.isp.colour import CALIBRATED, END_TO_END, WITHOUT_ANCHOR, Colour
+from edge_isp.training.networks.calibrated import CalibratedRFDCSANet, PlainConvolution, PlainNetwork
+from edge_isp.training.networks.rfdcsanet import RFDCSANet
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A network before it is trained."""
+
+    build: Callable[[], nn.Module]
+    colour: Colour
+
+
+_NOISE_UNTOLD = replace(CALIBRATED, name="calibrated-noise-untold", input_layout="rggb", input_planes=4)
+
+RECIPES = {
+    "rfdcsanet-s": Recipe(lambda: CalibratedRFDCSANet(blocks=2), CALIBRATED),
+    "rfdcsanet-m": Recipe(lambda: CalibratedRFDCSANet(blocks=5), CALIBRATED),
+    # The published structure, whole: attention, and the picture as its output.
+    "rfdcsanet-published": Recipe(RFDCSANet, END_TO_END),
+    # What RFDCSANet is measured against; the second takes as long as rfdcsanet-s.
+    "plain-24x4": Recipe(lambda: PlainNetwork(24, 4), CALIBRATED),
+    "plain-32x7": Recipe(lambda: PlainNetwork(32, 7), CALIBRATED),
+    # rfdcsanet-s with one of its ideas taken away, or with the attention that it does without.
+    "s-without-ecb": Recipe(lambda: CalibratedRFDCSANet(blocks=2, convolution=PlainConvolution), CALIBRATED),
+    "s-without-noise": Recipe(lambda: CalibratedRFDCSANet(blocks=2, inputs=4), _NOISE_UNTOLD),
+    "s-without-anchor": Recipe(lambda: CalibratedRFDCSANet(blocks=2), WITHOUT_ANCHOR),
+    "s-with-csa": Recipe(lambda: CalibratedRFDCSANet(blocks=2, attention=True), CALIBRATED),
+}

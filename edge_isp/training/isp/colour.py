@@ -1,0 +1,83 @@
+"""The two ways from a network's output to a picture: end to end, and calibrated.
+
+End to end, the output is the picture. Calibrated, it is a residual in white-balanced camera colour; the colour matrix
+and the transfer curve follow, as `kernels.residual` computes them at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_SCALE, RESIDUAL_STEP, ROOT_WHITE
+from edge_isp.training.networks.rfdcsanet import to_picture
+from edge_isp.training.quantisation.arithmetic import UNIT_RANGE, Quantisation
+
+# What an output of 1 adds to the square root of light.
+RESIDUAL_UNIT = RESIDUAL_STEP / ROOT_WHITE / RESIDUAL_SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """A way to colour.
+
+    Attributes:
+        name: as the model's card has it.
+        input_layout, output_layout: as the card has them.
+        input_planes: 4 for the RAW alone, 8 for RAW and noise.
+        render: a network's output, its inputs and the colour matrices (batch, 3, 3) to sRGB (batch, 3, h, w).
+        output: how the network's output is quantised.
+    """
+
+    name: str
+    input_layout: str
+    output_layout: str
+    input_planes: int
+    render: Callable[[Tensor, Tensor, Tensor], Tensor]
+    output: Quantisation
+
+
+def end_to_end(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
+    """The 12 output planes as the picture that they are."""
+    del inputs, matrix
+    return to_picture(output)
+
+
+def calibrated(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
+    """Demosaicing plus residual, squared, through the colour matrix and the curve of sRGB."""
+    return _developed(output * RESIDUAL_UNIT + demosaiced(inputs[:, :4]), matrix)
+
+
+def without_anchor(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
+    """As `calibrated`, but the output is the whole colour: around a grey, since what is clipped at 0 learns nothing."""
+    del inputs
+    return _developed(output + 0.5, matrix)
+
+
+def _developed(roots: Tensor, matrix: Tensor) -> Tensor:
+    linear = to_picture(roots).clamp(0, 1) ** 2
+    return srgb(torch.einsum("bij,bjhw->bihw", matrix, linear))
+
+
+def demosaiced(planes: Tensor) -> Tensor:
+    """Malvar-He-Cutler demosaicing of the planes R, Gr, Gb, B to 12 planes; cells beyond the border repeat the last."""
+    kernel = torch.from_numpy(MALVAR_CELLS).to(planes) / 16
+    return F.conv2d(F.pad(planes, (1, 1, 1, 1), mode="replicate"), kernel)
+
+
+def srgb(linear: Tensor) -> Tensor:
+    """Linear light to sRGB values, 0 to 1, clipped (IEC 61966-2-1)."""
+    x = linear.clamp(0, 1)
+    return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
+
+
+END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, end_to_end, UNIT_RANGE)
+_RESIDUAL_RANGE = Quantisation(RESIDUAL_SCALE, 0)
+CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, calibrated, _RESIDUAL_RANGE)
+# For an ablation: what does the residual bring?
+_AROUND_GREY = Quantisation(UNIT_RANGE.scale, 0)
+WITHOUT_ANCHOR = Colour("calibrated-without-anchor", "rggb-noise", "planes12", 8, without_anchor, _AROUND_GREY)

@@ -1,0 +1,1 @@
+"""A network in XNNPACK's integer arithmetic: after training, and trained on."""
