@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_isp.calibration.simulation import SensorModel
     from edge_isp.calibration.profile import SensorProfile, load_profile
+    from edge_isp.calibration.simulation import SensorModel
     from edge_isp.calibration.tuning import load_libcamera_tuning
     from edge_isp.cameras.base import Camera, ControlLimits
     from edge_isp.cameras.picamera2.camera import Picamera2Camera
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edge_isp.cameras.v4l2.camera import V4l2Camera
     from edge_isp.engines.base import Engine, EngineEvent, EngineReport
     from edge_isp.engines.delegates import DelegateSpec
-    from edge_isp.engines.fallback import Delegation, LadderEngine
+    from edge_isp.engines.fallback import Delegation, FallbackEngine
     from edge_isp.engines.litert import LiteRtEngine
     from edge_isp.engines.process import ProcessEngine
     from edge_isp.errors import (
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
         ProfileError,
         SinkError,
     )
-    from edge_isp.metering.exposure import AutoExposure
     from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
+    from edge_isp.metering.exposure import AutoExposure
     from edge_isp.models.card import ModelCard, find_model
-    from edge_isp.pipeline.consumer import Consumer, Processed
-    from edge_isp.pipeline.drops import Cause, Counts, Loss, State, StateChange
+    from edge_isp.pipeline.consumer import Consumer, FrameResult
+    from edge_isp.pipeline.drops import DropReason, FrameCounts, FramesDropped, PipelineState, StateChange
     from edge_isp.pipeline.pipeline import Pipeline
-    from edge_isp.pipeline.source import Recovery
+    from edge_isp.pipeline.source import ReconnectPolicy
     from edge_isp.results import Detections, Picture
     from edge_isp.sinks.png import PngSink
-    from edge_isp.tasks.protocol import Task
     from edge_isp.tasks.detect import DetectTask
     from edge_isp.tasks.isp import IspTask
+    from edge_isp.tasks.protocol import Task
 
 __version__ = "0.1.0"
 
@@ -60,11 +60,11 @@ _HOMES = {
     "CameraDisconnectedError": "errors",
     "CameraError": "errors",
     "CameraTimeoutError": "errors",
-    "Cause": "pipeline.drops",
+    "DropReason": "pipeline.drops",
     "Cfa": "frame",
     "Consumer": "pipeline.consumer",
     "ControlLimits": "cameras.base",
-    "Counts": "pipeline.drops",
+    "FrameCounts": "pipeline.drops",
     "DelegateSpec": "engines.delegates",
     "Delegation": "engines.fallback",
     "DetectTask": "tasks.detect",
@@ -77,9 +77,9 @@ _HOMES = {
     "FormatError": "errors",
     "FrameStatus": "frame",
     "IspTask": "tasks.isp",
-    "LadderEngine": "engines.fallback",
+    "FallbackEngine": "engines.fallback",
     "LiteRtEngine": "engines.litert",
-    "Loss": "pipeline.drops",
+    "FramesDropped": "pipeline.drops",
     "MissingDependencyError": "errors",
     "ModelCard": "models.card",
     "ModelError": "errors",
@@ -91,16 +91,16 @@ _HOMES = {
     "PluginError": "errors",
     "PngSink": "sinks.png",
     "ProcessEngine": "engines.process",
-    "Processed": "pipeline.consumer",
+    "FrameResult": "pipeline.consumer",
     "ProfileError": "errors",
     "RawFormat": "frame",
     "RawFrame": "frame",
-    "Recovery": "pipeline.source",
+    "ReconnectPolicy": "pipeline.source",
     "ReplayCamera": "cameras.replay",
     "SensorModel": "calibration.simulation",
     "SensorProfile": "calibration.profile",
     "SinkError": "errors",
-    "State": "pipeline.drops",
+    "PipelineState": "pipeline.drops",
     "StateChange": "pipeline.drops",
     "SyntheticCamera": "cameras.synthetic",
     "Task": "tasks.protocol",
@@ -118,26 +118,27 @@ __all__ = [
     "CameraDisconnectedError",
     "CameraError",
     "CameraTimeoutError",
-    "Cause",
     "Cfa",
     "Consumer",
     "ControlLimits",
-    "Counts",
     "DelegateSpec",
     "Delegation",
     "DetectTask",
     "Detections",
+    "DropReason",
     "EdgeIspError",
     "Engine",
     "EngineError",
     "EngineEvent",
     "EngineReport",
+    "FallbackEngine",
     "FormatError",
+    "FrameCounts",
+    "FrameResult",
     "FrameStatus",
+    "FramesDropped",
     "IspTask",
-    "LadderEngine",
     "LiteRtEngine",
-    "Loss",
     "MissingDependencyError",
     "ModelCard",
     "ModelError",
@@ -146,19 +147,18 @@ __all__ = [
     "Picture",
     "Pipeline",
     "PipelineError",
+    "PipelineState",
     "PluginError",
     "PngSink",
     "ProcessEngine",
-    "Processed",
     "ProfileError",
     "RawFormat",
     "RawFrame",
-    "Recovery",
+    "ReconnectPolicy",
     "ReplayCamera",
     "SensorModel",
     "SensorProfile",
     "SinkError",
-    "State",
     "StateChange",
     "SyntheticCamera",
     "Task",

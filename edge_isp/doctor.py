@@ -22,7 +22,7 @@ import numpy as np
 
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.delegates import DelegateSpec, access_denied, board_compatible, delegates, probe
-from edge_isp.engines.fallback import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.models.card import find_model
 
@@ -182,7 +182,7 @@ def _try(spec: DelegateSpec) -> EngineReport:
     """What a delegate makes of the smallest model that ships; raises where it does not work."""
     card = find_model("rfdcsanet-s", None)
     delegation = Delegation(spec.name, time_limit_s=_TRIAL_LIMIT_S)
-    with LadderEngine(card.path, delegation=delegation, tolerance_lsb=card.tolerance_lsb) as engine:
+    with FallbackEngine(card.path, delegation=delegation, tolerance_lsb=card.tolerance_lsb) as engine:
         engine.resize((1, _TRIAL_CELLS, _TRIAL_CELLS, card.input.shape[3]))
         slope = np.linspace(-128, 127, _TRIAL_CELLS)
         frame = np.add.outer(slope, slope)[None, :, :, None] / 2 + np.arange(card.input.shape[3])

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from edge_isp import (
     Camera,
-    Loss,
+    FrameResult,
+    FramesDropped,
     Picamera2Camera,
     Pipeline,
-    Processed,
-    Recovery,
+    ReconnectPolicy,
     ReplayCamera,
     StateChange,
     SyntheticCamera,
@@ -36,7 +36,7 @@ def main(camera: str) -> None:
         model="rfdcsanet-s",
         threads=2,
         callback=look,
-        recovery=Recovery(stall_s=3.0, longest_wait_s=10.0),
+        recovery=ReconnectPolicy(stall_s=3.0, longest_wait_s=10.0),
         on_event=tell,
         notify_systemd=True,
     ) as pipeline:
@@ -60,19 +60,19 @@ def opener(camera: str) -> Callable[[], Camera]:
     return lambda: Picamera2Camera(fps=30)
 
 
-def tell(event: Loss | StateChange) -> None:
+def tell(event: FramesDropped | StateChange) -> None:
     """Whatever changes; losses are counted anyway."""
     if isinstance(event, StateChange):
         _log.info("%s %s", event.state, event.reason)
 
 
-def look(done: Processed) -> None:
+def look(done: FrameResult) -> None:
     """Every picture, in a thread of the pipeline."""
     if done.age_ns > 200_000_000:
         _log.warning("frame %d was %.0f ms old", done.sequence, done.age_ns / 1e6)
 
 
-def keep(done: Processed) -> None:
+def keep(done: FrameResult) -> None:
     """One picture in thirty, of the better model."""
     _log.info("frame %d: mean brightness %.1f", done.sequence, done.picture.rgb.mean())
 

@@ -15,10 +15,10 @@ from edge_isp.calibration.measure import plots
 from edge_isp.calibration.measure.black_level import measure_black_level
 from edge_isp.calibration.measure.colour_chart import COLUMNS, measure_colour, reference_srgb
 from edge_isp.calibration.measure.flat_field import measure_shading
-from edge_isp.calibration.simulation import Imperfections, SensorModel
 from edge_isp.calibration.measure.photon_transfer import measure_noise
-from edge_isp.calibration.profile import Defect, SensorProfile, load_profile
 from edge_isp.calibration.measure.stack import Stack
+from edge_isp.calibration.profile import Defect, SensorProfile, load_profile
+from edge_isp.calibration.simulation import Imperfections, SensorModel
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 HEIGHT, WIDTH, KELVIN = 240, 320, 5000.0

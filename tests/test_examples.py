@@ -36,8 +36,8 @@ def test_stream_service(
     runpy.run_path(str(EXAMPLES / "stream_service.py"), run_name="__main__")
     told = [record.getMessage() for record in caplog.records if record.name == "stream_service"]
     assert "running " in told
-    assert any(message.startswith("rfdcsanet-s: Counts(frames=2, delivered=2, skipped=0") for message in told)
-    assert any(message.startswith("rfdcsanet-m: Counts(frames=2, delivered=1, skipped=1") for message in told)
+    assert any(message.startswith("rfdcsanet-s: FrameCounts(frames=2, delivered=2, skipped=0") for message in told)
+    assert any(message.startswith("rfdcsanet-m: FrameCounts(frames=2, delivered=1, skipped=1") for message in told)
 
 
 def test_the_unit_starts_what_there_is() -> None:

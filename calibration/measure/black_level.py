@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import Defect, Provenance, SensorProfile
 from edge_isp.calibration.measure.stack import Stack, describe, require_frames
+from edge_isp.calibration.profile import Defect, Provenance, SensorProfile
 from edge_isp.errors import CalibrationError
 
 _LEAST_FRAMES = 4

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Provenance, SensorProfile
 from edge_isp.calibration.measure.stack import Stack, describe
+from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Provenance, SensorProfile
 from edge_isp.errors import CalibrationError, MissingDependencyError
 
 ROWS, COLUMNS = 4, 6

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.measure.black_level import noise_in_time
+from edge_isp.calibration.measure.stack import Stack, describe, require_frames, require_steady, require_unclipped
 from edge_isp.calibration.profile import Provenance, SensorProfile
 from edge_isp.calibration.shading import ColourShading, Shading, expand
-from edge_isp.calibration.measure.stack import Stack, describe, require_frames, require_steady, require_unclipped
 from edge_isp.errors import CalibrationError
 from edge_isp.kernels.layout import CELL_PLANES
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.measure.black_level import SMALLEST_NOISE_CODES, measure_dark, noise_in_time
+from edge_isp.calibration.measure.stack import Stack, describe, require_frames, require_steady, require_unclipped
 from edge_isp.calibration.profile import Defect, Noise, Provenance, SensorProfile
 from edge_isp.calibration.shading import expand
-from edge_isp.calibration.measure.stack import Stack, describe, require_frames, require_steady, require_unclipped
 from edge_isp.errors import CalibrationError
 
 _LEAST_FRAMES = 2

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from edge_isp.calibration.light import srgb_encode
 from edge_isp.calibration.measure.black_level import BlackLevel
 from edge_isp.calibration.measure.colour_chart import COLUMNS, ROWS, ColourFit, reference_srgb
 from edge_isp.calibration.measure.flat_field import FlatField
-from edge_isp.calibration.light import srgb_encode
 from edge_isp.calibration.measure.photon_transfer import NoiseMeasurement
 from edge_isp.calibration.measure.stack import CHANNELS
 from edge_isp.errors import CalibrationError, MissingDependencyError

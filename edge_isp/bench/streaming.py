@@ -45,7 +45,7 @@ from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
 from edge_isp.errors import BenchError
 from edge_isp.models.card import ModelCard
-from edge_isp.pipeline import Cause, Event, Loss, Pipeline, Processed
+from edge_isp.pipeline import DropReason, Event, FrameResult, FramesDropped, Pipeline
 from edge_isp.pipeline.runner import Model, Runner
 
 STAGES = ("read", "meter", "encode", "infer", "decode")
@@ -254,7 +254,7 @@ def _pace(frames: Iterator[object], seconds: float) -> tuple[float, float]:
     return n * 1e9 / (now - begun_ns), (time.process_time() - begun_cpu_s) / n
 
 
-def _results(pipeline: Pipeline) -> Iterator[Processed]:
+def _results(pipeline: Pipeline) -> Iterator[FrameResult]:
     pipeline.start()
     try:
         yield from pipeline
@@ -274,10 +274,10 @@ class _Losses:
     """Losses that were told, by the number of the frame."""
 
     def __init__(self) -> None:
-        self.told: deque[Loss] = deque()
+        self.told: deque[FramesDropped] = deque()
 
     def add(self, event: Event) -> None:
-        if isinstance(event, Loss):
+        if isinstance(event, FramesDropped):
             self.told.append(event)
 
 
@@ -293,16 +293,16 @@ class _Run:
         columns = [*(f"stage {s}" for s in STAGES), *(f"wait {w}" for w in WAITS), "age", "interval", "sensor"]
         self.samples = Samples(columns, capacity=_CAPACITY, seed=plan.seed)
         self.sampler: Sampler | None = None
-        self.first: Processed | None = None
-        self._previous: Processed | None = None
+        self.first: FrameResult | None = None
+        self._previous: FrameResult | None = None
         self.n = 0
         self.init_ns = self.first_age_ns = 0
         self._begun_ns = self.first_ns = self.last_ns = 0
         self._first_values: dict[str, int] = {}
         self._made = 0  # by the sensor, from the first measured frame to the last
-        self._lost: Counter[Cause] = Counter()
+        self._lost: Counter[DropReason] = Counter()
 
-    def add(self, done: Processed, pipeline: Pipeline) -> bool:
+    def add(self, done: FrameResult, pipeline: Pipeline) -> bool:
         """One more result; returns whether to go on."""
         self.n += 1
         if self.n == 1:
@@ -337,8 +337,8 @@ class _Run:
     def rates(self) -> Rates:
         """Of the frames that were measured."""
         sensor = self.samples.column("sensor")
-        missed = self._lost[Cause.SENSOR_GAP]
-        unfinished = sum(self._lost.values()) - self._lost[Cause.SINK_SLOW]
+        missed = self._lost[DropReason.SENSOR_GAP]
+        unfinished = sum(self._lost.values()) - self._lost[DropReason.SINK_SLOW]
         return Rates(
             sensor_fps=1e9 / float(sensor.mean()) if sensor.size and sensor.mean() > 0 else None,
             captured_fps=rate(self._made - missed, self.first_ns, self.last_ns),
@@ -377,9 +377,9 @@ class _Run:
         told.extendleft(reversed(later))
 
 
-def _values(done: Processed) -> dict[str, int]:
+def _values(done: FrameResult) -> dict[str, int]:
     values = {f"stage {stage}": value for stage, value in done.stages_ns.items()}
-    return values | {f"wait {stage}": value for stage, value in done.waits_ns.items()}
+    return values | {f"wait {stage}": value for stage, value in done.queued_ns.items()}
 
 
 def _warm_up(plan: Plan, run: Callable[[], object]) -> None:
@@ -453,7 +453,7 @@ def _report(
         intervals=intervals(samples.column("interval")),
         latency=latency,
         drops=drops,
-        errors=drops.by_cause.get(Cause.ENGINE_ERROR.value, 0),
+        errors=drops.by_cause.get(DropReason.ENGINE_ERROR.value, 0),
         reconnects=reconnects,
         resources=Resources(
             rss_start_bytes=rss[0] if rss else None,

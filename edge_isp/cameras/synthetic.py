@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from edge_isp.calibration.simulation import Imperfections, SensorModel
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile, load_profile
+from edge_isp.calibration.simulation import Imperfections, SensorModel
 from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.faults import Corrupt, ExposureChange, FaultScript, Late, Truncate
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_isp.cameras.base import Camera
-from edge_isp.cli.bench_table import show_comparison, show_report
 from edge_isp.cameras.spec import open_camera
+from edge_isp.cli.bench_table import show_comparison, show_report
 from edge_isp.errors import BenchError
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edge_isp.calibration.measure import black_level as black
-from edge_isp.calibration import colour_chart, flat_field, photon_transfer, plots
 from edge_isp.calibration.dng import load_dng_profile
+from edge_isp.calibration.measure import black_level as black
+from edge_isp.calibration.measure import colour_chart, flat_field, photon_transfer, plots
+from edge_isp.calibration.measure.stack import Stack, read_stacks
 from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
 from edge_isp.calibration.profile_file import save_profile
-from edge_isp.calibration.measure.stack import Stack, read_stacks
 from edge_isp.calibration.tuning import load_libcamera_tuning
 from edge_isp.cameras.spec import open_camera
 from edge_isp.errors import CalibrationError, ProfileError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_isp.engines.base import EngineReport, Share
+from edge_isp.engines.base import EngineReport, Partition
 
 _CPU = ("XNNPACK", "none", "CPUExecutionProvider")
 
@@ -25,7 +25,7 @@ def report_lines(report: EngineReport) -> list[str]:
     lines = [("engine", f"{report.engine}, {report.threads} threads")]
     delegated = f"{report.delegate}: {report.nodes_delegated} of {report.nodes} nodes" if report.nodes else ""
     lines.append(("delegate", delegated or report.delegate))
-    lines += [("", f"{share.taker} runs {_operators(share)}") for share in report.shares]
+    lines += [("", f"{share.executor} runs {_operators(share)}") for share in report.shares]
     if report.first_inference_ns:
         cpu = f", CPU {report.cpu_ns / 1e6:.1f} ms" if report.cpu_ns else ""
         lines.append(
@@ -49,5 +49,5 @@ def report_lines(report: EngineReport) -> list[str]:
     return [f"{name:<10} {text}" for name, text in lines]
 
 
-def _operators(share: Share) -> str:
+def _operators(share: Partition) -> str:
     return ", ".join(f"{count} {name}" for name, count in share.operators)

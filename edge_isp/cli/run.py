@@ -24,16 +24,16 @@ from rich.table import Table
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cli.delegation import explain, report_lines
-from edge_isp.sinks.annotate import DetectionsOfFrame, FrameKeeping, draw
 from edge_isp.engines.fallback import Delegation
-from edge_isp.metering.exposure import AutoExposure
 from edge_isp.frame import FrameStatus
+from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
-from edge_isp.pipeline import Pipeline, Processed
+from edge_isp.pipeline import FrameResult, Pipeline
 from edge_isp.results import Detections, Picture
+from edge_isp.sinks.annotate import DetectionsOfFrame, FrameKeeping, draw
 from edge_isp.sinks.png import PngSink
-from edge_isp.tasks.protocol import Task, task_for
 from edge_isp.tasks.classical import ClassicalIsp
+from edge_isp.tasks.protocol import Task, task_for
 
 
 def run(
@@ -196,7 +196,7 @@ def _found(detections: Detections) -> str:
     return f"{Path(detections.source).name} {detections.sequence}: {', '.join(objects) or 'nothing'}"
 
 
-def _line(done: Processed, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
+def _line(done: FrameResult, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
     result = done.result
     line: dict[str, Any] = {
         "source": result.source,
@@ -210,7 +210,7 @@ def _line(done: Processed, stages_ns: dict[str, int], saved: Path | None) -> dic
         "delegate": done.delegate,
         "status": [flag.name for flag in FrameStatus if flag in done.status],
         "stages_ns": stages_ns,
-        "waits_ns": done.waits_ns,
+        "queued_ns": done.queued_ns,
         "age_ns": done.age_ns,
     }
     if isinstance(result, Detections):
@@ -263,7 +263,7 @@ class _Summary:
         self._title = "waiting for the first frame"
         self._lost = ""
 
-    def add(self, done: Processed, stages_ns: dict[str, int], pipeline: Pipeline) -> None:
+    def add(self, done: FrameResult, stages_ns: dict[str, int], pipeline: Pipeline) -> None:
         self._last_ns = done.delivered_ns
         if not self.frames:
             self._first_ns = self._last_ns

@@ -27,15 +27,15 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """The part of a model's graph that one taker runs.
+class Partition:
+    """The part of a model's graph that one executor runs.
 
     Attributes:
-        taker: a delegate's name, "XNNPACK", "interpreter" (the runtime's own kernels) or an execution provider.
+        executor: a delegate's name, "XNNPACK", "interpreter" (the runtime's own kernels) or an execution provider.
         operators: how many nodes of each operator ("CONV_2D"), most first.
     """
 
-    taker: str
+    executor: str
     operators: tuple[tuple[str, int], ...]
 
     @property
@@ -45,7 +45,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class ParityCheck:
     """How far outputs are from the CPU's, in steps of the output's quantisation (of 1/255 of its range in float).
 
     Attributes:
@@ -98,11 +98,11 @@ class EngineReport:
     engine: str
     delegate: str
     threads: int
-    shares: tuple[Share, ...] = ()
+    shares: tuple[Partition, ...] = ()
     first_inference_ns: int = 0
     steady_ns: int = 0
     cpu_ns: int = 0
-    agreement: Agreement | None = None
+    agreement: ParityCheck | None = None
     frames: tuple[tuple[str, int], ...] = ()
     events: tuple[EngineEvent, ...] = ()
 
@@ -114,7 +114,7 @@ class EngineReport:
     @property
     def nodes_delegated(self) -> int:
         """Nodes that `delegate` runs."""
-        return sum(share.nodes for share in self.shares if share.taker == self.delegate)
+        return sum(share.nodes for share in self.shares if share.executor == self.delegate)
 
 
 def tensors_from(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:

@@ -1,7 +1,7 @@
-"""The ladder: a model on the NPU where that is found to work, else on the next rung, down to the CPU.
+"""The ladder: a model on the NPU where that is found to work, else on the next candidate, down to the CPU.
 
-Every rung is probed, loaded, asked what it took of the graph, and its answer for a real frame compared with the CPU's,
-before it may deliver. While frames stream, a rung that fails, hangs or starts to disagree is dropped, and the same
+Every candidate is probed, loaded, asked what it took of the graph, and its answer for a real frame compared with the CPU's,
+before it may deliver. While frames stream, a candidate that fails, hangs or starts to disagree is dropped, and the same
 frame is done again on the next one: losing the NPU costs speed, never results.
 """
 
@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.engines.base import (
-    Agreement,
     ClosingEngine,
     Engine,
     EngineEvent,
     EngineReport,
+    ParityCheck,
     TensorInfo,
     check_inputs,
 )
@@ -76,7 +76,7 @@ class _Rung:
     model: Path
 
 
-class LadderEngine(ClosingEngine):
+class FallbackEngine(ClosingEngine):
     """A model on the best of what is there; see `Delegation`.
 
     The CPU's engine is loaded at once and stays: it is what others are compared with, and what takes over. Delegates
@@ -119,7 +119,7 @@ class LadderEngine(ClosingEngine):
         self._active_rung: _Rung | None = None
         self._settled = False
         self._retry_at_s, self._retry_after_s, self._restored_at_s = float("inf"), 0.0, 0.0
-        self._agreement: Agreement | None = None
+        self._agreement: ParityCheck | None = None
         self._first_ns = self._cpu_ns = self._since_choice = 0
         self._durations_ns: deque[int] = deque(maxlen=_KEPT_DURATIONS)
         self._rungs = self._find_rungs()
@@ -187,7 +187,7 @@ class LadderEngine(ClosingEngine):
             events=tuple(self._events),
         )
 
-    # Finding rungs
+    # Finding candidates
 
     def _find_rungs(self) -> list[_Rung]:
         name, options = _parse(self._delegation.delegate)
@@ -195,21 +195,21 @@ class LadderEngine(ClosingEngine):
             if self._delegation.require_full:
                 raise EngineError("full delegation is required, and the delegate is 'none'")
             return []
-        rungs = []
+        candidates = []
         for spec in delegates() if name == "auto" else (self._demanded(name),):
             spec = replace(spec, options={**spec.options, **options})
             found = probe(spec, packages=self._delegation.python is None)
-            rung = None if found.missing else self._rung(spec, found)
-            if rung is None:
+            candidate = None if found.missing else self._rung(spec, found)
+            if candidate is None:
                 reason = found.missing or f"the model has no variant '{spec.models[found.board]}' in its card"
                 if name != "auto":
                     raise EngineError(f"delegate '{spec.name}' ({spec.title}) cannot be used: {reason}")
                 self._tell("absent", spec.name, reason, logging.DEBUG)
             else:
-                rungs.append(rung)
-        if not rungs and self._delegation.require_full:
+                candidates.append(candidate)
+        if not candidates and self._delegation.require_full:
             raise EngineError("full delegation is required, and there is no NPU; 'edge-isp doctor' says why not")
-        return rungs
+        return candidates
 
     def _demanded(self, name: str) -> DelegateSpec:
         if "/" not in name:
@@ -225,20 +225,20 @@ class LadderEngine(ClosingEngine):
 
     # Climbing
 
-    def _climb(self, inputs: list[NDArray[Any]], rungs: Sequence[_Rung]) -> list[NDArray[Any]] | None:
-        """Tries one rung after the other on a frame; the outputs of the first that works, None where none does."""
-        for rung in rungs:
+    def _climb(self, inputs: list[NDArray[Any]], candidates: Sequence[_Rung]) -> list[NDArray[Any]] | None:
+        """Tries one candidate after the other on a frame; the outputs of the first that works, None where none does."""
+        for candidate in candidates:
             try:
-                return self._try(rung, inputs)
+                return self._try(candidate, inputs)
             except (EngineError, PluginError) as error:
-                self._tell("refused", rung.spec.name, str(error), logging.WARNING)
+                self._tell("refused", candidate.spec.name, str(error), logging.WARNING)
         return None
 
-    def _try(self, rung: _Rung, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """A frame's outputs from a rung, which then is the active one; an error where it cannot be."""
-        engine = self._open(rung)
+    def _try(self, candidate: _Rung, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """A frame's outputs from a candidate, which then is the active one; an error where it cannot be."""
+        engine = self._open(candidate)
         try:
-            self._check_tensors(rung, engine)
+            self._check_tensors(candidate, engine)
             self._check_shares(engine.report)
             frame = inputs if any(np.ptp(array) for array in inputs) else _waves(self.inputs)
             compared, first_ns = _timed(engine, frame)
@@ -249,7 +249,7 @@ class LadderEngine(ClosingEngine):
             engine.close()
             raise
         self._leave()
-        self._active, self._active_rung, self._since_choice = engine, rung, 0
+        self._active, self._active_rung, self._since_choice = engine, candidate, 0
         self._first_ns, self._agreement = first_ns, agreement
         self._durations_ns.append(steady_ns)
         report = engine.report
@@ -258,7 +258,7 @@ class LadderEngine(ClosingEngine):
         )
         self._tell(
             "chosen",
-            rung.spec.name,
+            candidate.spec.name,
             f"{takes}; first inference {first_ns / 1e6:.1f} ms, then {steady_ns / 1e6:.1f} ms, CPU "
             f"{self._cpu_ns / 1e6:.1f} ms{' (faster)' if steady_ns > self._cpu_ns else ''}; {_told(agreement)}",
             logging.INFO,
@@ -271,24 +271,24 @@ class LadderEngine(ClosingEngine):
             raise EngineError("full delegation is required, and its runtime does not tell what it takes")
         if report.shares and report.nodes_delegated == 0:
             raise EngineError(f"it takes none of the model's {report.nodes} nodes")
-        left = [share for share in report.shares if share.taker != report.delegate]
+        left = [share for share in report.shares if share.executor != report.delegate]
         if left and required:
             raise EngineError(
                 f"full delegation is required, and it takes {report.nodes_delegated} of {report.nodes} nodes; left "
                 "are " + ", ".join(f"{count} {name}" for share in left for name, count in share.operators)
             )
 
-    def _check_tensors(self, rung: _Rung, engine: Engine) -> None:
+    def _check_tensors(self, candidate: _Rung, engine: Engine) -> None:
         """Raises where a variant is not the same model."""
         for what, ours, theirs in (("input", self.inputs, engine.inputs), ("output", self.outputs, engine.outputs)):
             if [_essence(t) for t in ours] == [_essence(t) for t in theirs]:
                 continue
             if [t.shape for t in ours] != [t.shape for t in theirs]:
                 raise EngineError(
-                    f"{rung.model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}"
+                    f"{candidate.model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}"
                 )
             raise ModelError(
-                f"{rung.model}: {what} must be {_essences(ours)} as in {self.path}, is {_essences(theirs)}"
+                f"{candidate.model}: {what} must be {_essences(ours)} as in {self.path}, is {_essences(theirs)}"
             )
 
     def _require_demanded(self, works: bool) -> None:
@@ -296,7 +296,7 @@ class LadderEngine(ClosingEngine):
         lost = self._retry_after_s > 0  # it has worked, and whoever streams goes on without it
         if works or not self._rungs or not demanded or lost:
             return
-        names = [rung.spec.name for rung in self._rungs]
+        names = [candidate.spec.name for candidate in self._rungs]
         reasons = {e.delegate: e.reason for e in self._events if e.kind == "refused" and e.delegate in names}
         raise EngineError("; ".join(f"delegate '{name}' cannot be used: {reason}" for name, reason in reasons.items()))
 
@@ -322,7 +322,7 @@ class LadderEngine(ClosingEngine):
         return outputs
 
     def _drop(self, reason: str, inputs: list[NDArray[Any]]) -> list[NDArray[Any]] | None:
-        """Leaves the delegate and does the frame again on the next rung."""
+        """Leaves the delegate and does the frame again on the next candidate."""
         assert self._active_rung is not None
         dropped = self._active_rung
         self._leave()
@@ -380,40 +380,42 @@ class LadderEngine(ClosingEngine):
                     self._durations_ns.append(duration_ns)
             return outputs
 
-    def _agreement_with_cpu(self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> Agreement:
+    def _agreement_with_cpu(self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> ParityCheck:
         started = time.perf_counter_ns()
         reference = self._run_cpu(inputs)
         self._cpu_ns = time.perf_counter_ns() - started
         return compare(outputs, reference, self.outputs)
 
-    def _check_agreement(self, agreement: Agreement) -> None:
+    def _check_agreement(self, agreement: ParityCheck) -> None:
         if agreement.rms_lsb > self._tolerance_lsb:
             raise EngineError(f"it disagrees with the CPU: {_told(agreement)}, allowed {self._tolerance_lsb:g} LSB")
 
     # Engines
 
-    def _open(self, rung: _Rung) -> Engine:
-        name = rung.spec.engine
+    def _open(self, candidate: _Rung) -> Engine:
+        name = candidate.spec.engine
         if name in _TFLITE and self._engine_name in _TFLITE:
             name = self._engine_name
         settings: dict[str, Any] = {
             "threads": self._threads,
-            "delegate": replace(resolve(rung.spec, rung.found, rung.model), inputs=self.inputs, outputs=self.outputs),
+            "delegate": replace(
+                resolve(candidate.spec, candidate.found, candidate.model), inputs=self.inputs, outputs=self.outputs
+            ),
             "shape": self.inputs[0].shape,
         }
         limit_s, python = self._delegation.time_limit_s, self._delegation.python
-        elsewhere = python is not None and not is_installed(rung.spec)
+        elsewhere = python is not None and not is_installed(candidate.spec)
         if limit_s is None and not elsewhere:
             loaded = self._load_here(name)
             if loaded is not None:
-                engine: Engine = loaded(rung.model, **settings)
+                engine: Engine = loaded(candidate.model, **settings)
                 return engine
         from edge_isp.engines.process import ProcessEngine
 
-        return ProcessEngine(rung.model, engine=name, python=python, time_limit_s=limit_s, **settings)
+        return ProcessEngine(candidate.model, engine=name, python=python, time_limit_s=limit_s, **settings)
 
     def _open_cpu(self, shape: tuple[int, ...] | None) -> Engine:
-        """The CPU's engine on the first of its rungs that loads the model; the others are forgotten."""
+        """The CPU's engine on the first of its candidates that loads the model; the others are forgotten."""
         loaded = self._load_here(self._engine_name)
         failures: list[EngineError] = []
         while self._cpu_rungs:
@@ -481,7 +483,7 @@ class LadderEngine(ClosingEngine):
 
 def compare(
     outputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]], tensors: Sequence[TensorInfo]
-) -> Agreement:
+) -> ParityCheck:
     """How far outputs are from a reference, over all tensors together."""
     squares, values, equal, greatest = 0.0, 0, 0, 0.0
     for found, expected, tensor in zip(outputs, reference, tensors, strict=True):
@@ -492,7 +494,7 @@ def compare(
         equal += int(np.count_nonzero(difference == 0))
         values += difference.size
         greatest = max(greatest, float(np.abs(difference).max(initial=0)))
-    return Agreement((squares / max(values, 1)) ** 0.5, greatest, equal / max(values, 1))
+    return ParityCheck((squares / max(values, 1)) ** 0.5, greatest, equal / max(values, 1))
 
 
 def _waves(tensors: Sequence[TensorInfo]) -> list[NDArray[Any]]:
@@ -524,7 +526,7 @@ def _timed(engine: Engine, inputs: list[NDArray[Any]]) -> tuple[list[NDArray[Any
     return outputs, time.perf_counter_ns() - started
 
 
-def _told(agreement: Agreement) -> str:
+def _told(agreement: ParityCheck) -> str:
     return (
         f"{agreement.equal:.1%} of values equal to the CPU's, difference {agreement.rms_lsb:.2f} LSB rms, "
         f"{agreement.max_lsb:g} at most"

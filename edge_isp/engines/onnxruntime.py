@@ -16,7 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from edge_isp.engines.base import (
     DescribedEngine,
     EngineReport,
-    Share,
+    Partition,
     TensorInfo,
     check_inputs,
     default_threads,
@@ -130,15 +130,17 @@ class OnnxRuntimeEngine(DescribedEngine):
         except _ERRORS as error:
             raise EngineError(f"{self.path}: ONNX Runtime cannot load this model: {error}") from error
 
-    def _shares(self) -> tuple[Share, ...]:
+    def _shares(self) -> tuple[Partition, ...]:
         """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not tell."""
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
             return ()
         counts: dict[str, Counter[str]] = {}
         for part in self._session.get_provider_graph_assignment_info():
-            taker = self._delegate.name if self._delegate and part.ep_name == self._delegate.provider else part.ep_name
-            counts.setdefault(taker, Counter()).update(node.op_type for node in part.get_nodes())
-        return tuple(Share(taker, tuple(operators.most_common())) for taker, operators in counts.items())
+            executor = (
+                self._delegate.name if self._delegate and part.ep_name == self._delegate.provider else part.ep_name
+            )
+            counts.setdefault(executor, Counter()).update(node.op_type for node in part.get_nodes())
+        return tuple(Partition(executor, tuple(operators.most_common())) for executor, operators in counts.items())
 
     def _describe(self, entries: list[Any]) -> tuple[TensorInfo, ...]:
         known = json.loads(self._session.get_modelmeta().custom_metadata_map.get("edge_isp", "{}"))

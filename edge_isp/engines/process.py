@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.base import (
     DescribedEngine,
     EngineReport,
-    Share,
+    Partition,
     check_inputs,
     default_threads,
     tensors_from,
@@ -158,7 +158,7 @@ class ProcessEngine(DescribedEngine):
             raise
         self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
         told = answer["report"]
-        shares = tuple(Share(s["taker"], tuple((name, n) for name, n in s["operators"])) for s in told["shares"])
+        shares = tuple(Partition(s["executor"], tuple((name, n) for name, n in s["operators"])) for s in told["shares"])
         self._report = EngineReport(f"{told['engine']} in its own process", told["delegate"], told["threads"], shares)
         tensors = (*self._inputs, *self._outputs)
         self._arrays = []

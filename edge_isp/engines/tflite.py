@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.base import (
     DescribedEngine,
     EngineReport,
-    Share,
+    Partition,
     TensorInfo,
     check_inputs,
     default_threads,
@@ -174,12 +174,14 @@ class TfliteEngine(DescribedEngine):
             self._own_nodes,
             self._delegate.name if self._delegate else "",
         )
-        takers = [share.taker for share in shares if share.taker != "interpreter"]
+        takers = [share.executor for share in shares if share.executor != "interpreter"]
         named = self._delegate.name if self._delegate else takers[0] if takers else "none"
         self._report = EngineReport(self.name, named, self._threads, shares)
 
 
-def _shares(nodes: Sequence[Mapping[str, Any]], file_nodes: int, own_nodes: int, delegate: str) -> tuple[Share, ...]:
+def _shares(
+    nodes: Sequence[Mapping[str, Any]], file_nodes: int, own_nodes: int, delegate: str
+) -> tuple[Partition, ...]:
     """Who runs which of the file's nodes.
 
     Args:
@@ -203,7 +205,7 @@ def _shares(nodes: Sequence[Mapping[str, Any]], file_nodes: int, own_nodes: int,
     for node in nodes[:file_nodes]:
         counts.setdefault(takers.get(node["index"], "interpreter"), Counter())[node["op_name"]] += 1
     order = [delegate, "XNNPACK", "interpreter"]
-    return tuple(Share(taker, tuple(counts[taker].most_common())) for taker in order if taker in counts)
+    return tuple(Partition(executor, tuple(counts[executor].most_common())) for executor in order if executor in counts)
 
 
 def _text(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Picture quality of ways from RAW to a picture, on simulated RAW of test images; every figure is kept in a file.
+"""Picture quality of methods from RAW to a picture, on simulated RAW of test images; every figure is kept in a file.
 
 A way is whatever makes a picture of a simulated exposure: a model on its engine, a network in PyTorch, classical
 demosaicing. All see the same codes.
@@ -22,19 +22,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.light import srgb_decode
+from edge_isp.calibration.simulation import SensorModel
+from edge_isp.evaluation.isp.metrics import ciede2000, psnr_db, ssim
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.training.simulation import Capture, load_photo
-from edge_isp.evaluation.isp.metrics import ciede2000, psnr_db, ssim
 
 # What the figures depend on, beside our own code and OpenCV, which comes in packages of several names.
 _PACKAGES = ("edge-isp", "numpy", "torch", "ai-edge-litert", "scikit-image", "colour-demosaicing")
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class SimulatedExposure:
     """A simulated exposure of a test image.
 
     Attributes:
@@ -68,12 +68,12 @@ class Shot:
         )
 
 
-def shoot(image: Path, sensor: SensorModel, capture: Capture) -> Shot:
+def shoot(image: Path, sensor: SensorModel, capture: Capture) -> SimulatedExposure:
     """Exposes a sensor to an image; the noise depends on the image's stem and nothing else."""
     return expose(load_photo(image, 1), image.stem, sensor, capture)
 
 
-def expose(photo: NDArray[np.uint8], stem: str, sensor: SensorModel, capture: Capture) -> Shot:
+def expose(photo: NDArray[np.uint8], stem: str, sensor: SensorModel, capture: Capture) -> SimulatedExposure:
     """As `shoot`, of an image that is loaded."""
     linear = srgb_decode(photo.astype(np.float32) / np.float32(255)).astype(np.float32)
     codes = sensor.codes(
@@ -83,14 +83,14 @@ def expose(photo: NDArray[np.uint8], stem: str, sensor: SensorModel, capture: Ca
         exposure=capture.exposure,
         analogue_gain=capture.analogue_gain,
     )
-    return Shot(photo, sensor, capture, codes)
+    return SimulatedExposure(photo, sensor, capture, codes)
 
 
-Develop = Callable[[Shot], NDArray[np.uint8]]
+Develop = Callable[[SimulatedExposure], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Method:
     """A way from RAW to a picture.
 
     Attributes:
@@ -105,7 +105,7 @@ class Way:
     open: Callable[[SensorModel], AbstractContextManager[Develop]]
 
 
-# Way, sensor, colour temperature in kelvin, analogue gain, image.
+# Method, sensor, colour temperature in kelvin, analogue gain, image.
 Key = tuple[str, str, float, float, str]
 
 
@@ -114,7 +114,7 @@ class Figure:
     """The quality of one picture.
 
     Attributes:
-        way, made_with: see `Way`.
+        way, made_with: see `Method`.
         sensor: name of its profile.
         image: stem of the test image.
         psnr_db, ssim, ciede2000: see `metrics`.
@@ -169,7 +169,7 @@ class Store:
             self._software.append(own)
         self.software = self._software.index(own)
 
-    def find(self, way: Way, sensor: SensorModel, capture: Capture, image: Path) -> Figure | None:
+    def find(self, way: Method, sensor: SensorModel, capture: Capture, image: Path) -> Figure | None:
         """The figure of a picture; None where there is none that still holds."""
         made_with = way.made_with(sensor, capture)
         temperature, gain = capture.colour_temperature_k, capture.analogue_gain
@@ -200,7 +200,7 @@ class Store:
 class Plan:
     """Which pictures to measure: of every image, by every way, on every sensor, under all circumstances."""
 
-    ways: Sequence[Way]
+    methods: Sequence[Method]
     sensors: Sequence[SensorModel]
     captures: Sequence[Capture]
     images: Sequence[Path]
@@ -209,7 +209,7 @@ class Plan:
         """How many figures the store lacks."""
         return sum(
             store.find(way, sensor, capture, image) is None
-            for way in self.ways
+            for way in self.methods
             for sensor in self.sensors
             for capture in self.captures
             for image in self.images
@@ -222,7 +222,7 @@ def measure(plan: Plan, store: Store, report: Callable[[str], None] = lambda wha
     Args:
         report: called after each figure, with what is being measured.
     """
-    for way in plan.ways:
+    for way in plan.methods:
         for sensor in plan.sensors:
             groups = [
                 (capture, [image for image in plan.images if store.find(way, sensor, capture, image) is None])
@@ -244,7 +244,7 @@ def measure(plan: Plan, store: Store, report: Callable[[str], None] = lambda wha
                         store.save()
 
 
-def _measure(way: Way, develop: Develop, shot: Shot, image: str, software: int) -> Figure:
+def _measure(way: Method, develop: Develop, shot: SimulatedExposure, image: str, software: int) -> Figure:
     started = time.perf_counter()
     rgb = develop(shot)
     seconds = time.perf_counter() - started

@@ -1,19 +1,19 @@
 """The loop: threads, hand-over policies, losses, recovery."""
 
-from edge_isp.pipeline.consumer import Consumer, Processed
-from edge_isp.pipeline.drops import Cause, Counts, Event, Loss, State, StateChange
+from edge_isp.pipeline.consumer import Consumer, FrameResult
+from edge_isp.pipeline.drops import DropReason, Event, FrameCounts, FramesDropped, PipelineState, StateChange
 from edge_isp.pipeline.pipeline import Pipeline
-from edge_isp.pipeline.source import Recovery
+from edge_isp.pipeline.source import ReconnectPolicy
 
 __all__ = [
-    "Cause",
     "Consumer",
-    "Counts",
+    "DropReason",
     "Event",
-    "Loss",
+    "FrameCounts",
+    "FrameResult",
+    "FramesDropped",
     "Pipeline",
-    "Processed",
-    "Recovery",
-    "State",
+    "PipelineState",
+    "ReconnectPolicy",
     "StateChange",
 ]

@@ -19,9 +19,9 @@ from edge_isp.errors import EngineError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.consumer import Consumer, Processed
-from edge_isp.pipeline.queue import Ended, HandOver, Policy
-from edge_isp.pipeline.drops import Cause
+from edge_isp.pipeline.consumer import Consumer, FrameResult
+from edge_isp.pipeline.drops import DropReason
+from edge_isp.pipeline.queue import Ended, FrameQueue, Policy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.tasks.protocol import Task
@@ -57,7 +57,7 @@ class Work:
     lease: Lease
     stages_ns: dict[str, int]
     since_ns: int
-    waits_ns: dict[str, int] = field(default_factory=dict)
+    queued_ns: dict[str, int] = field(default_factory=dict)
     card: ModelCard | None = None
     task: Task | None = None
     tensor: NDArray[Any] | None = None
@@ -78,7 +78,7 @@ class Branch:
         every: takes every so many-th frame.
         policy: of the hand-over of frames; None for the pipeline's.
         in_turn: held while the model runs.
-        engine_errors: see `Recovery`.
+        engine_errors: see `ReconnectPolicy`.
         failed: called with the error that ends the stream.
     """
 
@@ -114,9 +114,9 @@ class Branch:
         self._allowed = self._engine_errors if live else 0
         frames = Policy.parse(self._policy or policy)
         newest = frames == Policy.parse("latest")
-        self._input: HandOver[Work] = HandOver(frames)
-        self._encoded: HandOver[Work] = HandOver(Policy.parse("latest" if newest else "wait"))
-        self._inferred: HandOver[Work] = HandOver(Policy.parse("wait"))
+        self._input: FrameQueue[Work] = FrameQueue(frames)
+        self._encoded: FrameQueue[Work] = FrameQueue(Policy.parse("latest" if newest else "wait"))
+        self._inferred: FrameQueue[Work] = FrameQueue(Policy.parse("wait"))
         for consumer in self.consumers:
             consumer.open(self._policy or policy)
 
@@ -141,7 +141,7 @@ class Branch:
             for consumer in self.consumers:
                 consumer.account.skip()
         elif lease.frame.status & _DAMAGED:
-            self._drop(work, Cause.CORRUPTED)
+            self._drop(work, DropReason.CORRUPTED)
         else:
             self._put(self._input, work)
 
@@ -151,9 +151,9 @@ class Branch:
 
     def abort(self) -> None:
         """Drops everything that waits, and all that will be put."""
-        for hand_over in (self._input, self._encoded, self._inferred):
-            for work in hand_over.abort():
-                self._drop(work, Cause.STOPPED)
+        for queue in (self._input, self._encoded, self._inferred):
+            for work in queue.abort():
+                self._drop(work, DropReason.STOPPED)
         for consumer in self.consumers:
             consumer.abort()
 
@@ -178,9 +178,9 @@ class Branch:
     def _each(
         self,
         stage: str,
-        before: HandOver[Work],
+        before: FrameQueue[Work],
         do: Callable[[Work], bool],
-        after: HandOver[Work] | None,
+        after: FrameQueue[Work] | None,
         end: Callable[[BaseException | None], None],
     ) -> None:
         """A stage: does its part for all that comes, and hands it on, until the end.
@@ -195,16 +195,16 @@ class Branch:
                 end(ended.error)
                 return
             now = self._clock.now_ns()
-            work.waits_ns[stage] = now - work.since_ns
+            work.queued_ns[stage] = now - work.since_ns
             heartbeat.begin(now)
             try:
                 goes_on = do(work)
             except BaseException as error:  # noqa: BLE001 - the consumers get it
                 self._failed(error)
-                self._drop(work, Cause.STOPPED)
+                self._drop(work, DropReason.STOPPED)
                 end(error)
                 for left in before.abort():
-                    self._drop(left, Cause.STOPPED)
+                    self._drop(left, DropReason.STOPPED)
                 return
             finally:
                 heartbeat.rest()
@@ -237,14 +237,14 @@ class Branch:
             self.runner.prepare(work.card, work.task, work.tensor.shape)
             begun = self._clock.now_ns()
             heartbeat.begin(begun)
-            work.waits_ns["infer"] += begun - waiting
+            work.queued_ns["infer"] += begun - waiting
             try:
                 work.outputs = self.runner.run(work.tensor)
             except EngineError:
                 self._failures += 1
                 if self._allowed is not None and self._failures > self._allowed:
                     raise
-                self._drop(work, Cause.ENGINE_ERROR)
+                self._drop(work, DropReason.ENGINE_ERROR)
                 return False
             work.stages_ns["infer"] = self._clock.now_ns() - begun
             work.delegate = self.runner.delegate
@@ -261,13 +261,13 @@ class Branch:
         work.stages_ns["decode"] = now - begun
         self._let_go(work)
         frame = work.frame
-        done = Processed(
+        done = FrameResult(
             result=result,
             source=frame.source,
             sequence=frame.sequence,
             timestamp_ns=frame.timestamp_ns,
             stages_ns=work.stages_ns,
-            waits_ns=work.waits_ns,
+            queued_ns=work.queued_ns,
             delivered_ns=now,
             status=frame.status,
             model=work.card.name,
@@ -277,20 +277,20 @@ class Branch:
             consumer.offer(done)
         return True
 
-    def _put(self, hand_over: HandOver[Work], work: Work) -> None:
-        lost = hand_over.put(work)
+    def _put(self, queue: FrameQueue[Work], work: Work) -> None:
+        lost = queue.put(work)
         if lost is not None:
-            self._drop(lost, Cause.STOPPED if lost is work else Cause.HAND_OVER_FULL)
+            self._drop(lost, DropReason.STOPPED if lost is work else DropReason.QUEUE_FULL)
 
     def _stale(self, work: Work) -> bool:
         """Drops a frame that is too old for every consumer."""
         frame = work.frame
         stale = all(consumer.is_stale(frame.timestamp_ns, frame.status) for consumer in self.consumers)
         if stale:
-            self._drop(work, Cause.STALE)
+            self._drop(work, DropReason.STALE)
         return stale
 
-    def _drop(self, work: Work, cause: Cause) -> None:
+    def _drop(self, work: Work, cause: DropReason) -> None:
         self._let_go(work)
         for consumer in self.consumers:
             consumer.account.drop(cause, work.frame.sequence)

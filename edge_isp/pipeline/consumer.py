@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from edge_isp.engines.base import EngineReport
 from edge_isp.frame import FrameStatus
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.queue import Ended, HandOver, Policy
-from edge_isp.pipeline.drops import Account, Cause, Counts
+from edge_isp.pipeline.drops import Account, DropReason, FrameCounts
+from edge_isp.pipeline.queue import Ended, FrameQueue, Policy
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.results import Detections, Picture
 
 
 @dataclass(frozen=True, slots=True)
-class Processed:
+class FrameResult:
     """What became of one frame.
 
     Attributes:
@@ -25,7 +25,7 @@ class Processed:
         source, sequence, timestamp_ns: of the frame, see `RawFrame`.
         stages_ns: nanoseconds spent in "read" (waiting for the camera included), "meter" (with auto-exposure only),
             "encode", "infer" and "decode", in this order.
-        waits_ns: nanoseconds that it waited for "encode", "infer", "decode" and "deliver", in this order. Loading and
+        queued_ns: nanoseconds that it waited for "encode", "infer", "decode" and "deliver", in this order. Loading and
             warming up the model falls into the first frame's wait for "infer".
         delivered_ns: when it was handed over, CLOCK_MONOTONIC.
         status: of the frame, see `FrameStatus`.
@@ -38,7 +38,7 @@ class Processed:
     sequence: int
     timestamp_ns: int
     stages_ns: dict[str, int]
-    waits_ns: dict[str, int]
+    queued_ns: dict[str, int]
     delivered_ns: int
     status: FrameStatus
     model: str
@@ -90,7 +90,7 @@ class Consumer:
         every: int,
         policy: str | None,
         max_age_s: float | None,
-        callback: Callable[[Processed], object] | None,
+        callback: Callable[[FrameResult], object] | None,
         account: Account,
         clock: Clock,
         start: Callable[[], None],
@@ -104,7 +104,7 @@ class Consumer:
         self._clock, self._start, self._report = clock, start, report
         self.heartbeat = Heartbeat(f"{name}: callback")
         self.offered = 0
-        self._results: HandOver[Processed] = HandOver(Policy.parse("latest"))
+        self._results: FrameQueue[FrameResult] = FrameQueue(Policy.parse("latest"))
 
     @property
     def report(self) -> EngineReport | None:
@@ -112,11 +112,11 @@ class Consumer:
         return self._report()
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> FrameCounts:
         """What became of the frames."""
         return self.account.counts()
 
-    def read(self, timeout_s: float | None = None) -> Processed | None:
+    def read(self, timeout_s: float | None = None) -> FrameResult | None:
         """The next result; None after the last.
 
         Args:
@@ -128,12 +128,12 @@ class Consumer:
         self._start()
         return self._take(timeout_s)
 
-    def __iter__(self) -> Iterator[Processed]:
+    def __iter__(self) -> Iterator[FrameResult]:
         self._start()
         while (done := self._take(None)) is not None:
             yield done
 
-    async def __aiter__(self) -> AsyncIterator[Processed]:
+    async def __aiter__(self) -> AsyncIterator[FrameResult]:
         self._start()
         loop, news = asyncio.get_running_loop(), asyncio.Event()
         results = self._results
@@ -163,9 +163,9 @@ class Consumer:
         Args:
             policy: where the consumer has none of its own.
         """
-        self._results = HandOver(Policy.parse(self.policy or policy))
+        self._results = FrameQueue(Policy.parse(self.policy or policy))
 
-    def offer(self, done: Processed) -> None:
+    def offer(self, done: FrameResult) -> None:
         """Hands a result over, or accounts for it; for the pipeline."""
         self.offered += 1
         if (self.offered - 1) % self.every:
@@ -173,7 +173,7 @@ class Consumer:
             return
         lost = self._results.put(done)
         if lost is not None:
-            self.account.drop(Cause.STOPPED if lost is done else Cause.SINK_SLOW, lost.sequence)
+            self.account.drop(DropReason.STOPPED if lost is done else DropReason.SINK_SLOW, lost.sequence)
 
     def end(self, error: BaseException | None) -> None:
         """No more results come; for the pipeline."""
@@ -182,7 +182,7 @@ class Consumer:
     def abort(self) -> None:
         """Results that were not taken are lost; for the pipeline."""
         for lost in self._results.abort():
-            self.account.drop(Cause.STOPPED, lost.sequence)
+            self.account.drop(DropReason.STOPPED, lost.sequence)
 
     def call_back(self) -> None:
         """Hands every result to the callback, until the end; for the pipeline, in a thread of its own."""
@@ -198,7 +198,7 @@ class Consumer:
             finally:
                 self.heartbeat.rest()
 
-    def _take(self, timeout_s: float | None) -> Processed | None:
+    def _take(self, timeout_s: float | None) -> FrameResult | None:
         """The next result, or None after the last; raises what the stream failed with."""
         try:
             return self._next(timeout_s)
@@ -207,11 +207,11 @@ class Consumer:
                 raise ended.error from None
             return None
 
-    def _next(self, timeout_s: float | None) -> Processed:
+    def _next(self, timeout_s: float | None) -> FrameResult:
         while True:
             fresh = False
 
-            def taken(done: Processed) -> None:
+            def taken(done: FrameResult) -> None:
                 nonlocal fresh
                 fresh = not self.is_stale(done.timestamp_ns, done.status)
                 if fresh:
@@ -220,9 +220,9 @@ class Consumer:
             done = self._results.take(timeout_s, taken=taken)
             if fresh:
                 now = self._clock.now_ns()
-                waits_ns = {**done.waits_ns, "deliver": now - done.delivered_ns}
-                return replace(done, delivered_ns=now, waits_ns=waits_ns)
-            self.account.drop(Cause.STALE, done.sequence)
+                queued_ns = {**done.queued_ns, "deliver": now - done.delivered_ns}
+                return replace(done, delivered_ns=now, queued_ns=queued_ns)
+            self.account.drop(DropReason.STALE, done.sequence)
 
     def is_stale(self, timestamp_ns: int, status: FrameStatus) -> bool:
         """Whether a frame is too old for this consumer; of one with a bad time stamp nobody knows."""

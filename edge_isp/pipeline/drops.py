@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Cause(StrEnum):
+class DropReason(StrEnum):
     """Why a frame was lost."""
 
     SENSOR_GAP = "sensor gap"  # the camera never delivered it: its number is missing, or the driver says so
-    HAND_OVER_FULL = "hand-over full"  # a newer frame took its place before the model was free
+    QUEUE_FULL = "hand-over full"  # a newer frame took its place before the model was free
     STALE = "stale"  # it was older than `max_age_s`
     CORRUPTED = "corrupted"  # the camera says that its data is damaged, or not all there
     ENGINE_ERROR = "engine error"  # the runtime failed on it
@@ -21,7 +21,7 @@ class Cause(StrEnum):
     STOPPED = "stopped"  # it was on its way when the pipeline stopped or failed
 
 
-class State(StrEnum):
+class PipelineState(StrEnum):
     """What a pipeline does."""
 
     IDLE = "idle"  # never started
@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class FramesDropped:
     """Frames that a consumer will not get.
 
     Attributes:
@@ -47,7 +47,7 @@ class Loss:
     """
 
     consumer: str
-    cause: Cause
+    cause: DropReason
     sequence: int
     frames: int
     time_ns: int
@@ -63,16 +63,16 @@ class StateChange:
         time_ns: when, CLOCK_MONOTONIC.
     """
 
-    state: State
+    state: PipelineState
     reason: str
     time_ns: int
 
 
-Event = Loss | StateChange
+Event = FramesDropped | StateChange
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class FrameCounts:
     """What became of the frames for one consumer, since it was made. At every moment
     `frames == delivered + skipped + sum(dropped.values()) + in_flight`.
 
@@ -87,13 +87,13 @@ class Counts:
     frames: int
     delivered: int
     skipped: int
-    dropped: Mapping[Cause, int]
+    dropped: Mapping[DropReason, int]
     in_flight: int
 
-    def __sub__(self, earlier: Counts) -> Counts:
+    def __sub__(self, earlier: FrameCounts) -> FrameCounts:
         """What was counted since; `in_flight` is how many more are on their way."""
         dropped = {c: n - earlier.dropped.get(c, 0) for c, n in self.dropped.items()}
-        return Counts(
+        return FrameCounts(
             self.frames - earlier.frames,
             self.delivered - earlier.delivered,
             self.skipped - earlier.skipped,
@@ -103,13 +103,13 @@ class Counts:
 
 
 class Account:
-    """Counts the frames of one consumer, and tells of its losses. To be used from many threads."""
+    """FrameCounts the frames of one consumer, and tells of its losses. To be used from many threads."""
 
     def __init__(self, consumer: str, tell: Callable[[Event], None], now_ns: Callable[[], int]) -> None:
         self._consumer, self._tell, self._now_ns = consumer, tell, now_ns
         self._lock = threading.Lock()
         self._frames = self._delivered = self._skipped = self._in_flight = 0
-        self._dropped: Counter[Cause] = Counter()
+        self._dropped: Counter[DropReason] = Counter()
 
     def enter(self) -> None:
         """A frame is on its way."""
@@ -129,21 +129,21 @@ class Account:
             self._in_flight -= 1
             self._skipped += 1
 
-    def drop(self, cause: Cause, sequence: int) -> None:
+    def drop(self, cause: DropReason, sequence: int) -> None:
         """A frame that was on its way is lost."""
         with self._lock:
             self._in_flight -= 1
             self._dropped[cause] += 1
-        self._tell(Loss(self._consumer, cause, sequence, 1, self._now_ns()))
+        self._tell(FramesDropped(self._consumer, cause, sequence, 1, self._now_ns()))
 
     def miss(self, sequence: int, frames: int) -> None:
         """Frames never came from the sensor."""
         with self._lock:
             self._frames += frames
-            self._dropped[Cause.SENSOR_GAP] += frames
-        self._tell(Loss(self._consumer, Cause.SENSOR_GAP, sequence, frames, self._now_ns()))
+            self._dropped[DropReason.SENSOR_GAP] += frames
+        self._tell(FramesDropped(self._consumer, DropReason.SENSOR_GAP, sequence, frames, self._now_ns()))
 
-    def counts(self) -> Counts:
+    def counts(self) -> FrameCounts:
         """All counters at one moment."""
         with self._lock:
-            return Counts(self._frames, self._delivered, self._skipped, dict(self._dropped), self._in_flight)
+            return FrameCounts(self._frames, self._delivered, self._skipped, dict(self._dropped), self._in_flight)

@@ -14,17 +14,17 @@ from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.fallback import Delegation
 from edge_isp.errors import CameraError, PipelineError
-from edge_isp.metering.exposure import AutoExposure
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
+from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.branch import Branch, Lease
 from edge_isp.pipeline.clock import Clock, SystemClock
-from edge_isp.pipeline.consumer import Consumer, Processed
+from edge_isp.pipeline.consumer import Consumer, FrameResult
+from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, StateChange
 from edge_isp.pipeline.queue import Policy
-from edge_isp.pipeline.drops import Account, Counts, Event, State, StateChange
 from edge_isp.pipeline.runner import Model, Runner
-from edge_isp.pipeline.source import Recovery, Source
+from edge_isp.pipeline.source import ReconnectPolicy, Source
 from edge_isp.pipeline.watchdog import Heartbeat, Systemd, Watchdog
 from edge_isp.tasks.protocol import Task, task_for
 
@@ -69,7 +69,7 @@ class Pipeline:
         max_age_s: frames and results that are older are dropped.
         callback: called with every result, in a thread of the pipeline; its exception ends the stream.
         recovery: what the stream survives.
-        on_event: called with every `Loss` and `StateChange`, in threads of the pipeline; it must be quick, and its
+        on_event: called with every `FramesDropped` and `StateChange`, in threads of the pipeline; it must be quick, and its
             exception ends the stream.
         notify_systemd: tell the service manager when the first result is there (READY), that all stages come back
             (WATCHDOG), and the state.
@@ -95,20 +95,20 @@ class Pipeline:
         auto_exposure: AutoExposure | None = None,
         policy: str | None = None,
         max_age_s: float | None = None,
-        callback: Callable[[Processed], object] | None = None,
-        recovery: Recovery | None = None,
+        callback: Callable[[FrameResult], object] | None = None,
+        recovery: ReconnectPolicy | None = None,
         on_event: Callable[[Event], object] | None = None,
         notify_systemd: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self._recovery, self._clock = recovery or Recovery(), clock or SystemClock()
+        self._recovery, self._clock = recovery or ReconnectPolicy(), clock or SystemClock()
         self._auto_exposure, self._metered = auto_exposure, False
         self._on_event, self._default_policy = on_event, policy
         self._systemd = Systemd() if notify_systemd else Systemd({})
         self._stop, self._finished = threading.Event(), threading.Event()
         self._finished.set()
         self._lock = threading.RLock()  # of everything below
-        self._state, self._stalled = State.IDLE, ""
+        self._state, self._stalled = PipelineState.IDLE, ""
         self._error: BaseException | None = None
         self._ready = False
         self._closed = False
@@ -147,7 +147,7 @@ class Pipeline:
         every: int = 1,
         policy: str | None = None,
         max_age_s: float | None = None,
-        callback: Callable[[Processed], object] | None = None,
+        callback: Callable[[FrameResult], object] | None = None,
         in_turn_with: Consumer | None = None,
     ) -> Consumer:
         """Another one who gets results of the same camera; before the stream starts.
@@ -216,10 +216,10 @@ class Pipeline:
         return self._source.camera
 
     @property
-    def state(self) -> State:
+    def state(self) -> PipelineState:
         """What the pipeline does."""
         with self._lock:
-            return State.STALLED if self._stalled else self._state
+            return PipelineState.STALLED if self._stalled else self._state
 
     @property
     def error(self) -> BaseException | None:
@@ -237,7 +237,7 @@ class Pipeline:
         return tuple(self._consumers)
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> FrameCounts:
         """What became of the frames for the first consumer."""
         return self._consumers[0].counts
 
@@ -246,14 +246,14 @@ class Pipeline:
         """What runs the first consumer's model; None before the first frame."""
         return self._consumers[0].report
 
-    def read(self, timeout_s: float | None = None) -> Processed | None:
+    def read(self, timeout_s: float | None = None) -> FrameResult | None:
         """The first consumer's next result; see `Consumer.read`."""
         return self._consumers[0].read(timeout_s)
 
-    def __iter__(self) -> Iterator[Processed]:
+    def __iter__(self) -> Iterator[FrameResult]:
         return iter(self._consumers[0])
 
-    def __aiter__(self) -> AsyncIterator[Processed]:
+    def __aiter__(self) -> AsyncIterator[FrameResult]:
         return aiter(self._consumers[0])
 
     def start(self) -> None:
@@ -282,7 +282,7 @@ class Pipeline:
             for consumer in self._consumers:
                 if consumer.callback is not None:
                     stages.append((f"{consumer.name} callback", partial(self._call_back, consumer)))
-            self._set_state(State.STARTING, "")
+            self._set_state(PipelineState.STARTING, "")
             self._alive = len(stages)
             self._threads = [
                 threading.Thread(target=self._run_stage, args=(body,), name=f"edge_isp {name}", daemon=True)
@@ -299,7 +299,7 @@ class Pipeline:
         with self._lock:
             if self._closed:
                 raise PipelineError("the pipeline is closed")
-            if self._state is State.IDLE:
+            if self._state is PipelineState.IDLE:
                 self.start()
 
     def run(self) -> None:
@@ -349,7 +349,7 @@ class Pipeline:
                 if found is None:
                     return
                 frame, missing = found
-                self._set_state(State.RUNNING, "")
+                self._set_state(PipelineState.RUNNING, "")
                 stages_ns = {"read": self._clock.now_ns() - begun}
                 frame = self._meter(frame, stages_ns)
                 lease = Lease(frame, len(self._branches))
@@ -362,7 +362,7 @@ class Pipeline:
             raise
         finally:
             if not self._stop.is_set():
-                self._set_state(State.ENDED, "")
+                self._set_state(PipelineState.ENDED, "")
             for branch in self._branches:
                 branch.end(self._error)
 
@@ -407,7 +407,7 @@ class Pipeline:
             if self._error is None:
                 self._error = error
         self._stop.set()
-        self._set_state(State.FAILED, str(self._error))
+        self._set_state(PipelineState.FAILED, str(self._error))
 
     def _halt(self, *, close_camera: bool) -> None:
         with self._lock:
@@ -427,8 +427,8 @@ class Pipeline:
                 watchdog.stop()
             with self._lock:
                 self._threads, self._watchdog = [], None
-            if self._state is not State.ENDED:
-                self._set_state(State.STOPPED, "")
+            if self._state is not PipelineState.ENDED:
+                self._set_state(PipelineState.STOPPED, "")
         if close_camera:
             self._source.close()
         else:
@@ -453,7 +453,7 @@ class Pipeline:
         reason = f"does not come back: {', '.join(stalled)}" if stalled else ""
         with self._lock:
             changed, self._stalled = reason != self._stalled, reason
-            state = State.STALLED if stalled else self._state
+            state = PipelineState.STALLED if stalled else self._state
         if changed:
             self._tell_state(state, reason)
         if self._heartbeat.stage in stalled:
@@ -467,15 +467,15 @@ class Pipeline:
         if self._ready:
             self._systemd.notify("WATCHDOG=1")
 
-    def _set_state(self, state: State, reason: str) -> None:
+    def _set_state(self, state: PipelineState, reason: str) -> None:
         with self._lock:
-            failed = self._state is State.FAILED and state is not State.STARTING
+            failed = self._state is PipelineState.FAILED and state is not PipelineState.STARTING
             if failed or state is self._state:
                 return
             self._state, self._stalled = state, ""
         self._tell_state(state, reason)
 
-    def _tell_state(self, state: State, reason: str) -> None:
+    def _tell_state(self, state: PipelineState, reason: str) -> None:
         self._systemd.notify(f"STATUS={state}{': ' if reason else ''}{reason}")
         self._tell(StateChange(state, reason, self._clock.now_ns()))
 

@@ -19,17 +19,17 @@ class Policy:
     """What a hand-over does when it is full.
 
     Attributes:
-        places: how many things it holds.
-        waits: whether the giver waits for a free place; else the oldest thing loses its place.
+        capacity: how many things it holds.
+        waits: whether the producer waits for a free place; else the oldest thing loses its place.
     """
 
-    places: int
+    capacity: int
     waits: bool
 
     @classmethod
     def parse(cls, text: str) -> Policy:
-        """The policy of a name: "latest" (one place, a newer thing takes it), "wait" (one place, the giver waits),
-        or "queue(N)" (N places, in order; when they are full the oldest goes).
+        """The policy of a name: "latest" (one place, a newer thing takes it), "wait" (one place, the producer waits),
+        or "queue(N)" (N capacity, in order; when they are full the oldest goes).
 
         Raises:
             PipelineError: there is no such policy.
@@ -56,10 +56,10 @@ class Ended(Exception):
         self.error = error
 
 
-class HandOver(Generic[T]):
+class FrameQueue(Generic[T]):
     """Things from giving threads to taking threads, in order.
 
-    It has two ends: `end` is said by the giver, and what is there can still be taken; `abort` is said by the taker,
+    It has two ends: `end` is said by the producer, and what is there can still be taken; `abort` is said by the consumer,
     and what is there is given back.
     """
 
@@ -79,12 +79,12 @@ class HandOver(Generic[T]):
             any more; or None.
         """
         with self._changed:
-            while self._policy.waits and len(self._things) >= self._policy.places and not self._aborted:
+            while self._policy.waits and len(self._things) >= self._policy.capacity and not self._aborted:
                 self._changed.wait()
             if self._aborted:
                 return thing
             self._things.append(thing)
-            displaced = self._things.popleft() if len(self._things) > self._policy.places else None
+            displaced = self._things.popleft() if len(self._things) > self._policy.capacity else None
             self._tell()
         return displaced
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.engines.base import Engine, EngineReport
-from edge_isp.engines.fallback import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
@@ -115,7 +115,7 @@ class Runner:
         """
         if self._engine is None or self._card is not card:
             self.close()
-            engine: Engine = LadderEngine(
+            engine: Engine = FallbackEngine(
                 card.path,
                 engine=self._engine_name,
                 threads=self._threads,

@@ -13,7 +13,7 @@ from edge_isp.cameras.base import Camera
 from edge_isp.errors import CameraError, FormatError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.drops import State
+from edge_isp.pipeline.drops import PipelineState
 from edge_isp.pipeline.watchdog import Heartbeat
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _FAILURES = (CameraError, FormatError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
-class Recovery:
+class ReconnectPolicy:
     """How much may go wrong before a pipeline ends, and how it tries again.
 
     Attributes:
@@ -59,10 +59,10 @@ class Source:
     def __init__(
         self,
         camera: Camera | Callable[[], Camera],
-        recovery: Recovery,
+        recovery: ReconnectPolicy,
         clock: Clock,
         heartbeat: Heartbeat,
-        tell: Callable[[State, str], None],
+        tell: Callable[[PipelineState, str], None],
         stop: threading.Event,
     ) -> None:
         is_open = hasattr(camera, "read")
@@ -153,7 +153,7 @@ class Source:
         if self._open is None or not self.live or (attempts is not None and self._failures > attempts):
             return False
         _log.warning("the camera failed, it will be opened again: %s", error)
-        self._tell(State.RECOVERING, str(error))
+        self._tell(PipelineState.RECOVERING, str(error))
         with suppress(*_FAILURES):  # it is broken already
             self.close()
         return True

@@ -83,7 +83,7 @@ class Graph:
     outputs: tuple[str, ...]
 
     @property
-    def reach(self) -> int | None:
+    def receptive_field_radius(self) -> int | None:
         """How many cells around one the outputs depend on; None where that is the whole picture.
 
         Raises:
@@ -94,7 +94,7 @@ class Graph:
             if node.kind == "mean":
                 return None
             if node.stride != 1 or node.kind == "upsample":
-                raise ValueError(f"{node.name}: a graph of several resolutions has no reach in cells")
+                raise ValueError(f"{node.name}: a graph of several resolutions has no receptive_field_radius in cells")
             own = node.size // 2 if node.weight is None else node.padding
             reaches[node.name] = own + max(reaches[name] for name in node.inputs)
         return max(reaches[name] for name in self.outputs)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_isp.calibration.simulation import SensorModel, mosaic
 from edge_isp.calibration.light import noise_deviation, srgb_decode, srgb_encode
 from edge_isp.calibration.profile import ColourMatrix, SensorProfile, load_profile
+from edge_isp.calibration.simulation import SensorModel, mosaic
 from edge_isp.kernels.tables import encoding_table
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_isp.calibration.measure.colour_chart import COLUMNS, ROWS, Corners
-from edge_isp.calibration.simulation import Imperfections, SensorModel
+from edge_isp.calibration.measure.stack import Stack
 from edge_isp.calibration.profile import CFA_ORDERS, AwbPoint, ColourMatrix, Defect, Noise, SensorProfile
 from edge_isp.calibration.shading import ColourShading, Shading
-from edge_isp.calibration.measure.stack import Stack
+from edge_isp.calibration.simulation import Imperfections, SensorModel
 
 TEMPERATURE_K = 5000.0
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_isp.calibration.profile import SensorProfile
 from edge_isp.calibration.measure.stack import Stack, read_stacks
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.cameras.replay import ReplayCamera
 
 for package in ("colour", "tifffile", "rawpy"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
+from edge_isp.calibration.dng import load_dng_profile  # noqa: E402
 from edge_isp.calibration.measure.colour_chart import (  # noqa: E402 - needs colour
     Corners,
     colour_errors,
@@ -23,7 +24,6 @@ from edge_isp.calibration.measure.colour_chart import (  # noqa: E402 - needs co
     measure_colour,
     reference_srgb,
 )
-from edge_isp.calibration.dng import load_dng_profile  # noqa: E402
 
 # Centres of dark skin, bluish green, black and white, read off the picture.
 CORNERS: Corners = ((716, 626), (1252, 614), (1258, 926), (702, 930))

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sensors import TEMPERATURE_K, chart_scene, grey, random_shading, stack_of
 from typer.testing import CliRunner, Result
 
-from edge_isp.calibration.profile import Defect, SensorProfile, load_profile
 from edge_isp.calibration.measure.stack import Stack
+from edge_isp.calibration.profile import Defect, SensorProfile, load_profile
 from edge_isp.cli.main import app
 from edge_isp.errors import EdgeIspError
 from edge_isp.kernels.pack import pack
+from tests.calibration.sensors import TEMPERATURE_K, chart_scene, grey, random_shading, stack_of
 
 HEIGHT, WIDTH = 128, 192
 

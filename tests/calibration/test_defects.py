@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sensors import grey, stack_of
 
 from edge_isp.calibration.measure.black_level import measure_black_level, with_black_level
 from edge_isp.calibration.profile import Defect, load_profile
@@ -16,6 +15,7 @@ from edge_isp.kernels import reference
 from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
+from tests.calibration.sensors import grey, stack_of
 
 LAYOUTS = [("u8", 8), ("u16", 10), ("u16", 16), ("u16-left", 12), ("u16-left", 16), ("csi2p", 10), ("csi2p", 12)]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sensors import DEFECTS, TEMPERATURE_K, grey
 
-from edge_isp.calibration.simulation import Flicker, Imperfections, SensorModel
 from edge_isp.calibration.profile import Noise, SensorProfile, load_profile
+from edge_isp.calibration.simulation import Flicker, Imperfections, SensorModel
 from edge_isp.kernels import tables
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.pack import pack
+from tests.calibration.sensors import DEFECTS, TEMPERATURE_K, grey
 
 HEIGHT, WIDTH = 480, 640
 

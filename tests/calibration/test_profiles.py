@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sensors import DEFECTS, sensors
 
 from edge_isp.calibration.profile import (
     Provenance,
@@ -25,6 +24,7 @@ from edge_isp.calibration.profile_file import format_profile, save_profile
 from edge_isp.calibration.shading import expand
 from edge_isp.calibration.tuning import load_libcamera_tuning
 from edge_isp.errors import ProfileError
+from tests.calibration.sensors import DEFECTS, sensors
 
 SHIPPED = ("imx219", "imx290", "imx296", "imx462", "imx477", "imx500", "imx708", "ov5647")
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from sensors import TEMPERATURE_K, chart_scene, grey, sensors, stack_of
 
 from edge_isp.calibration.measure.black_level import measure_black_level
 from edge_isp.calibration.measure.flat_field import measure_shading
 from edge_isp.calibration.measure.photon_transfer import measure_noise
 from edge_isp.calibration.profile import SensorProfile
+from tests.calibration.sensors import TEMPERATURE_K, chart_scene, grey, sensors, stack_of
 
 SENSORS = settings(
     max_examples=50, deadline=None, derandomize=True, phases=(Phase.generate,), suppress_health_check=list(HealthCheck)

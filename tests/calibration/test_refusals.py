@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sensors import TEMPERATURE_K, chart_scene, grey, random_shading, stack_of
 
 from edge_isp.calibration.measure.black_level import measure_black_level, unrounded
 from edge_isp.calibration.measure.colour_chart import measure_colour, patch_centres
 from edge_isp.calibration.measure.flat_field import measure_shading, with_shading
-from edge_isp.calibration.simulation import Flicker, Imperfections
 from edge_isp.calibration.measure.photon_transfer import measure_noise
-from edge_isp.calibration.profile import SensorProfile, load_profile
 from edge_isp.calibration.measure.stack import Stack, read_stacks
+from edge_isp.calibration.profile import SensorProfile, load_profile
+from edge_isp.calibration.simulation import Flicker, Imperfections
 from edge_isp.errors import CalibrationError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
+from tests.calibration.sensors import TEMPERATURE_K, chart_scene, grey, random_shading, stack_of
 
 HEIGHT, WIDTH = 128, 192
 LEVELS = (0.05, 0.1, 0.2, 0.4)

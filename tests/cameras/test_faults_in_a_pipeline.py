@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from scripted import ScriptedEngine, SimulatedClock, engine
 
 from edge_isp.cameras.synthetic import SyntheticCamera
-from edge_isp.pipeline import Cause, Pipeline
+from edge_isp.pipeline import DropReason, Pipeline
 from edge_isp.testing import Corrupt, Disconnect, Drop, FaultScript, TimestampJump, Truncate
+from tests.support.scripted import ScriptedEngine, SimulatedClock, engine
 
 __all__ = ["engine"]
 
@@ -34,5 +34,5 @@ def test_every_fault_has_its_reason(tmp_path: Path, engine: type[ScriptedEngine]
 
     with Pipeline(open_camera, engine="scripted", policy="wait", clock=SimulatedClock()) as pipeline:
         assert [done.sequence for done in pipeline] == [0, 1, 4, 7, 8, 9, 11, 12]
-        assert pipeline.counts.dropped == {Cause.SENSOR_GAP: 2 + 1, Cause.CORRUPTED: 2}
+        assert pipeline.counts.dropped == {DropReason.SENSOR_GAP: 2 + 1, DropReason.CORRUPTED: 2}
         assert pipeline.restarts == 1

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import npu_tools
 import pytest
-from npu_tools import Runtime
 
 from edge_isp.engines import delegates
 from edge_isp.engines.delegates import DelegateSpec
+from tests.engines import npu_tools
+from tests.engines.npu_tools import Runtime
 
 HERE = Path(__file__).parent
 # Made once, since it takes a while; `.venv*` is not tracked.
@@ -70,7 +70,7 @@ def known_npu(npu: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             "npu", "the tests' NPU", "litert", models or {"*": "tflite"}, libraries=(npu,), options=options
         )
         monkeypatch.setattr(npu_tools, "KNOWN", spec)
-        entry = EntryPoint("npu", "npu_tools:KNOWN", "edge_isp.delegates")
+        entry = EntryPoint("npu", "tests.engines.npu_tools:KNOWN", "edge_isp.delegates")
         monkeypatch.setattr(delegates, "entry_points", lambda group: [entry])
 
     return make_known

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from npu_tools import SMALL
+
+from tests.engines.npu_tools import SMALL
 
 HERE = Path(__file__).parent
 FRAMES = 4
@@ -19,12 +20,12 @@ FRAMES = 4
 PROGRAM = """
 import json, sys
 import numpy as np
-from edge_isp.engines.fallback import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import EdgeIspError
 model, delegate, python, limit_s, frames = json.loads(sys.argv[1])
 def stream(name, limit_s=None):
     made = []
-    with LadderEngine(model, threads=1, delegation=Delegation(name, time_limit_s=limit_s, python=python)) as ladder:
+    with FallbackEngine(model, threads=1, delegation=Delegation(name, time_limit_s=limit_s, python=python)) as ladder:
         ladder.resize((1, 12, 12, 8))
         for seed in range(frames):
             x = np.random.default_rng(seed).integers(-128, 128, (1, 12, 12, 8)).astype(np.int8)
@@ -39,7 +40,7 @@ else:
         "spread": max(int(abs(a - b).max()) for (a, _), (b, _) in zip(made, by_cpu)),
         "makers": [maker for _, maker in made],
         "frames": dict(report.frames),
-        "taken": {share.taker: dict(share.operators) for share in report.shares},
+        "taken": {share.executor: dict(share.operators) for share in report.shares},
         "events": [(event.kind, event.delegate, event.reason) for event in report.events],
     }))
 """

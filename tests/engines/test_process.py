@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from npu_tools import SMALL, Runtime, codes
 
 from edge_isp.engines.delegates import Delegate
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.engines.process import ProcessEngine
 from edge_isp.errors import EngineError
+from tests.engines.npu_tools import SMALL, Runtime, codes
 
 
 def test_it_is_the_engine_itself() -> None:

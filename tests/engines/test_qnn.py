@@ -8,15 +8,15 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-import npu_tools
 import pytest
-from npu_tools import SMALL, codes
 
 from edge_isp.engines import delegates
 from edge_isp.engines.delegates import find_delegate
-from edge_isp.engines.fallback import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import EngineError
 from edge_isp.models.export import Export, export_model
+from tests.engines import npu_tools
+from tests.engines.npu_tools import SMALL, codes
 
 
 @pytest.fixture
@@ -26,15 +26,15 @@ def open_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     if not python:
         pytest.skip("EDGE_ISP_QNN_PYTHON is not set: it names a Python with onnxruntime-qnn, which is 530 MB large")
     model = export_model(SMALL, tmp_path, Export("onnx", size=(24, 24)))
-    entry = EntryPoint("simulator", "npu_tools:KNOWN", "edge_isp.delegates")
+    entry = EntryPoint("simulator", "tests.engines.npu_tools:KNOWN", "edge_isp.delegates")
 
-    def make(**options: str) -> LadderEngine:
+    def make(**options: str) -> FallbackEngine:
         real = find_delegate("qnn")
         spec = replace(real, name="simulator", models={"*": "onnx"}, devices=(), options={**real.options, **options})
         monkeypatch.setattr(npu_tools, "KNOWN", spec)
         monkeypatch.setattr(delegates, "entry_points", lambda group: [entry])
         delegation = Delegation("simulator", require_full=True, python=python)
-        ladder = LadderEngine(
+        ladder = FallbackEngine(
             SMALL.path, threads=1, delegation=delegation, tolerance_lsb=2, variant={"onnx": model}.get
         )
         ladder.resize((1, 12, 12, 8))

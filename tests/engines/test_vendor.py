@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from npu_tools import SMALL, codes
 
 from edge_isp import plugins
 from edge_isp.engines import delegates
-from edge_isp.engines.fallback import Delegation, LadderEngine
+from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.errors import EngineError, MissingDependencyError
+from tests.engines.npu_tools import SMALL, codes
 
 STAND_IN_FAILS: dict[str, bool] = {}
 
@@ -132,8 +132,8 @@ def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     compiled = tmp_path / "compiled.bin"
     compiled.touch()
 
-    def open_ladder(delegate: str = name, size: int = 12) -> LadderEngine:
-        ladder = LadderEngine(SMALL.path, threads=1, delegation=Delegation(delegate), variant=lambda wanted: compiled)
+    def open_ladder(delegate: str = name, size: int = 12) -> FallbackEngine:
+        ladder = FallbackEngine(SMALL.path, threads=1, delegation=Delegation(delegate), variant=lambda wanted: compiled)
         ladder.resize((1, size, size, 8))
         return ladder
 

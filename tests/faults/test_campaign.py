@@ -21,11 +21,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
-from scripted import Action, ScriptedCamera, ScriptedEngine, SimulatedClock, engine, resources
 
 from edge_isp.errors import CameraError, EngineError, FormatError
 from edge_isp.frame import FrameStatus
-from edge_isp.pipeline import Cause, Consumer, Event, Loss, Pipeline, Processed, Recovery, State
+from edge_isp.pipeline import (
+    Consumer,
+    DropReason,
+    Event,
+    FrameResult,
+    FramesDropped,
+    Pipeline,
+    PipelineState,
+    ReconnectPolicy,
+)
+from tests.support.scripted import Action, ScriptedCamera, ScriptedEngine, SimulatedClock, engine, resources
 
 __all__ = ["engine"]
 
@@ -133,7 +142,7 @@ class Episode:
 
     def on_event(self, event: Event) -> None:
         self.events.append(event)
-        if self.fatal == "event handler fails" and isinstance(event, Loss) and event.sequence >= self.fatal_at:
+        if self.fatal == "event handler fails" and isinstance(event, FramesDropped) and event.sequence >= self.fatal_at:
             self.fatal = None
             self.faults["event handler fails"] += 1
             raise ScriptedFailure("event handler fails")
@@ -145,7 +154,7 @@ def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: l
     if episode.fatal == "cancelled":
         way = "async for"
 
-    def take(done: Processed) -> None:
+    def take(done: FrameResult) -> None:
         results.append(done.sequence)
         if episode.fatal == "taker fails" and len(results) > episode.fatal_at:
             episode.faults["taker fails"] += 1
@@ -186,7 +195,7 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
     rng = episode.rng
     results: dict[str, list[int]] = {}
 
-    def call_back(done: Processed) -> None:
+    def call_back(done: FrameResult) -> None:
         results["callback"].append(done.sequence)
         if episode.fatal == "callback fails" and len(results["callback"]) > episode.fatal_at:
             episode.faults["callback fails"] += 1
@@ -198,7 +207,7 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
         policy=rng.choice(("latest", "wait", "queue(2)", None)),
         max_age_s=rng.choice((None, 3.0)),
         clock=episode.clock,
-        recovery=Recovery(engine_errors=rng.choice((None, 5))),
+        recovery=ReconnectPolicy(engine_errors=rng.choice((None, 5))),
         on_event=episode.on_event,
     )
     first = pipeline.consumers[0]
@@ -251,7 +260,7 @@ def check(
         lost = [
             (number, event.cause)
             for event in episode.events
-            if isinstance(event, Loss) and event.consumer == consumer.name
+            if isinstance(event, FramesDropped) and event.consumer == consumer.name
             for number in range(event.sequence, event.sequence + event.frames)
         ]
         assert counts.in_flight == 0
@@ -268,11 +277,11 @@ def check(
         assert missing.total() == counts.skipped + counts.delivered - len(taken)
     if isinstance(failure, KeyboardInterrupt):
         return
-    causes = {event.cause for event in episode.events if isinstance(event, Loss)}
-    assert (pipeline.error is not None) == (pipeline.state is State.FAILED)
+    causes = {event.cause for event in episode.events if isinstance(event, FramesDropped)}
+    assert (pipeline.error is not None) == (pipeline.state is PipelineState.FAILED)
     if failure is None and not episode.faults["stopped"] and not episode.faults["cancelled"]:
         assert pipeline.error is None
-        assert Cause.STOPPED not in causes, "who takes everything loses nothing to the end"
+        assert DropReason.STOPPED not in causes, "who takes everything loses nothing to the end"
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")

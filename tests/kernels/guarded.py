@@ -1,6 +1,6 @@
 """Runs every kernel on buffers whose neighbouring pages cannot be touched; a kernel that strays ends the process.
 
-    python guarded.py [--trespass]
+    python -m tests.kernels.guarded [--trespass]
 
 With --trespass it touches such a page itself, to show that the guard works.
 """
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sampling import LAYOUTS
 
 from edge_isp.kernels.decode import decode_rgb, rgb_to_i420
 from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels
@@ -24,6 +23,7 @@ from edge_isp.kernels.layout import row_bytes
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.unpack import unpack
+from tests.kernels.sampling import LAYOUTS
 
 PROT_NONE = 0
 # What `replace_defects` takes.

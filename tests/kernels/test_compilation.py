@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sampling import COMPILED
+
+from tests.kernels.sampling import COMPILED
 
 FOLDER = Path(__file__).parent
 

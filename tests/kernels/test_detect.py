@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sampling import COMPILED, examples
 
 from edge_isp.kernels import reference
 from edge_isp.kernels.detect import detect, level_tables, suppress
+from tests.kernels.sampling import COMPILED, examples
 
 seeds = st.integers(0, 2**32)
 thresholds = st.floats(0, 1, width=32)

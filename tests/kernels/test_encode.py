@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sampling import Sample, cfas, dtypes, examples, random_tables, samples
 
 from edge_isp.kernels import reference
 from edge_isp.kernels.encode import encode
@@ -17,6 +16,7 @@ from edge_isp.kernels.layout import CELL_PLANES, row_bytes, row_ranges
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.kernels.tables import encoding_table, shading_choice
+from tests.kernels.sampling import Sample, cfas, dtypes, examples, random_tables, samples
 
 seeds = st.integers(0, 2**32)
 

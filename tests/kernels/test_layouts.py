@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sampling import COMPILED, LAYOUTS, Sample, examples, samples
 
 from edge_isp.kernels import reference
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import check_rows, plan_rows, row_bytes, row_ranges
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
+from tests.kernels.sampling import COMPILED, LAYOUTS, Sample, examples, samples
 
 PACKABLE = [layout for layout in LAYOUTS if layout[0] != "pisp-comp1"]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sampling import COMPILED, Sample, cfas, examples, samples
 
 from edge_isp.kernels import reference, residual
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
@@ -16,6 +15,7 @@ from edge_isp.kernels.demosaic import LINEAR_WHITE, METHODS, TONE_ENTRIES, demos
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.statistics import CLIPPED, statistics
+from tests.kernels.sampling import COMPILED, Sample, cfas, examples, samples
 
 seeds = st.integers(0, 2**32)
 sizes = st.integers(1, 40 if COMPILED else 6)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board import Board, Missing
-from model_digest import MODELS, digests
 
 from edge_isp.cameras.v4l2.formats import BAYER_FORMATS
+from tests.vm.board import Board, Missing
+from tests.vm.model_digest import MODELS, digests
 
 HERE = Path(__file__).parent
 VIVID_FORMATS = [code for code in BAYER_FORMATS if not code.startswith(("p", "PC1")) and "14" not in code]

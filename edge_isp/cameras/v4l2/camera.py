@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.profile import load_profile, shipped_profiles
-from edge_isp.cameras.v4l2.camera import kernel as v4l2_kernel
 from edge_isp.cameras.base import CameraDevice, CameraMode, ControlLimits
-from edge_isp.cameras.v4l2.continuity import Continuity
+from edge_isp.cameras.v4l2 import kernel as v4l2_kernel
 from edge_isp.cameras.v4l2.abi import (
     BUF_FLAG_ERROR,
     BUF_FLAG_TIMESTAMP_MASK,
@@ -41,6 +40,7 @@ from edge_isp.cameras.v4l2.abi import (
     Plane,
     RequestBuffers,
 )
+from edge_isp.cameras.v4l2.continuity import Continuity
 from edge_isp.cameras.v4l2.controls import V4l2Controls
 from edge_isp.cameras.v4l2.device import CaptureDevice, CurrentFormat, V4l2Device
 from edge_isp.cameras.v4l2.formats import BAYER_FORMATS, PixelLayout

@@ -10,7 +10,7 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
-from edge_isp.cameras.v4l2.camera import kernel as v4l2_kernel
+from edge_isp.cameras.v4l2 import kernel as v4l2_kernel
 from edge_isp.cameras.v4l2.abi import (
     BUF_TYPE_VIDEO_CAPTURE,
     BUF_TYPE_VIDEO_CAPTURE_MPLANE,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_isp.cameras.v4l2.camera import kernel as v4l2_kernel
+from edge_isp.cameras.v4l2 import kernel as v4l2_kernel
 from edge_isp.cameras.v4l2.abi import (
     MEDIA_ENT_F_CAM_SENSOR,
     MEDIA_INTF_T_V4L_SUBDEV,

@@ -1,4 +1,4 @@
-"""Detections of ways from RAW to boxes, on simulated RAW of labelled images; every detection is kept in a file.
+"""Detections of methods from RAW to boxes, on simulated RAW of labelled images; every detection is kept in a file.
 
 A way is a network on RAW (in PyTorch, or a model as it runs on the board), or a teacher on somebody's picture of the
 RAW. All see the same codes.
@@ -22,17 +22,17 @@ from torch import Tensor
 
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.evaluation import exposures as evaluate_isp
+from edge_isp.evaluation.exposures import SimulatedExposure, expose
 from edge_isp.kernels.reference import suppress
 from edge_isp.kernels.resample import letterbox
 from edge_isp.models.card import find_model
 from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.encoding import upright_window
-from edge_isp.evaluation import exposures as evaluate_isp
-from edge_isp.training.simulation import Capture, load_photo
 from edge_isp.training.detector.data import encode, picture
-from edge_isp.evaluation.exposures import Shot, expose
 from edge_isp.training.detector.labels import Boxes
 from edge_isp.training.networks.yolox import Decoded, Level, YoloxNano, decode, picture_planes
+from edge_isp.training.simulation import Capture, load_photo
 
 # As YOLOX is evaluated: nearly everything that it sees, its duplicates suppressed.
 LOWEST_CONFIDENCE, SUPPRESSION_IOU, MOST_DETECTIONS = 0.01, 0.65, 100
@@ -40,11 +40,11 @@ LOWEST_CONFIDENCE, SUPPRESSION_IOU, MOST_DETECTIONS = 0.01, 0.65, 100
 # Longest side of an exposure in pixels: of the largest input that is measured.
 _SMALLEST_FRAME = 640
 
-Detect = Callable[[Shot], Boxes]
+Detect = Callable[[SimulatedExposure], Boxes]
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorWay:
+class DetectorMethod:
     """A way from RAW to boxes.
 
     Attributes:
@@ -58,7 +58,9 @@ class DetectorWay:
     open: Callable[[SensorModel], AbstractContextManager[Detect]]
 
 
-def student_way(name: str, made_with: str, run: Callable[[Tensor], Sequence[Level]], size: int = 416) -> DetectorWay:
+def student_method(
+    name: str, made_with: str, run: Callable[[Tensor], Sequence[Level]], size: int = 416
+) -> DetectorMethod:
     """A network on RAW, in PyTorch.
 
     Args:
@@ -67,7 +69,7 @@ def student_way(name: str, made_with: str, run: Callable[[Tensor], Sequence[Leve
 
     @contextmanager
     def opened(sensor: SensorModel) -> Iterator[Detect]:
-        def detect(shot: Shot) -> Boxes:
+        def detect(shot: SimulatedExposure) -> Boxes:
             profile, frame = sensor.profile, shot.frame()
             gains = profile.normalised_gains(shot.capture.colour_temperature_k)
             first_row, window = upright_window(frame.format)
@@ -83,10 +85,10 @@ def student_way(name: str, made_with: str, run: Callable[[Tensor], Sequence[Leve
 
         yield detect
 
-    return DetectorWay(name, made_with, opened)
+    return DetectorMethod(name, made_with, opened)
 
 
-def model_way(model: str, size: int = 416) -> DetectorWay:
+def model_method(model: str, size: int = 416) -> DetectorMethod:
     """A detector through the kernels and the engine that run on the board; see `models.card.find_model` for its name.
 
     Raises:
@@ -107,7 +109,7 @@ def model_way(model: str, size: int = 416) -> DetectorWay:
         with LiteRtEngine(card.path) as engine:
             task.verify(engine.inputs, engine.outputs)
 
-            def detect(shot: Shot) -> Boxes:
+            def detect(shot: SimulatedExposure) -> Boxes:
                 frame = shot.frame()
                 tensor = np.empty(task.input_shape(frame.format), np.int8)
                 engine.resize(tensor.shape)
@@ -119,20 +121,20 @@ def model_way(model: str, size: int = 416) -> DetectorWay:
 
             yield detect
 
-    return DetectorWay(f"{card.name}, int8", card.sha256[:12], opened)
+    return DetectorMethod(f"{card.name}, int8", card.sha256[:12], opened)
 
 
-def clean_way(teacher: YoloxNano, made_with: str, size: int = 416) -> DetectorWay:
+def clean_method(teacher: YoloxNano, made_with: str, size: int = 416) -> DetectorMethod:
     """The teacher on the image itself."""
 
     @contextmanager
     def opened(sensor: SensorModel) -> Iterator[Detect]:
         yield lambda shot: _detect_on(teacher, shot.photo, size)
 
-    return DetectorWay("teacher on the clean picture", made_with, opened)
+    return DetectorMethod("teacher on the clean picture", made_with, opened)
 
 
-def picture_way(way: evaluate_isp.Way, teacher: YoloxNano, made_with: str, size: int = 416) -> DetectorWay:
+def picture_method(way: evaluate_isp.Method, teacher: YoloxNano, made_with: str, size: int = 416) -> DetectorMethod:
     """The teacher on a picture that some way makes of the RAW."""
 
     @contextmanager
@@ -140,7 +142,7 @@ def picture_way(way: evaluate_isp.Way, teacher: YoloxNano, made_with: str, size:
         with way.open(sensor) as develop:
             yield lambda shot: _detect_on(teacher, develop(shot), size)
 
-    return DetectorWay(f"{way.name}, then the teacher", made_with, opened)
+    return DetectorMethod(f"{way.name}, then the teacher", made_with, opened)
 
 
 def _detect_on(teacher: YoloxNano, rgb: NDArray[np.uint8], size: int) -> Boxes:
@@ -169,7 +171,7 @@ def boxes_of(decoded: Decoded, shape: tuple[int, ...], size: int) -> Boxes:
     return Boxes(within, class_ids[kept].astype(np.int64), confidence[kept].astype(np.float64))
 
 
-# Way, sensor, colour temperature in kelvin, exposure, analogue gain, image.
+# Method, sensor, colour temperature in kelvin, exposure, analogue gain, image.
 Key = tuple[str, str, float, float, float, str]
 
 
@@ -196,7 +198,7 @@ class Store:
                     f"({error!r}); remove it or name another file"
                 ) from error
 
-    def find(self, way: DetectorWay, sensor: SensorModel, capture: Capture, image: str) -> Boxes | None:
+    def find(self, way: DetectorMethod, sensor: SensorModel, capture: Capture, image: str) -> Boxes | None:
         """What a way saw; None where that is not known or no longer holds."""
         entry = self._entries.get(_key(way, sensor, capture, image))
         if entry is None or entry["made_with"] != way.made_with:
@@ -208,7 +210,7 @@ class Store:
         )
 
     def add(
-        self, way: DetectorWay, sensor: SensorModel, capture: Capture, image: str, found: Boxes, seconds: float
+        self, way: DetectorMethod, sensor: SensorModel, capture: Capture, image: str, found: Boxes, seconds: float
     ) -> None:
         """Takes detections in and writes them."""
         entry = {
@@ -230,7 +232,7 @@ class Store:
         self._entries[(way, sensor, temperature, exposure, gain, image)] = entry
 
 
-def _key(way: DetectorWay, sensor: SensorModel, capture: Capture, image: str) -> Key:
+def _key(way: DetectorMethod, sensor: SensorModel, capture: Capture, image: str) -> Key:
     name = sensor.profile.name
     return way.name, name, capture.colour_temperature_k, capture.exposure, capture.analogue_gain, image
 
@@ -239,7 +241,7 @@ def _key(way: DetectorWay, sensor: SensorModel, capture: Capture, image: str) ->
 class Plan:
     """Which detections to make: of every image, by every way, on every sensor, under all circumstances."""
 
-    ways: Sequence[DetectorWay]
+    methods: Sequence[DetectorMethod]
     sensors: Sequence[SensorModel]
     captures: Sequence[Capture]
     images: Sequence[Path]
@@ -248,8 +250,8 @@ class Plan:
         """How many the store lacks."""
         return sum(1 for _ in self._missing(store))
 
-    def _missing(self, store: Store) -> Iterator[tuple[DetectorWay, SensorModel, Capture, Path]]:
-        for way in self.ways:
+    def _missing(self, store: Store) -> Iterator[tuple[DetectorMethod, SensorModel, Capture, Path]]:
+        for way in self.methods:
             for sensor in self.sensors:
                 for capture in self.captures:
                     for image in self.images:
@@ -262,7 +264,7 @@ class Plan:
         Args:
             report: called after each image, with what is being measured.
         """
-        for way in self.ways:
+        for way in self.methods:
             for sensor in self.sensors:
                 lacking = [(c, i) for w, s, c, i in self._missing(store) if w is way and s is sensor]
                 if not lacking:
@@ -276,7 +278,7 @@ class Plan:
                         store.add(way, sensor, capture, image.stem, found, time.perf_counter() - started)
                         report(f"{way.name}, {sensor.profile.name}, gain {capture.analogue_gain:g}")
 
-    def found(self, store: Store, way: DetectorWay, sensor: SensorModel, capture: Capture) -> Mapping[str, Boxes]:
+    def found(self, store: Store, way: DetectorMethod, sensor: SensorModel, capture: Capture) -> Mapping[str, Boxes]:
         """What a way saw in each image, by stem."""
         out = {}
         for image in self.images:
@@ -286,7 +288,7 @@ class Plan:
         return out
 
 
-def _shoot(image: Path, sensor: SensorModel, capture: Capture) -> tuple[Shot, float]:
+def _shoot(image: Path, sensor: SensorModel, capture: Capture) -> tuple[SimulatedExposure, float]:
     """Exposes a sensor to an image, enlarged where it is smaller than a network's input: no sensor is so small."""
     photo = load_photo(image, 1)
     factor = max(1.0, _SMALLEST_FRAME / max(photo.shape[:2]))

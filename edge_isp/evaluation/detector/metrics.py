@@ -1,4 +1,4 @@
-"""How good detections are: COCO's mean average precision, its bootstrap over images, and the agreement of two ways."""
+"""How good detections are: COCO's mean average precision, its bootstrap over images, and the agreement of two methods."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def mean_average_precision(
 def bootstrap(
     truth: Mapping[str, Boxes], a: Mapping[str, Boxes], b: Mapping[str, Boxes], *, rounds: int = 200, seed: int = 0
 ) -> tuple[float, float]:
-    """The interval that holds the difference of two ways' AP, a - b, in 95 of 100 draws of the images."""
+    """The interval that holds the difference of two methods' AP, a - b, in 95 of 100 draws of the images."""
     rng = np.random.default_rng(seed)
     names = np.array(list(truth))
     differences = []

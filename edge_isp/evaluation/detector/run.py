@@ -10,20 +10,28 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.profile import load_profile
-from edge_isp.models.card import find_model
-from edge_isp.evaluation.isp.classical import STRENGTHS, classical_ways
-from edge_isp.training.simulation import Capture, find_photos
+from edge_isp.calibration.simulation import SensorModel
+from edge_isp.evaluation.detector.methods import (
+    DetectorMethod,
+    Plan,
+    Store,
+    clean_method,
+    model_method,
+    picture_method,
+    student_method,
+)
 from edge_isp.evaluation.detector.metrics import agreement, bootstrap, mean_average_precision
-from edge_isp.evaluation.detector.methods import DetectorWay, Plan, Store, clean_way, model_way, picture_way, student_way
+from edge_isp.evaluation.isp.classical import STRENGTHS, classical_methods
+from edge_isp.evaluation.isp.methods import model_method as isp_method
+from edge_isp.evaluation.isp.run import progress
+from edge_isp.models.card import find_model
 from edge_isp.training.detector.labels import Boxes, load_labels
 from edge_isp.training.networks.yolox import YoloxNano, fold, load_teacher
-from edge_isp.evaluation.isp.run import progress
-from edge_isp.evaluation.isp.methods import model_way as isp_way
+from edge_isp.training.simulation import Capture, find_photos
 from edge_isp.training.weights import start_from
 
-# The best of the classical ways, on the photographs of its tests.
+# The best of the classical methods, on the photographs of its tests.
 _CLASSICAL = "Menon on roots, NLM"
 
 _DAYLIGHT_K = 5700.0
@@ -56,12 +64,12 @@ def run_evaluation(asked: DetectorEvaluation, console: Console) -> None:
     """
     sensors = [SensorModel(load_profile(name)) for name in asked.sensors]
     captures = [Capture(_DAYLIGHT_K, exposure, gain) for gain, exposure in asked.exposures]
-    ways = _ways(asked)
-    reference = next((way for way in ways if way.name == asked.against), None)
+    methods = _ways(asked)
+    reference = next((way for way in methods if way.name == asked.against), None)
     if asked.against is not None and reference is None:
-        raise typer.BadParameter(f"no way is called '{asked.against}'; there are: {', '.join(w.name for w in ways)}")
+        raise typer.BadParameter(f"no way is called '{asked.against}'; there are: {', '.join(w.name for w in methods)}")
     try:
-        plan = Plan(ways, sensors, captures, find_photos(asked.images))
+        plan = Plan(methods, sensors, captures, find_photos(asked.images))
         truth = load_labels(plan.images, asked.labels)
         store = Store(asked.json)
     except (ValueError, FileNotFoundError) as error:
@@ -72,19 +80,19 @@ def run_evaluation(asked: DetectorEvaluation, console: Console) -> None:
         console.print(_table(plan, store, truth, capture, reference))
 
 
-def _ways(asked: DetectorEvaluation) -> list[DetectorWay]:
+def _ways(asked: DetectorEvaluation) -> list[DetectorMethod]:
     teacher, digest = load_teacher(asked.teacher), _digest(asked.teacher)
-    ways = [clean_way(teacher, digest)]
+    methods = [clean_method(teacher, digest)]
     if asked.classical:
-        found = next(way for way in classical_ways(STRENGTHS) if way.name == _CLASSICAL)
-        ways.append(picture_way(found, teacher, digest))
+        found = next(way for way in classical_methods(STRENGTHS) if way.name == _CLASSICAL)
+        methods.append(picture_method(found, teacher, digest))
     for model in asked.pictures:
         sha256 = find_model(model, None).sha256[:_SHA256_DIGITS]
-        ways.append(picture_way(isp_way(model), teacher, f"{digest} {sha256}"))
-    ways.append(student_way("folded teacher on RAW, untrained", digest, fold(teacher).eval()))
+        methods.append(picture_method(isp_method(model), teacher, f"{digest} {sha256}"))
+    methods.append(student_method("folded teacher on RAW, untrained", digest, fold(teacher).eval()))
     for path in asked.weights:
-        ways.append(student_way(f"{path.stem} on RAW", _digest(path), _student(path)))
-    return ways + [model_way(model) for model in asked.models]
+        methods.append(student_method(f"{path.stem} on RAW", _digest(path), _student(path)))
+    return methods + [model_method(model) for model in asked.models]
 
 
 def _student(path: Path) -> YoloxNano:
@@ -97,7 +105,9 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:_SHA256_DIGITS]
 
 
-def _table(plan: Plan, store: Store, truth: dict[str, Boxes], capture: Capture, reference: DetectorWay | None) -> Table:
+def _table(
+    plan: Plan, store: Store, truth: dict[str, Boxes], capture: Capture, reference: DetectorMethod | None
+) -> Table:
     """A row a way, a column a sensor."""
     table = Table(
         title=f"{len(plan.images)} images, analogue gain {capture.analogue_gain:g}, exposure {capture.exposure:g}: "
@@ -108,7 +118,7 @@ def _table(plan: Plan, store: Store, truth: dict[str, Boxes], capture: Capture, 
     table.add_column("")
     for sensor in plan.sensors:
         table.add_column(sensor.profile.name, justify="right")
-    for way in plan.ways:
+    for way in plan.methods:
         table.add_row(
             way.name, *(_cell(plan, store, truth, way, sensor, capture, reference) for sensor in plan.sensors)
         )
@@ -119,16 +129,16 @@ def _cell(
     plan: Plan,
     store: Store,
     truth: dict[str, Boxes],
-    way: DetectorWay,
+    way: DetectorMethod,
     sensor: SensorModel,
     capture: Capture,
-    reference: DetectorWay | None,
+    reference: DetectorMethod | None,
 ) -> str:
     found = plan.found(store, way, sensor, capture)
     quality = mean_average_precision(truth, found)
     lines = [f"{quality.ap:.1f} {quality.ap50:.1f} {quality.ar100:.1f}"]
-    if way is not plan.ways[0]:
-        like = agreement(plan.found(store, plan.ways[0], sensor, capture), found)
+    if way is not plan.methods[0]:
+        like = agreement(plan.found(store, plan.methods[0], sensor, capture), found)
         lines.append(f"{like.recall:.2f} {like.precision:.2f} {like.overlap:.2f}")
     if reference is not None and way is not reference:
         low, high = bootstrap(truth, found, plan.found(store, reference, sensor, capture))

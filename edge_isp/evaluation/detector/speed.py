@@ -23,9 +23,9 @@ from edge_isp.models.card import find_model
 from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.isp import IspTask
 from edge_isp.training.detector.data import BORDER
-from edge_isp.training.graph import trace
 from edge_isp.training.export.onnx_float import to_float_onnx
 from edge_isp.training.export.tflite import to_float_tflite, to_tflite
+from edge_isp.training.graph import trace
 from edge_isp.training.networks.yolox import YoloxNano
 from edge_isp.training.quantisation.silu import min_max_quantised
 
@@ -48,13 +48,16 @@ def run_detector_speed(
     Raises:
         ModelError: there is no such model.
     """
-    with _ways(model, isp, width, height, size, threads) as ways, Progress(console=console, transient=True) as progress:
+    with (
+        _ways(model, isp, width, height, size, threads) as methods,
+        Progress(console=console, transient=True) as progress,
+    ):
         bar = progress.add_task("rounds", total=rounds)
-        times_ms: dict[str, list[float]] = {name: [] for name in ways}
-        for run in ways.values():
+        times_ms: dict[str, list[float]] = {name: [] for name in methods}
+        for run in methods.values():
             run()
         for _ in range(rounds):
-            for name, run in ways.items():
+            for name, run in methods.items():
                 started = time.perf_counter()
                 run()
                 times_ms[name].append((time.perf_counter() - started) * 1e3)

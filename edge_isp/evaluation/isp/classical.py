@@ -19,10 +19,10 @@ import numpy as np
 from colour_demosaicing import demosaicing_CFA_Bayer_Malvar2004, demosaicing_CFA_Bayer_Menon2007
 from numpy.typing import NDArray
 
-from edge_isp.calibration.simulation import SensorModel, black_level_mosaic, mosaic
 from edge_isp.calibration.light import srgb_encode
+from edge_isp.calibration.simulation import SensorModel, black_level_mosaic, mosaic
+from edge_isp.evaluation.exposures import Develop, Method, SimulatedExposure
 from edge_isp.training.simulation import Capture
-from edge_isp.evaluation.exposures import Develop, Shot, Way
 
 FloatArray = NDArray[np.floating[Any]]
 Picture = NDArray[np.uint8]
@@ -119,13 +119,13 @@ DEMOSAICINGS: dict[str, Callable[[FloatArray, str], FloatArray]] = {
 DENOISED = ("Malvar", "Menon", "Menon on roots")
 
 
-def classical_ways(table: StrengthsTable) -> list[Way]:
+def classical_methods(table: StrengthsTable) -> list[Method]:
     """Every demosaicing, then those of `DENOISED` with NLM at the table's strengths."""
     plain = [_way(name, name, None) for name in DEMOSAICINGS]
     return plain + [_way(f"{name}, NLM", name, table) for name in DENOISED]
 
 
-def _way(name: str, demosaicing: str, table: StrengthsTable | None) -> Way:
+def _way(name: str, demosaicing: str, table: StrengthsTable | None) -> Method:
     def made_with(sensor: SensorModel, capture: Capture) -> str:
         if table is None:
             return ""
@@ -134,13 +134,13 @@ def _way(name: str, demosaicing: str, table: StrengthsTable | None) -> Way:
 
     @contextmanager
     def opened(sensor: SensorModel) -> Iterator[Develop]:
-        def develop(shot: Shot) -> Picture:
+        def develop(shot: SimulatedExposure) -> Picture:
             rgb = picture(shot, demosaicing)
             return rgb if table is None else denoise(rgb, strengths(table, demosaicing, sensor, shot.capture))
 
         yield develop
 
-    return Way(name, made_with, opened)
+    return Method(name, made_with, opened)
 
 
 def strengths(table: StrengthsTable, demosaicing: str, sensor: SensorModel, capture: Capture) -> Strengths:
@@ -158,7 +158,7 @@ def strengths(table: StrengthsTable, demosaicing: str, sensor: SensorModel, capt
     return table[key]
 
 
-def picture(shot: Shot, demosaicing: str) -> Picture:
+def picture(shot: SimulatedExposure, demosaicing: str) -> Picture:
     """The picture of a simulated exposure, uint8 (height, width, 3), not denoised; see `DEMOSAICINGS`."""
     profile, temperature = shot.sensor.profile, shot.capture.colour_temperature_k
     black = black_level_mosaic(profile.black_level, profile.cfa, shot.codes.shape)

@@ -1,4 +1,4 @@
-"""The ways of a network from RAW to a picture: as it runs on the board, and as PyTorch has it at each stage before.
+"""The methods of a network from RAW to a picture: as it runs on the board, and as PyTorch has it at each stage before.
 
 Multi-branch in float, merged in float, quantised after training, and trained on as integers: what each stage costs is
 the difference between two of them.
@@ -23,10 +23,16 @@ from torch import Tensor, nn
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.errors import ModelError
+from edge_isp.evaluation.exposures import Develop, Method, SimulatedExposure
 from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.models.card import find_model
 from edge_isp.tasks.isp import IspTask
+from edge_isp.training.graph import Graph, trace
+from edge_isp.training.isp.architectures import ARCHITECTURES
 from edge_isp.training.isp.colour import END_TO_END, Colour
+from edge_isp.training.isp.run import REDUCTIONS, post_training_quantised
+from edge_isp.training.networks.ecb import ECB, merge
+from edge_isp.training.quantisation.arithmetic import Integers, load_quantised
 from edge_isp.training.simulation import (
     Capture,
     encode_codes,
@@ -35,17 +41,11 @@ from edge_isp.training.simulation import (
     noise_planes,
     sensors_of_generic_weights,
 )
-from edge_isp.evaluation.exposures import Develop, Shot, Way
-from edge_isp.training.graph import Graph, trace
-from edge_isp.training.networks.ecb import ECB, merge
-from edge_isp.training.quantisation.arithmetic import Integers, load_quantised
-from edge_isp.training.isp.architectures import RECIPES
-from edge_isp.training.isp.run import REDUCTIONS, post_training_quantised
 
 _SHA256_DIGITS = 12
 
 
-def model_way(model: str) -> Way:
+def model_method(model: str) -> Method:
     """A model through the kernels and the engine that run on the board; see `models.card.find_model` for its name."""
 
     def made_with(sensor: SensorModel, capture: Capture) -> str:
@@ -60,7 +60,7 @@ def model_way(model: str) -> Way:
         with LiteRtEngine(card.path) as engine:
             task.verify(engine.inputs, engine.outputs)
 
-            def develop(shot: Shot) -> NDArray[np.uint8]:
+            def develop(shot: SimulatedExposure) -> NDArray[np.uint8]:
                 frame = shot.frame()
                 tensor = np.empty(task.input_shape(frame.format), np.int8)
                 engine.resize(tensor.shape)
@@ -70,36 +70,36 @@ def model_way(model: str) -> Way:
             yield develop
 
     name = Path(model).stem if model.endswith((".tflite", ".toml")) else model
-    return Way(f"{name}, int8", made_with, opened)
+    return Method(f"{name}, int8", made_with, opened)
 
 
-def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
-    """The ways of weights that `edge-isp train isp` wrote, in PyTorch.
+def weights_methods(path: Path, network: str, photos: Path | None) -> list[Method]:
+    """The methods of weights that `edge-isp train isp` wrote, in PyTorch.
 
     Of a `-float.pt`: "float", every ECB run by its branches; "merged", as plain convolutions; and "ptq", quantised
     after training on the photographs, if there are any. Of a `-int8.pt`: "qat", the integers that the model was made of
     (of quantisation-aware training, unless quantisation after training was the better).
 
     Args:
-        network: name of its recipe.
+        network: name of its architecture.
         photos: folder of training photographs.
 
     Raises:
         ModelError: there is no such network, or the weights are not its own.
     """
-    if network not in RECIPES:
-        raise ModelError(f"no network '{network}'; there are {', '.join(RECIPES)}")
-    recipe = RECIPES[network]
-    colour, empty = recipe.colour, recipe.build().eval()
+    if network not in ARCHITECTURES:
+        raise ModelError(f"no network '{network}'; there are {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[network]
+    colour, empty = architecture.colour, architecture.build().eval()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:_SHA256_DIGITS]
 
-    def way(stage: str, prepare: Callable[[SensorModel], Callable[[Tensor], Tensor]]) -> Way:
+    def way(stage: str, prepare: Callable[[SensorModel], Callable[[Tensor], Tensor]]) -> Method:
         @contextmanager
         def opened(sensor: SensorModel) -> Iterator[Develop]:
             yield _development(prepare(sensor), colour)
 
         name = path.stem.removesuffix("-float").removesuffix("-int8")
-        return Way(f"{name}, {stage}", lambda sensor, capture: f"{path.name} {digest}", opened)
+        return Method(f"{name}, {stage}", lambda sensor, capture: f"{path.name} {digest}", opened)
 
     state = _read(path)
     if "tensors" in state:
@@ -112,7 +112,7 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
         empty.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(f"{path}: expected weights of the network '{network}', found others: {error}") from error
-    ways = [
+    methods = [
         way("float", lambda sensor: in_branches(empty)),
         way("merged", lambda sensor: merge(empty)),
     ]
@@ -128,8 +128,8 @@ def weights_ways(path: Path, network: str, photos: Path | None) -> list[Way]:
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
             return Integers(post_training_quantised(empty, loaded(), sensors, colour))
 
-        ways.append(way("ptq", quantise))
-    return ways
+        methods.append(way("ptq", quantise))
+    return methods
 
 
 class _Branches(nn.Module):
@@ -153,7 +153,7 @@ def in_branches(network: nn.Module) -> nn.Module:
     return copied
 
 
-def network_inputs(shot: Shot) -> NDArray[np.float32]:
+def network_inputs(shot: SimulatedExposure) -> NDArray[np.float32]:
     """The network's input of an exposure, (8, height/2, width/2): planes R, Gr, Gb, B, then the noise of each.
 
     Rounded as the run time's int8 is; mirrored to RGGB as the run time does it.
@@ -166,7 +166,7 @@ def network_inputs(shot: Shot) -> NDArray[np.float32]:
 
 
 def _development(run: Callable[[Tensor], Tensor], colour: Colour) -> Develop:
-    def develop(shot: Shot) -> NDArray[np.uint8]:
+    def develop(shot: SimulatedExposure) -> NDArray[np.uint8]:
         profile = shot.sensor.profile
         inputs = torch.from_numpy(network_inputs(shot))[None]
         matrix = torch.from_numpy(profile.colour_matrix(shot.capture.colour_temperature_k).astype(np.float32))[None]

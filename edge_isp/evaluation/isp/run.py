@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.profile import load_profile
+from edge_isp.calibration.simulation import SensorModel
+from edge_isp.evaluation.exposures import Figure, Method, Plan, Store, measure, shoot
 from edge_isp.models.card import read_card, shipped_models
 from edge_isp.training.simulation import Capture, find_photos
-from edge_isp.evaluation.exposures import Figure, Plan, Store, Way, measure, shoot
 
 GAINS = (1.0, 4.0, 16.0)
 
-# At which light the strengths of the classical ways' denoising are found.
+# At which light the strengths of the classical methods' denoising are found.
 _DAYLIGHT_K = 5700.0
 
 
@@ -45,9 +45,9 @@ def run_evaluation(asked: Evaluation, console: Console) -> None:
     """Measures what the file of figures lacks and prints a table a colour temperature.
 
     Raises:
-        typer.BadParameter: the file of figures is another's, there are no images, two ways have one name, or the
+        typer.BadParameter: the file of figures is another's, there are no images, two methods have one name, or the
             strengths of a sensor's denoising are not known.
-        ModelError, ProfileError: see `find_model`, `ways.weights_ways` and `load_profile`.
+        ModelError, ProfileError: see `find_model`, `methods.weights_methods` and `load_profile`.
     """
     sensors = [SensorModel(load_profile(name)) for name in asked.sensors]
     captures = [capture(temperature, gain) for temperature in asked.temperatures for gain in GAINS]
@@ -80,7 +80,7 @@ def quality_table(plan: Plan, store: Store, temperature_k: float) -> Table:
     for sensor in plan.sensors:
         for c in captures:
             table.add_column(f"{sensor.profile.name}\ngain {c.analogue_gain:g}", justify="right")
-    for way in plan.ways:
+    for way in plan.methods:
         cells = [
             _cell([f for image in plan.images if (f := store.find(way, sensor, c, image))])
             for sensor in plan.sensors
@@ -95,31 +95,31 @@ def _cell(figures: list[Figure]) -> str:
     return f"{psnr:.2f}\n{similarity:.4f}\n{difference:.2f}"
 
 
-def _ways(asked: Evaluation, sensors: list[SensorModel], console: Console) -> list[Way]:
-    from edge_isp.evaluation.isp.methods import model_way, weights_ways
+def _ways(asked: Evaluation, sensors: list[SensorModel], console: Console) -> list[Method]:
+    from edge_isp.evaluation.isp.methods import model_method, weights_methods
 
     models = asked.models
     if not (models or asked.weights or asked.classical):
         models = tuple(name for name, path in shipped_models().items() if read_card(path).task == "isp")
-    ways = [model_way(model) for model in models]
+    methods = [model_method(model) for model in models]
     for path in asked.weights:
-        ways += weights_ways(path, asked.network, asked.photos)
+        methods += weights_methods(path, asked.network, asked.photos)
     if asked.classical:
-        ways += _classical_ways(asked.tune_on, sensors, console)
-    names = [way.name for way in ways]
+        methods += _classical_methods(asked.tune_on, sensors, console)
+    names = [way.name for way in methods]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(
                 f"two of the models or weights are called '{name}'; rename a file, or measure one at a time"
             )
-    return ways
+    return methods
 
 
-def _classical_ways(tune_on: tuple[Path, ...], sensors: list[SensorModel], console: Console) -> list[Way]:
-    from edge_isp.evaluation.isp.classical import DENOISED, STRENGTHS, classical_ways, picture, tune
+def _classical_methods(tune_on: tuple[Path, ...], sensors: list[SensorModel], console: Console) -> list[Method]:
+    from edge_isp.evaluation.isp.classical import DENOISED, STRENGTHS, classical_methods, picture, tune
 
     if not tune_on:
-        return classical_ways(STRENGTHS)
+        return classical_methods(STRENGTHS)
     images = [image for path in tune_on for image in (find_photos(path) if path.is_dir() else [path])]
     found = {}
     with progress(console, "strengths of denoising", len(DENOISED) * len(sensors) * len(GAINS)) as report:
@@ -132,7 +132,7 @@ def _classical_ways(tune_on: tuple[Path, ...], sensors: list[SensorModel], conso
                     report(f"{sensor.profile.name}, gain {gain:g}")
     for key, strengths in found.items():
         console.print(f"{key}: {strengths},", highlight=False, soft_wrap=True)
-    return classical_ways(found)
+    return classical_methods(found)
 
 
 @contextmanager

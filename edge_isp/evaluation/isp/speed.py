@@ -18,12 +18,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from edge_isp.errors import ModelError
-from edge_isp.training.graph import trace
 from edge_isp.training.export.onnx_float import to_float_onnx
 from edge_isp.training.export.tflite import to_tflite
+from edge_isp.training.graph import trace
+from edge_isp.training.isp.architectures import ARCHITECTURES
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.quantisation.arithmetic import quantise
-from edge_isp.training.isp.architectures import RECIPES
 
 INT8, MERGED, BRANCHES = "int8, LiteRT", "float32 merged, ONNX Runtime", "float32 branches, ONNX Runtime"
 _FORMS = (INT8, MERGED, BRANCHES)
@@ -34,7 +34,7 @@ class Timing:
     """Time of one form of a network.
 
     Attributes:
-        network: name of its recipe.
+        network: name of its architecture.
         form: `INT8`, `MERGED` or `BRANCHES`.
         gmac: thousand million multiplications a frame, merged.
         min_ms, median_ms: of the rounds.
@@ -61,7 +61,7 @@ def measure_speed(
     Weights and inputs are random: the time does not depend on them.
 
     Args:
-        networks: names of recipes.
+        networks: names of architectures.
         width, height: of the frame in pixels, even.
         threads: of each runtime.
         report: called after each round.
@@ -89,8 +89,8 @@ def run_speed(networks: list[str], width: int, height: int, threads: int, rounds
         ModelError: there is no such network.
     """
     for name in networks:
-        if name not in RECIPES:
-            raise ModelError(f"no network '{name}'; there are {', '.join(RECIPES)}")
+        if name not in ARCHITECTURES:
+            raise ModelError(f"no network '{name}'; there are {', '.join(ARCHITECTURES)}")
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("rounds", total=rounds)
         timings = measure_speed(
@@ -113,10 +113,10 @@ def run_speed(networks: list[str], width: int, height: int, threads: int, rounds
 
 def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, Callable[[], Any]]]:
     """The forms of a network, ready to run."""
-    recipe = RECIPES[name]
-    network, channels = recipe.build(), recipe.colour.input_planes
+    architecture = ARCHITECTURES[name]
+    network, channels = architecture.build(), architecture.colour.input_planes
     samples = [torch.rand(1, channels, 32, 32)]
-    quantised = quantise(trace(merge(network).eval()), samples, output=recipe.colour.output)
+    quantised = quantise(trace(merge(network).eval()), samples, output=architecture.colour.output)
     interpreter = Interpreter(
         model_content=to_tflite(quantised, height=height, width=width, channels=channels), num_threads=threads
     )
@@ -140,5 +140,7 @@ def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, 
 
 
 def _gmac(name: str, height: int, width: int) -> float:
-    weights = [node.weight for node in trace(merge(RECIPES[name].build()).eval()).nodes if node.weight is not None]
+    weights = [
+        node.weight for node in trace(merge(ARCHITECTURES[name].build()).eval()).nodes if node.weight is not None
+    ]
     return sum(weight.numel() for weight in weights) * height * width / 1e9

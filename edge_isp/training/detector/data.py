@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.profile import SensorProfile
+from edge_isp.calibration.simulation import SensorModel
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT, LINEAR_LIGHT, Capture

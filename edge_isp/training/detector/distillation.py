@@ -27,7 +27,7 @@ _SURE = 0.05
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student is trained for; see `loop.Objective`.
+    """What a student is trained for; see `trainer.Objective`.
 
     Attributes:
         teacher: reads the pairs' pictures.
@@ -72,7 +72,7 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a student without a teacher is trained for: the labels of its images; see `loop.Objective`."""
+    """What a student without a teacher is trained for: the labels of its images; see `trainer.Objective`."""
 
     pairs: DetectorPairs
     validation: Mapping[str, Pair]

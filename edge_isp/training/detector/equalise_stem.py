@@ -27,7 +27,7 @@ _UNCHANGED = (0.0, 0.0, 1.0, 1.0, 0.0)
 
 
 @torch.no_grad()
-def even_stem(student: YoloxNano, samples: Sequence[Tensor]) -> None:
+def equalise_stem(student: YoloxNano, samples: Sequence[Tensor]) -> None:
     """Gives all channels of the first convolution the largest one's range.
 
     Args:

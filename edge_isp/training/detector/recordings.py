@@ -15,8 +15,8 @@ from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.tasks.encoding import upright_window, white_balance
-from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
 from edge_isp.training.detector.data import NO_OBJECTS, Pair, encode_bytes, picture
+from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
 
 # By how much the proportions of a preview may differ from the frame's: some are cropped to whole blocks.
 _PROPORTIONS_TOLERANCE = 0.03

@@ -11,22 +11,22 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.profile import load_profile
-from edge_isp.training import trainer as loop
-from edge_isp.training.simulation import Capture, find_photos, sensors_of_generic_weights
+from edge_isp.calibration.simulation import SensorModel
+from edge_isp.training import trainer
 from edge_isp.training.detector.data import NO_OBJECTS, DetectorPairs, Pair, View, load_image, pair, stack
 from edge_isp.training.detector.distillation import Distillation, Labels
+from edge_isp.training.detector.equalise_stem import equalise_stem
+from edge_isp.training.detector.labels import load_labels
+from edge_isp.training.detector.recordings import load_recordings
 from edge_isp.training.export.card import write_detector_model
 from edge_isp.training.graph import trace
-from edge_isp.training.detector.labels import load_labels
 from edge_isp.training.networks.yolox import CLASS_NAMES, YoloxNano, fold, load_teacher
 from edge_isp.training.progress import shown
 from edge_isp.training.quantisation.arithmetic import FakeQuantised, Integers, QuantisedGraph, save_quantised
-from edge_isp.training.run_metadata import commit, hours
-from edge_isp.training.detector.recordings import load_recordings
 from edge_isp.training.quantisation.silu import quantise_silu_network
-from edge_isp.training.detector.equalise_stem import even_stem
+from edge_isp.training.run_metadata import commit, hours
+from edge_isp.training.simulation import Capture, find_photos, sensors_of_generic_weights
 from edge_isp.training.weights import start_from
 
 NAME = "raw-detector-generic"
@@ -82,17 +82,17 @@ def run_training(run: DetectorRun, console: Console) -> Path:
         objective = Labels(DetectorPairs(_views(learnt, run.labels), sensors, seed=run.seed), validation)
     student = fold(teacher)
     if run.init is None:
-        even_stem(student, _calibration(objective.pairs.images, sensors))
+        equalise_stem(student, _calibration(objective.pairs.images, sensors))
     else:
         start_from(student, run.init)
-    schedule = loop.Schedule(steps=run.steps, learning_rate=run.learning_rate, seed=run.seed)
+    schedule = trainer.Schedule(steps=run.steps, learning_rate=run.learning_rate, seed=run.seed)
     student = _trained(console, "float", student, objective, schedule, run.out / "float")
     assert isinstance(student, YoloxNano)
     torch.save(student.state_dict(), run.out / f"{NAME}-float.pt")
     quantised = quantised_after_training(student, objective.pairs.images, sensors)
     losses = {"float32": objective.validate(student), "ptq": objective.validate(Integers(quantised))}
     if run.quantised_steps:
-        schedule = loop.Schedule(
+        schedule = trainer.Schedule(
             steps=run.quantised_steps, learning_rate=_QUANTISED_LEARNING_RATE, warm_up=20, seed=run.seed + 1
         )
         trained = _trained(console, "int8", FakeQuantised(quantised), objective, schedule, run.out / "int8")
@@ -174,8 +174,8 @@ def _trained(
     what: str,
     network: nn.Module,
     objective: Distillation | Labels,
-    schedule: loop.Schedule,
+    schedule: trainer.Schedule,
     folder: Path,
 ) -> nn.Module:
     with shown(console, what, "") as report:
-        return loop.train(network, objective, schedule, folder, report).cpu()
+        return trainer.train(network, objective, schedule, folder, report).cpu()

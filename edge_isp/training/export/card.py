@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edge_isp.training.isp.colour import Colour
-from edge_isp.training.simulation import INPUT_CURVE, NOISE_FACTOR
 from edge_isp.training.export.tflite import to_tflite
+from edge_isp.training.isp.colour import Colour
 from edge_isp.training.networks.yolox import STRIDES
 from edge_isp.training.quantisation.arithmetic import Quantisation, QuantisedGraph
+from edge_isp.training.simulation import INPUT_CURVE, NOISE_FACTOR
 
 # The size that stands in the file; whoever opens the model changes it to the frame's.
 DEFAULT_HEIGHT, DEFAULT_WIDTH = 720, 1280
@@ -43,7 +43,11 @@ def write_isp_model(
         *_model_lines(name, "isp", content, sensor),
         f'colour = "{colour.name}"',
         'licence = "Apache-2.0"',
-        *([] if quantised.graph.reach is None else [f"reach = {quantised.graph.reach}"]),
+        *(
+            []
+            if quantised.graph.receptive_field_radius is None
+            else [f"receptive_field_radius = {quantised.graph.receptive_field_radius}"]
+        ),
         "",
         "[input]",
         *_tensor_lines((1, *shape), quantised.tensors[quantised.graph.input], colour.input_layout),

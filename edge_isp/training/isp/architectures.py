@@ -13,7 +13,7 @@ from edge_isp.training.networks.rfdcsanet import RFDCSANet
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Architecture:
     """A network before it is trained."""
 
     build: Callable[[], nn.Module]
@@ -22,17 +22,17 @@ class Recipe:
 
 _NOISE_UNTOLD = replace(CALIBRATED, name="calibrated-noise-untold", input_layout="rggb", input_planes=4)
 
-RECIPES = {
-    "rfdcsanet-s": Recipe(lambda: CalibratedRFDCSANet(blocks=2), CALIBRATED),
-    "rfdcsanet-m": Recipe(lambda: CalibratedRFDCSANet(blocks=5), CALIBRATED),
+ARCHITECTURES = {
+    "rfdcsanet-s": Architecture(lambda: CalibratedRFDCSANet(blocks=2), CALIBRATED),
+    "rfdcsanet-m": Architecture(lambda: CalibratedRFDCSANet(blocks=5), CALIBRATED),
     # The published structure, whole: attention, and the picture as its output.
-    "rfdcsanet-published": Recipe(RFDCSANet, END_TO_END),
+    "rfdcsanet-published": Architecture(RFDCSANet, END_TO_END),
     # What RFDCSANet is measured against; the second takes as long as rfdcsanet-s.
-    "plain-24x4": Recipe(lambda: PlainNetwork(24, 4), CALIBRATED),
-    "plain-32x7": Recipe(lambda: PlainNetwork(32, 7), CALIBRATED),
+    "plain-24x4": Architecture(lambda: PlainNetwork(24, 4), CALIBRATED),
+    "plain-32x7": Architecture(lambda: PlainNetwork(32, 7), CALIBRATED),
     # rfdcsanet-s with one of its ideas taken away, or with the attention that it does without.
-    "s-without-ecb": Recipe(lambda: CalibratedRFDCSANet(blocks=2, convolution=PlainConvolution), CALIBRATED),
-    "s-without-noise": Recipe(lambda: CalibratedRFDCSANet(blocks=2, inputs=4), _NOISE_UNTOLD),
-    "s-without-anchor": Recipe(lambda: CalibratedRFDCSANet(blocks=2), WITHOUT_ANCHOR),
-    "s-with-csa": Recipe(lambda: CalibratedRFDCSANet(blocks=2, attention=True), CALIBRATED),
+    "s-without-ecb": Architecture(lambda: CalibratedRFDCSANet(blocks=2, convolution=PlainConvolution), CALIBRATED),
+    "s-without-noise": Architecture(lambda: CalibratedRFDCSANet(blocks=2, inputs=4), _NOISE_UNTOLD),
+    "s-without-anchor": Architecture(lambda: CalibratedRFDCSANet(blocks=2), WITHOUT_ANCHOR),
+    "s-with-csa": Architecture(lambda: CalibratedRFDCSANet(blocks=2, attention=True), CALIBRATED),
 }

@@ -1,4 +1,4 @@
-"""The two ways from a network's output to a picture: end to end, and calibrated.
+"""The two methods from a network's output to a picture: end to end, and calibrated.
 
 End to end, the output is the picture. Calibrated, it is a residual in white-balanced camera colour; the colour matrix
 and the transfer curve follow, as `kernels.residual` computes them at run time.

@@ -20,7 +20,7 @@ class Rectified(Protocol):
 
 
 @torch.no_grad()
-def revive(network: nn.Module, x: Tensor) -> int:
+def reinitialise_dead_channels(network: nn.Module, x: Tensor) -> int:
     """Draws the weights of dead channels again; returns how many there were.
 
     A channel that its ReLU holds at 0 everywhere has no gradient and stays so. Most are born dead: inputs are never

@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
-from edge_isp.calibration.simulation import SensorModel
 from edge_isp.calibration.profile import Noise, load_profile
+from edge_isp.calibration.simulation import SensorModel
 from edge_isp.errors import ModelError
 from edge_isp.tasks.isp import UNKNOWN_SHOT_NOISE
-from edge_isp.training.isp import training as train_isp
-from edge_isp.training.isp.colour import Colour
-from edge_isp.training.simulation import Sample, TrainingPairs, find_photos, load_photo, sensors_of_generic_weights
 from edge_isp.training.export.card import write_isp_model
 from edge_isp.training.graph import trace
-from edge_isp.training.trainer import Schedule
+from edge_isp.training.isp import training as train_isp
+from edge_isp.training.isp.architectures import ARCHITECTURES
+from edge_isp.training.isp.colour import Colour
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.progress import shown
 from edge_isp.training.quantisation.arithmetic import FakeQuantised, Integers, QuantisedGraph, quantise, save_quantised
-from edge_isp.training.isp.architectures import RECIPES
 from edge_isp.training.run_metadata import commit, hours
+from edge_isp.training.simulation import Sample, TrainingPairs, find_photos, load_photo, sensors_of_generic_weights
+from edge_isp.training.trainer import Schedule
 from edge_isp.training.weights import start_from
 
 # Photographs are used at a half and at a quarter of their size: both remove JPEG artefacts.
@@ -71,11 +71,11 @@ def run_training(run: IspRun, console: Console) -> Path:
     Raises:
         ModelError: there is no such network, or the weights to start from are another's.
     """
-    if run.model not in RECIPES:
-        raise ModelError(f"no network '{run.model}'; there are {', '.join(RECIPES)}")
-    recipe = RECIPES[run.model]
+    if run.model not in ARCHITECTURES:
+        raise ModelError(f"no network '{run.model}'; there are {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[run.model]
     torch.manual_seed(run.seed)
-    network = recipe.build()
+    network = architecture.build()
     if run.init is not None:
         start_from(network, run.init)
     sensors, validated_on = _sensors(run, console)
@@ -85,16 +85,16 @@ def run_training(run: IspRun, console: Console) -> Path:
         load_photo(path, _VALIDATION_REDUCTION) for path in find_photos(run.photos) if path.stem in run.validation
     ]
     samples = train_isp.validation_samples(held_out, validated_on)
-    bench = _Bench(console, photos, samples, sensors, recipe.colour)
+    bench = _Bench(console, photos, samples, sensors, architecture.colour)
 
     schedule = Schedule(steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed)
     network = bench.train("float", network, schedule, run.out / "float").cpu()
     name = f"{run.model}-{validated_on.profile.name if run.sensor != _GENERIC else _GENERIC}"
     torch.save(network.state_dict(), run.out / f"{name}-float.pt")
-    quantised = post_training_quantised(network, photos, sensors, recipe.colour)
+    quantised = post_training_quantised(network, photos, sensors, architecture.colour)
     quality = {
-        "float32": train_isp.validate(network, samples, recipe.colour),
-        "ptq": train_isp.validate(Integers(quantised), samples, recipe.colour),
+        "float32": train_isp.validate(network, samples, architecture.colour),
+        "ptq": train_isp.validate(Integers(quantised), samples, architecture.colour),
     }
     if run.quantised_steps:
         schedule = Schedule(
@@ -107,7 +107,7 @@ def run_training(run: IspRun, console: Console) -> Path:
         trained = bench.train("int8", FakeQuantised(quantised), schedule, run.out / "int8").cpu()
         assert isinstance(trained, FakeQuantised)
         aware = trained.quantised()
-        quality["qat"] = train_isp.validate(Integers(aware), samples, recipe.colour)
+        quality["qat"] = train_isp.validate(Integers(aware), samples, architecture.colour)
         if sum(quality["qat"].values()) >= sum(quality["ptq"].values()):
             quantised = aware
     save_quantised(quantised, run.out / f"{name}-int8.pt")
@@ -129,7 +129,7 @@ def run_training(run: IspRun, console: Console) -> Path:
         run.out,
         name=name,
         sensor=run.sensor if run.sensor == _GENERIC else validated_on.profile.name,
-        colour=recipe.colour,
+        colour=architecture.colour,
         training=training,
         quality=quality,
     )

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_isp.calibration.simulation import SensorModel
-from edge_isp.training import trainer as loop
+from edge_isp.evaluation.isp.metrics import psnr_db
+from edge_isp.training import trainer
 from edge_isp.training.isp.colour import Colour
+from edge_isp.training.isp.dead_channels import reinitialise_dead_channels
 from edge_isp.training.simulation import Capture, Sample, TrainingPairs, simulate, stack
 from edge_isp.training.trainer import Progress, Schedule
-from edge_isp.evaluation.isp.metrics import psnr_db
-from edge_isp.training.isp.dead_channels import revive
 
 # In the first half of a training: what is drawn again needs time to learn.
 REVIVE_EVERY = 500
@@ -30,7 +30,7 @@ def charbonnier(output: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Pictures like the photographs; see `loop.Objective`."""
+    """Pictures like the photographs; see `trainer.Objective`."""
 
     pairs: TrainingPairs
     validation: dict[str, Sample]
@@ -45,7 +45,7 @@ class _Pictures:
         inputs, target, matrix = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.target, batch.matrix))
         x = inputs[:, : self.colour.input_planes].contiguous(memory_format=torch.channels_last)
         if step % REVIVE_EVERY == 0 and step < steps // 2:
-            revive(network, x)
+            reinitialise_dead_channels(network, x)
         return charbonnier(self.colour.render(network(x), inputs, matrix), target)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -65,9 +65,9 @@ def train(
     run_folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> nn.Module:
-    """Trains a network on simulated RAW; see `loop.train`."""
+    """Trains a network on simulated RAW; see `trainer.train`."""
     pairs = TrainingPairs(photos, sensors, crop=schedule.crop, batch=schedule.batch, seed=schedule.seed)
-    return loop.train(network, _Pictures(pairs, validation, colour), schedule, run_folder, report)
+    return trainer.train(network, _Pictures(pairs, validation, colour), schedule, run_folder, report)
 
 
 def validation_samples(photos: list[NDArray[np.uint8]], sensor: SensorModel, crop: int = 256) -> dict[str, Sample]:

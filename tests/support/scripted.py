@@ -1,0 +1,189 @@
+"""Fakes for tests of the pipeline: a camera, an engine and a clock that do what a test tells them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_isp import plugins
+from edge_isp.engines.base import EngineReport, TensorInfo
+from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
+from edge_isp.models.card import find_model
+
+LAYOUT = RawFormat(16, 16, Cfa.RGGB, 10, Packing.CSI2P)
+PERIOD_NS = 33_333_333
+
+
+class SimulatedClock:
+    """Time passes when it is waited for, and when `advance` says so."""
+
+    def __init__(self) -> None:
+        self._now_ns = 1_000_000_000
+        self._lock = threading.Lock()
+        self.waits_s: list[float] = []
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def advance(self, nanoseconds: int) -> None:
+        with self._lock:
+            self._now_ns += nanoseconds
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits_s.append(seconds)
+        self.advance(round(seconds * 1e9))
+        return event.is_set()
+
+
+# What a camera does at a call of `read`: hand over the frame of a number, fail, or anything else.
+Action = int | tuple[int, FrameStatus] | BaseException | Callable[[], None] | None
+
+
+class ScriptedCamera:
+    """Delivers frames by number, a frame period apart, fails, or calls a function, action by action; then it ends.
+
+    Attributes:
+        lent: frames that were not given back.
+        delivered: numbers of frames that `read` returned.
+    """
+
+    def __init__(self, script: Iterable[Action], clock: SimulatedClock | None = None, *, live: bool = True) -> None:
+        self._script: Iterator[Action] = iter(script)
+        self._clock = clock or SimulatedClock()
+        self.live = live
+        self.lent: set[int] = set()
+        self.delivered: list[int] = []
+        self.closed = threading.Event()
+        self._lock = threading.Lock()
+
+    def read(self, timeout_s: float | None = None) -> RawFrame | None:
+        for action in self._script:
+            if self.closed.is_set():
+                return None
+            if isinstance(action, BaseException):
+                raise action
+            if callable(action):
+                action()
+                continue
+            if action is None:
+                return None
+            number, status = action if isinstance(action, tuple) else (action, FrameStatus.OK)
+            self._clock.advance(PERIOD_NS)
+            return self._frame(number, status)
+        return None
+
+    def _frame(self, number: int, status: FrameStatus) -> RawFrame:
+        with self._lock:
+            assert number not in self.lent
+            self.lent.add(number)
+            self.delivered.append(number)
+        return RawFrame(
+            data=np.zeros((LAYOUT.height, LAYOUT.stride), np.uint8),
+            format=LAYOUT,
+            source="scripted",
+            sequence=number,
+            timestamp_ns=self._clock.now_ns(),
+            black_level=(64.0,) * 4,
+            white_level=1023,
+            sensor="imx219",
+            analogue_gain=1.0,
+            colour_gains=(1.8, 1.4),
+            colour_temperature_k=5500,
+            status=status,
+            on_release=lambda: self._back(number),
+        )
+
+    def _back(self, number: int) -> None:
+        with self._lock:
+            self.lent.remove(number)
+
+    @property
+    def limits(self) -> Any:
+        raise NotImplementedError
+
+    def control(self, **settings: object) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def __enter__(self) -> ScriptedCamera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ScriptedEngine:
+    """Answers with zeros, after `on_run`, which may fail or wait.
+
+    `opened` and `closed` count, over all engines since `install`.
+    """
+
+    on_run: Callable[[int], None] = staticmethod(lambda number: None)
+    runs = opened = closed = 0
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        card = find_model(str(path), None)
+        self.inputs = (self._info(card.input, card.input.shape),)
+        self.outputs = (self._info(card.outputs[0], card.outputs[0].shape),)
+        self.report = EngineReport("scripted", "none", threads or 1)
+        self._warm = self._closed = False
+        type(self).opened += 1
+
+    @staticmethod
+    def _info(tensor: Any, shape: tuple[int, ...]) -> TensorInfo:
+        return TensorInfo("tensor", shape, tensor.dtype, tensor.scale, tensor.zero_point)
+
+    def resize(self, shape: tuple[int, ...]) -> None:
+        info = self.inputs[0]
+        self.inputs = (TensorInfo(info.name, shape, info.dtype, info.scale, info.zero_point),)
+        self._warm = False
+
+    def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        assert not self._closed
+        if self._warm:  # the first one only warms up
+            number, type(self).runs = type(self).runs, type(self).runs + 1
+            type(self).on_run(number)
+        self._warm = True
+        _, height, width, _ = inputs[0].shape
+        return [np.zeros((1, height, width, 12), np.int8)]
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            type(self).closed += 1
+
+    def __enter__(self) -> ScriptedEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedEngine]:
+    """The engine "scripted", with fresh counters."""
+
+    class Engine(ScriptedEngine):
+        pass
+
+    monkeypatch.setattr("scripted.CurrentEngine", Engine, raising=False)
+    spec = plugins.Spec("tests.support.scripted:CurrentEngine")
+    monkeypatch.setitem(plugins.BUILT_IN["engines"], "scripted", spec)
+    return Engine
+
+
+def resources() -> tuple[set[str], int, set[str]]:
+    """Names of threads, the number of open descriptors, and shared-memory segments."""
+    threads = {thread.name for thread in threading.enumerate()}
+    shared = Path("/dev/shm")
+    segments = set(os.listdir(shared)) if shared.is_dir() else set()
+    return threads, len(os.listdir("/proc/self/fd")), segments
