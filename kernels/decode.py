@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import check_array, check_rows, read_only
 
 # Changes a signed byte to the unsigned one 128 higher: the output table of a model whose scale is 1 / 255.
@@ -70,7 +70,7 @@ def decode_rgb(
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _decode(
     planes: NDArray[np.uint8],
     out: NDArray[np.uint8],
@@ -100,7 +100,7 @@ def _decode(
                 _write_pairs(values.view(np.uint16), 3 * y, line.reshape(6 * width).view(np.uint16))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write_pairs(values: NDArray[np.uint16], begin: int, line: NDArray[np.uint16]) -> None:
     """Two bytes at once: the six values of two pixels follow each other on both sides."""
     for j in range(len(values)):
@@ -108,7 +108,7 @@ def _write_pairs(values: NDArray[np.uint16], begin: int, line: NDArray[np.uint16
             line[3 * j + k] = values[j, begin + k]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write_pixels(values: NDArray[np.uint8], begin: int, bgr: bool, mirror: bool, line: NDArray[np.uint8]) -> None:
     end = len(line) - 1
     for j in range(len(values)):
@@ -144,7 +144,7 @@ def rgb_to_i420(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[i
     _rgb_to_i420(read_only(rgb), out[:height], chroma, *check_rows(rows, height // 2))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _rgb_to_i420(
     rgb: NDArray[np.uint8], luma: NDArray[np.uint8], chroma: NDArray[np.uint8], first: int, last: int
 ) -> None:
@@ -163,7 +163,7 @@ def _rgb_to_i420(
             v[j] = np.uint8(np.int32(112 * r - 94 * g - 18 * b + 131584) >> 10)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _sum4(above: NDArray[np.uint8], below: NDArray[np.uint8], j: int, colour: int) -> np.int32:
     upper = np.int32(above[2 * j, colour]) + np.int32(above[2 * j + 1, colour])
     lower = np.int32(below[2 * j, colour]) + np.int32(below[2 * j + 1, colour])

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import row_bytes
 
 # Packings, as the kernel below tells them apart.
@@ -96,7 +96,7 @@ def replace_hot_pixels(
     return int(_replace_hot_pixels(codes, out, threshold, factor))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int) -> Any:
     if kind == 0:
         return np.int32(data[y, x])
@@ -112,7 +112,7 @@ def _read(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int) ->
     return (np.int32(data[y, x // 2 * 3 + x % 2]) << 4) | (low & 15)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int, code: int) -> None:
     if kind == 0:
         data[y, x] = code
@@ -132,13 +132,13 @@ def _write(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int, c
         data[y, low] = (data[y, low] & (255 ^ (15 << shift))) | ((code & 15) << shift)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _listed(keys: NDArray[np.int64], key: int) -> Any:
     place = np.searchsorted(keys, key)
     return place < len(keys) and keys[place] == key
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _replace_defects(
     data: NDArray[np.uint8], keys: NDArray[np.int64], width: int, height: int, kind: int, bit_depth: int
 ) -> None:
@@ -160,7 +160,7 @@ def _replace_defects(
         _write(data, x, y, kind, bit_depth, code)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _replace_hot_pixels(codes: NDArray[np.uint16], out: NDArray[np.uint16], threshold: int, factor: float) -> int:
     height, width = codes.shape
     replaced = 0

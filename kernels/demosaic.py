@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import (
     RowPlan,
     check_array,
@@ -131,7 +131,7 @@ def _prepare(
     return flat, plan, red_place(cfa)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _demosaic(
     flat: U8Array,
     plan: RowPlan,
@@ -153,7 +153,7 @@ def _demosaic(
             _write(lines[0, 0], lines[0, 1], lines[1, 0], lines[1, 1], lines[2, 0], lines[2, 1], out[y])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _develop(
     flat: U8Array,
     plan: RowPlan,
@@ -183,13 +183,13 @@ def _develop(
                         line[2 * j + x, colour] = tone[levels[j]]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _ring(plan: RowPlan) -> U16Array:
     """The last six rows of the mosaic, each as its even and its odd columns, with a column of margin at either end."""
     return np.empty((6, 2, (plan.pixels + 1) // 2 + 2), np.uint16)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _advance(
     flat: U8Array,
     plan: RowPlan,
@@ -218,13 +218,13 @@ def _advance(
     return max(first, last)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _look_up(codes: U16Array, table: U16Array) -> None:
     for j in range(len(codes)):
         codes[j] = table[codes[j]]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _interpolate(
     ring: U16Array,
     skip: int,
@@ -292,7 +292,7 @@ def _interpolate(
 # column j), and `p` says on which side of the own colour its green stands.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _malvar(
     p: int,
     c: U16Array,
@@ -354,7 +354,7 @@ def _malvar(
         o_at_g[j] = np.uint16(min(max(value, zero), highest))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _bilinear(
     p: int,
     c: U16Array,
@@ -388,7 +388,7 @@ def _bilinear(
         o_at_g[j] = np.uint16(np.int32(np.int32(uo[j + 1]) + np.int32(do[j + 1]) + 1) >> 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write(
     red_even: U16Array,
     red_odd: U16Array,
@@ -407,7 +407,7 @@ def _write(
         pairs[3 * j + 2] = np.uint32(green_odd[j]) | (np.uint32(blue_odd[j]) << half)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _mix(red: U16Array, green: U16Array, blue: U16Array, weights: NDArray[np.float32], levels: U16Array) -> None:
     """One row of the colour matrix, rounded with halves up and held within the tone table."""
     a, b, c = weights[0], weights[1], weights[2]

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import check_array, read_only
 
 I8Array = NDArray[np.int8]
@@ -182,7 +182,7 @@ def check_limits(iou_threshold: float, max_detections: int) -> None:
         raise ValueError(f"max_detections must be positive, found {max_detections}")
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _find_candidates(
     box: I8Array,
     objectness: I8Array,
@@ -217,7 +217,7 @@ def _find_candidates(
     return count
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _best_class(logits: I8Array) -> tuple[np.int32, np.int32]:
     """The highest logit, and the first class that has it: one maximum of numbers that hold both, which vectorises."""
     bits, mask = np.int32(_CLASS_BITS), np.int32(2**_CLASS_BITS - 1)
@@ -227,7 +227,7 @@ def _best_class(logits: I8Array) -> tuple[np.int32, np.int32]:
     return np.int32(highest >> bits), np.int32(mask - np.int32(highest & mask))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _suppress(
     boxes: F32Array, scores: F32Array, class_ids: I32Array, iou_threshold: float, kept: NDArray[np.int64]
 ) -> int:
@@ -250,7 +250,7 @@ def _suppress(
     return count
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _overlap(a: F32Array, b: F32Array, iou_threshold: float) -> bool:
     """Whether the intersection over union is more than the threshold; in float64, as OpenCV computes it."""
     width = np.float64(min(a[2], b[2])) - np.float64(max(a[0], b[0]))
@@ -263,7 +263,7 @@ def _overlap(a: F32Array, b: F32Array, iou_threshold: float) -> bool:
     return bool(intersection / (area_a + area_b - intersection) > iou_threshold)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _best_first(scores: F32Array) -> NDArray[np.uint64]:
     """Places of the scores in descending order, equal ones in theirs: a radix sort.
 

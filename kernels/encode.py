@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import (
     RowPlan,
     check_array,
@@ -99,7 +99,7 @@ def encode(
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _encode(
     flat: U8Array,
     plan: RowPlan,

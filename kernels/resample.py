@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import (
     RowPlan,
     check_array,
@@ -108,7 +108,7 @@ def _area_weights(source: int, target: int) -> tuple[NDArray[np.uint32], NDArray
     return starts[:, 0].astype(np.uint32), (np.maximum(covered, 0) / source).astype(np.float32)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _encode_resampled(
     flat: U8Array,
     plan: RowPlan,
@@ -150,7 +150,7 @@ def _encode_resampled(
         _encode_means(cells, column_taps[0], column_taps[1], tables, out[i, left : left + width], flips[1])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add_weighted(sums: NDArray[np.float32], codes: U16Array, weight: np.float32, first: bool) -> None:
     if first:
         for j in range(len(sums)):
@@ -160,7 +160,7 @@ def _add_weighted(sums: NDArray[np.float32], codes: U16Array, weight: np.float32
             sums[j] += weight * np.float32(codes[j])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _interleave(
     red: NDArray[np.float32],
     green_red: NDArray[np.float32],
@@ -175,7 +175,7 @@ def _interleave(
         cells[j, 3] = blue[j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _encode_means(
     cells: NDArray[np.float32],
     starts: NDArray[np.uint32],

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import check_array, check_rows, read_only
 
 # Square roots are counted in sixteenths of 8 bits, so that Malvar's sums are whole numbers.
@@ -118,7 +118,7 @@ def scaled_matrix(matrix: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return (np.asarray(matrix, np.float64) * ((TONE_ENTRIES - 1) / ROOT_WHITE**2)).astype(np.float32)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _decode_residual(
     planes: NDArray[np.int8],
     encoded: NDArray[np.int8],
@@ -149,7 +149,7 @@ def _decode_residual(
             _write(roots[6 * y : 6 * y + 6], tone, line, flips[1])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill(cells: NDArray[np.int8], planes: NDArray[np.int16]) -> None:
     width = len(cells)
     for plane in range(4):
@@ -159,7 +159,7 @@ def _fill(cells: NDArray[np.int8], planes: NDArray[np.int16]) -> None:
         line[0], line[width + 1] = line[1], line[width]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _take_apart(words: NDArray[np.int32], k: int, word: NDArray[np.int32], residual: NDArray[np.int16]) -> None:
     """Residual of every third group of four codes; taken apart in two steps, of 3 and of 4, which vectorise."""
     for j in range(len(word)):
@@ -173,7 +173,7 @@ def _take_apart(words: NDArray[np.int32], k: int, word: NDArray[np.int32], resid
         fourth[j] = np.int16(codes[j, 3]) * np.int16(RESIDUAL_STEP)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _demosaic(
     above: NDArray[np.int16], here: NDArray[np.int16], below: NDArray[np.int16], roots: NDArray[np.int16]
 ) -> None:
@@ -218,26 +218,26 @@ def _demosaic(
         roots[8, j] = _along(np.int16(blue[left] + blue[c]), own, np.int16(diagonal + beside), over)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _green(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
     """Sixteenths of green where red or blue stands: four neighbours, and the own colour two pixels away."""
     return np.int16((neighbours << 2) + (own << 3) - (far << 1))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _along(neighbours: np.int16, own: np.int16, minus: np.int16, plus: np.int16) -> np.int16:
     """Sixteenths of red or blue where green stands: two neighbours, and the greens around: the diagonal ones and
     those two pixels further along (minus), those two pixels across (plus)."""
     return np.int16((neighbours << 3) + 10 * own - (minus << 1) + plus)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _diagonal(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
     """Sixteenths of red where blue stands, or the other way round."""
     return np.int16((neighbours << 2) + 12 * own - 3 * far)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _develop(roots: NDArray[np.int16], residual: NDArray[np.int16], matrix: NDArray[np.float32]) -> None:
     """Roots of camera colour to steps of the tone table, in place."""
     red, green, blue = roots[0], roots[1], roots[2]
@@ -255,13 +255,13 @@ def _develop(roots: NDArray[np.int16], residual: NDArray[np.int16], matrix: NDAr
         blue[j] = _step(m20 * r + m21 * g + m22 * b)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _step(light: np.float32) -> np.int16:
     held = min(max(light, np.float32(0)), np.float32(TONE_ENTRIES - 1))
     return np.int16(np.int32(held + np.float32(0.5)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write(steps: NDArray[np.int16], tone: NDArray[np.uint8], line: NDArray[np.uint8], mirror: bool) -> None:
     end = len(line) - 1
     for j in range(steps.shape[1]):

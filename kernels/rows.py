@@ -10,22 +10,22 @@ The arithmetic is kept in 16 bits where it can be: twice as many lanes, half the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import KIND_PISP, KIND_RAW10, KIND_RAW12, KIND_RAW14, KIND_U8, RowPlan
 
 U8Array = NDArray[np.uint8]
 U16Array = NDArray[np.uint16]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def cell_buffers(plan: RowPlan) -> U16Array:
     """Buffers (4, columns) for `read_cells`, one a colour plane, with room for the group that a window begins in."""
     return np.empty((4, (plan.pixels + 1) // 2), np.uint16)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def read_cells(flat: U8Array, plan: RowPlan, cell_row: int, red_row: int, red_column: int, buffers: U16Array) -> None:
     """Codes of a row of cells to `buffers`, in the order R, Gr, Gb, B; the window begins at column plan.skip // 2.
 
@@ -42,7 +42,7 @@ def read_cells(flat: U8Array, plan: RowPlan, cell_row: int, red_row: int, red_co
         read_row(flat, plan, y, even, odd)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def read_row(flat: U8Array, plan: RowPlan, y: int, even: U16Array, odd: U16Array) -> None:
     """Row `y` of the window, `plan.pixels` codes from `plan.first_byte` on, to its even and its odd columns."""
     begin = plan.first_byte + y * plan.stride
@@ -61,7 +61,7 @@ def read_row(flat: U8Array, plan: RowPlan, y: int, even: U16Array, odd: U16Array
         _read_u16(line, even, odd, np.uint16(plan.shift), np.uint16(plan.highest))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read_u8(line: U8Array, even: U16Array, odd: U16Array) -> None:
     for j in range(len(line) // 2):
         even[j] = line[2 * j]
@@ -70,7 +70,7 @@ def _read_u8(line: U8Array, even: U16Array, odd: U16Array) -> None:
         even[len(line) // 2] = line[len(line) - 1]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read_u16(line: U8Array, even: U16Array, odd: U16Array, shift: np.uint16, highest: np.uint16) -> None:
     # Two words at once, in 32 bits: LLVM shifts 16-bit lanes by a variable in 64 bits, which takes twice as long.
     pairs = line[: len(line) // 4 * 4].view(np.uint32)
@@ -84,7 +84,7 @@ def _read_u16(line: U8Array, even: U16Array, odd: U16Array, shift: np.uint16, hi
         even[len(pairs)] = min(np.uint16(np.uint32(last) >> bits), highest)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read_raw10(line: U8Array, even: U16Array, odd: U16Array) -> None:
     two, four, six, mask = np.uint16(2), np.uint16(4), np.uint16(6), np.uint16(3)
     for group in range(len(line) // 5):
@@ -95,7 +95,7 @@ def _read_raw10(line: U8Array, even: U16Array, odd: U16Array) -> None:
         odd[2 * group + 1] = (np.uint16(line[5 * group + 3]) << two) | (low >> six)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read_raw12(line: U8Array, even: U16Array, odd: U16Array) -> None:
     four, mask = np.uint16(4), np.uint16(15)
     for group in range(len(line) // 3):
@@ -104,7 +104,7 @@ def _read_raw12(line: U8Array, even: U16Array, odd: U16Array) -> None:
         odd[group] = (np.uint16(line[3 * group + 1]) << four) | (low >> four)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read_raw14(line: U8Array, even: U16Array, odd: U16Array) -> None:
     two, four, six, mask = np.uint16(2), np.uint16(4), np.uint16(6), np.uint16(63)
     for group in range(len(line) // 7):
@@ -118,7 +118,7 @@ def _read_raw14(line: U8Array, even: U16Array, odd: U16Array) -> None:
         odd[2 * group + 1] = (np.uint16(line[7 * group + 3]) << six) | (c >> two)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read_pisp(line: U8Array, even: U16Array, odd: U16Array) -> None:
     """PiSP compression, mode 1, offset 2048: two 32-bit words hold four codes of the even and four of the odd columns.
 
@@ -132,7 +132,7 @@ def _read_pisp(line: U8Array, even: U16Array, odd: U16Array) -> None:
         odd[4 * group], odd[4 * group + 1], odd[4 * group + 2], odd[4 * group + 3] = a, b, c, d
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _pisp_word(unsigned: np.uint32) -> tuple[np.uint16, np.uint16, np.uint16, np.uint16]:
     """The four codes of a word. Both ways are computed and one chosen, since branches would not vectorise."""
     mode = np.int32(unsigned & np.uint32(3))
@@ -160,7 +160,7 @@ def _pisp_word(unsigned: np.uint32) -> tuple[np.uint16, np.uint16, np.uint16, np
     return _pisp_code(q0, mode), _pisp_code(q1, mode), _pisp_code(q2, mode), _pisp_code(q3, mode)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _pisp_code(sample: np.int32, mode: np.int32) -> np.uint16:
     fine = max(np.int32(16 * sample), np.int32(32 * sample - 5120), np.int32(64 * mode * sample))
     coarse = max(np.int32(256 * sample), np.int32(512 * sample - 24064))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import (
     RowPlan,
     check_cells,
@@ -102,7 +102,7 @@ def _grey_world(means: NDArray[np.float64], black: NDArray[np.float64], white_le
     return green / red, green / blue
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _statistics(
     flat: U8Array,
     plan: RowPlan,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import RowPlan, check_array, check_rows, plan_rows
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_row
 
@@ -46,7 +46,7 @@ def unpack(
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unpack(flat: U8Array, plan: RowPlan, out: U16Array, first: int, last: int) -> None:
     buffers = cell_buffers(plan)
     even, odd = buffers[0], buffers[1]
@@ -56,7 +56,7 @@ def _unpack(flat: U8Array, plan: RowPlan, out: U16Array, first: int, last: int) 
         _interleave(even[skip:], odd[skip:], out[y])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _interleave(even: U16Array, odd: U16Array, line: U16Array) -> None:
     for j in range(len(line) // 2):
         line[2 * j] = even[j]

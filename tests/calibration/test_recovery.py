@@ -72,7 +72,7 @@ def test_colour_matrix_within_1_ciede2000(profile: SensorProfile) -> None:
 
     reference = reference_srgb()
     scene, corners = chart_scene(reference)
-    stack = stack_of(profile, scene, 8, exposure=0.85)
+    stack = stack_of(profile, scene, 16, exposure=0.85)
     found = measure_colour(stack, profile, corners)
     # The chart's colours, free of noise, through the matrix that was measured.
     true = reference @ np.linalg.inv(profile.colour_matrix(TEMPERATURE_K)).T

@@ -175,7 +175,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedEngine]:
     class Engine(ScriptedEngine):
         pass
 
-    monkeypatch.setattr("scripted.CurrentEngine", Engine, raising=False)
+    monkeypatch.setattr("tests.support.scripted.CurrentEngine", Engine, raising=False)
     spec = plugins.Spec("tests.support.scripted:CurrentEngine")
     monkeypatch.setitem(plugins.BUILT_IN["engines"], "scripted", spec)
     return Engine
