@@ -45,12 +45,12 @@ def _malvar_cells() -> NDArray[np.float32]:
     }
     cells = np.zeros((12, 4, 3, 3), np.float32)
     for (y, x), of_colours in filters.items():
-        for colour, kernel in enumerate(of_colours):
+        for colour, weights in enumerate(of_colours):
             for dy in range(-2, 3):
                 for dx in range(-2, 3):
                     row, column = y + dy, x + dx
                     plane = row % 2 * 2 + column % 2
-                    cells[(2 * y + x) * 3 + colour, plane, row // 2 + 1, column // 2 + 1] += kernel[dy + 2, dx + 2]
+                    cells[(2 * y + x) * 3 + colour, plane, row // 2 + 1, column // 2 + 1] += weights[dy + 2, dx + 2]
     return cells
 
 
