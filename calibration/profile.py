@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -17,14 +18,17 @@ from numpy.typing import NDArray
 from edge_isp.calibration.light import normalise_gains
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
+from edge_isp.toml_file import TomlTable, describe, parse_toml, read_toml
+
+_log = logging.getLogger(__name__)
 
 CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")
 
 # Sections of a profile that can say where they come from.
-SECTIONS = ("black_level", "noise", "awb", "colour_matrix", "shading", "defects")
+SECTIONS = ("black_level", "noise", "awb", "colour_matrix", "tone", "shading", "defects")
 
-# A profile is a text of some 20 kB; whoever hands over more does not hand over a profile.
-_LARGEST_FILE_BYTES = 1 << 22
+# Of the tone curve's two axes.
+TONE_SCALE = 65535
 
 # No sensor's colour matrix holds more; beyond it arithmetic overflows.
 _HIGHEST_MATRIX_ENTRY = 100.0
@@ -132,6 +136,8 @@ class SensorProfile:
         noise: None where nothing is known.
         awb_curve: by rising colour temperature; empty where nothing is known.
         colour_matrices: by rising colour temperature; empty where nothing is known.
+        tone_curve: points (linear light, picture value) of the camera's own tone curve, both 0 to `TONE_SCALE`, by
+            rising light; empty where nothing is known. It takes the place of sRGB's transfer curve.
         shading: None where nothing is known.
         defects: pixels known to be defective.
         provenance: where the sections come from, as far as it was noted.
@@ -145,6 +151,7 @@ class SensorProfile:
     noise: Noise | None = None
     awb_curve: tuple[AwbPoint, ...] = ()
     colour_matrices: tuple[ColourMatrix, ...] = ()
+    tone_curve: tuple[tuple[float, float], ...] = ()
     shading: Shading | None = None
     defects: tuple[Defect, ...] = ()
     black_level_drift: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
@@ -250,6 +257,7 @@ def _scaled(levels: tuple[float, float, float, float], factor: float) -> tuple[f
     return red, green_red, green_blue, blue
 
 
+@lru_cache(maxsize=1)
 def shipped_profiles() -> tuple[str, ...]:
     """Names of the profiles that come with edge_isp."""
     folder = resources.files("edge_isp.calibration") / "profiles"
@@ -259,113 +267,195 @@ def shipped_profiles() -> tuple[str, ...]:
 def load_profile(name_or_path: str | Path) -> SensorProfile:
     """A shipped profile by its sensor's name, or a profile's TOML file by its path.
 
+    Args:
+        name_or_path: a name of `shipped_profiles`, or a path that ends in ".toml".
+
     Raises:
         ProfileError: there is none of that name, or the file is not a sensor profile.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise ProfileError(f"{path}: no such sensor profile")
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ProfileError(f"{path}: not a sensor profile: larger than {_LARGEST_FILE_BYTES} bytes")
-        return parse_profile(path.read_bytes(), str(path))
+    if str(name_or_path).endswith(".toml"):
+        return _from_table(read_toml(name_or_path, ProfileError))
     name = str(name_or_path).lower()
     if name not in shipped_profiles():
         raise ProfileError(
             f"no sensor profile '{name_or_path}'; there are: {', '.join(shipped_profiles())}; "
             "a .toml profile can be given by its path"
         )
+    return _shipped_profile(name)
+
+
+def profile_of(sensor: str | None, given: SensorProfile | None = None) -> SensorProfile | None:
+    """The profile of a frame's sensor: the one look-up that cameras, tasks and metering share.
+
+    A variant of a sensor ("imx708_wide_noir", "imx477_16mm") that has no profile of its own takes that of the longest
+    name it begins with, part by part ("imx708_wide", "imx477"). Without its infrared filter ("noir") a sensor's
+    colours are no longer those of the profile, which is logged once. A monochrome variant ("imx296_mono") takes none.
+
+    Args:
+        sensor: the sensor's name, in any case; None where it is not known.
+        given: a profile that is used for every sensor, whatever its name.
+
+    Returns:
+        The profile, or None where there is none.
+    """
+    if given is not None or not sensor:
+        return given
+    return _best_profile(sensor.lower())
+
+
+@lru_cache(maxsize=64)
+def _best_profile(sensor: str) -> SensorProfile | None:
+    parts = sensor.split("_")
+    if "mono" in parts:
+        return None
+    shipped = shipped_profiles()
+    for count in range(len(parts), 0, -1):
+        name = "_".join(parts[:count])
+        if name in shipped:
+            if "noir" in parts[count:]:
+                _log.warning(
+                    "sensor '%s' has no infrared filter and no profile of its own: the profile '%s' is used, and "
+                    "colours will be off",
+                    sensor,
+                    name,
+                )
+            return _shipped_profile(name)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _shipped_profile(name: str) -> SensorProfile:
     shipped = resources.files("edge_isp.calibration") / "profiles" / f"{name}.toml"
     return parse_profile(shipped.read_bytes(), f"{name}.toml")
 
 
-def parse_profile(content: bytes, where: str) -> SensorProfile:
-    """A profile from the content of its TOML file; `where` names the file in errors.
+def parse_profile(content: bytes, file: str) -> SensorProfile:
+    """A profile from the content of its TOML file.
+
+    Args:
+        content: of the file.
+        file: the file's name, for errors.
 
     Raises:
         ProfileError: it is not a sensor profile.
     """
+    return _from_table(parse_toml(content, file, ProfileError))
+
+
+def _from_table(document: TomlTable) -> SensorProfile:
+    known = ("sensor", "noise", "awb", "colour_matrix", "tone", "shading", "defects", "provenance")
+    document.check_keys(known, required=("sensor",))
+    sensor = document.table("sensor")
+    required = ("name", "bit_depth", "cfa", "black_level", "white_level")
+    sensor.check_keys((*required, "black_level_drift", "cfa_follows_flips", "bit_depths"), required)
     try:
-        document = tomllib.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise ProfileError(f"{where}: not a TOML file: {error}") from error
-    try:
-        return _from_document(document)
+        return SensorProfile(
+            name=sensor.text("name"),
+            bit_depth=sensor.whole("bit_depth"),
+            cfa=sensor.text("cfa"),
+            black_level=_four(sensor, "black_level"),
+            white_level=sensor.number("white_level"),
+            noise=_noise(document),
+            awb_curve=tuple(AwbPoint(t, r, b) for t, r, b in _section_rows(document, "awb", "curve", 3)),
+            colour_matrices=tuple(_colour_matrix(entry) for entry in document.tables("colour_matrix")),
+            tone_curve=tuple((x, y) for x, y in _section_rows(document, "tone", "curve", 2)),
+            shading=_shading(document),
+            defects=tuple(
+                Defect(int(x), int(y), response, offset)
+                for x, y, response, offset in _section_rows(document, "defects", "pixels", 4)
+            ),
+            black_level_drift=_four(sensor, "black_level_drift") if "black_level_drift" in sensor else (0.0,) * 4,
+            cfa_follows_flips=sensor.flag("cfa_follows_flips", True),
+            bit_depths=sensor.wholes("bit_depths") if "bit_depths" in sensor else (),
+            provenance=_provenance(document.table("provenance")),
+        )
     except ProfileError as error:
-        raise ProfileError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ProfileError(f"{where}: not a sensor profile: {error!r}") from error
+        if str(error).startswith(f"{document.file}: "):
+            raise
+        raise ProfileError(f"{document.file}: {error}") from error
 
 
-def _from_document(document: Mapping[str, Any]) -> SensorProfile:
-    sensor = document["sensor"]
-    return SensorProfile(
-        name=str(sensor["name"]),
-        bit_depth=int(sensor["bit_depth"]),
-        cfa=str(sensor["cfa"]),
-        black_level=_four(sensor["black_level"]),
-        white_level=float(sensor["white_level"]),
-        noise=_noise(document.get("noise")),
-        awb_curve=tuple(AwbPoint(float(t), float(r), float(b)) for t, r, b in document.get("awb", {}).get("curve", [])),
-        colour_matrices=tuple(
-            ColourMatrix(float(entry["colour_temperature_k"]), tuple(float(v) for v in entry["matrix"]))
-            for entry in document.get("colour_matrix", [])
-        ),
-        shading=_shading(document.get("shading")),
-        defects=tuple(
-            Defect(int(x), int(y), float(response), float(offset))
-            for x, y, response, offset in document.get("defects", {}).get("pixels", [])
-        ),
-        black_level_drift=_four(sensor.get("black_level_drift", (0.0, 0.0, 0.0, 0.0))),
-        cfa_follows_flips=_flag(sensor, "cfa_follows_flips", True),
-        bit_depths=tuple(int(depth) for depth in sensor.get("bit_depths", [])),
-        provenance=tuple(
-            Provenance(str(section), **{key: str(text) for key, text in entry.items()})
-            for section, entry in document.get("provenance", {}).items()
-        ),
-    )
-
-
-def _flag(section: Mapping[str, Any], key: str, default: bool) -> bool:
-    value = section.get(key, default)
-    if not isinstance(value, bool):
-        raise ProfileError(f"{key} must be true or false, found {value!r}")
-    return value
-
-
-def _four(levels: Any) -> tuple[float, float, float, float]:
-    red, green_red, green_blue, blue = (float(level) for level in levels)
+def _four(table: TomlTable, key: str) -> tuple[float, float, float, float]:
+    red, green_red, green_blue, blue = table.numbers(key, 4)
     return red, green_red, green_blue, blue
 
 
-def _noise(section: Mapping[str, Any] | None) -> Noise | None:
-    if section is None:
+def _section_rows(document: TomlTable, section: str, key: str, count: int) -> tuple[tuple[float, ...], ...]:
+    """Rows of numbers of a section that holds nothing else; none where the section is missing."""
+    if section not in document:
+        return ()
+    table = document.table(section)
+    table.check_keys((key,), required=(key,))
+    return table.rows(key, count)
+
+
+def _noise(document: TomlTable) -> Noise | None:
+    if "noise" not in document:
         return None
+    table = document.table("noise")
     optional = ("read_pre_gain", "read_post_gain", "pixel_response", "row")
-    return Noise(float(section["shot"]), **{key: float(section.get(key, 0.0)) for key in optional})
+    table.check_keys(("shot", *optional), required=("shot",))
+    return Noise(table.number("shot"), **{key: table.number(key, 0.0) for key in optional})
 
 
-def _shading(section: Mapping[str, Any] | None) -> Shading | None:
-    if section is None:
+def _colour_matrix(table: TomlTable) -> ColourMatrix:
+    table.check_keys(("colour_temperature_k", "matrix"))
+    return ColourMatrix(table.number("colour_temperature_k"), table.numbers("matrix"))
+
+
+def _shading(document: TomlTable) -> Shading | None:
+    if "shading" not in document:
         return None
+    table = document.table("shading")
+    table.check_keys(("rows", "columns", "luminance", "luminance_strength", "colour"))
+    entries = table.tables("colour")
+    for entry in entries:
+        entry.check_keys(("colour_temperature_k", "red", "blue"))
     return Shading(
-        rows=int(section["rows"]),
-        columns=int(section["columns"]),
-        luminance=_table(section["luminance"]),
+        rows=table.whole("rows"),
+        columns=table.whole("columns"),
+        luminance=_flat(table.rows("luminance")),
         colour=tuple(
-            ColourShading(float(entry["colour_temperature_k"]), _table(entry["red"]), _table(entry["blue"]))
-            for entry in section.get("colour", [])
+            ColourShading(entry.number("colour_temperature_k"), _flat(entry.rows("red")), _flat(entry.rows("blue")))
+            for entry in entries
         ),
-        luminance_strength=float(section.get("luminance_strength", 1.0)),
+        luminance_strength=table.number("luminance_strength", 1.0),
     )
 
 
-def _table(rows: Any) -> tuple[float, ...]:
-    """Numbers row after row, of rows of numbers."""
-    return tuple(float(gain) for row in rows for gain in row)
+def _flat(rows: Iterable[Iterable[float]]) -> tuple[float, ...]:
+    """The numbers of rows, one row after the other."""
+    return tuple(number for row in rows for number in row)
+
+
+def _provenance(table: TomlTable) -> tuple[Provenance, ...]:
+    found = []
+    for section in table.values:
+        if section not in SECTIONS:
+            table.fail(f"provenance must be of one of {', '.join(SECTIONS)}, found {describe(section)}")
+        entry = table.table(section)
+        entry.check_keys(("source", "date", "conditions", "confidence"), required=("source",))
+        texts = {key: entry.text(key, "") for key in ("date", "conditions", "confidence")}
+        found.append(Provenance(section, entry.text("source"), **texts))
+    return tuple(found)
 
 
 def _validate(profile: SensorProfile) -> None:
+    _check_levels(profile)
+    _check_noise(profile.noise)
+    _check_awb_curve(profile.awb_curve)
+    _check_colour_matrices(profile.colour_matrices)
+    _check_tone_curve(profile.tone_curve)
+    for defect in profile.defects:
+        inside = 0 <= defect.x < 1 << 16 and 0 <= defect.y < 1 << 16
+        if not (inside and abs(defect.response) < 10 and abs(defect.offset) < 10):
+            raise ProfileError(f"a defect must be a place in the frame, a response and an offset, found {defect}")
+    for origin in profile.provenance:
+        if origin.section not in SECTIONS:
+            raise ProfileError(f"provenance must be of one of {', '.join(SECTIONS)}, found '{origin.section}'")
+
+
+def _check_levels(profile: SensorProfile) -> None:
     if not 8 <= profile.bit_depth <= 16:
         raise ProfileError(f"bit_depth must be 8 to 16, found {profile.bit_depth}")
     if profile.cfa not in CFA_ORDERS:
@@ -381,42 +471,49 @@ def _validate(profile: SensorProfile) -> None:
         raise ProfileError(f"black_level_drift must be codes below {highest}, found {profile.black_level_drift}")
     if not all(8 <= depth <= 16 for depth in profile.bit_depths):
         raise ProfileError(f"bit_depths must be 8 to 16, found {profile.bit_depths}")
-    noise = profile.noise
-    if noise is not None and not (
-        all(0 <= v < 1 for v in (noise.read_pre_gain, noise.read_post_gain, noise.pixel_response, noise.row))
-        and 0 < noise.shot < 1
-    ):
+
+
+def _check_noise(noise: Noise | None) -> None:
+    if noise is None:
+        return
+    others = (noise.read_pre_gain, noise.read_post_gain, noise.pixel_response, noise.row)
+    if not (0 < noise.shot < 1 and all(0 <= value < 1 for value in others)):
         raise ProfileError(f"noise must be positive variances and deviations of linear light below 1, found {noise}")
-    for point in profile.awb_curve:
-        if not all(
-            math.isfinite(v) and v > 0
-            for v in (point.colour_temperature_k, point.red_over_green, point.blue_over_green)
-        ):
+
+
+def _check_awb_curve(curve: Sequence[AwbPoint]) -> None:
+    for point in curve:
+        values = (point.colour_temperature_k, point.red_over_green, point.blue_over_green)
+        if not all(math.isfinite(value) and value > 0 for value in values):
             raise ProfileError(f"awb curve must hold positive numbers, found {point}")
-    for entry in profile.colour_matrices:
+    _check_rising("awb curve", [point.colour_temperature_k for point in curve])
+
+
+def _check_colour_matrices(matrices: Sequence[ColourMatrix]) -> None:
+    for entry in matrices:
         if not 0 < entry.colour_temperature_k < math.inf:
             raise ProfileError(f"colour temperature must be positive, found {entry.colour_temperature_k}")
-        if len(entry.matrix) != 9 or not all(abs(v) <= _HIGHEST_MATRIX_ENTRY for v in entry.matrix):
+        if len(entry.matrix) != 9 or not all(abs(value) <= _HIGHEST_MATRIX_ENTRY for value in entry.matrix):
             raise ProfileError(
                 f"colour matrix at {entry.colour_temperature_k} K must be 9 numbers of at most "
                 f"{_HIGHEST_MATRIX_ENTRY:g}, found {entry.matrix}"
             )
         if abs(np.linalg.det(np.array(entry.matrix).reshape(3, 3))) < 1e-6:
             raise ProfileError(f"colour matrix at {entry.colour_temperature_k} K cannot be inverted")
-    for what, temperatures in (
-        ("awb curve", [p.colour_temperature_k for p in profile.awb_curve]),
-        ("colour matrices", [m.colour_temperature_k for m in profile.colour_matrices]),
-    ):
-        if any(a >= b for a, b in pairwise(temperatures)):
-            raise ProfileError(f"{what} must be in order of rising colour temperature, found {temperatures}")
-    for defect in profile.defects:
-        if not (
-            0 <= defect.x < 1 << 16
-            and 0 <= defect.y < 1 << 16
-            and abs(defect.response) < 10
-            and abs(defect.offset) < 10
-        ):
-            raise ProfileError(f"a defect must be a place in the frame, a response and an offset, found {defect}")
-    for origin in profile.provenance:
-        if origin.section not in SECTIONS:
-            raise ProfileError(f"provenance must be of one of {', '.join(SECTIONS)}, found '{origin.section}'")
+    _check_rising("colour matrices", [entry.colour_temperature_k for entry in matrices])
+
+
+def _check_rising(what: str, temperatures: list[float]) -> None:
+    if any(a >= b for a, b in pairwise(temperatures)):
+        raise ProfileError(f"{what} must be in order of rising colour temperature, found {temperatures}")
+
+
+def _check_tone_curve(curve: Sequence[tuple[float, float]]) -> None:
+    if not curve:
+        return
+    inside = all(0 <= value <= TONE_SCALE for point in curve for value in point)
+    rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(curve))
+    if len(curve) < 2 or not inside or not rising:
+        raise ProfileError(
+            f"tone curve must be at least two rising points of 0 to {TONE_SCALE}, found {list(curve)[:8]}"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_isp.calibration.profile import Provenance, SensorProfile
+from edge_isp.calibration.profile import TONE_SCALE, Provenance, SensorProfile
 from edge_isp.calibration.shading import Shading
 from edge_isp.errors import ProfileError
 
@@ -50,6 +50,14 @@ def format_profile(profile: SensorProfile) -> str:
                 "matrix = [",
                 *(f"    {', '.join(map(_number, row))}," for row in rows),
                 "]",
+            ]
+        )
+    if profile.tone_curve:
+        parts.append(
+            [
+                "[tone]",
+                f"# linear light and picture value, both 0 to {TONE_SCALE}",
+                *_rows("curve", profile.tone_curve),
             ]
         )
     if profile.shading:

@@ -8,6 +8,7 @@ data folder. Figures in them are on a 16-bit scale. The noise slopes of the `pis
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,50 +23,58 @@ _SHADING_GRIDS = {16 * 12: (16, 12), 32 * 32: (32, 32)}
 
 _LARGEST_FILE_BYTES = 1 << 22
 
+# Of a file that does not say: 64 of 10 bits.
+_DEFAULT_BLACK_LEVEL = 4096
+
+_TEXT = r'(?P<text>"(?:[^"\\\n]|\\.)*")'
+_COMMENT = re.compile(_TEXT + r"|#[^\n]*")
+_TRAILING_COMMA = re.compile(_TEXT + r"|,(?=\s*[\]}])")
+
 
 def load_libcamera_tuning(
     path: str | Path, *, name: str | None = None, bit_depth: int = 10, cfa: str = "RGGB"
 ) -> SensorProfile:
-    """A sensor profile out of a libcamera tuning file.
+    """A sensor profile from a libcamera tuning file, of version 1 or 2.
 
-    Args:
-        path: the JSON file (`imx219.json`, `vc4_imx219.json`).
-        name: the sensor's name; by default the file's name without `vc4_`, `pisp_` and `.json`.
-        bit_depth: of the codes to express black and white level in; the file does not say.
-        cfa: the file does not say; a camera's own format overrides it anyway.
+    libcamera reads its tuning files as YAML: a comma after the last entry, and comments, are allowed.
 
     The noise model of the file is std16 = constant + slope * sqrt(mean16), black subtracted, at
     analogue gain 1 (libcamera's ctt_noise.py): in linear light the shot coefficient is
     slope**2 / (65535 - black16). It knows no read noise.
 
+    Args:
+        path: the JSON file (`imx219.json`, `vc4_imx219.json`).
+        name: the sensor's name; by default the file's name without `vc4_`, `pisp_` and `.json`.
+        bit_depth: of the codes to express black and white level in; the file does not say.
+        cfa: colour order from pixel (0,0); the file does not say, and a camera's own format overrides it.
+
     Raises:
-        ProfileError: the file is missing, or is no libcamera tuning file.
+        ProfileError: the file is missing, is no libcamera tuning file, or is of a monochrome sensor.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ProfileError(f"{path}: not a libcamera tuning file: larger than {_LARGEST_FILE_BYTES} bytes")
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ProfileError(f"{path}: not a JSON file: {error}") from error
+    document = _read_json(path)
     try:
         algorithms = _algorithms(document)
-        black16 = float(algorithms["rpi.black_level"]["black_level"])
-        factor = 2.0 ** (bit_depth - 16)
+        if "rpi.awb" not in algorithms and "rpi.ccm" not in algorithms:
+            raise ProfileError(
+                "the tuning file of a monochrome sensor: it has neither rpi.awb nor rpi.ccm; expected a sensor with a "
+                "Bayer colour filter array"
+            )
+        black16 = _black_levels(algorithms["rpi.black_level"])
+        red, green, blue = (level * 2.0 ** (bit_depth - 16) for level in black16)
         return SensorProfile(
             name=name or path.stem.removeprefix("vc4_").removeprefix("pisp_"),
             bit_depth=bit_depth,
             cfa=cfa,
-            black_level=(black16 * factor,) * 4,
+            black_level=(red, green, green, blue),
             white_level=2**bit_depth - 1,
-            noise=_noise(algorithms.get("rpi.noise"), black16),
+            noise=_noise(algorithms.get("rpi.noise"), black16[1]),
             awb_curve=_awb_curve(algorithms.get("rpi.awb", {}).get("ct_curve", [])),
             colour_matrices=tuple(
                 ColourMatrix(float(entry["ct"]), tuple(float(v) for v in entry["ccm"]))
                 for entry in algorithms.get("rpi.ccm", {}).get("ccms", [])
             ),
+            tone_curve=_tone_curve(algorithms.get("rpi.contrast", {}).get("gamma_curve", [])),
             shading=_shading(algorithms.get("rpi.alsc")),
             provenance=_provenance(path.name, algorithms),
         )
@@ -75,13 +84,55 @@ def load_libcamera_tuning(
         raise ProfileError(f"{path}: not a libcamera tuning file: {error!r}") from error
 
 
+def _read_json(path: Path) -> Any:
+    """The file's content; commas after the last entry and comments are left out."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError:
+        raise ProfileError(f"{str(path)!r}: cannot be read: a path must not hold a NUL character") from None
+    if len(content) > _LARGEST_FILE_BYTES:
+        raise ProfileError(f"{path}: not a libcamera tuning file: larger than {_LARGEST_FILE_BYTES} bytes")
+    try:
+        text = _COMMENT.sub(_kept_text, content.decode("utf-8"))
+        return json.loads(_TRAILING_COMMA.sub(_kept_text, text))
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"{path}: not a JSON file: {str(error)[:200]}") from error
+
+
+def _kept_text(match: re.Match[str]) -> str:
+    """Texts in quotes are kept as they are."""
+    return match["text"] or ""
+
+
 def _algorithms(document: Any) -> dict[str, dict[str, Any]]:
     """The algorithms by name. Version 2 files list them; version 1 files are a plain mapping."""
-    if isinstance(document, dict) and isinstance(document.get("algorithms"), list):
+    if not isinstance(document, dict):
+        raise ProfileError("not a libcamera tuning file: expected a mapping")
+    version = document.get("version", 1.0)
+    if isinstance(version, bool) or not isinstance(version, int | float) or not 1 <= version < 3:
+        raise ProfileError(f"version must be 1 or 2, found {str(version)[:60]}")
+    if isinstance(document.get("algorithms"), list):
         return {name: values for entry in document["algorithms"] for name, values in entry.items()}
-    if isinstance(document, dict) and "rpi.black_level" in document:
+    if "rpi.black_level" in document:
         return document
     raise ProfileError("not a libcamera tuning file: it has no list 'algorithms'")
+
+
+def _black_levels(values: dict[str, Any]) -> tuple[float, float, float]:
+    """Black level of red, green and blue on a 16-bit scale, with libcamera's own defaults."""
+    common = values.get("black_level", _DEFAULT_BLACK_LEVEL)
+    red, green, blue = (float(values.get(f"black_level_{channel}", common)) for channel in "rgb")
+    return red, green, blue
+
+
+def _tone_curve(flat: list[float]) -> tuple[tuple[float, float], ...]:
+    """rpi.contrast's gamma curve: linear light and picture value, both on a 16-bit scale."""
+    if len(flat) % 2:
+        raise ProfileError(f"rpi.contrast gamma_curve must hold pairs, found {len(flat)} numbers")
+    return tuple((float(light), float(value)) for light, value in zip(flat[0::2], flat[1::2], strict=True))
 
 
 def _noise(values: dict[str, Any] | None, black16: float) -> Noise | None:
@@ -133,6 +184,7 @@ def _provenance(file: str, algorithms: dict[str, dict[str, Any]]) -> tuple[Prove
         ("noise", "rpi.noise", "reference_slope"),
         ("awb", "rpi.awb", "ct_curve"),
         ("colour_matrix", "rpi.ccm", "ccms"),
+        ("tone", "rpi.contrast", "gamma_curve"),
         ("shading", "rpi.alsc", "luminance_lut"),
     )
     return tuple(

@@ -7,11 +7,13 @@ cfa = "RGGB"                  # from pixel (0,0)
 bit_depth = 10                # 16 for pisp-comp1
 packing = "csi2p"             # csi2p | u16 | u16-left | u8 | pisp-comp1
 stride = 2400                 # bytes; without it: no padding
+offset = 0                    # bytes of the file before the first frame
+frame_bytes = 2592000         # from one frame to the next; without it: stride times height
 [sensor]
 name = "imx219"               # a profile; the keys below override it, or stand alone
 black_level = [64, 64, 64, 64]  # R, Gr, Gb, B, at bit_depth
 white_level = 1023
-[frame]                       # for all frames; or [[frame]], once a frame
+[frame]                       # for all frames; or [[frame]], one per frame
 colour_gains = [1.75, 1.43]   # red, blue; without them: grey world
 colour_temperature_k = 5700
 analogue_gain = 1.0
@@ -20,21 +22,17 @@ exposure_ns = 10_000_000
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from edge_isp.calibration.profile import load_profile, shipped_profiles
-from edge_isp.errors import FormatError, ProfileError
-from edge_isp.frame import RawFormat
+from edge_isp.calibration.profile import profile_of, shipped_profiles
+from edge_isp.errors import FormatError
+from edge_isp.frame import Cfa, Packing, RawFormat
+from edge_isp.toml_file import TomlTable, describe, read_toml
 
-_KEYS = {
-    "format": {"width", "height", "cfa", "bit_depth", "packing", "stride"},
-    "sensor": {"name", "black_level", "white_level"},
-    "frame": {"colour_gains", "colour_temperature_k", "analogue_gain", "exposure_ns"},
-}
+_FORMAT = ("width", "height", "cfa", "bit_depth", "packing")
+_OPTIONAL_FORMAT = ("stride", "offset", "frame_bytes")
+_FRAME = ("colour_gains", "colour_temperature_k", "analogue_gain", "exposure_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,136 +47,114 @@ class FrameConditions:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A sidecar's content; `conditions` has one entry for all frames, or one a frame."""
+    """A sidecar's content.
+
+    Attributes:
+        format: size and layout of each frame.
+        sensor: the sensor's name in lower case; None where it is not said.
+        black_level: codes in the order R, Gr, Gb, B.
+        white_level: code where the sensor clips.
+        conditions: one entry for all frames, or one per frame.
+        offset: bytes of the file before the first frame.
+        frame_bytes: from the start of one frame to the start of the next.
+    """
 
     format: RawFormat
     sensor: str | None
     black_level: tuple[float, float, float, float]
     white_level: float
     conditions: tuple[FrameConditions, ...]
+    offset: int
+    frame_bytes: int
 
 
 def read_sidecar(path: Path) -> Sidecar:
     """Reads a sidecar.
 
+    Args:
+        path: of the TOML file.
+
     Raises:
-        FormatError: it is missing, malformed, or says something that cannot be.
+        FormatError: it is missing or malformed, or a value is out of range.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file; a .raw recording needs a sidecar of the same name") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FormatError(f"{path}: cannot be read as TOML: {error}") from error
-    try:
-        return _parse(document)
-    except (FormatError, ProfileError) as error:
-        raise FormatError(f"{path}: {error}") from error
-
-
-def _parse(document: Mapping[str, Any]) -> Sidecar:
-    _check_keys("the sidecar", document, set(_KEYS))
-    layout = _table(document, "format")
-    missing = _KEYS["format"] - {"stride"} - layout.keys()
-    if missing:
-        raise FormatError(f"[format] lacks {', '.join(sorted(missing))}")
-    raw_format = RawFormat(
-        width=_number(layout, "width", int),
-        height=_number(layout, "height", int),
-        cfa=layout["cfa"],
-        bit_depth=_number(layout, "bit_depth", int),
-        packing=layout["packing"],
-        stride=_stride(layout),
+    if not path.exists():
+        raise FormatError(f"{path}: no such file; a .raw recording needs a sidecar of the same name")
+    document = read_toml(path, FormatError)
+    document.check_keys(("format", "sensor", "frame"), required=("format",))
+    layout = document.table("format")
+    raw_format = _format(layout)
+    sensor, black_level, white_level = _sensor(document.table("sensor"), raw_format.bit_depth)
+    frames = document.values.get("frame", {})
+    if frames == []:
+        document.refuse("frame", "a table [frame] for all frames, or one table [[frame]] for each", frames)
+    entries = document.tables("frame") if isinstance(frames, list) else (document.table("frame"),)
+    return Sidecar(
+        format=raw_format,
+        sensor=sensor,
+        black_level=black_level,
+        white_level=white_level,
+        conditions=tuple(_conditions(entry) for entry in entries),
+        offset=layout.whole("offset", 0, lowest=0),
+        frame_bytes=_frame_bytes(layout, raw_format),
     )
-    name, black_level, white_level = _sensor(_table(document, "sensor"), raw_format.bit_depth)
-    frames = document.get("frame", {})
-    entries = frames if isinstance(frames, list) else [frames]
-    return Sidecar(raw_format, name, black_level, white_level, tuple(_conditions(entry) for entry in entries))
 
 
-def _stride(layout: Mapping[str, Any]) -> int:
-    if "stride" not in layout:
-        return 0
-    stride = int(_number(layout, "stride", int))
-    if stride < 1:
-        raise FormatError(f"stride must be at least 1 byte, found {stride}")
-    return stride
+def _format(layout: TomlTable) -> RawFormat:
+    layout.check_keys((*_FORMAT, *_OPTIONAL_FORMAT), required=_FORMAT)
+    sizes = {key: layout.whole(key) for key in ("width", "height", "bit_depth")}
+    cfa, packing = layout.choice("cfa", tuple(Cfa)), layout.choice("packing", tuple(Packing))
+    stride = layout.whole("stride", lowest=1) if "stride" in layout else 0
+    try:
+        return RawFormat(cfa=Cfa(cfa), packing=Packing(packing), stride=stride, **sizes)
+    except FormatError as error:
+        layout.fail(f"[format] {error}")
 
 
-def _sensor(sensor: Mapping[str, Any], bit_depth: int) -> tuple[str | None, tuple[float, float, float, float], float]:
-    name = sensor.get("name")
-    if name is not None and not isinstance(name, str):
-        raise FormatError(f"[sensor] name must be text, found {name!r}")
-    black, white = sensor.get("black_level"), sensor.get("white_level")
+def _frame_bytes(layout: TomlTable, raw_format: RawFormat) -> int:
+    """Bytes from the start of one frame to the start of the next."""
+    if "frame_bytes" not in layout:
+        return raw_format.frame_bytes
+    found = layout.whole("frame_bytes")
+    if found < raw_format.frame_bytes:
+        layout.refuse("frame_bytes", f"at least {raw_format.frame_bytes}, the bytes of {raw_format.height} rows", found)
+    return found
+
+
+def _sensor(sensor: TomlTable, bit_depth: int) -> tuple[str | None, tuple[float, float, float, float], float]:
+    sensor.check_keys(("name", "black_level", "white_level"))
+    name = sensor.text("name") if "name" in sensor else None
+    black = sensor.numbers("black_level", 4) if "black_level" in sensor else None
+    white = sensor.number("white_level") if "white_level" in sensor else None
     if black is None or white is None:
-        if name is None or name.lower() not in shipped_profiles():
-            raise FormatError(
+        profile = profile_of(name)
+        if profile is None:
+            sensor.fail(
                 f"[sensor] must give black_level and white_level, or name a profile "
-                f"({', '.join(shipped_profiles())}), found name {name!r}"
+                f"({', '.join(shipped_profiles())}), found name {describe(name) if name is not None else 'none'}"
             )
-        profile = load_profile(name).at_bit_depth(bit_depth)
-        black = list(profile.black_level) if black is None else black
+        profile = profile.at_bit_depth(bit_depth)
+        black = profile.black_level if black is None else black
         white = profile.white_level if white is None else white
-    red, green_red, green_blue, blue = _numbers(black, 4, "black_level")
-    (white,) = _numbers([white], 1, "white_level")
-    if not 0 < white < 2**bit_depth or not all(0 <= b < white for b in (red, green_red, green_blue, blue)):
-        raise FormatError(
-            f"black_level and white_level must be codes of {bit_depth} bits, black below white, "
-            f"found {black} and {white}"
+    if not 0 < white < 2**bit_depth or not all(0 <= level < white for level in black):
+        sensor.fail(
+            f"sensor.black_level and sensor.white_level must be codes of {bit_depth} bits, black below white, "
+            f"found {describe(black)} and {white:g}"
         )
+    red, green_red, green_blue, blue = black
     return name.lower() if name else None, (red, green_red, green_blue, blue), white
 
 
-def _conditions(frame: Any) -> FrameConditions:
-    if not isinstance(frame, dict):
-        raise FormatError(f"[frame] must be a table, found {frame!r}")
-    _check_keys("[frame]", frame, _KEYS["frame"])
+def _conditions(frame: TomlTable) -> FrameConditions:
+    frame.check_keys(_FRAME)
     gains = None
     if "colour_gains" in frame:
-        red, blue = _numbers(frame["colour_gains"], 2, "colour_gains")
+        red, blue = frame.numbers("colour_gains", 2)
         if red <= 0 or blue <= 0:
-            raise FormatError(f"colour_gains must be positive, found {frame['colour_gains']}")
+            frame.refuse("colour_gains", "a list of 2 positive finite numbers", frame.values["colour_gains"])
         gains = (red, blue)
     return FrameConditions(
         colour_gains=gains,
-        colour_temperature_k=_positive(frame, "colour_temperature_k", float),
-        analogue_gain=_positive(frame, "analogue_gain", float),
-        exposure_ns=_positive(frame, "exposure_ns", int),
+        colour_temperature_k=frame.positive("colour_temperature_k") if "colour_temperature_k" in frame else None,
+        analogue_gain=frame.positive("analogue_gain") if "analogue_gain" in frame else None,
+        exposure_ns=frame.whole("exposure_ns", lowest=1) if "exposure_ns" in frame else None,
     )
-
-
-def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = document.get(name, {})
-    if not isinstance(table, dict):
-        raise FormatError(f"[{name}] must be a table, found {table!r}")
-    _check_keys(f"[{name}]", table, _KEYS[name])
-    return table
-
-
-def _check_keys(where: str, table: Mapping[str, Any], known: set[str]) -> None:
-    unknown = table.keys() - known
-    if unknown:
-        raise FormatError(f"{where} has unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
-
-
-def _number(table: Mapping[str, Any], key: str, kind: type[int] | type[float]) -> Any:
-    value = table[key]
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        raise FormatError(f"{key} must be {'a whole number' if kind is int else 'a number'}, found {value!r}")
-    return kind(value)
-
-
-def _positive(table: Mapping[str, Any], key: str, kind: type[int] | type[float]) -> Any:
-    if key not in table:
-        return None
-    value = _number(table, key, kind)
-    if not 0 < value < float("inf"):
-        raise FormatError(f"{key} must be positive, found {value}")
-    return value
-
-
-def _numbers(values: Any, count: int, key: str) -> Sequence[float]:
-    good = isinstance(values, list) and len(values) == count
-    if not good or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
-        raise FormatError(f"{key} must be {count} number{'s' if count > 1 else ''}, found {values!r}")
-    return [float(v) for v in values]

@@ -14,7 +14,7 @@ from edge_isp.calibration.dng import load_dng_profile
 from edge_isp.calibration.measure import black_level as black
 from edge_isp.calibration.measure import colour_chart, flat_field, photon_transfer, plots
 from edge_isp.calibration.measure.stack import Stack, read_stacks
-from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
+from edge_isp.calibration.profile import SensorProfile, load_profile, profile_of
 from edge_isp.calibration.profile_file import save_profile
 from edge_isp.calibration.tuning import load_libcamera_tuning
 from edge_isp.cameras.spec import open_camera
@@ -196,11 +196,10 @@ def _start(profile: str | None, out: Path, stack: Stack) -> SensorProfile:
         found = load_profile(profile)
     elif out.exists():
         found = load_profile(out)
-    elif stack.sensor in shipped_profiles():
-        found = load_profile(stack.sensor)
     else:
-        name = stack.sensor or "unknown"
-        found = SensorProfile(name, stack.bit_depth, stack.cfa, stack.black_level, stack.white_level)
+        found = profile_of(stack.sensor) or SensorProfile(
+            stack.sensor or "unknown", stack.bit_depth, stack.cfa, stack.black_level, stack.white_level
+        )
     return found.at_bit_depth(stack.bit_depth)
 
 

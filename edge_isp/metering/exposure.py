@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
+from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.cameras.base import Camera, ControlLimits
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.statistics import statistics
@@ -148,9 +148,7 @@ class AutoExposure:
 
     def _white_balance_of(self, frame: RawFrame) -> _WhiteBalanceLoop:
         if frame.sensor not in self._white_balance:
-            profile = self._profile
-            if profile is None and frame.sensor in shipped_profiles():
-                profile = load_profile(frame.sensor)
+            profile = profile_of(frame.sensor, self._profile)
             if profile is None or not profile.awb_curve:
                 _log.warning(
                     "%s: no AWB curve of sensor %s is known; white balance takes the frame's median for grey",

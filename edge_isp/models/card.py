@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_isp.errors import ModelError
+from edge_isp.toml_file import TomlTable, describe, read_toml
 
 # Of a model whose card does not say: what int8 arithmetics that round differently come to in a deep network.
 DEFAULT_TOLERANCE_LSB = 2.0
@@ -106,44 +106,47 @@ class ModelCard:
 def read_card(path: Path) -> ModelCard:
     """Reads a card; the model's file stands beside it.
 
+    Args:
+        path: of the card.
+
     Raises:
         ModelError: there is no such card, or it is malformed.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: the model's card cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{path}: the model's card is not TOML: {error}") from error
-    try:
-        model = document["model"]
-        task = _text(model, "task")
-        card = ModelCard(
-            path=path.parent / _text(model, "file"),
-            name=_text(model, "name"),
-            task=task,
-            sensor=_text(model, "sensor"),
-            colour=_text(model, "colour") if task == "isp" else "",
-            sha256=_text(model, "sha256"),
-            licence=_text(model, "licence"),
-            input=_tensor(document["input"]),
-            outputs=_tensors(document["outputs"] if "outputs" in document else [document["output"]]),
-            classes=_texts(model, "classes") if task == "detector" else (),
-            document=document,
-            tolerance_lsb=_tolerance(document),
-            variants={
-                name: Variant(path.parent / _text(variant, "file"), _text(variant, "sha256"))
-                for name, variant in document.get("variants", {}).items()
-            },
-        )
-    except KeyError as error:
-        raise ModelError(f"{path}: the model's card lacks {error}") from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: the model's card is malformed: {error}") from error
-    for table in (model, *document.get("variants", {}).values()):
-        if Path(table["file"]).name != table["file"]:
-            raise ModelError(f"{path}: the model's file must stand beside its card, found '{table['file']}'")
-    return card
+    if not path.exists():
+        raise ModelError(f"{path}: no such file; a model needs its card, a .toml file of the same name")
+    document = read_toml(path, ModelError)
+    model = document.table("model", required=True)
+    task = model.text("task")
+    tables = document.tables("outputs") if "outputs" in document else (document.table("output", required=True),)
+    if not tables:
+        document.refuse("outputs", "tables, [[outputs]]", document.values["outputs"])
+    variants = document.table("variants")
+    return ModelCard(
+        path=path.parent / _file(model),
+        name=model.text("name"),
+        task=task,
+        sensor=model.text("sensor"),
+        colour=model.text("colour") if task == "isp" else "",
+        sha256=model.text("sha256"),
+        licence=model.text("licence"),
+        input=_tensor(document.table("input", required=True)),
+        outputs=tuple(_tensor(table) for table in tables),
+        classes=model.texts("classes") if task == "detector" else (),
+        document=document.values,
+        tolerance_lsb=_tolerance(document),
+        variants={name: _variant(path, variants.table(name)) for name in variants.values},
+    )
+
+
+def _file(table: TomlTable) -> str:
+    name = table.path_text("file")
+    if Path(name).name != name:
+        table.fail(f"the model's file must stand beside its card, found {describe(name)}")
+    return name
+
+
+def _variant(path: Path, table: TomlTable) -> Variant:
+    return Variant(path.parent / _file(table), table.text("sha256"))
 
 
 def shipped_models() -> dict[str, Path]:
@@ -181,17 +184,9 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     )
 
 
-def _tolerance(document: Mapping[str, Any]) -> float:
-    tolerance = float(document.get("agreement", {}).get("rms_lsb", DEFAULT_TOLERANCE_LSB))
-    if not 0 < tolerance < float("inf"):
-        raise ValueError(f"agreement rms_lsb must be positive, found {tolerance}")
-    return tolerance
-
-
-def _tensors(tables: Any) -> tuple[TensorCard, ...]:
-    if not isinstance(tables, list) or not tables:
-        raise ValueError("outputs must be tables, [[outputs]]")
-    return tuple(_tensor(table) for table in tables)
+def _tolerance(document: TomlTable) -> float:
+    agreement = document.table("agreement")
+    return agreement.positive("rms_lsb") if "rms_lsb" in agreement else DEFAULT_TOLERANCE_LSB
 
 
 def _verify(path: Path, sha256: str) -> None:
@@ -203,34 +198,17 @@ def _verify(path: Path, sha256: str) -> None:
         raise ModelError(f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}")
 
 
-def _tensor(table: Any) -> TensorCard:
-    shape = tuple(table["shape"])
-    if len(shape) != 4 or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(f"shape must be four positive whole numbers, found {table['shape']}")
-    scale = float(table["scale"])
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be positive, found {scale}")
+def _tensor(table: TomlTable) -> TensorCard:
+    shape = table.value("shape")
+    if not isinstance(shape, list) or len(shape) != 4 or not all(type(n) is int and 0 < n < 1 << 31 for n in shape):
+        table.refuse("shape", "four positive whole numbers", shape)
     return TensorCard(
-        shape=shape,
-        dtype=_text(table, "dtype"),
-        scale=scale,
-        zero_point=int(table["zero_point"]),
-        layout=_text(table, "layout"),
-        curve=str(table.get("curve", "")),
-        noise_factor=float(table.get("noise_factor", 0.0)),
-        stride=int(table.get("stride", 0)),
+        shape=tuple(shape),
+        dtype=table.text("dtype"),
+        scale=table.positive("scale"),
+        zero_point=table.whole("zero_point"),
+        layout=table.text("layout"),
+        curve=table.text("curve", ""),
+        noise_factor=table.number("noise_factor", 0.0),
+        stride=table.whole("stride", 0),
     )
-
-
-def _text(table: Mapping[str, Any], key: str) -> str:
-    value = table[key]
-    if not isinstance(value, str):
-        raise TypeError(f"{key} must be text, found {value!r}")
-    return value
-
-
-def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    values = table[key]
-    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"{key} must be a list of texts, found {values!r}")
-    return tuple(values)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from edge_isp.calibration.light import srgb_encode
-from edge_isp.calibration.profile import SensorProfile
+from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.results import Picture
-from edge_isp.tasks.colour import SensorProfiles, colour_matrix
+from edge_isp.tasks.colour import colour_matrix
 from edge_isp.tasks.encoding import levels, raw_layout, white_balance
 
 
@@ -24,7 +24,7 @@ class ClassicalIsp:
     """
 
     def __init__(self, profile: SensorProfile | None = None) -> None:
-        self._profiles = SensorProfiles(profile)
+        self._profile = profile
         self._tone = np.rint(255 * srgb_encode(np.linspace(0, 1, TONE_ENTRIES))).astype(np.uint8)
         self._tables: Any = None
         self._tables_of: tuple[Any, ...] | None = None
@@ -46,6 +46,6 @@ class ClassicalIsp:
                 dtype=np.uint16,
             )
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
-        matrix = colour_matrix(frame, self._profiles.of(frame))
+        matrix = colour_matrix(frame, profile_of(frame.sensor, self._profile))
         develop(frame.data, rgb, **raw_layout(frame), tables=self._tables, matrix=matrix, tone=self._tone)
         return Picture(rgb, frame.source, frame.sequence, frame.timestamp_ns)

@@ -5,32 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.frame import RawFrame
 
 # Of a sensor of which nothing is known: daylight.
 _UNKNOWN_COLOUR_TEMPERATURE_K = 5500.0
-
-
-class SensorProfiles:
-    """The profile of a frame's sensor.
-
-    Args:
-        given: stands for every sensor; by default the shipped one of the frame's sensor.
-    """
-
-    def __init__(self, given: SensorProfile | None = None) -> None:
-        self._given = given
-        self._by_sensor: dict[str | None, SensorProfile | None] = {}
-
-    def of(self, frame: RawFrame) -> SensorProfile | None:
-        """The profile, or None where there is none."""
-        if self._given is not None:
-            return self._given
-        sensor = frame.sensor
-        if sensor not in self._by_sensor:
-            self._by_sensor[sensor] = load_profile(sensor) if sensor and sensor in shipped_profiles() else None
-        return self._by_sensor[sensor]
 
 
 def colour_matrix(frame: RawFrame, profile: SensorProfile | None) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.light import noise_deviation, srgb_encode
-from edge_isp.calibration.profile import SensorProfile
+from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import ModelError, ProfileError
 from edge_isp.frame import RawFormat, RawFrame
@@ -20,7 +20,7 @@ from edge_isp.kernels.residual import RESIDUAL_SCALE, TONE_ENTRIES, decode_resid
 from edge_isp.kernels.tables import shading_choice
 from edge_isp.models.card import ModelCard
 from edge_isp.results import Picture
-from edge_isp.tasks.colour import SensorProfiles, colour_matrix, colour_temperature_k
+from edge_isp.tasks.colour import colour_matrix, colour_temperature_k
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
@@ -69,7 +69,7 @@ class IspTask:
         if correct_shading and profile is not None and profile.shading is None:
             raise ProfileError(f"sensor profile '{profile.name}' has no lens shading to correct")
         self.card = card
-        self._profiles, self._correct_shading = SensorProfiles(profile), correct_shading
+        self._profile, self._correct_shading = profile, correct_shading
         self._warned_of: set[str | None] = set()  # sensors without a profile
         self._output_table = output_table(card.outputs[0].scale, card.outputs[0].zero_point)
         steps = np.arange(TONE_ENTRIES) / (TONE_ENTRIES - 1)
@@ -105,7 +105,7 @@ class IspTask:
 
     def _profile_of(self, frame: RawFrame) -> SensorProfile | None:
         """The profile of the frame's sensor; says once where there is none."""
-        profile = self._profiles.of(frame)
+        profile = profile_of(frame.sensor, self._profile)
         if profile is None and self.card.colour == "calibrated" and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(

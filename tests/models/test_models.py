@@ -55,7 +55,7 @@ def test_models_are_found_by_name_family_and_path(model: Path, monkeypatch: pyte
 def test_missing_models(tmp_path: Path, model: Path) -> None:
     with pytest.raises(ModelError, match=f"no model 'nope'; shipped are: .*{SHIPPED}"):
         find_model("nope", None)
-    with pytest.raises(ModelError, match="nope.toml: the model's card cannot be read: No such file"):
+    with pytest.raises(ModelError, match="nope.toml: no such file; a model needs its card"):
         find_model(str(tmp_path / "nope.tflite"), None)
     model.with_suffix(".tflite").unlink()
     with pytest.raises(ModelError, match=r"imx219.tflite: the model's file cannot be read: No such file"):
@@ -108,12 +108,12 @@ def test_a_card_that_the_task_does_not_know(model: Path, find: str, replacement:
 @pytest.mark.parametrize(
     ("find", "replacement", "message"),
     [
-        ("[model]", "[model", "is not TOML"),
-        ("[input]", "[inputs]", "lacks 'input'"),
-        ('sensor = "imx219"', "", "lacks 'sensor'"),
-        ('sensor = "imx219"', "sensor = 219", "malformed: sensor must be text, found 219"),
+        ("[model]", "[model", "not a TOML file"),
+        ("[input]", "[inputs]", "the file lacks input"),
+        ('sensor = "imx219"', "", "lacks sensor"),
+        ('sensor = "imx219"', "sensor = 219", "model.sensor must be a text, found 219"),
         ("shape = [1, 360, 640, 4]", "shape = [1, 360]", "shape must be four positive whole numbers"),
-        ("scale = 0.0039", "scale = -0.0039", "scale must be positive"),
+        ("scale = 0.0039", "scale = -0.0039", "input.scale must be a positive finite number"),
         (f'file = "{SHIPPED}.tflite"', 'file = "../x.tflite"', "must stand beside its card"),
     ],
 )

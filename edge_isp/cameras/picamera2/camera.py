@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
+from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.cameras.base import CameraDevice, CameraMode, ControlLimits
 from edge_isp.cameras.picamera2.import_check import import_picamera2
 from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
@@ -381,9 +381,8 @@ class Picamera2Camera:
         return self._mapped[plane.fd]
 
     def _profile_at(self, bit_depth: int) -> SensorProfile | None:
-        if self._sensor not in shipped_profiles():
-            return None
-        return load_profile(self._sensor).at_bit_depth(bit_depth)
+        profile = profile_of(self._sensor)
+        return None if profile is None else profile.at_bit_depth(bit_depth)
 
     def _black_level(self, reported: Any) -> tuple[float, float, float, float]:
         """Codes at the format's bit depth: libcamera's levels (R, Gr, Gb, B on a 16-bit scale), or the profile's."""

@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import load_profile, shipped_profiles
+from edge_isp.calibration.profile import profile_of, shipped_profiles
 from edge_isp.cameras.base import CameraDevice, CameraMode, ControlLimits
 from edge_isp.cameras.v4l2 import kernel as v4l2_kernel
 from edge_isp.cameras.v4l2.abi import (
@@ -326,8 +326,9 @@ class V4l2Camera:
         layout = self.format
         if black_level is not None:
             return (black_level,) * 4, float(2**layout.bit_depth - 1)
-        if self._sensor in shipped_profiles():
-            profile = load_profile(self._sensor).at_bit_depth(layout.bit_depth)
+        profile = profile_of(self._sensor)
+        if profile is not None:
+            profile = profile.at_bit_depth(layout.bit_depth)
             return profile.black_level, profile.white_level
         raise CameraError(
             f"{self._source}: V4L2 tells no black level, and there is no sensor profile of '{self._sensor or 'none'}'; "

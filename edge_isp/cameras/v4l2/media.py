@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_isp.cameras.v4l2 import kernel as v4l2_kernel
 from edge_isp.cameras.v4l2.abi import (
@@ -38,10 +36,10 @@ from edge_isp.cameras.v4l2.controls import V4l2Controls
 from edge_isp.cameras.v4l2.device import V4l2Device
 from edge_isp.cameras.v4l2.formats import BUS_FORMATS
 from edge_isp.errors import CameraError
+from edge_isp.toml_file import TomlTable, read_toml
 
-_SECTIONS = {"media": str, "video": str, "sensor": str, "link": list, "format": list, "controls": dict}
-_LINK = {"source": list, "sink": list, "enabled": bool}
-_FORMAT = {"entity": str, "pad": int, "code": str, "width": int, "height": int}
+# Pads and sizes are unsigned numbers of 32 bits in the kernel's structures.
+_LARGEST_UNSIGNED = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +78,51 @@ class Entity:
 def read_setup(path: str | Path) -> Setup:
     """Reads a set-up file.
 
+    Args:
+        path: of the TOML file.
+
     Raises:
-        CameraError: it cannot be read, or says something that is not known or not enough.
+        CameraError: it cannot be read, or a value is missing, unknown or out of range.
     """
-    path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise CameraError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CameraError(f"{path}: cannot be read as TOML: {error}") from error
-    _check(path, "the file", document, _SECTIONS, ("media", "video"))
-    links = []
-    for number, link in enumerate(document.get("link", ())):
-        where = f"[[link]] {number}"
-        _check(path, where, link, _LINK, ("source", "sink"))
-        links.append((_pad(path, where, link["source"]), _pad(path, where, link["sink"]), link.get("enabled", True)))
-    formats = []
-    for number, content in enumerate(document.get("format", ())):
-        where = f"[[format]] {number}"
-        _check(path, where, content, _FORMAT, ("entity", "pad", "code", "width", "height"))
-        if content["code"] not in BUS_FORMATS:
-            raise CameraError(
-                f"{path}: {where}: code must be one of {', '.join(BUS_FORMATS)}, found '{content['code']}'"
-            )
-        formats.append((content["entity"], content["pad"], content["code"], content["width"], content["height"]))
-    controls = document.get("controls", {})
-    for name, value in controls.items():
+    document = read_toml(path, CameraError)
+    document.check_keys(("media", "video", "sensor", "link", "format", "controls"), required=("media", "video"))
+    controls = document.table("controls")
+    for name, value in controls.values.items():
         if not isinstance(value, int | str):
-            raise CameraError(f"{path}: [controls]: {name} must be a whole number or a menu's item, found {value!r}")
+            controls.refuse(name, "a whole number or a menu's item", value)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            controls.refuse(name, "a whole number of 64 bits", value)
     return Setup(
-        path, document["media"], document["video"], document.get("sensor"), tuple(links), tuple(formats), controls
+        path=Path(path),
+        media=document.path_text("media"),
+        video=document.text("video"),
+        sensor=document.text("sensor") if "sensor" in document else None,
+        links=tuple(_link(table) for table in document.tables("link")),
+        formats=tuple(_format(table) for table in document.tables("format")),
+        controls=controls.values,
     )
+
+
+def _link(table: TomlTable) -> tuple[tuple[str, int], tuple[str, int], bool]:
+    table.check_keys(("source", "sink", "enabled"), required=("source", "sink"))
+    return _pad(table, "source"), _pad(table, "sink"), table.flag("enabled", True)
+
+
+def _pad(table: TomlTable, key: str) -> tuple[str, int]:
+    match table.value(key):
+        case [str(name), int(index)] if not isinstance(index, bool) and 0 <= index <= _LARGEST_UNSIGNED:
+            return name, index
+    table.refuse(key, 'an end of a link, ["entity", pad]', table.value(key))
+
+
+def _format(table: TomlTable) -> tuple[str, int, str, int, int]:
+    keys = ("entity", "pad", "code", "width", "height")
+    table.check_keys(keys, required=keys)
+    for key in ("pad", "width", "height"):
+        if table.whole(key, lowest=0) > _LARGEST_UNSIGNED:
+            table.refuse(key, "a whole number of 32 bits", table.values[key])
+    code = table.choice("code", tuple(BUS_FORMATS))
+    return table.text("entity"), table.whole("pad"), code, table.whole("width"), table.whole("height")
 
 
 class MediaDevice(V4l2Device):
@@ -290,25 +301,3 @@ def _node(media: MediaDevice, name: str) -> str:
     if node is None:
         raise CameraError(f"{media.path}: '{name}' has no device node")
     return node
-
-
-def _check(path: Path, where: str, content: Any, known: Mapping[str, type], needed: tuple[str, ...]) -> None:
-    if not isinstance(content, dict):
-        raise CameraError(f"{path}: {where} must be a table")
-    if unknown := content.keys() - known.keys():
-        raise CameraError(f"{path}: {where} has unknown {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    if missing := [name for name in needed if name not in content]:
-        raise CameraError(f"{path}: {where} lacks {', '.join(missing)}")
-    for name, value in content.items():
-        if not isinstance(value, known[name]) or (known[name] is int and isinstance(value, bool)):
-            raise CameraError(f"{path}: {where}: {name} must be {_KIND_NAMES[known[name]]}, found {value!r}")
-
-
-_KIND_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
-
-
-def _pad(path: Path, where: str, value: list[Any]) -> tuple[str, int]:
-    match value:
-        case [str(name), int(index)] if not isinstance(index, bool):
-            return name, index
-    raise CameraError(f'{path}: {where}: an end must be ["entity", pad], found {value!r}')
