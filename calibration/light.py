@@ -1,4 +1,4 @@
-"""The conventions of light that every room of edge_isp shares.
+"""The conventions of light that every package of edge_isp shares.
 
 Linear light is (code - black level) / (white level - black level), 0 to 1. White-balance gains are
 normalised so that the smallest is 1; a white-balanced value of 1 is white in the picture. Pictures
@@ -29,7 +29,11 @@ def srgb_encode(linear: ArrayLike) -> FloatArray:
 
 
 def srgb_decode(encoded: ArrayLike) -> FloatArray:
-    """sRGB values, 0 to 1, to linear light, 0 to 1: the inverse of `srgb_encode`."""
+    """sRGB values, 0 to 1, to linear light, 0 to 1: the inverse of `srgb_encode`.
+
+    Args:
+        encoded: any shape; values outside 0 to 1 are clipped. float32 stays float32.
+    """
     y = np.clip(np.asarray(encoded), 0.0, 1.0)
     y = y if y.dtype == np.float32 else y.astype(np.float64)
     high: FloatArray = np.power((y + 0.055) / 1.055, 2.4, dtype=y.dtype)
@@ -40,6 +44,11 @@ def srgb_decode(encoded: ArrayLike) -> FloatArray:
 def normalise_gains(red: float, green: float, blue: float) -> tuple[float, float, float]:
     """White-balance gains scaled so that the smallest is 1: no channel is darkened, so none can
     stay below white where the sensor has clipped.
+
+    Args:
+        red: gain of red.
+        green: gain of green.
+        blue: gain of blue.
 
     Raises:
         ValueError: a gain is not a positive finite number.
@@ -60,6 +69,7 @@ def noise_deviation(shot: float, analogue_gain: float, gains: ArrayLike) -> Floa
 
     Args:
         shot: see `Noise.shot`.
+        analogue_gain: of the exposure.
         gains: white balance times lens shading, any shape.
     """
     deviation: FloatArray = np.sqrt(np.asarray(gains) * shot * analogue_gain) / 2

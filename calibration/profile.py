@@ -27,6 +27,8 @@ CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")
 # Sections of a profile that can say where they come from.
 SECTIONS = ("black_level", "noise", "awb", "colour_matrix", "tone", "shading", "defects")
 
+NO_DRIFT = (0.0, 0.0, 0.0, 0.0)
+
 # Of the tone curve's two axes.
 TONE_SCALE = 65535
 
@@ -58,11 +60,20 @@ class Noise:
     row: float = 0.0
 
     def variance(self, linear: float, analogue_gain: float) -> float:
-        """Variance of a pixel of mean `linear` (0 to 1) at `analogue_gain`."""
+        """Variance of a pixel.
+
+        Args:
+            linear: the pixel's mean light, 0 to 1.
+            analogue_gain: of the exposure.
+        """
         return self.shot * analogue_gain * linear + self.read_variance(analogue_gain)
 
     def read_variance(self, analogue_gain: float) -> float:
-        """Variance of a dark pixel at `analogue_gain`."""
+        """Variance of a dark pixel.
+
+        Args:
+            analogue_gain: of the exposure.
+        """
         return self.read_pre_gain * analogue_gain**2 + self.read_post_gain
 
 
@@ -85,13 +96,14 @@ class ColourMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """A pixel that does not see as the others do: it shows response * light + offset.
+    """A pixel that does not respond as the others do: it shows response * light + offset.
 
     A dead pixel has response 0 and offset 0, a stuck one response 0 and the linear light that it is stuck at, a
     hot one response 1 and the linear light of its dark current.
 
     Attributes:
-        x, y: column and row in the frame as the sensor sends it, unflipped.
+        x: column in the frame as the sensor sends it, unflipped.
+        y: row in the frame as the sensor sends it, unflipped.
     """
 
     x: int
@@ -154,7 +166,7 @@ class SensorProfile:
     tone_curve: tuple[tuple[float, float], ...] = ()
     shading: Shading | None = None
     defects: tuple[Defect, ...] = ()
-    black_level_drift: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    black_level_drift: tuple[float, float, float, float] = NO_DRIFT
     cfa_follows_flips: bool = True
     bit_depths: tuple[int, ...] = ()
     provenance: tuple[Provenance, ...] = ()
@@ -163,7 +175,11 @@ class SensorProfile:
         _validate(self)
 
     def at_bit_depth(self, bit_depth: int) -> SensorProfile:
-        """The same sensor read out with another number of bits: levels are scaled."""
+        """The same sensor read out with another number of bits: levels are scaled.
+
+        Args:
+            bit_depth: of the codes.
+        """
         factor = 2.0 ** (bit_depth - self.bit_depth)
         return replace(
             self,
@@ -174,7 +190,11 @@ class SensorProfile:
         )
 
     def black_level_at(self, analogue_gain: float) -> tuple[float, float, float, float]:
-        """Black level at an analogue gain: codes in the order R, Gr, Gb, B."""
+        """Black level at an analogue gain: codes in the order R, Gr, Gb, B.
+
+        Args:
+            analogue_gain: of the exposure.
+        """
         red, green_red, green_blue, blue = (
             level + drift * (analogue_gain - 1)
             for level, drift in zip(self.black_level, self.black_level_drift, strict=True)
@@ -182,7 +202,12 @@ class SensorProfile:
         return red, green_red, green_blue, blue
 
     def flipped_cfa(self, *, vertical: bool, horizontal: bool) -> str:
-        """Colour order from pixel (0,0) of the sensor read out mirrored."""
+        """Colour order from pixel (0,0) of the sensor read out mirrored.
+
+        Args:
+            vertical: bottom row first.
+            horizontal: right column first.
+        """
         if not self.cfa_follows_flips:
             return self.cfa
         rows = [self.cfa[:2], self.cfa[2:]]
@@ -191,15 +216,23 @@ class SensorProfile:
         return "".join(row[::-1] if horizontal else row for row in rows)
 
     def with_section(self, provenance: Provenance, **figures: Any) -> SensorProfile:
-        """A copy with a section's figures (attributes by name) replaced, and where they come from."""
+        """A copy with a section's figures replaced, and where they come from.
+
+        Args:
+            provenance: of the new figures; it names the section.
+            **figures: attributes of the profile, by name.
+        """
         others = tuple(entry for entry in self.provenance if entry.section != provenance.section)
         return replace(self, provenance=(*others, provenance), **figures)
 
     def colour_gains(self, colour_temperature_k: float) -> tuple[float, float]:
         """White-balance gains (red, blue; green is 1) of the AWB curve at a colour temperature.
 
-        The ratios are interpolated linearly between the curve's points, as libcamera does, and held
+        The ratios are interpolated linearly between the curve's points, as libcamera does, and clamped
         beyond its ends.
+
+        Args:
+            colour_temperature_k: of the light.
 
         Raises:
             ProfileError: the profile has no AWB curve.
@@ -217,6 +250,10 @@ class SensorProfile:
         Green's gain is 1. Nearest as the eye sees it: the curve is taken evenly in the inverse of the temperature,
         distances in the logarithms of the gains.
 
+        Args:
+            red: white-balance gain of red.
+            blue: white-balance gain of blue.
+
         Raises:
             ProfileError: the profile has no AWB curve.
         """
@@ -231,15 +268,22 @@ class SensorProfile:
         return float(temperatures[int(np.argmin(distances))])
 
     def normalised_gains(self, colour_temperature_k: float) -> tuple[float, float, float]:
-        """White-balance gains (red, green, blue), the smallest 1, at a colour temperature."""
+        """White-balance gains (red, green, blue), the smallest 1, at a colour temperature.
+
+        Args:
+            colour_temperature_k: of the light.
+        """
         red, blue = self.colour_gains(colour_temperature_k)
         return normalise_gains(red, 1.0, blue)
 
     def colour_matrix(self, colour_temperature_k: float) -> NDArray[np.float64]:
         """3x3 matrix, white-balanced camera RGB to linear sRGB, at a colour temperature.
 
-        Interpolated linearly between the nearest calibrated temperatures and held beyond the ends,
+        Interpolated linearly between the nearest calibrated temperatures and clamped beyond the ends,
         as libcamera's Raspberry Pi IPA does (rpi.ccm).
+
+        Args:
+            colour_temperature_k: of the light.
 
         Raises:
             ProfileError: the profile has no colour matrices.
@@ -364,7 +408,7 @@ def _from_table(document: TomlTable) -> SensorProfile:
                 Defect(int(x), int(y), response, offset)
                 for x, y, response, offset in _section_rows(document, "defects", "pixels", 4)
             ),
-            black_level_drift=_four(sensor, "black_level_drift") if "black_level_drift" in sensor else (0.0,) * 4,
+            black_level_drift=_four(sensor, "black_level_drift") if "black_level_drift" in sensor else NO_DRIFT,
             cfa_follows_flips=sensor.flag("cfa_follows_flips", True),
             bit_depths=sensor.wholes("bit_depths") if "bit_depths" in sensor else (),
             provenance=_provenance(document.table("provenance")),

@@ -17,6 +17,10 @@ from edge_isp.errors import ProfileError
 def save_profile(profile: SensorProfile, path: str | Path) -> None:
     """Writes a profile's TOML file whole, or not at all.
 
+    Args:
+        profile: to write.
+        path: of the file.
+
     Raises:
         ProfileError: it cannot be written there.
     """
@@ -31,7 +35,11 @@ def save_profile(profile: SensorProfile, path: str | Path) -> None:
 
 
 def format_profile(profile: SensorProfile) -> str:
-    """A profile as TOML: every number to its last digit, grids row by row."""
+    """A profile as TOML: every number to its last digit, grids row by row.
+
+    Args:
+        profile: to write.
+    """
     parts = [_sensor(profile)]
     if profile.noise:
         noise = profile.noise

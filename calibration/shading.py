@@ -2,7 +2,7 @@
 
 The same model as libcamera's (rpi.alsc): a luminance gain for each cell of a coarse grid, and colour tables for
 red and blue by colour temperature. Values stand at the cells' centres; between them they are interpolated
-bilinearly, beyond the outermost centres they are held.
+bilinearly, beyond the outermost centres they are clamped.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ class Shading:
     """Lens shading of one sensor and lens, for its full frame, unflipped.
 
     Attributes:
-        rows, columns: of the grid of cells that covers the frame.
+        rows: of the grid of cells that covers the frame.
+        columns: of the grid.
         luminance: gain of each cell, row by row; the smallest is 1 or a little above.
         colour: by rising colour temperature; empty where only luminance is known.
         luminance_strength: how much of the luminance gain libcamera applies to pictures (0 to 1): a full
             correction amplifies the noise in the corners.
 
     Raises:
-        ProfileError: a table has the wrong size, or a gain makes no sense.
+        ProfileError: a table has the wrong size, or a gain is out of range.
     """
 
     rows: int
@@ -79,10 +80,11 @@ class Shading:
         """Gains that undo the shading, (3, rows, columns), in the order red, green, blue.
 
         As libcamera's ALSC starts (before it adapts to the picture): colour tables linear between the nearest
-        colour temperatures and held beyond the ends, then scaled so that their smallest is 1; luminance is
+        colour temperatures and clamped beyond the ends, then scaled so that their smallest is 1; luminance is
         (table - 1) * strength + 1; red and blue are the product of both.
 
         Args:
+            colour_temperature_k: of the light.
             luminance_strength: 1 undoes all of it; the profile's own value is what libcamera applies.
         """
         shape = (self.rows, self.columns)
@@ -97,7 +99,12 @@ class Shading:
         return np.stack([out[0], luminance, out[1]])
 
     def channel_gains(self, colour_temperature_k: float, *, luminance_strength: float = 1.0) -> NDArray[np.float64]:
-        """`gains` of the channels R, Gr, Gb, B, (rows, columns, 4): as `kernels.tables.shading_choice` takes them."""
+        """`gains` of the channels R, Gr, Gb, B, (rows, columns, 4): as `kernels.tables.shading_choice` takes them.
+
+        Args:
+            colour_temperature_k: of the light.
+            luminance_strength: see `gains`.
+        """
         red, green, blue = self.gains(colour_temperature_k, luminance_strength=luminance_strength)
         return np.stack([red, green, green, blue], axis=-1)
 
@@ -105,7 +112,10 @@ class Shading:
         """The shading of a part of the frame, on a grid of the same size, as libcamera resamples it for a mode.
 
         Args:
-            left, top, width, height: of the part, as shares of the full frame.
+            left: of the part, as a share of the full frame's width.
+            top: of the part, as a share of the full frame's height.
+            width: of the part, as a share of the full frame's.
+            height: of the part, as a share of the full frame's.
 
         Raises:
             ProfileError: the part is not inside the frame.
@@ -124,7 +134,12 @@ class Shading:
         return self._mapped(resample)
 
     def flipped(self, *, vertical: bool, horizontal: bool) -> Shading:
-        """The shading of the sensor read out mirrored."""
+        """The shading of the sensor read out mirrored.
+
+        Args:
+            vertical: bottom row first.
+            horizontal: right column first.
+        """
 
         def flip(table: Sequence[float]) -> tuple[float, ...]:
             grid = np.array(table).reshape(self.rows, self.columns)
@@ -138,7 +153,13 @@ class Shading:
 
 
 def expand(grid: FloatArray, height: int, width: int) -> NDArray[np.float32]:
-    """A grid's values (rows, columns) at the centres of height x width pixels, bilinear, held at the border."""
+    """A grid's values (rows, columns) at the centres of pixels, bilinear, clamped at the border.
+
+    Args:
+        grid: values at the centres of cells.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+    """
     rows, columns = grid.shape
     y = (np.arange(height) + 0.5) * rows / height - 0.5
     x = (np.arange(width) + 0.5) * columns / width - 0.5
@@ -146,7 +167,7 @@ def expand(grid: FloatArray, height: int, width: int) -> NDArray[np.float32]:
 
 
 def _interpolate(at: float, points: Sequence[float], tables: FloatArray) -> FloatArray:
-    """Between the tables of the nearest points, linearly; held beyond the ends."""
+    """Between the tables of the nearest points, linearly; clamped beyond the ends."""
     if len(points) == 1:
         only: FloatArray = tables[0]
         return only
@@ -163,7 +184,7 @@ def _bilinear(grid: FloatArray, y: NDArray[np.float64], x: NDArray[np.float64]) 
 
 
 def _linear(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows of `values` at fractional positions, held at the ends."""
+    """Rows of `values` at fractional positions, clamped at the ends."""
     at = np.clip(at, 0, len(values) - 1)
     low = np.minimum(at.astype(np.int64), max(len(values) - 2, 0))
     high = np.minimum(low + 1, len(values) - 1)

@@ -47,11 +47,16 @@ class Flicker:
     phase: float = 0.0
 
     def light_of_rows(self, rows: int) -> NDArray[np.float32]:
-        """Factor on the light of each row, (rows, 1): the pulsation's mean over the row's exposure."""
+        """Factor on the light of each row, (rows, 1): the pulsation's mean over the row's exposure.
+
+        Args:
+            rows: of the frame.
+        """
         turns = self.frequency_hz * self.exposure_s
         middle = 2 * np.pi * self.frequency_hz * (np.arange(rows) * self.row_time_s + self.exposure_s / 2)
-        light: NDArray[np.float32] = 1 + self.depth * np.sinc(turns) * np.cos(middle + self.phase)
-        return light.astype(np.float32).reshape(rows, 1)
+        light: NDArray[np.float64] = 1 + self.depth * np.sinc(turns) * np.cos(middle + self.phase)
+        column: NDArray[np.float32] = light.astype(np.float32).reshape(rows, 1)
+        return column
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Imperfections:
 class SensorModel:
     """Simulates the sensor of a profile.
 
-    The way of light: linear sRGB scene, inverse colour matrix (clipped at 0), inverse white balance,
+    The path of light: linear sRGB scene, inverse colour matrix (clipped at 0), inverse white balance,
     exposure, colour filter array, shot noise (Poisson) and read noise (normal) at the analogue gain,
     black level, rounding, clipping to 0 and white level.
 
@@ -106,6 +111,8 @@ class SensorModel:
         """Linear sRGB scene (height, width, 3; 0 to 1) to unbalanced camera RGB of the same shape.
 
         Args:
+            scene: linear sRGB (height, width, 3), 0 to 1.
+            colour_temperature_k: of the light on the scene.
             exposure: factor on the light; at 1 a white of the scene just reaches white level in the
                 channel that needs no white-balance gain.
         """
@@ -133,7 +140,8 @@ class SensorModel:
         """Linear sRGB scene (height, width, 3; 0 to 1; even sizes) to RAW codes (height, width).
 
         Args:
-            rng: where the noise comes from.
+            scene: linear sRGB (height, width, 3), 0 to 1; even sizes.
+            rng: source of the noise.
             colour_temperature_k: of the light on the scene.
             exposure: see `camera_rgb`; the analogue gain is part of it.
             analogue_gain: how much of the exposure came from amplification: it makes the noise.
@@ -163,6 +171,10 @@ class SensorModel:
         """Light on the pixels (height, width; 0 to 1) to RAW codes: noise, black level, rounding, clipping.
 
         Args:
+            light: on the pixels (height, width), 0 to 1.
+            rng: source of the noise.
+            analogue_gain: of the exposure; the light includes it.
+            cfa: colour order from pixel (0,0).
             black_level: codes; by default the profile's.
             row_noise: see `Noise.row`.
         """
@@ -202,7 +214,14 @@ class SensorModel:
 def shading_mosaic(
     shading: Shading, colour_temperature_k: float, cfa: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """The gain (height, width) that undoes the shading of each pixel, by its colour filter."""
+    """The gain (height, width) that undoes the shading of each pixel, by its colour filter.
+
+    Args:
+        shading: of the lens.
+        colour_temperature_k: of the light.
+        cfa: colour order from pixel (0,0).
+        shape: height and width, in pixels.
+    """
     grids = shading.gains(colour_temperature_k)
     return mosaic(np.stack([expand(grid, shape[0], shape[1]) for grid in grids], axis=-1), cfa)
 
@@ -229,7 +248,12 @@ def _with_defects(light: NDArray[np.float32], defects: tuple[Defect, ...]) -> ND
 
 
 def mosaic(rgb: NDArray[np.float32], cfa: str) -> NDArray[np.float32]:
-    """The value of each pixel's own colour filter: (height, width, 3) to (height, width)."""
+    """The value of each pixel's own colour filter, (height, width).
+
+    Args:
+        rgb: (height, width, 3).
+        cfa: colour order from pixel (0,0).
+    """
     out = np.empty(rgb.shape[:2], np.float32)
     for y in range(2):
         for x in range(2):
@@ -240,7 +264,13 @@ def mosaic(rgb: NDArray[np.float32], cfa: str) -> NDArray[np.float32]:
 def black_level_mosaic(
     levels: tuple[float, float, float, float], cfa: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Black level (R, Gr, Gb, B) of each pixel."""
+    """Black level of each pixel.
+
+    Args:
+        levels: in the order R, Gr, Gb, B.
+        cfa: colour order from pixel (0,0).
+        shape: height and width, in pixels.
+    """
     out = np.empty(shape, np.float32)
     for y in range(2):
         for x in range(2):

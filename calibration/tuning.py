@@ -55,7 +55,8 @@ def load_libcamera_tuning(
     document = _read_json(path)
     try:
         algorithms = _algorithms(document)
-        if "rpi.awb" not in algorithms and "rpi.ccm" not in algorithms:
+        # A colour sensor's camera has exposure control and white balance; a file with neither is a part of one.
+        if "rpi.agc" in algorithms and not algorithms.keys() & {"rpi.awb", "rpi.ccm"}:
             raise ProfileError(
                 "the tuning file of a monochrome sensor: it has neither rpi.awb nor rpi.ccm; expected a sensor with a "
                 "Bayer colour filter array"

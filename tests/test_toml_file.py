@@ -25,7 +25,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], type[EdgeIspError]]] = {
     "setup": (read_setup, CameraError),
 }
 
-WHOLE = {
+WHOLE: dict[str, dict[str, Any]] = {
     "sidecar": {
         "format": {"width": 4, "height": 2, "cfa": "RGGB", "bit_depth": 10, "packing": "u16", "offset": 0},
         "sensor": {"name": "imx219", "black_level": [64, 64, 64, 64], "white_level": 1023},

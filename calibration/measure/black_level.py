@@ -20,7 +20,7 @@ _DARK = 0.2
 _EVEN = 0.005
 _CLIPPED_SHARE = 0.005
 
-# A hot pixel stands out from the others' spread by so many standard deviations, and by so many codes.
+# A hot pixel stands out from the others' spread by this many standard deviations, and by this many codes.
 _HOT_SIGMAS = 8.0
 _HOT_CODES = 2.0
 
@@ -38,7 +38,8 @@ class DarkFrames:
         variance: of a pixel in time, rounding and row noise taken out; mean of the channels.
         row_deviation: standard deviation of what a whole row is off by, anew in each frame.
         column_deviation: standard deviation of the columns' fixed pattern.
-        row_profile, column_profile: mean of each row and column, less the channels' levels.
+        row_profile: mean of each row, less the channels' levels.
+        column_profile: mean of each column, less the channels' levels.
         hot: hot pixels; their offset is linear light.
     """
 
@@ -73,6 +74,9 @@ class BlackLevel:
 def measure_black_level(stacks: Sequence[Stack]) -> BlackLevel:
     """Black level from dark frames of one or more analogue gains.
 
+    Args:
+        stacks: dark frames, one stack for each gain.
+
     Raises:
         CalibrationError: too few frames, light gets in, or the codes are clipped at 0.
     """
@@ -90,7 +94,11 @@ def measure_black_level(stacks: Sequence[Stack]) -> BlackLevel:
 def with_black_level(profile: SensorProfile, stacks: list[Stack], found: BlackLevel, date: str) -> SensorProfile:
     """The profile with the measured black level, its drift and the hot pixels.
 
-    The profile must be at the bit depth of the frames.
+    Args:
+        profile: at the bit depth of the frames.
+        stacks: the frames that the black level was measured from.
+        found: what was measured.
+        date: of the measurement, ISO 8601.
     """
     error = max(error for dark in found.by_gain for error in dark.level_error)
     measured = profile.with_section(
@@ -117,6 +125,9 @@ def with_black_level(profile: SensorProfile, stacks: list[Stack], found: BlackLe
 
 def measure_dark(stack: Stack) -> DarkFrames:
     """What the dark frames of one gain show.
+
+    Args:
+        stack: the dark frames.
 
     Raises:
         CalibrationError: too few frames, light gets in, or the codes are clipped at 0.
@@ -183,6 +194,10 @@ def unrounded(mean: float, variance: float) -> tuple[float, float]:
     Sheppard's correction (variance - 1/12) holds from a deviation of about 0.5 on; below, rounding moves mean and
     variance by where the mean lies between two codes, which is solved for. What rounding hides altogether comes
     back as variance 0.
+
+    Args:
+        mean: of the rounded values, in codes.
+        variance: of the rounded values, in codes squared.
     """
     centre, spread = mean, max(variance - 1 / 12, 1e-3)
     if spread > 1:

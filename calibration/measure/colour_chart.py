@@ -77,7 +77,12 @@ def reference_srgb() -> NDArray[np.float64]:
 
 
 def colour_errors(linear_srgb: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIEDE2000 between two sets of linear sRGB colours (n, 3)."""
+    """CIEDE2000 of colours, (n,).
+
+    Args:
+        linear_srgb: colours, linear sRGB (n, 3).
+        reference: the colours that they should be, linear sRGB (n, 3).
+    """
     errors: NDArray[np.float64] = _colour().delta_E(_lab(linear_srgb), _lab(reference), method="CIE 2000")
     return errors
 
@@ -86,6 +91,7 @@ def measure_colour(stack: Stack, profile: SensorProfile, corners: Corners) -> Co
     """Colour matrix from frames of a chart.
 
     Args:
+        stack: frames of the chart.
         profile: for black level, at the frames' bit depth.
         corners: centres of the chart's corner patches in the frame, x and y in pixels: dark skin, bluish green,
             black and white (the chart's own top left, top right, bottom right, bottom left).
@@ -100,7 +106,12 @@ def measure_colour(stack: Stack, profile: SensorProfile, corners: Corners) -> Co
 
 
 def fit_colour(patches: NDArray[np.float64], centres: NDArray[np.float64]) -> ColourFit:
-    """White balance and colour matrix from the camera RGB of the patches (24, 3), linear light."""
+    """White balance and colour matrix from the patches.
+
+    Args:
+        patches: camera RGB (24, 3), linear light.
+        centres: of the patches in the frame, (24, 2), x and y.
+    """
     reference = reference_srgb()
     greys = patches[list(_GREYS)]
     shares = (greys / greys[:, 1:2]).mean(axis=0)

@@ -49,8 +49,11 @@ def measure_shading(
     Each cell's gain is such that the grid, interpolated as it is when it is applied, gives back the cells' means.
 
     Args:
+        stack: frames of the flat field.
         profile: for black level, at the frames' bit depth.
         colour_temperature_k: of the light.
+        rows: of the grid.
+        columns: of the grid.
 
     Raises:
         CalibrationError: too few frames, saturated, too dark, flickering, moving or no flat field.
@@ -106,6 +109,10 @@ def with_shading(
     """The profile with the measured shading.
 
     Args:
+        profile: to which the shading is added.
+        stack: the frames that it was measured from.
+        found: what was measured.
+        date: of the measurement, ISO 8601.
         keep_others: keep the profile's colour tables of other colour temperatures (same lens, same grid).
 
     Raises:

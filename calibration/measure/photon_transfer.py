@@ -21,7 +21,7 @@ from edge_isp.errors import CalibrationError
 
 _LEAST_FRAMES = 2
 _LEAST_EXPOSURES = 4
-# The brightest exposure must be so many times as bright as the darkest for a slope to be seen.
+# The brightest exposure must be this many times as bright as the darkest for a slope to be seen.
 _LEAST_RANGE = 3.0
 # Cells, in pixels of a plane, over which brightness is taken as even when pixels are compared.
 _CELL = 8
@@ -83,7 +83,8 @@ def measure_noise(flats: Sequence[Stack], darks: Sequence[Stack], profile: Senso
         profile: for black level, at the flats' bit depth.
 
     Raises:
-        CalibrationError: too few frames or exposures, saturated, moving, flickering, or noise that makes no sense.
+        CalibrationError: too few frames or exposures, saturated, moving, flickering, or noise does not grow with
+            light.
     """
     _require_exposures(flats, profile)
     points: list[TransferPoint] = []
@@ -227,7 +228,7 @@ def _noise(fits: Sequence[GainFit], light: float) -> Noise:
 
 
 def _response(stack: Stack, black: tuple[float, ...], fit: GainFit) -> tuple[float, tuple[Defect, ...]]:
-    """PRNU as a share, and the pixels whose response is out of all proportion."""
+    """PRNU as a share, and the pixels whose response is far from the others'."""
     planes = stack.planes()
     mean = planes.mean(axis=1, dtype=np.float64) - np.array(black)[:, None, None]
     ratio = np.stack([plane / _local_mean(plane) for plane in mean])

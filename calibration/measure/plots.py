@@ -61,10 +61,11 @@ def plot_shading(found: FlatField, path: Path) -> None:
     """Gain of each channel over the frame."""
     figure = _figure(4)
     highest = float(found.gains.max())
+    pictures = []
     for axes, grid, name in zip(figure.axes, found.gains, CHANNELS, strict=True):
-        picture = axes.imshow(grid, vmin=1, vmax=highest)
+        pictures.append(axes.imshow(grid, vmin=1, vmax=highest))
         axes.set(title=f"{name}: 1 to {grid.max():.2f}", xticks=[], yticks=[])
-    figure.colorbar(picture, ax=figure.axes, label="gain", shrink=0.6)
+    figure.colorbar(pictures[-1], ax=figure.axes, label="gain", shrink=0.6)
     _save(figure, path)
 
 

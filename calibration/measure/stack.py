@@ -130,7 +130,11 @@ def require_frames(stack: Stack, least: int) -> None:
 
 
 def require_unclipped(stack: Stack) -> None:
-    """Raises CalibrationError where pixels sit at white level."""
+    """Raises CalibrationError where pixels are at white level.
+
+    Args:
+        stack: frames of one exposure.
+    """
     share = float(np.mean(stack.codes >= np.floor(stack.white_level)))
     if share > _CLIPPED_SHARE:
         raise CalibrationError(
@@ -143,6 +147,7 @@ def require_steady(stack: Stack, black_level: tuple[float, ...]) -> None:
     """Raises CalibrationError where brightness changes from frame to frame (flicker) or something moves.
 
     Args:
+        stack: frames of one exposure.
         black_level: codes in the order R, Gr, Gb, B.
     """
     if len(stack.codes) < 2:
@@ -214,7 +219,12 @@ def _exposure(stack: Stack) -> str:
 
 
 def describe(stacks: list[Stack], **conditions: Any) -> str:
-    """Conditions of a measurement in words, for the profile."""
+    """Conditions of a measurement in words, for the profile.
+
+    Args:
+        stacks: the frames that were measured.
+        **conditions: others, by name.
+    """
     height, width = stacks[0].codes.shape[1:]
     frames = sum(len(stack.codes) for stack in stacks)
     parts = [f"{frames} frames of {width}x{height}, {stacks[0].bit_depth} bit, {stacks[0].cfa}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from edge_isp.calibration.profile import (
     Provenance,
     SensorProfile,
+    _best_profile,
     load_profile,
     parse_profile,
+    profile_of,
     shipped_profiles,
 )
 from edge_isp.calibration.profile_file import format_profile, save_profile
@@ -292,3 +295,100 @@ def _loads_or_fails(load: Any) -> None:
     """A profile or a ProfileError; anything else, a warning too, fails the test."""
     with contextlib.suppress(ProfileError):
         load()
+
+
+@pytest.mark.parametrize(
+    ("sensor", "profile"),
+    [
+        ("imx219", "imx219"),
+        ("IMX219", "imx219"),
+        ("imx708_wide", "imx708_wide"),
+        ("imx477_16mm", "imx477"),
+        ("imx477_scientific", "imx477"),
+        ("imx296_mono", None),
+        ("imx2190", None),
+        ("imx999_noir", None),
+        ("../imx219", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_sensor_s_profile_is_found_by_one_rule(sensor: str | None, profile: str | None) -> None:
+    found = profile_of(sensor)
+    assert (found and found.name) == profile
+    given_profile = load_profile("ov5647")
+    assert profile_of(sensor, given_profile) is given_profile
+
+
+def test_a_sensor_without_infrared_filter_takes_its_lens_and_says_that_colours_are_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _best_profile.cache_clear()
+    for _ in range(2):
+        assert profile_of("imx708_wide_noir") == load_profile("imx708_wide")
+        assert profile_of("imx708_noir") == load_profile("imx708")
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "'imx708_wide_noir' has no infrared filter" in messages[0]
+    assert "colours will be off" in messages[0]
+
+
+def test_every_shipped_profile_has_the_camera_s_tone_curve() -> None:
+    for name in shipped_profiles():
+        curve = load_profile(name).tone_curve
+        light, value = zip(*curve, strict=True)
+        assert (curve[0], curve[-1]) == ((0, 0), (65535, 65535))
+        # Raspberry Pi's curve, as facts of its tuning files have it: 0.18 becomes 129 of 255.
+        assert np.interp(0.18 * 65535, light, value) / 65535 * 255 == pytest.approx(129, abs=1)
+
+
+@pytest.mark.parametrize("curve", ["[[0, 0]]", "[[0, 0], [0, 5]]", "[[0, 9], [5, 3]]", "[[0, 0], [70000, 1]]"])
+def test_tone_curves_that_cannot_be(curve: str) -> None:
+    text = format_profile(replace(load_profile("imx219"), tone_curve=())) + f"\n[tone]\ncurve = {curve}\n"
+    with pytest.raises(ProfileError, match="x.toml: tone curve must be at least two rising points"):
+        parse_profile(text.encode(), "x.toml")
+
+
+def test_tuning_files_are_read_as_libcamera_reads_them(tmp_path: Path) -> None:
+    plain = load_libcamera_tuning(_tuning_file(tmp_path, small_tuning()))
+    text = json.dumps(small_tuning(), indent=1)
+    lax = '# a comment, with a ] and a "\n' + text.replace("\n ]", ", # the last\n ]").replace("\n}", ",\n}")
+    assert lax.count(",") > text.count(",")
+    path = tmp_path / "sensor.json"
+    path.write_text(lax)
+    assert load_libcamera_tuning(path) == plain
+    algorithms = {name: values for entry in small_tuning()["algorithms"] for name, values in entry.items()}
+    assert load_libcamera_tuning(_tuning_file(tmp_path, algorithms)) == plain
+    assert load_libcamera_tuning(_tuning_file(tmp_path, {"version": 1.0, **algorithms})) == plain
+    with pytest.raises(ProfileError, match="version must be 1 or 2, found 3"):
+        load_libcamera_tuning(_tuning_file(tmp_path, small_tuning() | {"version": 3.0}))
+
+
+def test_black_levels_of_each_channel_and_libcamera_s_defaults(tmp_path: Path) -> None:
+    def levels(values: dict[str, int]) -> tuple[float, ...]:
+        document = small_tuning()
+        for entry in document["algorithms"]:
+            if "rpi.black_level" in entry:
+                entry["rpi.black_level"] = values
+        return load_libcamera_tuning(_tuning_file(tmp_path, document)).black_level
+
+    assert levels({}) == (64,) * 4
+    assert levels({"black_level": 3200}) == (50,) * 4
+    channels = {"black_level_r": 640, "black_level_g": 1280, "black_level_b": 1920}
+    assert levels(channels) == (10, 20, 20, 30)
+    assert levels({"black_level": 3200, "black_level_b": 640}) == (50, 50, 50, 10)
+
+
+def test_a_monochrome_sensor_s_tuning_file_is_refused(tmp_path: Path) -> None:
+    document = small_tuning()
+    document["algorithms"] = [e for e in document["algorithms"] if not e.keys() & {"rpi.awb", "rpi.ccm"}]
+    load_libcamera_tuning(_tuning_file(tmp_path, document))
+    document["algorithms"].append({"rpi.agc": {}})
+    with pytest.raises(ProfileError, match=r"sensor.json: the tuning file of a monochrome sensor.*Bayer"):
+        load_libcamera_tuning(_tuning_file(tmp_path, document))
+
+
+def _tuning_file(folder: Path, document: dict[str, Any]) -> Path:
+    path = folder / "sensor.json"
+    path.write_text(json.dumps(document))
+    return path

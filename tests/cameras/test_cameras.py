@@ -81,7 +81,11 @@ def test_levels_of_the_sidecar_override_the_profile(recording: Recording) -> Non
         ('"csi2p"', '"raw10"', "packing must be one of"),
         ("bit_depth = 10", "bit_depth = 11", "bit depth of packing 'csi2p' must be one of"),
         ('"imx219"', '"imx999"', "must give black_level and white_level, or name a profile"),
-        ('name = "imx219"', "black_level = [64, 64]\nwhite_level = 1023", "black_level must be a list of 4 finite numbers"),
+        (
+            'name = "imx219"',
+            "black_level = [64, 64]\nwhite_level = 1023",
+            "black_level must be a list of 4 finite numbers",
+        ),
         ('name = "imx219"', "black_level = [64, 64, 64, 64]\nwhite_level = 1024", "must be codes of 10 bits"),
         ("[1.75, 1.43]", "[1.75, -1.43]", "frame.colour_gains must be a list of 2 positive finite numbers"),
         ("5700", "-1", "colour_temperature_k must be a positive finite number, found -1"),
