@@ -1,35 +1,140 @@
-"""A sensor profile out of a DNG file's tags (Adobe DNG Specification 1.7)."""
+"""What a DNG file says of its picture: the one reader for replay and for sensor profiles.
+
+Black level, white level, colour and orientation are those of the file's own tags (Adobe DNG Specification 1.7), never
+those that a RAW converter's table has for the camera.
+"""
 
 from __future__ import annotations
 
-import logging
-import math
-import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Noise, Provenance, SensorProfile
-from edge_isp.errors import MissingDependencyError, ProfileError
+from edge_isp.calibration.dng_colour import DAYLIGHT_K, Calibration, as_shot, read_calibrations
+from edge_isp.calibration.dng_tags import DngTags, read_tags
+from edge_isp.calibration.profile import CFA_ORDERS, AwbPoint, ColourMatrix, Noise, Provenance, SensorProfile
 
-# Tags, by the names that the specification gives them.
-_CFA_PATTERN, _MODEL, _CFA_REPEAT, _ORIENTATION = 33422, 272, 33421, 274
-_UNIQUE_MODEL, _BLACK_REPEAT, _BLACK_LEVEL, _WHITE_LEVEL = 50708, 50713, 50714, 50717
-_COLOR_MATRICES = (50721, 50722)
-_ILLUMINANTS = (50778, 50779)
-_AS_SHOT_NEUTRAL, _NOISE_PROFILE = 50728, 51041
+Levels = tuple[float, float, float, float]
 
-# EXIF light sources of the calibration illuminants, in kelvin; where a DNG does not say, it means daylight (D65).
-_LIGHT_SOURCES_K = {17: 2856.0, 18: 4874.0, 19: 6774.0, 20: 5503.0, 21: 6504.0, 22: 7504.0, 23: 5003.0}
-_DAYLIGHT = 21
-_PLAIN_LIGHT_SOURCES_K = {1: 5500.0, 2: 4000.0, 3: 2856.0, 9: 5500.0, 10: 6500.0, 11: 7500.0, 24: 3200.0}
 
-# Linear sRGB to XYZ (IEC 61966-2-1).
-_SRGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+@dataclass(frozen=True, slots=True)
+class Dng:
+    """What a DNG file says.
+
+    Attributes:
+        path: of the file.
+        model: of the camera; "" where the file does not say.
+        width: of the stored picture, in pixels.
+        height: of the stored picture, in pixels.
+        crop: left, top, width and height of the part to show in the stored picture, in pixels; sizes are even.
+        cfa: colour order from the crop's upper left pixel.
+        black_level: codes in the order R, Gr, Gb, B.
+        black_level_columns: codes to add to the black level of each column of the crop; None for none.
+        black_level_rows: codes to add to the black level of each row of the crop; None for none.
+        white_level: code where the sensor clips.
+        orientation: how to turn the picture upright, 1 to 8 as in EXIF; 1 is upright.
+        colour_gains: white-balance gains red and blue (green is 1); None where the file does not say.
+        colour_matrix: 3x3, row by row, white-balanced camera colour to linear sRGB under the picture's light; None
+            where the file has no ColorMatrix.
+        calibrations: the lights that the file's matrices are for.
+        analogue_gain: ISO speed over 100; None where the file does not say.
+        exposure_ns: None where the file does not say.
+        noise_profile: variance = first * light + second of linear light (0 to 1) in this picture, the mean of the
+            channels; None where the file does not say.
+        baseline_exposure_ev: how much brighter than the codes the camera's maker shows the picture, in stops; None
+            where the file does not say.
+    """
+
+    path: Path
+    model: str
+    width: int
+    height: int
+    crop: tuple[int, int, int, int]
+    cfa: str
+    black_level: Levels
+    black_level_columns: NDArray[np.float64] | None
+    black_level_rows: NDArray[np.float64] | None
+    white_level: float
+    orientation: int
+    colour_gains: tuple[float, float] | None
+    colour_matrix: tuple[float, ...] | None
+    calibrations: tuple[Calibration, ...]
+    analogue_gain: float | None
+    exposure_ns: int | None
+    noise_profile: tuple[float, float] | None
+    baseline_exposure_ev: float | None
+
+    def crop_codes(self, stored: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """The part to show of the stored codes, with what the black level of rows and columns differs by taken off.
+
+        Args:
+            stored: codes of the whole picture, (height, width).
+        """
+        left, top, width, height = self.crop
+        codes = stored[top : top + height, left : left + width]
+        if self.black_level_columns is None and self.black_level_rows is None:
+            return codes
+        shifted = codes.astype(np.float64)
+        if self.black_level_columns is not None:
+            shifted -= self.black_level_columns
+        if self.black_level_rows is not None:
+            shifted -= self.black_level_rows[:, None]
+        return np.clip(np.rint(shifted), 0, 65535).astype(np.uint16)
+
+
+def read_dng(path: str | Path) -> Dng:
+    """Reads what a DNG file says of its picture; the codes themselves are read elsewhere.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FormatError: the file is no DNG of a Bayer sensor, or one of its tags is out of range.
+        MissingDependencyError: tifffile is not installed.
+    """
+    tags = read_tags(Path(path))
+    width, height = tags.whole("ImageWidth", 0), tags.whole("ImageLength", 0)
+    active = _active_area(tags, width, height)
+    crop = _crop(tags, active)
+    # Patterns start at the active area's upper left pixel.
+    shift = (crop[1] - active[1], crop[0] - active[0])
+    pattern = _cfa(tags)
+    cfa = _shifted(pattern, shift)
+    white = _white_level(tags)
+    black = _black_level(tags, pattern)
+    if max(black) >= white:
+        tags.fail(f"BlackLevel must be below WhiteLevel, found {max(black):g} and {white:g}")
+    calibrations = read_calibrations(tags)
+    gains, light = as_shot(tags, calibrations)
+    matrix = None
+    if light is not None:
+        neutral = light.neutral() if gains is None else np.array([1 / gains[0], 1.0, 1 / gains[1]])
+        matrix = tuple(light.srgb_matrix(neutral).ravel().tolist())
+    orientation = tags.whole("Orientation", 1)
+    iso = tags.whole("ISOSpeedRatings", 0) if tags.values.get("ISOSpeedRatings") else 0
+    exposure_s = tags.numbers("ExposureTime")[0] if tags.values.get("ExposureTime") else 0.0
+    return Dng(
+        path=tags.path,
+        model=tags.text("UniqueCameraModel") or tags.text("Model"),
+        width=width,
+        height=height,
+        crop=crop,
+        cfa=cfa,
+        black_level=black,
+        black_level_columns=_delta(tags, "BlackLevelDeltaH", active[2], shift[1], crop[2]),
+        black_level_rows=_delta(tags, "BlackLevelDeltaV", active[3], shift[0], crop[3]),
+        white_level=white,
+        orientation=orientation if 1 <= orientation <= 8 else 1,
+        colour_gains=gains,
+        colour_matrix=matrix,
+        calibrations=calibrations,
+        analogue_gain=iso / 100 if iso > 0 else None,
+        exposure_ns=round(exposure_s * 1e9) if exposure_s > 0 else None,
+        noise_profile=_noise_profile(tags),
+        baseline_exposure_ev=tags.numbers("BaselineExposure", 1)[0] if tags.values.get("BaselineExposure") else None,
+    )
 
 
 def load_dng_profile(path: str | Path) -> SensorProfile:
@@ -39,117 +144,125 @@ def load_dng_profile(path: str | Path) -> SensorProfile:
     light whose temperature the DNG does not say, gives the white-balance point only where there is no matrix. The
     NoiseProfile is that of the gain that the picture was taken at: it is read as of gain 1.
 
+    Args:
+        path: of the DNG.
+
     Raises:
-        ProfileError: the file is no DNG of a Bayer sensor, or its tags make no sense.
+        FormatError: the file is no DNG of a Bayer sensor, or one of its tags is out of range.
+        ProfileError: a figure is one that no sensor has.
         MissingDependencyError: tifffile is not installed.
     """
-    path = Path(path)
-    try:
-        import tifffile
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"{path}: reading a DNG's tags", "tifffile", "calibration") from error
-    try:
-        with _quiet("tifffile"), tifffile.TiffFile(path) as file:
-            tags = _tags(file)
-        return _profile(path, tags)
-    except ProfileError as error:
-        raise ProfileError(f"{path}: {error}") from error
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (
-        tifffile.TiffFileError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as error:
-        # A file made to hurt can break the TIFF reader anywhere.
-        raise ProfileError(f"{path}: not a DNG of a Bayer sensor: {error!r}") from error
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """What a library logs of a damaged file is said by the one error that follows."""
-    logger = logging.getLogger(name)
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
-
-
-def _tags(file: Any) -> dict[int, Any]:
-    """Tags of the first picture's directory, those of its RAW picture's directory over them."""
-    first = file.pages[0]
-    pages = [first, *(first.pages or ())]
-    raw = next((page for page in pages if page.tags.get(_CFA_PATTERN) is not None), None)
-    if raw is None:
-        raise ProfileError("not a DNG of a Bayer sensor: it has no CFAPattern")
-    tags = {tag.code: tag.value for tag in first.tags}
-    tags.update({tag.code: tag.value for tag in raw.tags})
-    return tags
-
-
-def _profile(path: Path, tags: dict[int, Any]) -> SensorProfile:
-    cfa = _cfa(tags)
-    white = _numbers("WhiteLevel", tags[_WHITE_LEVEL], 1)[0] if _WHITE_LEVEL in tags else None
-    if white is None or not 0 < white < 1 << 16:
-        raise ProfileError(f"WhiteLevel must be a code of 8 to 16 bits, found {white}")
-    bit_depth = max(8, int(white).bit_length())
-    matrices = _matrices(tags)
-    points = tuple(AwbPoint(kelvin, float(n[0] / n[1]), float(n[2] / n[1])) for kelvin, _, n in matrices)
-    if not points and _AS_SHOT_NEUTRAL in tags:
-        red, green, blue = _rationals("AsShotNeutral", tags[_AS_SHOT_NEUTRAL], 3)
-        if min(red, green, blue) <= 0:
-            raise ProfileError(f"AsShotNeutral must be positive, found {red}, {green}, {blue}")
-        points = (AwbPoint(_LIGHT_SOURCES_K[_DAYLIGHT], red / green, blue / green),)
-    noise = _noise(tags)
+    dng = read_dng(path)
+    neutrals = [entry.neutral() for entry in dng.calibrations]
+    points = tuple(
+        AwbPoint(entry.colour_temperature_k, float(n[0] / n[1]), float(n[2] / n[1]))
+        for entry, n in zip(dng.calibrations, neutrals, strict=True)
+    )
+    if not points and dng.colour_gains is not None:
+        points = (AwbPoint(DAYLIGHT_K, 1 / dng.colour_gains[0], 1 / dng.colour_gains[1]),)
+    matrices = tuple(
+        ColourMatrix(entry.colour_temperature_k, tuple(entry.srgb_matrix(n).ravel().tolist()))
+        for entry, n in zip(dng.calibrations, neutrals, strict=True)
+    )
+    noise = None
+    if dng.noise_profile is not None:
+        noise = Noise(dng.noise_profile[0], read_post_gain=max(dng.noise_profile[1], 0.0))
     sections = {"black_level": True, "noise": noise, "awb": points, "colour_matrix": matrices}
     return SensorProfile(
-        name=_name(path, tags),
-        bit_depth=bit_depth,
-        cfa=cfa,
-        black_level=_black_level(tags, cfa),
-        white_level=white,
+        name=_name(dng),
+        bit_depth=max(8, int(dng.white_level).bit_length()),
+        cfa=dng.cfa,
+        black_level=dng.black_level,
+        white_level=dng.white_level,
         noise=noise,
         awb_curve=points,
-        colour_matrices=tuple(ColourMatrix(kelvin, tuple(m.ravel().tolist())) for kelvin, m, _ in matrices),
-        provenance=tuple(Provenance(s, f"tags of {path.name}") for s, found in sections.items() if found),
+        colour_matrices=matrices,
+        provenance=tuple(Provenance(s, f"tags of {dng.path.name}") for s, found in sections.items() if found),
     )
 
 
-def _cfa(tags: dict[int, Any]) -> str:
-    if tuple(tags.get(_CFA_REPEAT, (2, 2))) != (2, 2):
-        raise ProfileError(f"not a DNG of a Bayer sensor: CFARepeatPatternDim is {tags[_CFA_REPEAT]}")
-    pattern = bytes(tags[_CFA_PATTERN])
-    if sorted(pattern) != [0, 1, 1, 2]:
-        raise ProfileError(f"not a DNG of a Bayer sensor: CFAPattern is {list(pattern)[:16]}")
-    return "".join("RGB"[colour] for colour in pattern)
-
-
-def _name(path: Path, tags: dict[int, Any]) -> str:
-    name = str(tags.get(_UNIQUE_MODEL) or tags.get(_MODEL) or path.stem)
+def _name(dng: Dng) -> str:
+    name = dng.model or dng.path.stem
     return "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in name).lower().split()) or "unnamed"
 
 
-def _black_level(tags: dict[int, Any], cfa: str) -> tuple[float, float, float, float]:
-    """Levels in the order R, Gr, Gb, B, whether the tag has one or four."""
-    value = tags.get(_BLACK_LEVEL, 0)
-    rows, columns = (int(v) for v in tags.get(_BLACK_REPEAT, (1, 1)))
-    if (rows, columns) == (1, 1):
-        level = _mixed("BlackLevel", value, 1)[0]
-        return level, level, level, level
-    if (rows, columns) != (2, 2):
-        raise ProfileError(f"BlackLevelRepeatDim must be 1x1 or 2x2, found {rows}x{columns}")
-    levels = _mixed("BlackLevel", value, 4)
+def _cfa(tags: DngTags) -> str:
+    repeat = tags.numbers("CFARepeatPatternDim") if "CFARepeatPatternDim" in tags else (2.0, 2.0)
+    if tuple(repeat) != (2.0, 2.0):
+        tags.fail(f"not a DNG of a Bayer sensor: CFARepeatPatternDim is {'x'.join(f'{n:g}' for n in repeat)}, not 2x2")
+    if tags.whole("CFALayout", 1) != 1 or tags.whole("SamplesPerPixel", 1) != 1:
+        tags.fail("not a DNG of a Bayer sensor: its picture is not one rectangular mosaic")
+    pattern = tags.numbers("CFAPattern")
+    cfa = "".join({0: "R", 1: "G", 2: "B"}.get(int(colour), "?") for colour in pattern)
+    if cfa not in CFA_ORDERS:
+        tags.fail(f"not a DNG of a Bayer sensor: CFAPattern is {', '.join(f'{n:g}' for n in pattern[:16])}")
+    return cfa
+
+
+def _shifted(cfa: str, shift: tuple[int, int]) -> str:
+    """Colour order from a pixel `shift` rows and columns further on."""
+    rows, columns = shift
+    return "".join(cfa[2 * ((y + rows) % 2) + (x + columns) % 2] for y in range(2) for x in range(2))
+
+
+def _active_area(tags: DngTags, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the pixels that see light."""
+    if not 0 < width <= 1 << 16 or not 0 < height <= 1 << 16:
+        tags.fail(f"ImageWidth and ImageLength must be 1 to {1 << 16}, found {width} and {height}")
+    top, left, bottom, right = tags.numbers("ActiveArea", 4) if "ActiveArea" in tags else (0, 0, height, width)
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        tags.fail(
+            f"ActiveArea must lie inside the picture of {width}x{height}, found rows {top:g} to {bottom:g} and columns "
+            f"{left:g} to {right:g}"
+        )
+    return int(left), int(top), int(right - left), int(bottom - top)
+
+
+def _crop(tags: DngTags, active: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """DefaultCropOrigin and DefaultCropSize, which are relative to the active area, in the stored picture."""
+    x, y = tags.numbers("DefaultCropOrigin", 2) if "DefaultCropOrigin" in tags else (0.0, 0.0)
+    width, height = tags.numbers("DefaultCropSize", 2) if "DefaultCropSize" in tags else (active[2] - x, active[3] - y)
+    left, top, columns, rows = round(x), round(y), int(width) // 2 * 2, int(height) // 2 * 2
+    if left < 0 or top < 0 or columns < 2 or rows < 2 or left + columns > active[2] or top + rows > active[3]:
+        tags.fail(
+            f"DefaultCrop must lie inside the active area of {active[2]}x{active[3]}, found origin {x:g}, {y:g} and "
+            f"size {width:g}x{height:g}"
+        )
+    return active[0] + left, active[1] + top, columns, rows
+
+
+def _white_level(tags: DngTags) -> float:
+    """WhiteLevel; the largest code where the file does not say."""
+    table = tags.numbers("LinearizationTable") if "LinearizationTable" in tags else None
+    bits = tags.whole("BitsPerSample", 16)
+    default = max(table) if table else float(2 ** min(max(bits, 1), 16) - 1)
+    # One for each sample; a mosaic has one.
+    white = tags.numbers("WhiteLevel")[0] if "WhiteLevel" in tags else default
+    if not 0 < white < 1 << 16:
+        tags.fail(f"WhiteLevel must be a code of 8 to 16 bits, found {white:g}")
+    return white
+
+
+def _black_level(tags: DngTags, cfa: str) -> Levels:
+    """BlackLevel in the order R, Gr, Gb, B; its pattern may repeat over any number of rows and columns."""
+    if "BlackLevel" not in tags:
+        return (0.0, 0.0, 0.0, 0.0)
+    repeat = tags.numbers("BlackLevelRepeatDim", 2) if "BlackLevelRepeatDim" in tags else (1.0, 1.0)
+    rows, columns = (int(n) for n in repeat)
+    if not (1 <= rows <= 64 and 1 <= columns <= 64):
+        tags.fail(f"BlackLevelRepeatDim must be 1x1 to 64x64, found {repeat[0]:g}x{repeat[1]:g}")
+    levels = np.array(tags.numbers("BlackLevel", rows * columns)).reshape(rows, columns)
+    if levels.min() < 0:
+        tags.fail(f"BlackLevel must not be negative, found {levels.min():g}")
+    even = np.tile(levels, (2 if rows % 2 else 1, 2 if columns % 2 else 1))
+    cell = even[:2, :2]
+    if not np.array_equal(even, np.tile(cell, (even.shape[0] // 2, even.shape[1] // 2))):
+        tags.fail(
+            f"BlackLevel must be the same for each 2x2 cell, found a pattern of {rows}x{columns}: "
+            f"{', '.join(f'{level:g}' for level in levels.ravel()[:16])}"
+        )
     red_row = 0 if "R" in cfa[:2] else 1
-    by_colour = {(colour, i // 2): level for i, (colour, level) in enumerate(zip(cfa, levels, strict=True))}
+    by_colour = {(cfa[2 * y + x], y): float(cell[y, x]) for y in range(2) for x in range(2)}
     return (
         by_colour["R", red_row],
         by_colour["G", red_row],
@@ -158,82 +271,22 @@ def _black_level(tags: dict[int, Any], cfa: str) -> tuple[float, float, float, f
     )
 
 
-def _matrices(tags: dict[int, Any]) -> list[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
-    """Colour temperature, matrix (white-balanced camera RGB to linear sRGB) and neutral of each ColorMatrix."""
-    found = []
-    for matrix_tag, illuminant_tag in zip(_COLOR_MATRICES, _ILLUMINANTS, strict=True):
-        if matrix_tag not in tags:
-            continue
-        xyz_to_camera = np.array(_rationals("ColorMatrix", tags[matrix_tag], 9)).reshape(3, 3)
-        kelvin = _kelvin(int(tags.get(illuminant_tag, _DAYLIGHT)))
-        # As dcraw and LibRaw do: camera RGB of sRGB's primaries, each channel scaled so that white is 1.
-        srgb_to_camera = xyz_to_camera @ _SRGB_TO_XYZ
-        white = srgb_to_camera.sum(axis=1)
-        neutral = xyz_to_camera @ _white_xyz(kelvin)
-        if min(*white, *neutral) <= 0 or abs(np.linalg.det(srgb_to_camera / white[:, None])) < 1e-6:
-            raise ProfileError(f"ColorMatrix cannot be of a camera: {xyz_to_camera.ravel().tolist()}")
-        found.append((kelvin, np.linalg.inv(srgb_to_camera / white[:, None]), neutral))
-    found.sort(key=lambda entry: entry[0])
-    if len(found) == 2 and found[0][0] == found[1][0]:
-        raise ProfileError(f"both ColorMatrix tags are for light of {found[0][0]:g} K")
-    return found
-
-
-def _kelvin(light_source: int) -> float:
-    known = _LIGHT_SOURCES_K | _PLAIN_LIGHT_SOURCES_K
-    if light_source == 0:
-        return known[_DAYLIGHT]
-    if light_source not in known:
-        raise ProfileError(f"CalibrationIlluminant must be an EXIF light source, found {light_source}")
-    return known[light_source]
-
-
-def _white_xyz(kelvin: float) -> NDArray[np.float64]:
-    """XYZ of a white of a colour temperature (Y is 1): Planck's locus below 4000 K, daylight's above.
-
-    Chromaticities by Kim et al. (US 7024034) and the CIE's daylight formula (CIE 15).
-    """
-    t = 1000 / kelvin
-    if kelvin < 4000:
-        x = -0.2661239 * t**3 - 0.2343589 * t**2 + 0.8776956 * t + 0.179910
-        y = -0.9549476 * x**3 - 1.37418593 * x**2 + 2.09137015 * x - 0.16748867
-    else:
-        if kelvin <= 7000:
-            x = -4.6070 * t**3 + 2.9678 * t**2 + 0.09911 * t + 0.244063
-        else:
-            x = -2.0064 * t**3 + 1.9018 * t**2 + 0.24748 * t + 0.237040
-        y = -3.0 * x**2 + 2.87 * x - 0.275
-    return np.array([x / y, 1.0, (1 - x - y) / y])
-
-
-def _noise(tags: dict[int, Any]) -> Noise | None:
-    """NoiseProfile: variance = S * x + O of linear light, for all channels or for each; the mean of them."""
-    if _NOISE_PROFILE not in tags:
+def _delta(tags: DngTags, name: str, active: int, start: int, count: int) -> NDArray[np.float64] | None:
+    """What the black level of the crop's rows or columns differs by; None where it does not."""
+    if name not in tags:
         return None
-    values = np.atleast_1d(np.array(tags[_NOISE_PROFILE], np.float64))
-    if len(values) % 2 or not np.isfinite(values).all():
-        raise ProfileError(f"NoiseProfile must be pairs of numbers, found {values.tolist()[:8]}")
-    shot, read = values.reshape(-1, 2).mean(axis=0)
-    return Noise(float(shot), read_post_gain=max(float(read), 0.0))
+    deltas = np.array(tags.numbers(name, active))[start : start + count]
+    return deltas if deltas.any() else None
 
 
-def _numbers(name: str, value: Any, count: int) -> list[float]:
-    values = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
-    # WhiteLevel may come once a sample; the first stands for all.
-    if len(values) < count or not all(math.isfinite(v) for v in values):
-        raise ProfileError(f"{name} must be {count} numbers, found {values[:8]}")
-    return values[:count]
-
-
-def _rationals(name: str, value: Any, count: int) -> list[float]:
-    """Rationals come flat: numerator, denominator, numerator, ..."""
-    flat = list(value)
-    if len(flat) != 2 * count or any(int(bottom) == 0 for bottom in flat[1::2]):
-        raise ProfileError(f"{name} must be {count} fractions, found {flat[:18]}")
-    return [int(top) / int(bottom) for top, bottom in zip(flat[0::2], flat[1::2], strict=True)]
-
-
-def _mixed(name: str, value: Any, count: int) -> list[float]:
-    """Whole numbers or rationals."""
-    flat = list(value) if isinstance(value, Sequence) else [value]
-    return _rationals(name, flat, count) if len(flat) == 2 * count else _numbers(name, flat, count)
+def _noise_profile(tags: DngTags) -> tuple[float, float] | None:
+    """NoiseProfile: variance = S * x + O of linear light, for all channels or for each; the mean of them."""
+    if "NoiseProfile" not in tags:
+        return None
+    values = tags.numbers("NoiseProfile")
+    if len(values) % 2:
+        tags.fail(f"NoiseProfile must be pairs of numbers, found {len(values)} numbers")
+    shot, read = np.array(values).reshape(-1, 2).mean(axis=0)
+    if not 0 < shot < 1 or not -1 < read < 1:
+        tags.fail(f"NoiseProfile must be variances of linear light below 1, found {shot:g} and {read:g}")
+    return float(shot), float(read)

@@ -111,7 +111,7 @@ def _kept_text(match: re.Match[str]) -> str:
 def _algorithms(document: Any) -> dict[str, dict[str, Any]]:
     """The algorithms by name. Version 2 files list them; version 1 files are a plain mapping."""
     if not isinstance(document, dict):
-        raise ProfileError("not a libcamera tuning file: expected a mapping")
+        raise ProfileError("not a libcamera tuning file: it has no list 'algorithms'")
     version = document.get("version", 1.0)
     if isinstance(version, bool) or not isinstance(version, int | float) or not 1 <= version < 3:
         raise ProfileError(f"version must be 1 or 2, found {str(version)[:60]}")

@@ -118,6 +118,10 @@ class RawFrame:
         colour_temperature_k: of the light, where the camera reports it.
         colour_matrix: 3x3, row by row, white-balanced camera colour to linear sRGB, where the source knows it (a DNG
             does); a sensor's profile goes before it.
+        orientation: how results are turned upright, 1 to 8 as in EXIF; 1 is as the data lies.
+        noise_profile: variance = first * light + second of linear light (0 to 1) at this frame's gain, where the
+            source states it (a DNG may).
+        baseline_exposure_ev: how much brighter than its codes the source shows the frame, in stops, where it states it.
         status: what is known to be wrong with the frame.
     """
 
@@ -134,6 +138,9 @@ class RawFrame:
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
     colour_matrix: tuple[float, ...] | None = None
+    orientation: int = 1
+    noise_profile: tuple[float, float] | None = None
+    baseline_exposure_ev: float | None = None
     status: FrameStatus = FrameStatus.OK
     on_release: Callable[[], None] | None = None
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)

@@ -16,7 +16,7 @@ class Picture:
     """A picture made from one RAW frame.
 
     Attributes:
-        rgb: uint8 (height, width, 3), sRGB; belongs to whoever holds it.
+        rgb: uint8 (height, width, 3), sRGB, upright; belongs to whoever holds it.
         source, sequence, timestamp_ns: of the frame, see `RawFrame`.
     """
 
@@ -31,8 +31,8 @@ class Detections:
     """What was found in one RAW frame, the best first.
 
     Attributes:
-        xyxy: float32 (n, 4), boxes as x0, y0, x1, y1 in the sensor's pixels: (0, 0) is the frame's upper left corner,
-            (width, height) its lower right one; within the frame.
+        xyxy: float32 (n, 4), boxes as x0, y0, x1, y1 in the sensor's pixels, turned upright as the frame's orientation
+            says: (0, 0) is the upper left corner, (width, height) the lower right one; within the frame.
         confidence: float32 (n,), 0 to 1.
         class_id: int32 (n,), places in `class_names`.
         class_names: of every class that the model knows.

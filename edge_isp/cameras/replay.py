@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.calibration.dng import read_dng
 from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.sidecar import FrameConditions, Sidecar, read_sidecar
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
@@ -20,8 +21,7 @@ from edge_isp.kernels.pack import pack
 
 _SUFFIXES = (".raw", ".dng")
 
-# Linear sRGB to XYZ (IEC 61966-2-1).
-_XYZ_OF_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_log = logging.getLogger(__name__)
 
 
 class ReplayCamera:
@@ -35,8 +35,8 @@ class ReplayCamera:
 
     Raises:
         CameraError: there is no such file or folder, or nothing in it.
-        FormatError: a file's size is not a whole number of frames, or its sidecar is wrong.
-        MissingDependencyError: a DNG is to be read and rawpy is not installed.
+        FormatError: a file's size is not a whole number of frames, its sidecar is wrong, or a DNG's tags are.
+        MissingDependencyError: a DNG is to be read, and rawpy or tifffile is not installed.
     """
 
     live = False
@@ -80,7 +80,13 @@ class _Recording(Protocol):
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+        files = []
+        for file in sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES):
+            # File managers and editors leave "._name.dng" and the like beside the real ones.
+            if file.name.startswith(".") or not file.is_file():
+                _log.warning("%s: passed over: %s", file, "a hidden file" if file.is_file() else "not a file")
+            else:
+                files.append(file)
         if not files:
             raise CameraError(f"{path}: no .raw or .dng file in this folder")
         return files
@@ -96,12 +102,20 @@ def _open_recording(path: Path) -> _Recording:
 
 
 class RawFile:
-    """A `.raw` file: frames one after the other, described by its sidecar."""
+    """A `.raw` file: frames one after the other, described by its sidecar.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FormatError: the file's size is not a whole number of frames, or its sidecar is wrong.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.sidecar = read_sidecar(path.with_suffix(".toml"))
         self.count = _whole_frames(path, self.sidecar)
+        self._checked_depth = self.sidecar.format.packing is not Packing.U16
 
     def frames(self) -> Iterator[RawFrame]:
         """Each frame in a buffer of its own.
@@ -114,12 +128,33 @@ class RawFile:
             for index in range(self.count):
                 data = np.empty((layout.height, layout.stride), np.uint8)
                 timestamp_ns = time.monotonic_ns()
+                file.seek(self.sidecar.offset + index * self.sidecar.frame_bytes)
                 found = file.readinto(data.data.cast("B"))
                 if found != layout.frame_bytes:
                     raise FormatError(
                         f"{self.path}: frame {index} is truncated: expected {layout.frame_bytes} bytes, found {found}"
                     )
+                self._check_depth(data)
                 yield self._frame(index, data, timestamp_ns)
+
+    def _check_depth(self, data: NDArray[np.uint8]) -> None:
+        """Warns of codes beyond the bit depth in the first frame: they are left-aligned, or have more bits."""
+        if self._checked_depth:
+            return
+        self._checked_depth = True
+        layout = self.sidecar.format
+        highest = int(data[:, : layout.row_bytes].view("<u2").max())
+        if highest < 1 << layout.bit_depth:
+            return
+        _log.warning(
+            "%s: codes exceed the bit depth: the highest is %d, %d bits hold %d at most; where the sensor's bits are "
+            'the upper ones of each 16, write packing = "u16-left" into %s, else the right bit_depth',
+            self.path,
+            highest,
+            layout.bit_depth,
+            (1 << layout.bit_depth) - 1,
+            self.path.with_suffix(".toml").name,
+        )
 
     def _frame(self, index: int, data: NDArray[np.uint8], timestamp_ns: int) -> RawFrame:
         every = self.sidecar.conditions
@@ -141,13 +176,12 @@ class RawFile:
 
 
 def _whole_frames(path: Path, sidecar: Sidecar) -> int:
-    size, frame = path.stat().st_size, sidecar.format.frame_bytes
-    count, rest = divmod(size, frame)
-    if rest or not count:
-        raise FormatError(
-            f"{path}: truncated frame: expected a whole number of frames of {frame} bytes "
-            f"({sidecar.format}, stride {sidecar.format.stride}), found {size} bytes: {count} frames and {rest} bytes"
-        )
+    """How many frames the file holds; what a driver adds to the last one may be missing."""
+    size, frame, layout = path.stat().st_size, sidecar.frame_bytes, sidecar.format
+    added = frame - layout.frame_bytes
+    count, rest = divmod(size - sidecar.offset + added, frame)
+    if size < sidecar.offset or count < 1 or rest not in (0, added):
+        raise FormatError(_size_error(path, size, sidecar))
     if len(sidecar.conditions) > 1 and len(sidecar.conditions) != count:
         raise FormatError(
             f"{path}: holds {count} frames, but its sidecar has {len(sidecar.conditions)} [[frame]] tables"
@@ -155,80 +189,82 @@ def _whole_frames(path: Path, sidecar: Sidecar) -> int:
     return count
 
 
-@dataclass(frozen=True, slots=True)
+def _size_error(path: Path, size: int, sidecar: Sidecar) -> str:
+    layout = sidecar.format
+    before = f"{sidecar.offset} bytes and then " if sidecar.offset else ""
+    count, rest = divmod(max(size - sidecar.offset, 0), sidecar.frame_bytes)
+    message = (
+        f"{path}: truncated frame: expected {before}a whole number of frames of {sidecar.frame_bytes} bytes "
+        f"({layout}, stride {layout.stride}), found {size} bytes: {count} frames and {rest} bytes"
+    )
+    if count and rest:
+        message += (
+            f"; if {rest} bytes stand before the first frame, write offset = {rest} into "
+            f"{path.with_suffix('.toml').name}; if something stands between the frames, frame_bytes"
+        )
+    return message
+
+
 class DngFile:
-    """A DNG file: one frame, read by rawpy. White balance is the camera's own (AsShotNeutral)."""
+    """A DNG file: one frame. What its tags say is read when it is opened, its codes by rawpy when they are needed.
 
-    path: Path
+    Args:
+        path: of the file.
 
-    def __post_init__(self) -> None:
+    Raises:
+        FormatError: it is no DNG of a Bayer sensor, or one of its tags is out of range.
+        MissingDependencyError: rawpy or tifffile is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
         try:
             import rawpy  # noqa: F401
         except ModuleNotFoundError as error:
-            raise MissingDependencyError(f"{self.path}: reading a DNG", "rawpy", "dng") from error
+            raise MissingDependencyError(f"{path}: reading a DNG", "rawpy", "dng") from error
+        self.path = path
+        self._dng = read_dng(path)
 
     def frames(self) -> Iterator[RawFrame]:
         """The one frame.
 
         Raises:
-            FormatError: rawpy cannot read it, or it is no Bayer mosaic.
+            FormatError: LibRaw cannot read its codes.
         """
-        import rawpy
-
         timestamp_ns = time.monotonic_ns()
-        try:
-            with rawpy.imread(str(self.path)) as raw:
-                yield self._frame(raw, timestamp_ns)
-        except rawpy.LibRawError as error:
-            raise FormatError(f"{self.path}: LibRaw cannot read it: {error}") from error
-
-    def _frame(self, raw: Any, timestamp_ns: int) -> RawFrame:
-        codes = raw.raw_image_visible
-        if (
-            codes is None
-            or codes.ndim != 2
-            or raw.num_colors != 3
-            or raw.raw_pattern is None
-            or raw.raw_pattern.shape != (2, 2)
-        ):
-            raise FormatError(f"{self.path}: not a Bayer mosaic of three colours")
-        colours = raw.raw_colors_visible[:2, :2]
-        letters = "".join(chr(raw.color_desc[i]) for i in colours.ravel())
-        codes = codes[: codes.shape[0] // 2 * 2, : codes.shape[1] // 2 * 2]
-        white = int(raw.white_level)
-        bit_depth = max(8, int(max(white, int(codes.max()))).bit_length())
-        layout = RawFormat(codes.shape[1], codes.shape[0], Cfa(letters), bit_depth, Packing.U16)
-        # rawpy's channels are R, G, B and the second green, each with its black level.
-        level = dict(zip("RGB", raw.black_level_per_channel, strict=False))
-        red, green, blue = (float(level[c]) for c in "RGB")
-        second_green = float(raw.black_level_per_channel[3])
-        first_row = [int(i) for i in colours[0 if "R" in letters[:2] else 1]]
-        green_red, green_blue = (second_green, green) if 3 in first_row else (green, second_green)
-        return RawFrame(
+        codes = self._dng.crop_codes(self._stored_codes())
+        dng = self._dng
+        bit_depth = max(8, int(max(dng.white_level, int(codes.max()))).bit_length())
+        layout = RawFormat(codes.shape[1], codes.shape[0], Cfa(dng.cfa), bit_depth, Packing.U16)
+        yield RawFrame(
             data=pack(codes, packing=layout.packing, bit_depth=bit_depth),
             format=layout,
             source=str(self.path),
             sequence=0,
             timestamp_ns=timestamp_ns,
-            black_level=(red, green_red, green_blue, blue),
-            white_level=float(white),
-            colour_gains=_camera_gains(raw.camera_whitebalance),
-            colour_matrix=_colour_matrix(np.asarray(raw.rgb_xyz_matrix, np.float64)[:3]),
+            black_level=dng.black_level,
+            white_level=dng.white_level,
+            exposure_ns=dng.exposure_ns,
+            analogue_gain=dng.analogue_gain,
+            colour_gains=dng.colour_gains,
+            colour_matrix=dng.colour_matrix,
+            orientation=dng.orientation,
+            noise_profile=dng.noise_profile,
+            baseline_exposure_ev=dng.baseline_exposure_ev,
         )
 
+    def _stored_codes(self) -> NDArray[np.uint16]:
+        """Codes of the whole stored picture; LibRaw decompresses them and applies the LinearizationTable."""
+        import rawpy
 
-def _colour_matrix(camera_of_xyz: NDArray[np.float64]) -> tuple[float, ...] | None:
-    """Balanced camera colour to linear sRGB of a DNG's matrix (XYZ to camera), scaled so that white stays white, as
-    dcraw and LibRaw have it; None where there is none."""
-    camera_of_srgb = camera_of_xyz @ _XYZ_OF_SRGB
-    white = camera_of_srgb.sum(1)
-    if not np.all(white > 0) or abs(np.linalg.det(camera_of_srgb)) < 1e-6:
-        return None
-    return tuple(np.linalg.inv(camera_of_srgb / white[:, None]).ravel().tolist())
-
-
-def _camera_gains(multipliers: list[float]) -> tuple[float, float] | None:
-    red, green, blue = multipliers[:3]
-    if min(red, green, blue) <= 0:
-        return None
-    return red / green, blue / green
+        try:
+            with rawpy.imread(str(self.path)) as raw:
+                codes = raw.raw_image
+                found = None if codes is None else codes.shape
+                if codes is None or found != (self._dng.height, self._dng.width):
+                    raise FormatError(
+                        f"{self.path}: expected a mosaic of {self._dng.width}x{self._dng.height} codes, as its tags "
+                        f"say, found {'none' if not found else 'x'.join(str(n) for n in reversed(found))}"
+                    )
+                return np.array(codes)
+        except rawpy.LibRawError as error:
+            raise FormatError(f"{self.path}: LibRaw cannot read it: {error}") from error

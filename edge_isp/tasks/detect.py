@@ -14,6 +14,7 @@ from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.detect import check_limits, detect, level_tables
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.models.card import ModelCard, TensorCard
+from edge_isp.orientation import upright_boxes
 from edge_isp.results import Detections
 from edge_isp.tasks.encoding import (
     frame_tables,
@@ -135,7 +136,7 @@ class DetectTask:
         # Whatever was seen in the border alone is not in the frame.
         inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         return Detections(
-            boxes[inside],
+            upright_boxes(boxes[inside], frame.format.width, frame.format.height, frame.orientation),
             confidence[inside],
             class_id[inside],
             self.card.classes,

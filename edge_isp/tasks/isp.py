@@ -19,6 +19,7 @@ from edge_isp.kernels.encode import encode
 from edge_isp.kernels.residual import RESIDUAL_SCALE, TONE_ENTRIES, decode_residual, tone_table
 from edge_isp.kernels.tables import shading_choice
 from edge_isp.models.card import ModelCard
+from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
 from edge_isp.tasks.colour import colour_matrix, colour_temperature_k
 from edge_isp.tasks.encoding import (
@@ -101,7 +102,7 @@ class IspTask:
             decode_residual(outputs[0][0], tensor[0], rgb, matrix=matrix, tone=self._tone, **mirrored_to_rggb(frame))
         else:
             decode_rgb(outputs[0][0], rgb, self._output_table, **mirrored_to_rggb(frame))
-        return Picture(rgb, frame.source, frame.sequence, frame.timestamp_ns)
+        return Picture(upright_picture(rgb, frame.orientation), frame.source, frame.sequence, frame.timestamp_ns)
 
     def _profile_of(self, frame: RawFrame) -> SensorProfile | None:
         """The profile of the frame's sensor; says once where there is none."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_isp.errors import ProfileError
+from edge_isp.errors import FormatError, ProfileError
 
 tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (extra calibration)")
 
@@ -71,27 +71,27 @@ def test_the_matrix_is_that_of_libraw() -> None:
     [
         ((33422, 1, 4), bytes([0, 1, 1, 1]), "not a DNG of a Bayer sensor"),
         ((50717, 3, 1), 0, "WhiteLevel"),
-        ((50714, 3, 4), (2000, 1, 1, 1), "black_level must be"),
-        ((50721, 10, 9), (0, 1) * 9, "ColorMatrix cannot be of a camera"),
-        ((50721, 10, 9), (1, 0) * 9, "ColorMatrix must be 9 fractions"),
+        ((50714, 3, 4), (2000, 1, 1, 1), "BlackLevel must be below WhiteLevel, found 2000 and 1023"),
+        ((50721, 10, 9), (0, 1) * 9, "ColorMatrix1 cannot be of a camera"),
+        ((50721, 10, 9), (1, 0) * 9, "ColorMatrix1 must be fractions"),
         ((50778, 3, 1), 99, "CalibrationIlluminant"),
         ((51041, 12, 2), (float("nan"), 0.0), "NoiseProfile"),
     ],
 )
 def test_tags_that_make_no_sense(tmp_path: Path, tag: tuple[int, int, int], value: Any, message: str) -> None:
     write_dng(tmp_path / "a.dng", [t for t in TAGS if t[0] != tag[0]] + [(*tag, value, True)])
-    with pytest.raises(ProfileError, match=message):
+    with pytest.raises(FormatError, match=message):
         load_dng_profile(tmp_path / "a.dng")
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match="cannot be read"):
+    with pytest.raises(FormatError, match="cannot be read"):
         load_dng_profile(tmp_path / "missing.dng")
 
 
 @given(st.data())
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_damaged_files_give_a_profile_error(tmp_path_factory: Any, data: st.DataObject) -> None:
+def test_damaged_files_give_a_format_error(tmp_path_factory: Any, data: st.DataObject) -> None:
     base = tmp_path_factory.getbasetemp()
     whole = base / "whole.dng"
     if not whole.exists():
@@ -103,6 +103,6 @@ def test_damaged_files_give_a_profile_error(tmp_path_factory: Any, data: st.Data
         del content[data.draw(st.integers(0, len(content) - 1)) :]
     damaged = base / "damaged.dng"
     damaged.write_bytes(content)
-    # A profile or a ProfileError; anything else, a warning too, fails.
-    with contextlib.suppress(ProfileError):
+    # A profile, a FormatError or a ProfileError; anything else, a warning too, fails.
+    with contextlib.suppress(FormatError, ProfileError):
         load_dng_profile(damaged)
