@@ -1,0 +1,61 @@
+"""Turning results upright: the orientations 1 to 8 of TIFF and EXIF.
+
+An orientation says which side of the upright picture the stored picture's first row and first column are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Of each orientation: whether rows and columns are exchanged, then whether rows and columns are mirrored.
+_STEPS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+def upright_picture(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """A stored picture turned upright.
+
+    Args:
+        rgb: uint8 (height, width, 3).
+        orientation: of the stored picture, 1 to 8.
+
+    Returns:
+        uint8, contiguous; (width, height, 3) for orientations 5 to 8. `rgb` itself for orientation 1.
+    """
+    exchanged, rows, columns = _STEPS[orientation]
+    turned = rgb.swapaxes(0, 1) if exchanged else rgb
+    return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def upright_boxes(xyxy: NDArray[np.float32], width: int, height: int, orientation: int) -> NDArray[np.float32]:
+    """Boxes in a stored picture, in the coordinates of the upright one.
+
+    Args:
+        xyxy: float32 (n, 4), x0, y0, x1, y1 in pixels.
+        width: of the stored picture, in pixels.
+        height: of the stored picture, in pixels.
+        orientation: of the stored picture, 1 to 8.
+
+    Returns:
+        float32 (n, 4). `xyxy` itself for orientation 1.
+    """
+    if orientation == 1:
+        return xyxy
+    exchanged, rows, columns = _STEPS[orientation]
+    x0, y0, x1, y1 = xyxy.T
+    if exchanged:
+        x0, y0, x1, y1, width, height = y0, x0, y1, x1, height, width
+    if columns:
+        x0, x1 = width - x1, width - x0
+    if rows:
+        y0, y1 = height - y1, height - y0
+    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)
