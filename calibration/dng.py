@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.dng_colour import DAYLIGHT_K, Calibration, as_shot, read_calibrations
 from edge_isp.calibration.dng_tags import DngTags, read_tags
-from edge_isp.calibration.profile import CFA_ORDERS, AwbPoint, ColourMatrix, Noise, Provenance, SensorProfile
+from edge_isp.calibration.profile import (
+    CFA_ORDERS,
+    HIGHEST_MATRIX_ENTRY,
+    AwbPoint,
+    ColourMatrix,
+    Noise,
+    Provenance,
+    SensorProfile,
+)
 
 Levels = tuple[float, float, float, float]
 
@@ -112,6 +120,11 @@ def read_dng(path: str | Path) -> Dng:
     if light is not None:
         neutral = light.neutral() if gains is None else np.array([1 / gains[0], 1.0, 1 / gains[1]])
         matrix = tuple(light.srgb_matrix(neutral).ravel().tolist())
+        if not all(abs(value) <= HIGHEST_MATRIX_ENTRY for value in matrix):
+            tags.fail(
+                f"the colour matrix must hold numbers of at most {HIGHEST_MATRIX_ENTRY:g}, found "
+                f"{', '.join(f'{value:g}' for value in matrix)}: ColorMatrix or ForwardMatrix cannot be of a camera"
+            )
     orientation = tags.whole("Orientation", 1)
     iso = tags.whole("ISOSpeedRatings", 0) if tags.values.get("ISOSpeedRatings") else 0
     exposure_s = tags.numbers("ExposureTime")[0] if tags.values.get("ExposureTime") else 0.0

@@ -33,7 +33,7 @@ NO_DRIFT = (0.0, 0.0, 0.0, 0.0)
 TONE_SCALE = 65535
 
 # No sensor's colour matrix holds more; beyond it arithmetic overflows.
-_HIGHEST_MATRIX_ENTRY = 100.0
+HIGHEST_MATRIX_ENTRY = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,10 +537,10 @@ def _check_colour_matrices(matrices: Sequence[ColourMatrix]) -> None:
     for entry in matrices:
         if not 0 < entry.colour_temperature_k < math.inf:
             raise ProfileError(f"colour temperature must be positive, found {entry.colour_temperature_k}")
-        if len(entry.matrix) != 9 or not all(abs(value) <= _HIGHEST_MATRIX_ENTRY for value in entry.matrix):
+        if len(entry.matrix) != 9 or not all(abs(value) <= HIGHEST_MATRIX_ENTRY for value in entry.matrix):
             raise ProfileError(
                 f"colour matrix at {entry.colour_temperature_k} K must be 9 numbers of at most "
-                f"{_HIGHEST_MATRIX_ENTRY:g}, found {entry.matrix}"
+                f"{HIGHEST_MATRIX_ENTRY:g}, found {entry.matrix}"
             )
         if abs(np.linalg.det(np.array(entry.matrix).reshape(3, 3))) < 1e-6:
             raise ProfileError(f"colour matrix at {entry.colour_temperature_k} K cannot be inverted")

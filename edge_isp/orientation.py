@@ -31,6 +31,8 @@ def upright_picture(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint
     Returns:
         uint8, contiguous; (width, height, 3) for orientations 5 to 8. `rgb` itself for orientation 1.
     """
+    if orientation == 1:
+        return rgb
     exchanged, rows, columns = _STEPS[orientation]
     turned = rgb.swapaxes(0, 1) if exchanged else rgb
     return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])

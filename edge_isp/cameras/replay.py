@@ -267,4 +267,10 @@ class DngFile:
                     )
                 return np.array(codes)
         except rawpy.LibRawError as error:
-            raise FormatError(f"{self.path}: LibRaw cannot read it: {error}") from error
+            raise FormatError(f"{self.path}: LibRaw cannot read it: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    """LibRaw's errors hold bytes."""
+    reason = error.args[0] if error.args else ""
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

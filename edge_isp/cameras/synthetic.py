@@ -11,13 +11,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile, load_profile
 from edge_isp.calibration.simulation import Imperfections, SensorModel
 from edge_isp.cameras.base import ControlLimits
 from edge_isp.cameras.faults import Corrupt, ExposureChange, FaultScript, Late, Truncate
+from edge_isp.cameras.photo import load_photo
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
@@ -92,7 +93,7 @@ class SyntheticCamera:
         self._model = SensorModel(profile)
         packing = Packing.CSI2P if profile.bit_depth in (10, 12) else Packing.U16
         self.format = RawFormat(width, height, Cfa(profile.cfa), profile.bit_depth, packing)
-        self._photo = _load(Path(photo), width, height)
+        self._photo = load_photo(Path(photo), width, height)
         self._source = str(photo)
         self._fps, self._frames, self._seed = fps, frames, seed
         self.live = fps is not None
@@ -282,14 +283,3 @@ class SyntheticCamera:
 def _swing(time_s: float, period_s: float) -> float:
     """0 to 1 and back, smoothly, once a period."""
     return 0.5 - 0.5 * math.cos(2 * math.pi * time_s / period_s)
-
-
-def _load(path: Path, width: int, height: int) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            photo = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise CameraError(f"{path}: cannot be read as a photograph: {error}") from error
-    if photo.width < width or photo.height < height:
-        raise CameraError(f"{path}: must be at least {width}x{height} pixels, found {photo.width}x{photo.height}")
-    return photo

@@ -1,0 +1,49 @@
+"""Photographs used as scenes: upright, and with greys of 16 bits scaled rather than clipped."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from edge_isp.errors import CameraError
+
+# Pillow's modes of whole numbers beyond 8 bits: 16-bit greys of PNG and TIFF, "I" in its older versions.
+_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_WHITE = 65535
+
+
+def load_photo(path: Path, width: int, height: int) -> Image.Image:
+    """A photograph as 8-bit RGB, turned upright as its EXIF orientation says.
+
+    Args:
+        path: of the photograph, in any format that Pillow reads.
+        width: that it must have at least when it is upright, in pixels.
+        height: that it must have at least when it is upright, in pixels.
+
+    Raises:
+        CameraError: it cannot be read as a photograph, or is too small.
+    """
+    try:
+        with Image.open(path) as image:
+            photo = _rgb(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise CameraError(f"{path}: cannot be read as a photograph: {error}") from error
+    if photo.width < width or photo.height < height:
+        raise CameraError(f"{path}: must be at least {width}x{height} pixels, found {photo.width}x{photo.height}")
+    return photo
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; Pillow's own conversion clips greys of 16 bits."""
+    if image.mode == "F":
+        raise ValueError("expected 8 or 16 bits for each channel, found floating-point numbers")
+    if image.mode not in _DEEP_MODES:
+        return image.convert("RGB")
+    codes = np.asarray(image).astype(np.int64)
+    if codes.min() < 0 or codes.max() > _WHITE:
+        raise ValueError(f"greys must be of 16 bits, found {codes.min()} to {codes.max()}")
+    grey = np.rint(codes * (255 / _WHITE)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
