@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from edge_isp.orientation import upright_boxes, upright_picture
 
 
-def turned_by_pillow(rgb: np.ndarray, orientation: int) -> np.ndarray:  # type: ignore[type-arg]
+def turned_by_pillow(rgb: np.ndarray, orientation: int) -> np.ndarray:
     image = Image.fromarray(rgb)
     image.getexif()[0x0112] = orientation
     return np.asarray(ImageOps.exif_transpose(image))

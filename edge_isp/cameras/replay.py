@@ -272,5 +272,5 @@ class DngFile:
 
 def _text(error: Exception) -> str:
     """LibRaw's errors hold bytes."""
-    reason = error.args[0] if error.args else ""
+    reason = next(iter(error.args), "")
     return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

@@ -18,8 +18,7 @@ tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (ex
 
 from edge_isp.calibration.dng import load_dng_profile  # noqa: E402 - needs tifffile
 
-DAYLIGHT = (6461, 10000, -1164, 10000, -857, 10000, -3825, 10000, 11597, 10000, 2534, 10000, -416, 10000, 1540, 10000)
-DAYLIGHT = (*DAYLIGHT, 6039, 10000)
+DAYLIGHT = tuple(n for top in (6461, -1164, -857, -3825, 11597, 2534, -416, 1540, 6039) for n in (top, 10000))
 TAGS: list[tuple[int, int, int, Any, bool]] = [
     (33421, 3, 2, (2, 2), True),
     (33422, 1, 4, bytes([2, 1, 1, 0]), True),
@@ -44,7 +43,7 @@ def test_tags_become_a_profile(tmp_path: Path) -> None:
     profile = load_dng_profile(tmp_path / "a.dng")
     assert profile.name == "some-camera-2"
     assert (profile.bit_depth, profile.cfa, profile.white_level) == (10, "BGGR", 1023)
-    assert profile.black_level == (63, 62, 61, 60)
+    assert list(profile.black_level) == [63, 62, 61, 60]
     assert profile.noise is not None
     assert (profile.noise.shot, profile.noise.read_post_gain) == (2e-4, 1e-7)
     (matrix,) = profile.colour_matrices
@@ -62,7 +61,7 @@ def test_the_matrix_is_that_of_libraw() -> None:
     with rawpy.imread(str(path)) as raw:
         expected = raw.color_matrix[:, :3]
     assert np.array(profile.colour_matrices[0].matrix).reshape(3, 3) == pytest.approx(expected, abs=2e-4)
-    assert profile.black_level == (2056,) * 4
+    assert list(profile.black_level) == [2056] * 4
     assert profile.white_level == 15000
 
 

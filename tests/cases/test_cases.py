@@ -18,6 +18,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
 from edge_isp.pipeline.pipeline import Pipeline
+from edge_isp.results import Picture
 from edge_isp.tasks.classical import ClassicalIsp
 
 CASES = Path(__file__).parent / "data"
@@ -36,8 +37,8 @@ def frames_of(path: Path) -> list[RawFrame]:
 def picture_of(path: Path, model: str = "rfdcsanet-s") -> NDArray[np.uint8]:
     with Pipeline(ReplayCamera(path), model=model) as pipeline:
         (result,) = list(pipeline)
-    picture: NDArray[np.uint8] = result.result.rgb
-    return picture
+    assert isinstance(result.result, Picture)
+    return result.result.rgb
 
 
 def classical_picture_of(path: Path) -> NDArray[np.uint8]:
