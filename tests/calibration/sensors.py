@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.measure.colour_chart import COLUMNS, ROWS, Corners
 from edge_isp.calibration.measure.stack import Stack
-from edge_isp.calibration.profile import CFA_ORDERS, AwbPoint, ColourMatrix, Defect, Noise, SensorProfile
+from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Defect, Noise, SensorProfile
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.calibration.simulation import Imperfections, SensorModel
 
@@ -42,7 +42,7 @@ def sensors(draw: st.DrawFn, *, shading: bool = False) -> SensorProfile:
     return SensorProfile(
         name="random",
         bit_depth=bit_depth,
-        cfa=draw(st.sampled_from(CFA_ORDERS)),
+        cfa=draw(st.sampled_from(list(CELL_PLANES))),
         black_level=(red, green_red, green_blue, blue),
         white_level=float(highest),
         noise=Noise(

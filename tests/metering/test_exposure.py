@@ -314,8 +314,7 @@ def test_light_is_measured_alike_in_every_layout(recording: Callable[..., Path],
         from edge_isp.kernels.layout import CELL_PLANES
         from edge_isp.kernels.unpack import unpack
 
-        layout = frame.format
-        codes = unpack(frame.data, width=64, height=48, packing=packing, bit_depth=layout.bit_depth)
+        codes = unpack(frame.data, frame.format.layout)
         greens = [
             codes[place // 2 :: 2, place % 2 :: 2] for place, plane in enumerate(CELL_PLANES[cfa]) if plane in (1, 2)
         ]
