@@ -38,8 +38,11 @@ def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: i
             low[..., :1] |= low[..., byte, None] << dtype(8 * byte)
         shifts = np.arange(pixels, dtype=dtype) * dtype(low_bits)
         codes = (cells[..., :pixels] << dtype(low_bits)) | ((low[..., :1] >> shifts) & dtype(2**low_bits - 1))
-        return codes.reshape(height, -1)[:, :width].astype(np.uint16)
-    words = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8)
+        unpacked: NDArray[np.uint16] = codes.reshape(height, -1)[:, :width].astype(np.uint16)
+        return unpacked
+    words: NDArray[np.uint16] = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (
+        rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8
+    )
     if packing == "u16-left":
         return (words >> (16 - bit_depth)).astype(np.uint16)
     return np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
@@ -66,10 +69,11 @@ def pisp_word(word: int) -> tuple[int, int, int, int]:
         limit = 1536 >> mode
         q0 = min(limit, max(0, q1 - 64)) + p2
         q3 = min(limit, max(0, q2 - 64)) + p3
-    return _pisp_code(q0, mode), _pisp_code(q1, mode), _pisp_code(q2, mode), _pisp_code(q3, mode)
+    return pisp_code(q0, mode), pisp_code(q1, mode), pisp_code(q2, mode), pisp_code(q3, mode)
 
 
-def _pisp_code(q: int, mode: int) -> int:
+def pisp_code(q: int, mode: int) -> int:
+    """The 16-bit code of a sample `q` of PiSP compression in quantisation mode `mode`."""
     value = max(256 * q, 512 * (q - 47)) if mode == 3 else max(16 * q, 32 * (q - 160), 64 * mode * q)
     return min(value + 2048, 65535)
 
@@ -283,7 +287,8 @@ def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: in
 
     def filtered(taps: NDArray[np.int64]) -> NDArray[np.int64]:
         parts = [taps[y, x] * mirrored[y : y + height, x : x + width] for y in range(5) for x in range(5)]
-        return np.clip((np.sum(parts, axis=0) + 8) >> 4, 0, highest)
+        sums: NDArray[np.int64] = np.sum(parts, axis=0)
+        return np.clip((sums + 8) >> 4, 0, highest)
 
     out = np.empty((height, width, 3), np.uint16)
     cell = np.array(["RGB".index(letter) for letter in cfa]).reshape(2, 2)
@@ -329,7 +334,8 @@ def develop(
     weights = (np.asarray(matrix) * ((len(tone) - 1) / linear_white)).astype(np.float32)
     red, green, blue = rgb[..., 0, None], rgb[..., 1, None], rgb[..., 2, None]
     mixed = weights[:, 0] * red + weights[:, 1] * green + weights[:, 2] * blue + np.float32(0.5)
-    return tone[np.clip(mixed, 0, len(tone) - 1).astype(np.int64)]
+    picture: NDArray[np.uint8] = tone[np.clip(mixed, 0, len(tone) - 1).astype(np.int64)]
+    return picture
 
 
 def replace_defects(codes: NDArray[np.uint16], defects: NDArray[np.int32]) -> NDArray[np.uint16]:

@@ -13,6 +13,7 @@ from edge_isp.calibration.measure.stack import Stack
 from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Defect, Noise, SensorProfile
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.calibration.simulation import Imperfections, SensorModel
+from edge_isp.kernels.layout import CELL_PLANES
 
 TEMPERATURE_K = 5000.0
 

@@ -47,7 +47,8 @@ def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool) -> NDArray[Any]:
     offset = mmap.PAGESIZE + (pages * mmap.PAGESIZE - size if at_end else 0)
     array = np.frombuffer(memory, np.uint8, size, offset)
     array[:] = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
-    return array.view(dtype).reshape(shape)
+    typed: NDArray[Any] = array.view(dtype).reshape(shape)
+    return typed
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
     entries = 2**bit_depth
     for layout in (replace(whole, cfa=cfa) for cfa in ("RGGB", "GBRG", "BGGR")):
         for flip in (False, True):
-            flips = {"flip_vertical": flip, "flip_horizontal": flip}
+            flips: dict[str, Any] = {"flip_vertical": flip, "flip_horizontal": flip}
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 tables = guarded((4, entries), dtype, at_end)
                 if dtype == np.float32:

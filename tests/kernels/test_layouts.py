@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
 from tests.kernels.sampling import COMPILED, LAYOUTS, Sample, examples, samples
 
+LAYOUT = RawLayout(16, 4, "csi2p", 10, "RGGB")
 PACKABLE = [layout for layout in LAYOUTS if layout[0] != "pisp-comp1"]
 
 
@@ -98,11 +101,11 @@ def test_pisp_equals_its_scalar_reference_on_random_words() -> None:
 
 @pytest.mark.skipif(not COMPILED, reason="ten million words take too long without compilation")
 def test_pisp_equals_its_scalar_reference_on_ten_million_words() -> None:
-    code = numba.njit(reference._pisp_code)
-    namespace: dict[str, Any] = {"_pisp_code": code}
-    word = numba.njit(type(reference.pisp_word)(reference.pisp_word.__code__, namespace))
+    code = numba.njit(reference.pisp_code)
+    namespace: dict[str, Any] = {"pisp_code": code}
+    word = numba.njit(types.FunctionType(reference.pisp_word.__code__, namespace))
 
-    @numba.njit
+    @numba.njit  # type: ignore[untyped-decorator]
     def each(words: NDArray[np.uint32], out: NDArray[np.uint16]) -> None:
         for i in range(len(words)):
             out[i] = word(np.int64(words[i]))
@@ -184,15 +187,14 @@ def test_bars_of_a_real_driver_have_their_exact_levels(fourcc: str) -> None:
     ],
 )
 def test_a_window_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
-    window = {"width": 16, "height": 4, "packing": "csi2p", "bit_depth": 10, "cfa": "RGGB"} | change
     with pytest.raises(ValueError, match=message):
-        plan_rows(np.zeros((4, 20), np.uint8), RawLayout(**window))
+        plan_rows(np.zeros((4, 20), np.uint8), replace(LAYOUT, **change))
 
 
 @pytest.mark.parametrize("change", [{"packing": "csi3"}, {"bit_depth": 9}, {"cfa": "RGBG"}, {"left": 1}, {"width": 0}])
 def test_a_layout_is_checked_when_it_is_made(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="found"):
-        RawLayout(**({"width": 16, "height": 4, "packing": "csi2p", "bit_depth": 10, "cfa": "RGGB"} | change))
+        replace(LAYOUT, **change)
 
 
 def test_the_names_of_a_frame_are_those_that_the_kernels_know() -> None:

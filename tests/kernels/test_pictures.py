@@ -29,7 +29,7 @@ def test_decode_rgb_equals_its_reference(
     rng = np.random.default_rng(seed)
     planes = rng.integers(0, 256, (height, width, 12), dtype=np.uint8).view(np.int8 if signed else np.uint8)
     table = np.arange(256, dtype=np.uint8) if plain else rng.integers(0, 256, 256, dtype=np.uint8)
-    arguments = {"bgr": bgr, "flip_vertical": flip_vertical, "flip_horizontal": flip_horizontal}
+    arguments: dict[str, Any] = {"bgr": bgr, "flip_vertical": flip_vertical, "flip_horizontal": flip_horizontal}
     out = np.zeros((2 * height, 2 * width, 3), np.uint8)
     decode_rgb(planes, out, table, **arguments)
     np.testing.assert_array_equal(out, reference.decode_rgb(planes, table, **arguments))
