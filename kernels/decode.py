@@ -67,7 +67,7 @@ def decode_rgb(
     _decode(
         read_only(planes.view(np.uint8)),
         out,
-        # Bytes are looked up as unsigned: -128 stands at 128.
+        # Bytes are looked up as unsigned: the entry of -128 is at 128.
         read_only(np.roll(table, offset)),
         np.array_equal(table, _OFFSET_TABLE),
         np.uint8(offset),
@@ -166,7 +166,7 @@ def _rgb_to_i420(
         u, v = chroma[0, i], chroma[1, i]
         for j in range(len(u)):
             r, g, b = _sum4(above, below, j, 0), _sum4(above, below, j, 1), _sum4(above, below, j, 2)
-            # Sums of four pixels: two bits more; 128 stands for the offset, the rest for rounding.
+            # Sums of four pixels: two bits more; 128 * 1024 is the offset, 512 the rounding.
             u[j] = np.uint8(np.int32(112 * b - 38 * r - 74 * g + 131584) >> 10)
             v[j] = np.uint8(np.int32(112 * r - 94 * g - 18 * b + 131584) >> 10)
 

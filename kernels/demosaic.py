@@ -24,8 +24,7 @@ TONE_ENTRIES = 4096
 
 _NO_TABLES = read_only(np.zeros((4, 1), np.uint16))
 
-# A row, split in two: the columns where the colour stands that the interpolated row shares with green, and the columns
-# where its green stands.
+# A row, split in two: the columns of the interpolated row's own colour (red or blue), then the columns of its green.
 Columns = tuple[U16Array, U16Array]
 
 # Rows of the mosaic around the interpolated one, from two above to two below.
@@ -249,8 +248,8 @@ def _interpolate(
         sums: scratch for Malvar's sums (4, cells + 2).
         lines: uint16 (3, 2, cells), written: red, green and blue, each as its even and its odd columns.
     """
-    # The row's own colour is red or blue; it stands at columns of parity `own`, green at the others. Rows of the other
-    # colour lie above and below, with green at `own`.
+    # The row's own colour is red or blue, at columns of parity `own`; green is at the others. Rows of the other colour
+    # lie above and below, with green at `own`.
     row_has_red = (y & 1) == plan.red_row
     own = plan.red_column if row_has_red else 1 - plan.red_column
     begin = plan.skip // 2
@@ -281,8 +280,8 @@ def _columns(row: U16Array, own: int, begin: int, end: int) -> Columns:
 
 
 # In the two functions below "own" is the row's own colour (red or blue) and "other" the other of the two. The arrays of
-# the mosaic begin one column left of the window: index j + 1 is column j. `own_parity` says on which side of the own
-# colour its green stands.
+# the mosaic begin one column left of the window: index j + 1 is column j. `own_parity` is the parity of the columns of the
+# own colour: with 0 their green is on the right, with 1 on the left.
 
 
 @kernel

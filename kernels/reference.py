@@ -40,12 +40,12 @@ def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: i
         codes = (cells[..., :pixels] << dtype(low_bits)) | ((low[..., :1] >> shifts) & dtype(2**low_bits - 1))
         unpacked: NDArray[np.uint16] = codes.reshape(height, -1)[:, :width].astype(np.uint16)
         return unpacked
-    words: NDArray[np.uint16] = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (
-        rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8
-    )
+    low_bytes, high_bytes = rows[:, 0 : 2 * width : 2], rows[:, 1 : 2 * width : 2]
+    words: NDArray[np.uint16] = (low_bytes.astype(np.uint16) | (high_bytes.astype(np.uint16) << 8)).astype(np.uint16)
     if packing == "u16-left":
         return (words >> (16 - bit_depth)).astype(np.uint16)
-    return np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
+    right: NDArray[np.uint16] = np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
+    return right
 
 
 def pisp_word(word: int) -> tuple[int, int, int, int]:
@@ -287,8 +287,8 @@ def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: in
 
     def filtered(taps: NDArray[np.int64]) -> NDArray[np.int64]:
         parts = [taps[y, x] * mirrored[y : y + height, x : x + width] for y in range(5) for x in range(5)]
-        sums: NDArray[np.int64] = np.sum(parts, axis=0)
-        return np.clip((sums + 8) >> 4, 0, highest)
+        clipped: NDArray[np.int64] = np.clip((np.sum(parts, axis=0) + 8) >> 4, 0, highest)
+        return clipped
 
     out = np.empty((height, width, 3), np.uint16)
     cell = np.array(["RGB".index(letter) for letter in cfa]).reshape(2, 2)

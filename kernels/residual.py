@@ -2,8 +2,8 @@
 
 The network's input, in the square-root domain, is demosaiced linearly (Malvar-He-Cutler, "High-quality linear
 interpolation for demosaicing of Bayer-patterned color images", ICASSP 2004); the network's output is the correction
-(residual). Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and the curve
-of sRGB make the picture of it. Beyond the borders the outermost cells are repeated.
+(residual). Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and sRGB's
+curve make the picture of it. Beyond the borders the outermost cells are repeated.
 """
 
 from __future__ import annotations
@@ -236,20 +236,20 @@ def _demosaic(
 
 @kernel(inline="always")
 def _green(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
-    """Sixteenths of green where red or blue stands: four neighbours, and the own colour two pixels away."""
+    """Sixteenths of green at red or blue: four neighbours, and the own colour two pixels away."""
     return np.int16((neighbours << 2) + (own << 3) - (far << 1))
 
 
 @kernel(inline="always")
 def _along(neighbours: np.int16, own: np.int16, minus: np.int16, plus: np.int16) -> np.int16:
-    """Sixteenths of red or blue where green stands: two neighbours, and the greens around: the diagonal ones and
-    those two pixels further along (minus), those two pixels across (plus)."""
+    """Sixteenths of red or blue at green: two neighbours, less the diagonal greens and those two pixels further along
+    (minus), and the greens two pixels across (plus)."""
     return np.int16((neighbours << 3) + 10 * own - (minus << 1) + plus)
 
 
 @kernel(inline="always")
 def _diagonal(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
-    """Sixteenths of red where blue stands, or the other way round."""
+    """Sixteenths of red at blue, or of blue at red."""
     return np.int16((neighbours << 2) + 12 * own - 3 * far)
 
 

@@ -1,4 +1,4 @@
-"""What a frame says about the light, in one sub-sampled pass over its packed bytes.
+"""What a frame tells about the light, in one sub-sampled pass over its packed bytes.
 
 Enough for an auto-exposure and an auto-white-balance loop on boards without an image signal processor.
 """
