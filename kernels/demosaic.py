@@ -280,8 +280,8 @@ def _columns(row: U16Array, own: int, begin: int, end: int) -> Columns:
 
 
 # In the two functions below "own" is the row's own colour (red or blue) and "other" the other of the two. The arrays of
-# the mosaic begin one column left of the window: index j + 1 is column j. `own_parity` is the parity of the columns of the
-# own colour: with 0 their green is on the right, with 1 on the left.
+# the mosaic begin one column left of the window: index j + 1 is column j. `own_parity` is the parity of the columns of
+# the own colour: with 0 their green is on the right, with 1 on the left.
 
 
 @kernel
