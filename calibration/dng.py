@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from edge_isp.calibration.dng_colour import DAYLIGHT_K, Calibration, as_shot, read_calibrations
 from edge_isp.calibration.dng_tags import DngTags, read_tags
 from edge_isp.calibration.profile import (
-    CFA_ORDERS,
     HIGHEST_MATRIX_ENTRY,
     AwbPoint,
     ColourMatrix,
@@ -23,6 +22,7 @@ from edge_isp.calibration.profile import (
     Provenance,
     SensorProfile,
 )
+from edge_isp.kernels.layout import CELL_PLANES
 
 Levels = tuple[float, float, float, float]
 
@@ -207,7 +207,7 @@ def _cfa(tags: DngTags) -> str:
         tags.fail("not a DNG of a Bayer sensor: its picture is not one rectangular mosaic")
     pattern = tags.numbers("CFAPattern")
     cfa = "".join({0: "R", 1: "G", 2: "B"}.get(int(colour), "?") for colour in pattern)
-    if cfa not in CFA_ORDERS:
+    if cfa not in CELL_PLANES:
         tags.fail(f"not a DNG of a Bayer sensor: CFAPattern is {', '.join(f'{n:g}' for n in pattern[:16])}")
     return cfa
 

@@ -14,7 +14,7 @@ from edge_isp.kernels.tables import encoding_table
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
 from edge_isp.tasks.colour import colour_matrix
-from edge_isp.tasks.encoding import levels, raw_layout, white_balance
+from edge_isp.tasks.encoding import levels, white_balance
 
 
 class ClassicalIsp:
@@ -48,5 +48,5 @@ class ClassicalIsp:
             )
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
         matrix = colour_matrix(frame, profile_of(frame.sensor, self._profile))
-        develop(frame.data, rgb, **raw_layout(frame), tables=self._tables, matrix=matrix, tone=self._tone)
+        develop(frame.data, rgb, frame.format.layout, tables=self._tables, matrix=matrix, tone=self._tone)
         return Picture(upright_picture(rgb, frame.orientation), frame.source, frame.sequence, frame.timestamp_ns)

@@ -47,8 +47,7 @@ def frame_of(path: Path) -> RawFrame:
 
 
 def codes_of(frame: RawFrame) -> NDArray[np.uint16]:
-    layout = frame.format
-    return unpack(frame.data, width=layout.width, height=layout.height, packing="u16", bit_depth=layout.bit_depth)
+    return unpack(frame.data, frame.format.layout)
 
 
 def read(folder: Path, **tags: Tag | None) -> RawFrame:
