@@ -22,6 +22,7 @@ from edge_isp.calibration.profile import (
     Provenance,
     SensorProfile,
 )
+from edge_isp.errors import ProfileError
 from edge_isp.kernels.layout import CELL_PLANES
 
 Levels = tuple[float, float, float, float]
@@ -181,17 +182,20 @@ def load_dng_profile(path: str | Path) -> SensorProfile:
     if dng.noise_profile is not None:
         noise = Noise(dng.noise_profile[0], read_post_gain=max(dng.noise_profile[1], 0.0))
     sections = {"black_level": True, "noise": noise, "awb": points, "colour_matrix": matrices}
-    return SensorProfile(
-        name=_name(dng),
-        bit_depth=max(8, int(dng.white_level).bit_length()),
-        cfa=dng.cfa,
-        black_level=dng.black_level,
-        white_level=dng.white_level,
-        noise=noise,
-        awb_curve=points,
-        colour_matrices=matrices,
-        provenance=tuple(Provenance(s, f"tags of {dng.path.name}") for s, found in sections.items() if found),
-    )
+    try:
+        return SensorProfile(
+            name=_name(dng),
+            bit_depth=max(8, int(dng.white_level).bit_length()),
+            cfa=dng.cfa,
+            black_level=dng.black_level,
+            white_level=dng.white_level,
+            noise=noise,
+            awb_curve=points,
+            colour_matrices=matrices,
+            provenance=tuple(Provenance(s, f"tags of {dng.path.name}") for s, found in sections.items() if found),
+        )
+    except ProfileError as error:
+        raise ProfileError(f"{dng.path}: {error}") from error
 
 
 def _name(dng: Dng) -> str:

@@ -185,9 +185,11 @@ def _quiet(name: str) -> Iterator[None]:
 def _tags(file: Any) -> dict[str, Any]:
     first = file.pages[0]
     pages = [first, *(first.pages or ())]
-    raw = next((page for page in pages if page.tags.get(TAGS["CFAPattern"]) is not None), None)
-    if raw is None:
+    mosaics = [page for page in pages if page.tags.get(TAGS["CFAPattern"]) is not None]
+    if not mosaics:
         raise FormatError("not a DNG of a Bayer sensor: it has no CFAPattern")
+    # The largest, as LibRaw takes it: others are smaller versions for quick looks.
+    raw = max(mosaics, key=lambda page: int(page.imagewidth) * int(page.imagelength))
     exif = first.tags.get(TAGS["ExifTag"])
     values: dict[str, Any] = {}
     if exif is not None and isinstance(exif.value, dict):
@@ -198,6 +200,9 @@ def _tags(file: Any) -> dict[str, Any]:
         for tag in page.tags:
             if tag.code in _NAMES and tag.code != TAGS["ExifTag"]:
                 values[_NAMES[tag.code]] = _value(tag)
+    # Orientation is that of the first directory, for all pictures of the file.
+    if first.tags.get(TAGS["Orientation"]) is not None:
+        values["Orientation"] = _value(first.tags[TAGS["Orientation"]])
     return values
 
 

@@ -33,7 +33,7 @@ from tests.support.dng import (
 )
 
 rawpy = pytest.importorskip("rawpy", reason="rawpy is not installed (extra dng)")
-pytest.importorskip("tifffile", reason="tifffile is not installed (extra dng)")
+tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (extra dng)")
 
 # A place's code tells its row and column.
 CODES = (np.arange(48)[:, None] * 70 + np.arange(64) + 300).astype(np.uint16)
@@ -331,3 +331,41 @@ def test_a_whole_file_of_every_tag_is_read(tmp_path: Path) -> None:
     frame = read(tmp_path, **EVERY_TAG)
     assert (frame.format.width, frame.format.height) == (50, 40)
     load_dng_profile(tmp_path / "a.dng")
+
+
+def test_a_mosaic_behind_a_thumbnail(tmp_path: Path) -> None:
+    """As most cameras write it: a small picture and the tags first, the mosaic in a directory below."""
+    path = tmp_path / "a.dng"
+    matrix = [n for value in MATRIX for n in (round(value * 10000), 10000)]
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(
+            np.zeros((16, 16, 3), np.uint8),
+            photometric="rgb",
+            subfiletype=1,
+            subifds=2,
+            extratags=[
+                (274, SHORT, 1, 6, True),
+                (50706, BYTE, 4, bytes([1, 4, 0, 0]), True),
+                (50708, ASCII, 0, "Two Pictures", True),
+                (50721, SIGNED_RATIONAL, 9, tuple(matrix), True),
+                (50728, RATIONAL, 3, (1, 2, 1, 1, 13, 20), True),
+            ],
+        )
+        for codes, kind in ((CODES[:16, :16], 1), (CODES, 0)):
+            writer.write(
+                codes,
+                photometric=32803,
+                subfiletype=kind,
+                extratags=[
+                    (33421, SHORT, 2, (2, 2), True),
+                    (33422, BYTE, 4, bytes([1, 0, 2, 1]), True),
+                    (50714, SHORT, 1, 100, True),
+                    (50717, SHORT, 1, 4000, True),
+                    (274, SHORT, 1, 1, True),
+                ],
+            )
+    frame = frame_of(path)
+    np.testing.assert_array_equal(codes_of(frame), CODES)
+    assert (frame.format.cfa, frame.orientation, frame.white_level) == ("GRBG", 6, 4000)
+    assert frame.colour_gains == pytest.approx((2, 20 / 13))
+    assert frame.colour_matrix is not None
