@@ -339,9 +339,9 @@ def test_a_level_without_one_of_its_outputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("find", "replacement", "message"),
     [
-        ("classes = ['red', 'green', 'blue']", "", "lacks 'classes'"),
+        ("classes = ['red', 'green', 'blue']", "", "lacks classes"),
         ("classes = ['red', 'green', 'blue']", "classes = [1, 2, 3]", "classes must be a list of texts, found"),
-        ("[[outputs]]", "[[results]]", "lacks 'output'"),
+        ("[[outputs]]", "[[results]]", "lacks output"),
     ],
 )
 def test_malformed_cards(tmp_path: Path, find: str, replacement: str, message: str) -> None:
