@@ -38,12 +38,16 @@ if TYPE_CHECKING:
     from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
     from edge_isp.metering.exposure import AutoExposure
     from edge_isp.models.card import ModelCard, find_model
-    from edge_isp.pipeline.consumer import Consumer, FrameResult
+    from edge_isp.pipeline.consumer import Consumer
     from edge_isp.pipeline.drops import DropReason, FrameCounts, FramesDropped, PipelineState, StateChange
+    from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions
     from edge_isp.pipeline.pipeline import Pipeline
-    from edge_isp.pipeline.source import ReconnectPolicy
-    from edge_isp.results import Detections, Picture
+    from edge_isp.pipeline.reconnect import ReconnectPolicy
+    from edge_isp.results import Detections, FrameResult, Picture
+    from edge_isp.sinks.annotate import annotate
+    from edge_isp.sinks.base import Sink
     from edge_isp.sinks.png import PngSink
+    from edge_isp.sinks.spec import open_sink
     from edge_isp.tasks.detect import DetectTask
     from edge_isp.tasks.isp import IspTask
     from edge_isp.tasks.protocol import Task
@@ -83,6 +87,7 @@ _HOMES = {
     "MissingDependencyError": "errors",
     "ModelCard": "models.card",
     "ModelError": "errors",
+    "ModelOptions": "pipeline.options",
     "Packing": "frame",
     "Picamera2Camera": "cameras.picamera2.camera",
     "Picture": "results",
@@ -91,23 +96,28 @@ _HOMES = {
     "PluginError": "errors",
     "PngSink": "sinks.png",
     "ProcessEngine": "engines.process",
-    "FrameResult": "pipeline.consumer",
+    "FrameResult": "results",
     "ProfileError": "errors",
+    "QueuePolicy": "pipeline.options",
     "RawFormat": "frame",
     "RawFrame": "frame",
-    "ReconnectPolicy": "pipeline.source",
+    "ReconnectPolicy": "pipeline.reconnect",
     "ReplayCamera": "cameras.replay",
     "SensorModel": "calibration.simulation",
     "SensorProfile": "calibration.profile",
+    "Sink": "sinks.base",
     "SinkError": "errors",
     "PipelineState": "pipeline.drops",
     "StateChange": "pipeline.drops",
+    "StreamOptions": "pipeline.options",
     "SyntheticCamera": "cameras.synthetic",
     "Task": "tasks.protocol",
     "V4l2Camera": "cameras.v4l2.camera",
+    "annotate": "sinks.annotate",
     "find_model": "models.card",
     "load_libcamera_tuning": "calibration.tuning",
     "load_profile": "calibration.profile",
+    "open_sink": "sinks.spec",
 }
 
 __all__ = [
@@ -142,6 +152,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelCard",
     "ModelError",
+    "ModelOptions",
     "Packing",
     "Picamera2Camera",
     "Picture",
@@ -152,20 +163,25 @@ __all__ = [
     "PngSink",
     "ProcessEngine",
     "ProfileError",
+    "QueuePolicy",
     "RawFormat",
     "RawFrame",
     "ReconnectPolicy",
     "ReplayCamera",
     "SensorModel",
     "SensorProfile",
+    "Sink",
     "SinkError",
     "StateChange",
+    "StreamOptions",
     "SyntheticCamera",
     "Task",
     "V4l2Camera",
+    "annotate",
     "find_model",
     "load_libcamera_tuning",
     "load_profile",
+    "open_sink",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Flag, StrEnum, auto
 from types import TracebackType
 from typing import Self, TypeVar
@@ -144,6 +144,10 @@ class RawFrame:
             self._released.append(True)
             if self.on_release is not None:
                 self.on_release()
+
+    def copy(self) -> RawFrame:
+        """A frame with data of its own, which stays valid after `release`. Releasing the copy does nothing."""
+        return replace(self, data=self.data.copy(), on_release=None, _released=[])
 
     def __enter__(self) -> Self:
         return self

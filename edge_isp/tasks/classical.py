@@ -13,7 +13,7 @@ from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.results import Picture
 from edge_isp.tasks.colour import SensorProfiles, colour_matrix
-from edge_isp.tasks.encoding import levels, raw_layout, white_balance
+from edge_isp.tasks.encoding import levels, normalised_gains, raw_layout
 
 
 class ClassicalIsp:
@@ -31,7 +31,7 @@ class ClassicalIsp:
 
     def develop(self, frame: RawFrame) -> Picture:
         """A frame's picture, of its size."""
-        gains = white_balance(frame)
+        gains = normalised_gains(frame)
         key = (levels(frame), gains)
         if key != self._tables_of:
             self._tables_of = key

@@ -18,12 +18,12 @@ from edge_isp.results import Detections
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
+    normalised_gains,
     upright_window,
     verify_input,
     verify_task,
     verify_tensors,
     verify_told,
-    white_balance,
 )
 
 # What surrounds a frame whose proportions are not the input's, as a value of the input: the grey, 114 of 255, that
@@ -150,7 +150,7 @@ class DetectTask:
 
     def _tables_for(self, frame: RawFrame) -> NDArray[np.int8]:
         """Made anew only when levels or gains change."""
-        gains = white_balance(frame)
+        gains = normalised_gains(frame)
         key = (levels(frame), gains)
         if self._tables is None or key != self._tables_of:
             self._tables, self._tables_of = frame_tables(frame, gains, self.card.input), key

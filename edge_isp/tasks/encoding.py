@@ -10,22 +10,28 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.light import normalise_gains
 from edge_isp.engines.base import TensorInfo
-from edge_isp.errors import ModelError
+from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.layout import flips_to_rggb
-from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.tables import CURVES, encoding_table
 from edge_isp.models.card import ModelCard, TensorCard
 
 
-def white_balance(frame: RawFrame) -> tuple[float, float, float]:
-    """Gains (red, green, blue), the smallest 1: the frame's own, else grey world's."""
-    red, blue = (
-        frame.colour_gains
-        or statistics(
-            frame.data, **raw_layout(frame), black_level=frame.black_level, white_level=frame.white_level
-        ).grey_world_gains
-    )
+def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
+    """The frame's white-balance gains (red, green, blue), the smallest 1.
+
+    Args:
+        frame: with colour gains.
+
+    Raises:
+        FormatError: it has none.
+    """
+    if frame.colour_gains is None:
+        raise FormatError(
+            f"{frame.source}: frame {frame.sequence} has no colour gains, which encoding needs: give it some with "
+            "edge_isp.metering.white_balance.with_gains, as pipelines do"
+        )
+    red, blue = frame.colour_gains
     return normalise_gains(red, 1.0, blue)
 
 

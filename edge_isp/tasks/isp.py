@@ -25,12 +25,12 @@ from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
     mirrored_to_rggb,
+    normalised_gains,
     raw_layout,
     verify_input,
     verify_task,
     verify_tensors,
     verify_told,
-    white_balance,
 )
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class IspTask:
     def _encoding_for(self, frame: RawFrame) -> dict[str, Any]:
         """Tables, shading and noise for `kernels.encode.encode`; made anew only when the circumstances change."""
         profile = self._profile_of(frame)
-        gains = white_balance(frame)
+        gains = normalised_gains(frame)
         size = (frame.format.width, frame.format.height)
         # Shading follows the light's colour, in steps that nobody sees: 160 tables are not made for every frame.
         light = frame.colour_temperature_k and round(frame.colour_temperature_k, -2) if self._correct_shading else None

@@ -30,9 +30,12 @@ from edge_isp.pipeline import (
     Event,
     FrameResult,
     FramesDropped,
+    ModelOptions,
     Pipeline,
     PipelineState,
+    QueuePolicy,
     ReconnectPolicy,
+    StreamOptions,
 )
 from tests.support.scripted import Action, ScriptedCamera, ScriptedEngine, SimulatedClock, engine, resources
 
@@ -203,12 +206,14 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
 
     pipeline = Pipeline(
         episode.open_camera,
-        engine="scripted",
-        policy=rng.choice(("latest", "wait", "queue(2)", None)),
-        max_age_s=rng.choice((None, 3.0)),
-        clock=episode.clock,
-        recovery=ReconnectPolicy(engine_errors=rng.choice((None, 5))),
-        on_event=episode.on_event,
+        ModelOptions(engine="scripted"),
+        StreamOptions(
+            policy=rng.choice((QueuePolicy.LATEST, QueuePolicy.BLOCK, QueuePolicy.buffered(2), None)),
+            max_age_s=rng.choice((None, 3.0)),
+            clock=episode.clock,
+            reconnect=ReconnectPolicy(engine_errors=rng.choice((None, 5))),
+            on_event=episode.on_event,
+        ),
     )
     first = pipeline.consumers[0]
     results[first.name] = []
@@ -218,7 +223,7 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             of=first,
             name="callback",
             every=rng.choice((1, 2)),
-            policy=rng.choice(("latest", "wait")),
+            policy=rng.choice((QueuePolicy.LATEST, QueuePolicy.BLOCK)),
             callback=call_back,
         )
     failure: BaseException | None = None

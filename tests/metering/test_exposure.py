@@ -23,8 +23,9 @@ from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.cli.main import app
 from edge_isp.errors import CameraError
 from edge_isp.frame import FrameStatus, RawFrame
-from edge_isp.metering.exposure import TARGET, AutoExposure, measure
-from edge_isp.pipeline import Pipeline
+from edge_isp.metering.exposure import TARGET, AutoExposure
+from edge_isp.metering.light import measure
+from edge_isp.pipeline import Pipeline, StreamOptions
 
 SIZE = (256, 192)
 SETTLED = 0.05  # within so much of the target
@@ -56,7 +57,7 @@ class Seen:
 
 
 class Silent:
-    """A camera whose frames say nothing of exposure and white balance, as plain V4L2 ones do. FrameCounts what is asked."""
+    """A camera whose frames say nothing of exposure and white balance, as plain V4L2 ones do. Counts what is asked."""
 
     def __init__(self, camera: SyntheticCamera, hidden: tuple[str, ...]) -> None:
         self.camera, self.hidden, self.asked = camera, hidden, 0
@@ -340,7 +341,7 @@ def test_a_recording_has_no_exposure_to_set_but_takes_white_balance(recording: C
 def test_the_pipeline_runs_the_loop(scene: Path) -> None:
     camera = SyntheticCamera(scene, width=SIZE[0], height=SIZE[1], fps=None, frames=8)
     camera.illuminate(light=1 / 8)
-    with Pipeline(camera, auto_exposure=AutoExposure()) as pipeline:
+    with Pipeline(camera, stream=StreamOptions(auto_exposure=AutoExposure())) as pipeline:
         done = list(pipeline)
     assert list(done[0].stages_ns) == ["read", "meter", "encode", "infer", "decode"]
     first, last = (one.picture.rgb.mean() for one in (done[0], done[-1]))
