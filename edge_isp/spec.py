@@ -111,8 +111,9 @@ def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str,
     positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     for key in spec.settings:
         if key not in keywords:
-            listed = ", ".join(keywords) or "no settings"
-            raise ValueError(f"unknown {key}{did_you_mean(key, keywords)}; '{spec.name}' knows: {listed}")
+            settable = [name for name in keywords if _settable(types.get(name, Any))]
+            listed = ", ".join(settable) or "no settings"
+            raise ValueError(f"unknown {key}{did_you_mean(key, settable)}; '{spec.name}' knows: {listed}")
     arguments = []
     if spec.argument:
         if not positional:
@@ -149,9 +150,16 @@ def _converted(key: str, text: str, annotation: Any) -> Any:
         if found:
             return value
     expected = [description for choice in choices if (description := _described(choice))]
-    if not expected:
+    if not _settable(annotation):
         raise ValueError(f"{key} cannot be set in a specification")
     raise ValueError(f"{key} must be {' or '.join(dict.fromkeys(expected))}, found '{shortened(text)}'")
+
+
+def _settable(annotation: Any) -> bool:
+    """Whether a text can be a value of a type, other than "none"."""
+    return any(
+        choice in (str, Path, Any) or (choice is not NoneType and _described(choice)) for choice in _choices(annotation)
+    )
 
 
 def _choices(annotation: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.sink_writer import SinkWriter
 from edge_isp.pipeline.source import Source, camera_or_opener
+from edge_isp.pipeline.stage_thread import StageThread
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.watchdog import Heartbeat, Systemd, Watchdog
 from edge_isp.results import FrameResult
@@ -77,9 +78,10 @@ class Pipeline:
         self._stop, self._finished = threading.Event(), threading.Event()
         self._finished.set()
         self._status = Status(options.on_event, self._systemd, self._clock, self._stop)
+        self._aborting = threading.Lock()
         self._lock = threading.RLock()  # of everything below
         self._ready = self._closed = False
-        self._threads: list[threading.Thread] = []
+        self._threads: list[StageThread] = []
         self._alive = 0
         self._watchdog: Watchdog | None = None
         self._branches: list[Branch] = []
@@ -287,10 +289,7 @@ class Pipeline:
                     stages.append((f"{consumer.name} callback", partial(_call_back, consumer)))
             self._status.starting()
             self._alive = len(stages)
-            self._threads = [
-                threading.Thread(target=self._run_stage, args=(body,), name=f"edge_isp {name}", daemon=True)
-                for name, body in stages
-            ]
+            self._threads = [StageThread(name, partial(self._run_stage, body)) for name, body in stages]
             self._watchdog = self._new_watchdog()
             for thread in self._threads:
                 thread.start()
@@ -428,14 +427,11 @@ class Pipeline:
             threads, watchdog = self._threads, self._watchdog
         if threads:
             self._stop.set()
-            for branch in self._branches:
-                branch.abort()
-            _join(threads[0], _LAST_FRAME_S)
-            if threads[0].is_alive() and threads[0] is not threading.current_thread():
+            self._abort()
+            if not threads[0].join(_LAST_FRAME_S):
                 self._source.close()
             for thread in threads:
-                _join(thread, _LEFT_BEHIND_S)
-                if thread.is_alive() and thread is not threading.current_thread():
+                if not thread.join(_LEFT_BEHIND_S):
                     _log.error("%s does not return and is left behind", thread.name)
             if watchdog is not None:
                 watchdog.stop()
@@ -448,6 +444,19 @@ class Pipeline:
             self._source.close()
         else:
             self._source.stop()
+
+    def _abort(self) -> None:
+        """Drops everything in flight, in a thread of its own: Ctrl-C interrupts the main thread between any two steps,
+        and the account of the frames would be incomplete."""
+
+        def abort() -> None:
+            with self._aborting:  # by an earlier call that was interrupted
+                for branch in self._branches:
+                    branch.abort()
+
+        thread = StageThread("stop", abort)
+        thread.start()
+        thread.join()
 
     def _new_watchdog(self) -> Watchdog:
         beats = [self._heartbeat]
@@ -494,8 +503,3 @@ def _call_back(consumer: Consumer) -> None:
         consumer.call_back()
     finally:
         consumer.abort()
-
-
-def _join(thread: threading.Thread, timeout_s: float) -> None:
-    if thread is not threading.current_thread():
-        thread.join(timeout_s)

@@ -1,4 +1,4 @@
-"""A fault campaign: hundreds of scripted faults of cameras, engines, consumers and signals, and a complete account.
+"""A fault campaign: hundreds of scripted faults of cameras, engines, consumers, sinks and signals, fully accounted for.
 
 Every episode runs a pipeline through a random script and then asks where each frame of the sensor is. Time is
 simulated: waits before a camera is opened again cost nothing. Threads switch as often as Python lets them, so that a
@@ -48,7 +48,15 @@ DEADLOCK_S = 240
 # Of these a stream recovers; the others end it.
 CAMERA_FAULTS = ("gap", "flagged gap", "corrupted", "stall", "disconnect", "truncated", "driver error", "reopen fails")
 ENGINE_FAULTS = ("engine error",)
-FATAL_FAULTS = ("engine crash", "callback fails", "event handler fails", "taker fails", "signal", "cancelled")
+FATAL_FAULTS = (
+    "engine crash",
+    "callback fails",
+    "event handler fails",
+    "reader fails",
+    "sink fails",
+    "signal",
+    "cancelled",
+)
 
 
 class ScriptedFailure(Exception):
@@ -159,9 +167,9 @@ def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: l
 
     def take(done: FrameResult) -> None:
         results.append(done.sequence)
-        if episode.fatal == "taker fails" and len(results) > episode.fatal_at:
-            episode.faults["taker fails"] += 1
-            raise ScriptedFailure("taker fails")
+        if episode.fatal == "reader fails" and len(results) > episode.fatal_at:
+            episode.faults["reader fails"] += 1
+            raise ScriptedFailure("reader fails")
 
     async def take_all() -> None:
         async for done in consumer:
@@ -188,6 +196,27 @@ def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: l
             if done_or_none is None:
                 return
             take(done_or_none)
+
+
+class ScriptedSink:
+    """Notes what it gets, and may fail."""
+
+    needs_raw = True
+
+    def __init__(self, episode: Episode, results: list[int]) -> None:
+        self._episode, self._results = episode, results
+        self.closed = 0
+
+    def write(self, result: FrameResult) -> None:
+        assert not self.closed
+        assert result.raw is not None
+        self._results.append(result.sequence)
+        if self._episode.fatal == "sink fails" and len(self._results) > self._episode.fatal_at:
+            self._episode.faults["sink fails"] += 1
+            raise ScriptedFailure("sink fails")
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
@@ -226,6 +255,11 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             policy=rng.choice((QueuePolicy.LATEST, QueuePolicy.BLOCK)),
             callback=call_back,
         )
+    sink = None
+    if episode.fatal == "sink fails" or rng.random() < 0.3:
+        results["sink"] = []
+        sink = ScriptedSink(episode, results["sink"])
+        pipeline.add_sink(sink, name="sink")
     failure: BaseException | None = None
     stop_early = rng.random() < 0.2
     try:
@@ -237,13 +271,14 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             episode.faults["stopped"] += 1
             pipeline.start()
         consume(episode, pipeline, first, results[first.name])
-        if "callback" in results and not episode.faults["cancelled"]:
+        if len(results) > 1 and not episode.faults["cancelled"]:
             pipeline.run()  # waits for its end
     except (ScriptedFailure, EngineError, KeyboardInterrupt) as error:
         failure = error
     finally:
         pipeline.close()
     check(episode, pipeline, engine, results, failure)
+    assert sink is None or sink.closed == 1
     return episode.faults
 
 
