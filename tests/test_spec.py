@@ -20,7 +20,7 @@ from edge_isp.spec import Spec, construct, did_you_mean, parse_spec
 class Everything:
     """Takes a parameter of each kind."""
 
-    def __init__(
+    def __init__(  # type: ignore[no-untyped-def]
         self,
         device: str | int | None = None,
         *,
@@ -33,7 +33,7 @@ class Everything:
         packing: Packing = Packing.U16,
         mode: Literal["fast", "good"] = "good",
         hidden: list[int] | None = None,
-        unknown=None,  # type: ignore[no-untyped-def]
+        unknown=None,
     ) -> None:
         self.values = {name: value for name, value in locals().items() if name != "self"}
 

@@ -1,4 +1,4 @@
-"""A pipeline's state, and who is told about it."""
+"""A pipeline's state, and its reports."""
 
 from __future__ import annotations
 

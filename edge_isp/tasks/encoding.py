@@ -1,4 +1,4 @@
-"""What every task needs: a frame on its way into a tensor, and whether card and model are what they must be."""
+"""What every task needs: tables that encode a frame, and checks of cards and models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
 
 
 def raw_layout(frame: RawFrame) -> dict[str, Any]:
-    """The frame's layout, as the kernels take it."""
+    """The frame's layout, as the kernels take it.
+
+    Args:
+        frame: the frame.
+    """
     layout = frame.format
     return {
         "width": layout.width,
@@ -48,17 +52,24 @@ def raw_layout(frame: RawFrame) -> dict[str, Any]:
 
 
 def mirrored_to_rggb(frame: RawFrame) -> dict[str, Any]:
-    """How a kernel has to mirror the frame, or mirror back what was made of it; see `kernels.layout.flips_to_rggb`."""
+    """How a kernel has to mirror the frame, or mirror its result back; see `kernels.layout.flips_to_rggb`.
+
+    Args:
+        frame: the frame.
+    """
     vertical, horizontal = flips_to_rggb(frame.format.cfa)
     return {"flip_vertical": vertical, "flip_horizontal": horizontal}
 
 
 def upright_window(raw_format: RawFormat) -> tuple[int, dict[str, Any]]:
-    """How to read a frame as RGGB with up still up: its first row, and what the kernels are told of the rest.
+    """How to read a frame as RGGB without turning it upside down: its first row, and the kernels' further arguments.
 
-    To mirror rows as well, as `mirrored_to_rggb` does, would turn the scene upside down. A restoring network does not
-    mind; a detector does. So the first row and the last are left out where red is not in the first; left and right
+    Mirroring rows as well, as `mirrored_to_rggb` does, would turn the scene upside down, which a restoring network does
+    not mind, but a detector does. So the first and the last row are left out if red is not in the first; left and right
     may be exchanged.
+
+    Args:
+        raw_format: of the frames.
     """
     vertical, horizontal = flips_to_rggb(raw_format.cfa)
     letters = str(raw_format.cfa.value)
@@ -73,14 +84,25 @@ def upright_window(raw_format: RawFormat) -> tuple[int, dict[str, Any]]:
 
 
 def levels(frame: RawFrame) -> tuple[Any, ...]:
-    """What an encoding table depends on, but for the gains."""
+    """Everything that an encoding table depends on, except the gains.
+
+    Args:
+        frame: the frame.
+    """
     return (frame.format.bit_depth, frame.format.cfa, frame.black_level, frame.white_level)
 
 
 def frame_tables(
     frame: RawFrame, gains: tuple[float, float, float], source: TensorCard, *, lens_gain: float = 1.0
 ) -> NDArray[np.int8]:
-    """The tables from the frame's codes to a model's input, see `kernels.tables.encoding_table`."""
+    """The tables from the frame's codes to a model's input, see `kernels.tables.encoding_table`.
+
+    Args:
+        frame: whose levels count.
+        gains: red, green and blue, the smallest 1.
+        source: the model's input.
+        lens_gain: multiplies all of them.
+    """
     return encoding_table(
         bit_depth=frame.format.bit_depth,
         black_level=frame.black_level,
@@ -94,14 +116,31 @@ def frame_tables(
 
 
 def verify_task(card: ModelCard, task: str) -> None:
-    """Raises ModelError where a card is of another task."""
-    verify_told(card, ("task", task, card.task))
+    """Checks the task of a card.
+
+    Args:
+        card: to check.
+        task: it must have.
+
+    Raises:
+        ModelError: it has another one.
+    """
+    verify_entries(card, ("task", task, card.task))
 
 
 def verify_input(card: ModelCard, *, layout: str, channels: int) -> None:
-    """Raises ModelError where a card asks for an input that is not what its task makes."""
+    """Checks the input that a card describes.
+
+    Args:
+        card: to check.
+        layout: of the input that its task makes.
+        channels: of the input that its task makes.
+
+    Raises:
+        ModelError: the card describes another one.
+    """
     source = card.input
-    verify_told(
+    verify_entries(
         card,
         ("input layout", layout, source.layout),
         ("input channels", channels, source.shape[3]),
@@ -113,23 +152,40 @@ def verify_input(card: ModelCard, *, layout: str, channels: int) -> None:
         )
 
 
-def verify_told(card: ModelCard, *entries: tuple[str, object, object]) -> None:
-    """Raises ModelError for the first of (what, expected, found) that differs."""
+def verify_entries(card: ModelCard, *entries: tuple[str, object, object]) -> None:
+    """Compares entries of a card with what they must be.
+
+    Args:
+        card: named in the error.
+        *entries: each (what, expected, found).
+
+    Raises:
+        ModelError: for the first entry that differs.
+    """
     for what, expected, found in entries:
         if found != expected:
             raise ModelError(f"card of '{card.name}': {what} must be '{expected}', found '{found}'")
 
 
 def verify_tensors(card: ModelCard, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
-    """Raises ModelError where a loaded model's tensors are not what its card says."""
-    for what, tensors, told in (("input", inputs, (card.input,)), ("output", outputs, card.outputs)):
-        if len(tensors) != len(told):
-            number = "one" if len(told) == 1 else str(len(told))
+    """Compares a loaded model's tensors with its card.
+
+    Args:
+        card: the model's.
+        inputs: in the file's order.
+        outputs: in the file's order.
+
+    Raises:
+        ModelError: they are not what the card says.
+    """
+    for what, tensors, described in (("input", inputs, (card.input,)), ("output", outputs, card.outputs)):
+        if len(tensors) != len(described):
+            number = "one" if len(described) == 1 else str(len(described))
             raise ModelError(
-                f"{card.path}: expected {number} {what}{'s' if len(told) > 1 else ''}, found {len(tensors)}"
+                f"{card.path}: expected {number} {what}{'s' if len(described) > 1 else ''}, found {len(tensors)}"
             )
-        for place, (tensor, expected) in enumerate(zip(tensors, told, strict=True)):
-            which = f" {place}" if len(told) > 1 else ""
+        for place, (tensor, expected) in enumerate(zip(tensors, described, strict=True)):
+            which = f" {place}" if len(described) > 1 else ""
             _verify_tensor(f"{card.path}: {what}{which}", tensor, expected)
 
 

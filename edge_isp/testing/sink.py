@@ -125,7 +125,12 @@ def _check_protocol(open_sink: Callable[[], Sink]) -> None:
 def _check_writes(open_sink: Callable[[], Sink], results: list[FrameResult]) -> None:
     """Opened in this thread, used in another and closed in a third."""
     sink = open_sink()
-    _in_a_thread(lambda: [sink.write(result) for result in results])
+
+    def write_all() -> None:
+        for result in results:
+            sink.write(result)
+
+    _in_a_thread(write_all)
     _in_a_thread(sink.close)
     try:
         sink.close()

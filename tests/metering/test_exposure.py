@@ -69,7 +69,8 @@ class Silent:
     def read(self) -> RawFrame:
         frame = self.camera.read()
         assert frame is not None
-        return replace(frame, **dict.fromkeys(self.hidden))
+        hidden: dict[str, Any] = dict.fromkeys(self.hidden)
+        return replace(frame, **hidden)
 
     def control(self, **settings: Any) -> None:
         self.asked += 1
@@ -94,7 +95,8 @@ def run(
     camera, loop, seen = Silent(device, hidden), AutoExposure(), []
     for index in range(frames):
         device.illuminate(**(change or {}).get(index, {}))
-        (at or {}).get(index, lambda _: None)(loop)
+        if at is not None and index in at:
+            at[index](loop)
         frame = camera.read()
         adjusted = loop.adjust(frame, camera)  # type: ignore[arg-type]
         seen.append(
@@ -190,6 +192,7 @@ def test_exposure_never_exceeds_the_frame_period(scene: Path) -> None:
             loop.adjust(frame, camera)
             assert frame.exposure_ns is not None
             assert frame.exposure_ns <= 20_000_000
+        assert frame is not None
         assert frame.exposure_ns == 20_000_000
 
 

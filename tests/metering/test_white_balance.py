@@ -12,7 +12,7 @@ import pytest
 
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
-from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.frame import FrameStatus, Packing, RawFrame
 from edge_isp.metering import white_balance
 from edge_isp.metering.white_balance import WhiteBalanceLoop, grey_world, with_gains
 from edge_isp.models.card import find_model
@@ -58,7 +58,7 @@ def test_grey_world_makes_the_mean_grey(bare: RawFrame) -> None:
     codes = np.empty((48, 64), np.uint16)
     codes[0::2, 0::2], codes[1::2, 1::2] = 64 + 100, 64 + 50
     codes[0::2, 1::2] = codes[1::2, 0::2] = 64 + 200
-    layout = replace(bare.format, packing="u16", stride=0)
+    layout = replace(bare.format, packing=Packing.U16, stride=0)
     frame = replace(bare, data=codes.view(np.uint8), format=layout, black_level=(64.0,) * 4)
     np.testing.assert_allclose(grey_world(frame), (2, 4))
 

@@ -32,7 +32,7 @@ from edge_isp.pipeline import (
     StreamOptions,
 )
 from edge_isp.pipeline.watchdog import Systemd
-from tests.support.scripted import ScriptedCamera, ScriptedEngine, SimulatedClock, engine
+from tests.support.scripted import ScriptedCamera, ScriptedEngine, SimulatedClock, engine, hang_at
 
 __all__ = ["engine"]
 
@@ -166,7 +166,7 @@ def test_a_hanging_engine_is_seen_and_nothing_is_told_to_systemd(
         monkeypatch.setattr(os, "environ", {**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "3600000000"})
         monkeypatch.setattr(Systemd.__init__, "__defaults__", (os.environ,))
         clock, hung, go_on = SimulatedClock(), threading.Event(), threading.Event()
-        engine.on_run = lambda number: (hung.set(), go_on.wait()) if number == 1 else None  # type: ignore[assignment, return-value]
+        engine.on_run = hang_at(1, hung, go_on)
         camera = ScriptedCamera([0, 1, go_on.wait], live=False)
         with Pipeline(camera, SCRIPTED, StreamOptions(clock=clock, notify_systemd=True)) as pipeline:
             results = iter(pipeline)
@@ -177,12 +177,12 @@ def test_a_hanging_engine_is_seen_and_nothing_is_told_to_systemd(
             watchdog.look()
             clock.advance(11 * 10**9)
             watchdog.look()
-            assert pipeline.state is PipelineState.STALLED
+            stalled = pipeline.state
             go_on.set()
             assert len(list(results)) == 1
             watchdog.look()
-            assert pipeline.state is PipelineState.ENDED
-        messages = []
+            assert (stalled, pipeline.state) == (PipelineState.STALLED, PipelineState.ENDED)
+        messages: list[str] = []
         while not messages or messages[-1] != "STOPPING=1":
             messages.append(manager.recv(4096).decode())
     assert messages == [
@@ -229,20 +229,23 @@ def test_a_service_is_ready_gives_signs_of_life_and_stops(tmp_path: Path) -> Non
         service = subprocess.Popen(
             [*command, "--camera", f"synthetic:{photo},width=64,height=48,fps=50"],
             env={**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "300000"},
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
         )
+        assert service.stdout is not None
         seen: set[str] = set()
         try:
+            assert service.stdout.readline()  # a service that was stopped before its first result has failed
             while not {"READY=1", "WATCHDOG=1"} <= seen:
                 seen.add(manager.recv(4096).decode())
             assert "STATUS=running" in seen
             service.send_signal(signal.SIGTERM)
             while "STOPPING=1" not in seen:
                 seen.add(manager.recv(4096).decode())
-            assert service.wait(60) == 0
+            service.communicate(timeout=60)
+            assert service.returncode == 0
         finally:
             service.kill()
-            service.wait()
+            service.communicate()
 
 
 def test_the_scripted_faults_of_the_synthetic_camera_are_all_accounted_for(

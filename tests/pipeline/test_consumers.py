@@ -23,7 +23,15 @@ from edge_isp.pipeline import (
     StateChange,
     StreamOptions,
 )
-from tests.support.scripted import PERIOD_NS, ScriptedCamera, ScriptedEngine, SimulatedClock, engine
+from tests.support.scripted import (
+    PERIOD_NS,
+    Action,
+    ScriptedCamera,
+    ScriptedEngine,
+    SimulatedClock,
+    engine,
+    hang_at,
+)
 
 __all__ = ["engine"]
 
@@ -211,7 +219,7 @@ def test_an_engine_three_times_too_slow_gives_results_of_at_most_two_of_its_peri
 
     ages_ns: list[int] = []
     with pipeline_of(
-        ScriptedCamera(script(), clock),  # type: ignore[arg-type]
+        ScriptedCamera(script(), clock),
         clock=clock,
         on_event=on_event,
         callback=call_back,
@@ -226,7 +234,7 @@ def test_an_engine_three_times_too_slow_gives_results_of_at_most_two_of_its_peri
 
 def test_a_queue_keeps_order_and_loses_the_oldest(engine: type[ScriptedEngine]) -> None:
     at_first, go_on = threading.Event(), threading.Event()
-    engine.on_run = lambda number: (at_first.set(), go_on.wait()) if number == 0 else None  # type: ignore[assignment, return-value]
+    engine.on_run = hang_at(0, at_first, go_on)
     losses: list[int] = []
 
     def on_event(event: object) -> None:
@@ -254,7 +262,7 @@ def test_a_slow_taker_loses_results_and_is_told(engine: type[ScriptedEngine]) ->
             lost.release()
 
     engine.on_run = lambda number: inferred.release()
-    script = [action for i in range(5) for action in (i, inferred.acquire)]
+    script: list[Action] = [action for i in range(5) for action in (i, inferred.acquire)]
     with pipeline_of(ScriptedCamera(script), on_event=on_event) as pipeline:
         pipeline.start()
         for _ in range(4):
@@ -266,7 +274,7 @@ def test_a_slow_taker_loses_results_and_is_told(engine: type[ScriptedEngine]) ->
 
 @pytest.mark.parametrize("damage", [FrameStatus.CORRUPTED, FrameStatus.TRUNCATED])
 def test_gaps_and_damaged_frames_are_counted(engine: type[ScriptedEngine], damage: FrameStatus) -> None:
-    script = [0, 1, 5, (6, damage), (7, FrameStatus.GAP), (9, FrameStatus.GAP)]
+    script: list[Action] = [0, 1, 5, (6, damage), (7, FrameStatus.GAP), (9, FrameStatus.GAP)]
     events: list[object] = []
     with pipeline_of(ScriptedCamera(script), policy=QueuePolicy.BLOCK, on_event=events.append) as pipeline:
         assert sequences(pipeline) == [0, 1, 5, 7, 9]

@@ -129,4 +129,4 @@ def test_shipped_cameras_are_told_from_their_classes(recording: Callable[..., Pa
     with Pipeline(ReplayCamera(recording())) as pipeline:
         assert isinstance(pipeline.camera, ReplayCamera)
     with pytest.raises(PipelineError, match="SyntheticCamera is called without arguments, but: missing .*'photo'"):
-        Pipeline(SyntheticCamera)
+        Pipeline(SyntheticCamera)  # type: ignore[arg-type]

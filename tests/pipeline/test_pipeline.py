@@ -86,11 +86,10 @@ def test_pictures_have_the_colours_and_the_place_of_the_scene(tmp_path: Path, cf
 def test_results_carry_source_sequence_and_stage_times(recording: Recording) -> None:
     path = recording(frames=3)
     with Pipeline(ReplayCamera(path), ModelOptions(threads=1)) as pipeline:
-        assert pipeline.report is None
-        done = list(pipeline)
-        assert pipeline.report is not None
-        assert pipeline.report.delegate == "XNNPACK"
-        assert pipeline.report.threads == 1
+        before, done, report = pipeline.report, list(pipeline), pipeline.report
+    assert before is None
+    assert report is not None
+    assert (report.delegate, report.threads) == ("XNNPACK", 1)
     assert [d.picture.sequence for d in done] == [0, 1, 2]
     assert all(d.picture.source == str(path) for d in done)
     assert all(list(d.stages_ns) == ["read", "encode", "infer", "decode"] for d in done)

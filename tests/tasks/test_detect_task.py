@@ -233,10 +233,10 @@ def test_too_many_detections_are_cut_and_unlikely_ones_left_out(card: ModelCard)
 
 
 def test_grey_world_balances_frames_without_gains(card: ModelCard) -> None:
-    _, with_gains = detected(DetectTask(card), shot(gains=(2.0, 1.0)))
+    _, own_gains = detected(DetectTask(card), shot(gains=(2.0, 1.0)))
     _, without = detected(DetectTask(card), with_gains(shot(gains=None)))
     _, plain = detected(DetectTask(card), shot())
-    assert not np.array_equal(with_gains, plain)
+    assert not np.array_equal(own_gains, plain)
     assert not np.array_equal(without, plain)
 
 
@@ -494,7 +494,7 @@ def test_run_draws_boxes_on_the_picture(tmp_path: Path, card: ModelCard, fake_en
     code, output = run(*arguments)
     assert code == 0
     line = json.loads(output)
-    assert list(line["stages_ns"]) == ["read", "encode", "infer", "decode", "save"]
+    assert list(line["stages_ns"]) == ["read", "encode", "keep", "infer", "decode", "save"]
     with Image.open(line["saved"]) as image:
         drawn = np.asarray(image).astype(int)
     with ReplayCamera(path) as camera:
