@@ -22,6 +22,7 @@ from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.kernels.pack import pack
+from edge_isp.metering.white_balance import with_gains
 from edge_isp.models.card import ModelCard, find_model, read_card
 from edge_isp.models.export import Export, export_model
 from edge_isp.pipeline import ModelOptions, Pipeline
