@@ -37,16 +37,8 @@ def grey_world(frame: RawFrame) -> tuple[float, float]:
     Raises:
         ValueError: the frame's bytes or levels do not fit its format.
     """
-    layout = frame.format
     return statistics(
-        frame.data,
-        width=layout.width,
-        height=layout.height,
-        packing=layout.packing,
-        bit_depth=layout.bit_depth,
-        cfa=layout.cfa,
-        black_level=frame.black_level,
-        white_level=frame.white_level,
+        frame.data, frame.format.layout, black_level=frame.black_level, white_level=frame.white_level
     ).grey_world_gains
 
 
