@@ -159,6 +159,13 @@ class Episode:
             raise ScriptedFailure("event handler fails")
 
 
+def read_patiently(pipeline: Pipeline) -> FrameResult | None:
+    """The next result, through many time-outs."""
+    while True:
+        with suppress(TimeoutError):
+            return pipeline.read(timeout_s=0.0005)
+
+
 def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: list[int]) -> None:
     """Takes results in one of the ways there are, perhaps until something fails."""
     way = episode.rng.choice(("for", "read", "async for"))
@@ -188,14 +195,8 @@ def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: l
         with suppress(asyncio.CancelledError):
             asyncio.run(take_all())
     else:
-        while True:
-            try:
-                done_or_none = pipeline.read(timeout_s=0.0005)
-            except TimeoutError:
-                continue
-            if done_or_none is None:
-                return
-            take(done_or_none)
+        while (result := read_patiently(pipeline)) is not None:
+            take(result)
 
 
 class ScriptedSink:
