@@ -125,10 +125,10 @@ class Branch:
         stages = [("encode", self._encode_all), ("infer", self._infer_all), ("decode", self._decode_all)]
         return [(f"{self.model.name} {name}", body) for name, body in stages]
 
-    def miss(self, sequence: int, frames: int) -> None:
-        """Frames never came from the sensor."""
+    def miss(self, cause: DropReason, sequence: int, frames: int) -> None:
+        """Frames never came from the camera."""
         for consumer in self.consumers:
-            consumer.account.miss(sequence, frames)
+            consumer.account.miss(cause, sequence, frames)
 
     def offer(self, lease: Lease, stages_ns: dict[str, int]) -> None:
         """Takes a frame, or accounts for it. Under the policy "wait" it waits for a place."""

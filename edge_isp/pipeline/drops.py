@@ -13,6 +13,7 @@ class DropReason(StrEnum):
     """Why a frame was lost."""
 
     SENSOR_GAP = "sensor gap"  # the camera never delivered it: its number is missing, or the driver says so
+    NOT_RENDERED = "not rendered"  # the source could not make it in time, as a simulation on a slow machine
     QUEUE_FULL = "hand-over full"  # a newer frame took its place before the model was free
     STALE = "stale"  # it was older than `max_age_s`
     CORRUPTED = "corrupted"  # the camera says that its data is damaged, or not all there
@@ -136,12 +137,12 @@ class Account:
             self._dropped[cause] += 1
         self._tell(FramesDropped(self._consumer, cause, sequence, 1, self._now_ns()))
 
-    def miss(self, sequence: int, frames: int) -> None:
-        """Frames never came from the sensor."""
+    def miss(self, cause: DropReason, sequence: int, frames: int) -> None:
+        """Frames never came from the camera."""
         with self._lock:
             self._frames += frames
-            self._dropped[DropReason.SENSOR_GAP] += frames
-        self._tell(FramesDropped(self._consumer, DropReason.SENSOR_GAP, sequence, frames, self._now_ns()))
+            self._dropped[cause] += frames
+        self._tell(FramesDropped(self._consumer, cause, sequence, frames, self._now_ns()))
 
     def counts(self) -> FrameCounts:
         """All counters at one moment."""

@@ -14,7 +14,7 @@ from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.fallback import Delegation
 from edge_isp.errors import CameraError, PipelineError
-from edge_isp.frame import RawFrame
+from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
@@ -355,7 +355,9 @@ class Pipeline:
                 lease = Lease(frame, len(self._branches))
                 for branch in self._branches:
                     if missing:
-                        branch.miss(frame.sequence - missing, missing)
+                        skipped = FrameStatus.SKIPPED in frame.status
+                        cause = DropReason.NOT_RENDERED if skipped else DropReason.SENSOR_GAP
+                        branch.miss(cause, frame.sequence - missing, missing)
                     branch.offer(lease, stages_ns)
         except BaseException as error:
             self._fail(error)

@@ -192,7 +192,7 @@ def test_a_paced_synthetic_camera_leaves_out_what_comes_too_late(photo: Path, mo
     monkeypatch.setattr("edge_isp.cameras.synthetic.time.monotonic_ns", lambda: clock_ns[0])
     with SyntheticCamera(photo, width=64, height=48, fps=10.0) as camera:
         monkeypatch.setattr(
-            camera._closed, "wait", lambda seconds: clock_ns.__setitem__(0, clock_ns[0] + int(seconds * 1e9))
+            camera.closed, "wait", lambda seconds: clock_ns.__setitem__(0, clock_ns[0] + int(seconds * 1e9))
         )
         seen = []
         for pause_ns in (0, 0, 250_000_000, 0):

@@ -38,7 +38,7 @@ from edge_isp.cameras.v4l2.abi import (
     FrameSize,
     StreamParameters,
 )
-from edge_isp.cameras.v4l2.formats import fourcc, fourcc_name
+from edge_isp.cameras.v4l2.formats import CurrentFormat, fourcc, fourcc_name
 from edge_isp.errors import CameraDisconnectedError, CameraError
 
 # What a request's error means beyond its text, and what mends it.
@@ -75,18 +75,6 @@ class FrameSizes:
             return smallest
         steps = f"{max(1, self.width[2])}x{max(1, self.height[2])}"
         return f"{smallest} to {self.width[1]}x{self.height[1]} in steps of {steps}"
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentFormat:
-    """What a device node is set to; bytes of one plane."""
-
-    width: int
-    height: int
-    code: str
-    bytes_per_line: int
-    size_bytes: int
-    planes: int
 
 
 class V4l2Device:
@@ -164,11 +152,16 @@ class V4l2Device:
         self.close()
 
 
+class NotACaptureDeviceError(CameraError):
+    """A video device that does not capture: an output, an encoder, a decoder."""
+
+
 class CaptureDevice(V4l2Device):
     """A video device that captures, of one plane or of several.
 
     Raises:
-        CameraError: it cannot be opened, or does not capture and stream.
+        NotACaptureDeviceError: it does not capture and stream.
+        CameraError: it cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -182,7 +175,7 @@ class CaptureDevice(V4l2Device):
             self.bus = capability.bus_info.decode("utf-8", "replace")
             able = capability.device_caps if capability.capabilities & CAP_DEVICE_CAPS else capability.capabilities
             if not able & (CAP_VIDEO_CAPTURE | CAP_VIDEO_CAPTURE_MPLANE) or not able & CAP_STREAMING:
-                raise CameraError(
+                raise NotACaptureDeviceError(
                     f"{path}: '{self.card}' does not capture video (capabilities {able:#010x}); "
                     "list cameras with: edge-isp devices"
                 )

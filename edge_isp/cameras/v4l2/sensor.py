@@ -92,6 +92,11 @@ class SensorSettings:
             return None
         return self._gain.gain(self._controls.get("analogue_gain"))
 
+    def known(self) -> dict[str, float]:
+        """The exposure and gain that are set, by name; one that the driver does not report is missing."""
+        values = {"exposure_ns": self.exposure_ns(), "analogue_gain": self.analogue_gain()}
+        return {name: value for name, value in values.items() if value is not None}
+
     def limits(self) -> ControlLimits:
         """What the driver allows at the present frame rate.
 

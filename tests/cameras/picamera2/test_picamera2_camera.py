@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_isp.cameras.base import Controls
 from edge_isp.cameras.picamera2 import camera as ours
 from edge_isp.cameras.picamera2.camera import Picamera2Camera
 from edge_isp.cameras.spec import open_camera
@@ -257,7 +258,7 @@ def test_closing_wakes_a_reader_and_takes_every_buffer_back(plug: Plug) -> None:
     with pytest.raises(CameraError, match="picamera2:0: the camera is closed"):
         _ = camera.limits
     with pytest.raises(CameraError, match="picamera2:0: the camera is closed"):
-        camera.control(fps=10)
+        camera.control(Controls(fps=10))
 
 
 def test_modes_change_from_one_opening_to_the_next(plug: Plug) -> None:
@@ -313,20 +314,20 @@ def test_controls_reach_the_camera(plug: Plug) -> None:
         assert device.applied["FrameDurationLimits"] == (40_000, 40_000)
         assert camera.limits.exposure_ns == (75_000, 40_000_000)
         assert camera.limits.analogue_gain == (1.0, 10.67)
-        camera.control(exposure_ns=12_345_678, analogue_gain=4.0, colour_gains=(1.5, 2.0))
+        camera.control(Controls(exposure_ns=12_345_678, analogue_gain=4.0, colour_gains=(1.5, 2.0)))
         expose(device, camera)
         read(camera).release()
         applied = device.applied
         assert (applied["ExposureTime"], applied["AnalogueGain"], applied["ColourGains"]) == (12_345, 4.0, (1.5, 2.0))
         assert (applied["ExposureTimeMode"], applied["AnalogueGainMode"]) == (1, 1)
-        camera.control(fps=10, auto_exposure=False, auto_white_balance=True, exposure_ns=90_000_000)
+        camera.control(Controls(fps=10, auto_exposure=False, auto_white_balance=True, exposure_ns=90_000_000))
         expose(device, camera)
         read(camera).release()
         assert (applied["AeEnable"], applied["AwbEnable"]) == (False, True)
         assert applied["FrameDurationLimits"] == (100_000, 100_000)
         assert applied["ExposureTime"] == 90_000
         assert camera.limits.exposure_ns == (75_000, 100_000_000)
-        camera.control(auto_exposure=True)
+        camera.control(Controls(auto_exposure=True))
         expose(device, camera)
         read(camera).release()
         assert (applied["AeEnable"], applied["ExposureTimeMode"], applied["AnalogueGainMode"]) == (True, 0, 0)
@@ -336,18 +337,18 @@ def test_controls_that_cannot_be(plug: Plug) -> None:
     device = plug()
     with Picamera2Camera(0, fps=25) as camera:
         with pytest.raises(CameraError, match="exposure_ns must be from 75000 to 40000000 at this frame rate, found 4"):
-            camera.control(exposure_ns=40_000_001)
+            camera.control(Controls(exposure_ns=40_000_001))
         with pytest.raises(CameraError, match=r"analogue_gain must be from 1.0 to 10.67 .* found 16"):
-            camera.control(analogue_gain=16.0)
+            camera.control(Controls(analogue_gain=16.0))
         with pytest.raises(CameraError, match="fps must be positive"):
-            camera.control(fps=0)
+            camera.control(Controls(fps=0))
         assert camera.limits.exposure_ns[1] == 40_000_000
     device.lacks |= {"AwbEnable", "AnalogueGain"}
     with Picamera2Camera(0) as camera:
         with pytest.raises(CameraError, match="libcamera offers no AwbEnable for this camera"):
-            camera.control(auto_white_balance=True)
+            camera.control(Controls(auto_white_balance=True))
         with pytest.raises(CameraError, match="the exposure and gain of this camera cannot be set"):
-            camera.control(analogue_gain=2.0)
+            camera.control(Controls(analogue_gain=2.0))
 
 
 def test_what_cannot_be_opened(plug: Plug) -> None:

@@ -1,0 +1,309 @@
+"""What a sensor does, fast enough for a camera: light of a scene to packed RAW bytes with noise, row by row.
+
+`edge_isp.calibration.simulation.SensorModel` is the exact model, which training uses. This one agrees with it in mean and
+variance, and takes a normal distribution for the photons' Poisson distribution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.kernels.compiled import kernel
+from edge_isp.kernels.layout import CELL_PLANES, row_bytes
+
+# Entries of the table of normal deviates: as many as 15 random bits can tell apart.
+_DEVIATES = 1 << 15
+# Red, green or blue of R, Gr, Gb and B.
+_COLOUR = (0, 1, 1, 2)
+_PIXELS_PER_GROUP = 4  # one random number of 64 bits serves four pixels
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The rectangle of the scene that the frame shows, in the scene's pixels.
+
+    Attributes:
+        x: left edge.
+        y: upper edge.
+        width: of the rectangle.
+        height: of the rectangle.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class PixelErrors:
+    """How the pixels of one specimen of a sensor differ from the ideal, and which are defective.
+
+    Attributes:
+        response: float32 (height, width), factor on the light of each pixel; (0, 0) for an ideal sensor.
+        defects: int32 (n, 2), row and column of defective pixels, sorted by row.
+        defect_response: float32 (n,), factor on the light of each defective pixel.
+        defect_offset: float32 (n,), light that each defective pixel shows in the dark.
+    """
+
+    response: NDArray[np.float32]
+    defects: NDArray[np.int32]
+    defect_response: NDArray[np.float32]
+    defect_offset: NDArray[np.float32]
+
+
+def ideal_pixels() -> PixelErrors:
+    """Pixels without errors."""
+    none = np.empty(0, np.float32)
+    return PixelErrors(np.empty((0, 0), np.float32), np.empty((0, 2), np.int32), none, none)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """From light, which is 1 at white level, to codes.
+
+    Attributes:
+        exposure: factor on the light of the scene.
+        electron: light of one photo-electron at the analogue gain.
+        read_variance: variance of the read noise, as light squared.
+        black_level: codes, in the order R, Gr, Gb, B.
+        white_level: code at which the sensor clips.
+        cfa: colour order from pixel (0,0).
+        bit_depth: significant bits of a code.
+        packing: "csi2p" (of 10 or 12 bits) or "u16"; see `edge_isp.kernels.layout`.
+    """
+
+    exposure: float
+    electron: float
+    read_variance: float
+    black_level: tuple[float, float, float, float]
+    white_level: float
+    cfa: str
+    bit_depth: int
+    packing: str
+
+
+@lru_cache(maxsize=1)
+def _deviates() -> NDArray[np.float32]:
+    """Quantiles of the normal distribution, evenly spaced in probability, of variance 1."""
+    half = _DEVIATES // 2
+    normal = NormalDist()
+    upper = np.array([normal.inv_cdf(0.5 + (index + 0.5) / _DEVIATES) for index in range(half)])
+    table = np.concatenate([-upper[::-1], upper])
+    table = (table / table.std()).astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+def scene_planes(
+    photo: NDArray[np.uint8], table: NDArray[np.float32], matrix: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """A photograph to the light on a sensor's red, green and blue pixels.
+
+    Args:
+        photo: uint8 (height, width, 3), sRGB.
+        table: float32 (256,), linear light of each code.
+        matrix: float32 (3, 3), linear sRGB to camera RGB.
+
+    Returns:
+        float32 (3, height, width), not below 0.
+    """
+    planes = np.empty((3, *photo.shape[:2]), np.float32)
+    _scene_planes(photo, table, matrix, planes)
+    return planes
+
+
+def simulate_frame(
+    planes: NDArray[np.float32],
+    view: View,
+    size: tuple[int, int],
+    *,
+    conversion: Conversion,
+    errors: PixelErrors,
+    row_noise: NDArray[np.float32],
+    key: int,
+) -> NDArray[np.uint8]:
+    """One frame: a view of the scene, interpolated linearly, with shot and read noise.
+
+    Args:
+        planes: float32 (3, height, width), see `scene_planes`; at least 2x2 pixels.
+        view: what the frame shows; it must lie within the planes.
+        size: width and height of the frame, even.
+        conversion: exposure, noise and levels.
+        errors: of the pixels.
+        row_noise: float32 (height,), light that is added to each row.
+        key: 64 bits that the noise follows from; another key gives other noise at every pixel.
+
+    Returns:
+        uint8 (height, bytes per row), without padding.
+
+    Raises:
+        ValueError: the view is not within the planes.
+    """
+    width, height = size
+    _, scene_height, scene_width = planes.shape
+    if not (0 <= view.x <= view.x + view.width <= scene_width and 0 <= view.y <= view.y + view.height <= scene_height):
+        raise ValueError(f"the view {view} does not lie within the scene of {scene_width}x{scene_height} pixels")
+    columns, column_weights = _taps(view.x, view.width, width, scene_width)
+    rows, row_weights = _taps(view.y, view.height, height, scene_height)
+    cell = CELL_PLANES[conversion.cfa]
+    out = np.zeros((height, row_bytes(conversion.packing, conversion.bit_depth, width)), np.uint8)
+    _simulate(
+        planes,
+        (columns, column_weights, rows, row_weights),
+        np.array([_COLOUR[level] for level in cell], np.int64),
+        np.array([conversion.black_level[level] for level in cell], np.float32),
+        np.array(
+            [conversion.exposure, conversion.electron, conversion.read_variance, conversion.white_level], np.float32
+        ),
+        errors.response,
+        (errors.defects, errors.defect_response, errors.defect_offset),
+        row_noise,
+        (_deviates(), np.uint64(key)),
+        conversion.bit_depth if conversion.packing == "csi2p" else 16,
+        out,
+    )
+    return out
+
+
+def _taps(start: float, length: float, count: int, available: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Of each pixel the first of the two scene pixels that it lies between, and the weight of the second."""
+    centres = start + (np.arange(count) + 0.5) * (length / count) - 0.5
+    centres = np.clip(centres, 0, available - 1)
+    first = np.minimum(centres.astype(np.int32), available - 2)
+    return first, (centres - first).astype(np.float32)
+
+
+@kernel
+def _scene_planes(photo, table, matrix, planes):  # type: ignore[no-untyped-def]
+    height, width = photo.shape[0], photo.shape[1]
+    zero = np.float32(0)
+    for y in range(height):
+        for x in range(width):
+            red, green, blue = table[photo[y, x, 0]], table[photo[y, x, 1]], table[photo[y, x, 2]]
+            for plane in range(3):
+                light = matrix[plane, 0] * red + matrix[plane, 1] * green + matrix[plane, 2] * blue
+                planes[plane, y, x] = max(light, zero)
+
+
+@kernel
+def _simulate(  # type: ignore[no-untyped-def]
+    planes, taps, cell_planes, black_level, levels, response, defects, row_noise, noise_source, pack_bits, out
+):
+    columns, column_weights, rows, row_weights = taps
+    height, width = rows.size, columns.size
+    first_column, end_column = columns[0], columns[width - 1] + 2
+    mixed = np.empty((2, planes.shape[2]), np.float32)
+    light = np.empty(width, np.float32)
+    deviates = np.empty(width + _PIXELS_PER_GROUP, np.float32)
+    codes = np.zeros(width + _PIXELS_PER_GROUP, np.uint16)
+    places, place_response, place_offset = defects
+    defect = 0
+    for y in range(height):
+        cell_row = 2 * (y % 2)
+        for side in range(2):
+            plane = cell_planes[cell_row + side]
+            _mix_rows(
+                planes[plane, rows[y]],
+                planes[plane, rows[y] + 1],
+                row_weights[y],
+                mixed[side],
+                first_column,
+                end_column,
+            )
+        _interpolate(mixed, columns, column_weights, levels[0], light)
+        if response.size:
+            for x in range(width):
+                light[x] *= response[y, x]
+        while defect < places.shape[0] and places[defect, 0] == y:
+            x = places[defect, 1]
+            light[x] = max(light[x] * place_response[defect] + place_offset[defect], np.float32(0))
+            defect += 1
+        _draw(noise_source, y, deviates)
+        _digitise(light, deviates, row_noise[y], levels, black_level[cell_row : cell_row + 2], codes)
+        if pack_bits == 10:
+            _pack10(codes, out[y])
+        elif pack_bits == 12:
+            _pack12(codes, out[y])
+        else:
+            for x in range(width):
+                out[y, 2 * x] = codes[x] & np.uint16(255)
+                out[y, 2 * x + 1] = codes[x] >> np.uint16(8)
+
+
+@kernel
+def _mix_rows(upper, lower, weight, out, start, end):  # type: ignore[no-untyped-def]
+    for x in range(start, end):
+        out[x] = upper[x] + weight * (lower[x] - upper[x])
+
+
+@kernel
+def _interpolate(mixed, columns, weights, exposure, light):  # type: ignore[no-untyped-def]
+    even, odd = mixed[0], mixed[1]
+    for x in range(0, light.size, 2):
+        left = even[columns[x]]
+        light[x] = exposure * (left + weights[x] * (even[columns[x] + 1] - left))
+        left = odd[columns[x + 1]]
+        light[x + 1] = exposure * (left + weights[x + 1] * (odd[columns[x + 1] + 1] - left))
+
+
+@kernel
+def _draw(noise_source, y, deviates):  # type: ignore[no-untyped-def]
+    """Normal deviates of a row, by SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
+    OOPSLA 2014), whose n-th number follows from n alone."""
+    table, key = noise_source
+    groups = deviates.size // _PIXELS_PER_GROUP
+    step = np.uint64(0x9E3779B97F4A7C15)
+    state = key + np.uint64(y) * np.uint64(groups) * step
+    mask = np.uint64(_DEVIATES - 1)
+    for group in range(groups):
+        state += step
+        bits = state
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits = bits ^ (bits >> np.uint64(31))
+        x = group * _PIXELS_PER_GROUP
+        deviates[x] = table[bits & mask]
+        deviates[x + 1] = table[(bits >> np.uint64(16)) & mask]
+        deviates[x + 2] = table[(bits >> np.uint64(32)) & mask]
+        deviates[x + 3] = table[(bits >> np.uint64(48)) & mask]
+
+
+@kernel
+def _digitise(light, deviates, row_noise, levels, black_level, codes):  # type: ignore[no-untyped-def]
+    electron, read_variance, white = levels[1], levels[2], levels[3]
+    even_black, odd_black = black_level[0], black_level[1]
+    highest = np.float32(np.floor(white))
+    half, zero = np.float32(0.5), np.float32(0)
+    for x in range(light.size):
+        black = odd_black if x & 1 else even_black
+        seen = light[x]
+        seen += np.sqrt(seen * electron + read_variance) * deviates[x] + row_noise
+        code = black + seen * (white - black)
+        code = min(max(code, zero), highest)
+        codes[x] = np.uint16(np.int32(code + half))
+
+
+@kernel
+def _pack10(codes, row):  # type: ignore[no-untyped-def]
+    for group in range(row.size // 5):
+        low = 0
+        for pixel in range(4):
+            code = np.int64(codes[4 * group + pixel])
+            row[5 * group + pixel] = code >> 2
+            low |= (code & 3) << (2 * pixel)
+        row[5 * group + 4] = low
+
+
+@kernel
+def _pack12(codes, row):  # type: ignore[no-untyped-def]
+    for group in range(row.size // 3):
+        first, second = np.int64(codes[2 * group]), np.int64(codes[2 * group + 1])
+        row[3 * group] = first >> 4
+        row[3 * group + 1] = second >> 4
+        row[3 * group + 2] = (first & 15) | (second & 15) << 4
