@@ -1,7 +1,7 @@
 """What a sensor does, fast enough for a camera: light of a scene to packed RAW bytes with noise, row by row.
 
-`edge_isp.calibration.simulation.SensorModel` is the exact model, which training uses. This one agrees with it in mean and
-variance, and takes a normal distribution for the photons' Poisson distribution.
+`edge_isp.calibration.simulation.SensorModel` is the exact model, which training uses. This one agrees with it in mean
+and variance, and takes a normal distribution for the photons' Poisson distribution.
 """
 
 from __future__ import annotations
@@ -149,13 +149,12 @@ def simulate_frame(
     _, scene_height, scene_width = planes.shape
     if not (0 <= view.x <= view.x + view.width <= scene_width and 0 <= view.y <= view.y + view.height <= scene_height):
         raise ValueError(f"the view {view} does not lie within the scene of {scene_width}x{scene_height} pixels")
-    columns, column_weights = _taps(view.x, view.width, width, scene_width)
-    rows, row_weights = _taps(view.y, view.height, height, scene_height)
     cell = CELL_PLANES[conversion.cfa]
     out = np.zeros((height, row_bytes(conversion.packing, conversion.bit_depth, width)), np.uint8)
     _simulate(
         planes,
-        (columns, column_weights, rows, row_weights),
+        _taps(view.x, view.width, width, scene_width),
+        _taps(view.y, view.height, height, scene_height),
         np.array([_COLOUR[level] for level in cell], np.int64),
         np.array([conversion.black_level[level] for level in cell], np.float32),
         np.array(
@@ -179,8 +178,14 @@ def _taps(start: float, length: float, count: int, available: int) -> tuple[NDAr
     return first, (centres - first).astype(np.float32)
 
 
+# Taps along an axis: see `_taps`.
+_Axis = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
 @kernel
-def _scene_planes(photo, table, matrix, planes):  # type: ignore[no-untyped-def]
+def _scene_planes(
+    photo: NDArray[np.uint8], table: NDArray[np.float32], matrix: NDArray[np.float32], planes: NDArray[np.float32]
+) -> None:
     height, width = photo.shape[0], photo.shape[1]
     zero = np.float32(0)
     for y in range(height):
@@ -192,10 +197,23 @@ def _scene_planes(photo, table, matrix, planes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _simulate(  # type: ignore[no-untyped-def]
-    planes, taps, cell_planes, black_level, levels, response, defects, row_noise, noise_source, pack_bits, out
-):
-    columns, column_weights, rows, row_weights = taps
+def _simulate(
+    planes: NDArray[np.float32],
+    across: _Axis,
+    down: _Axis,
+    cell_planes: NDArray[np.int64],
+    black_level: NDArray[np.float32],
+    levels: NDArray[np.float32],
+    response: NDArray[np.float32],
+    defects: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]],
+    row_noise: NDArray[np.float32],
+    noise_source: tuple[NDArray[np.float32], np.uint64],
+    pack_bits: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Row by row: light, its errors, noise, codes, bytes. `levels` are exposure, electron, read variance, white."""
+    columns, column_weights = across
+    rows, row_weights = down
     height, width = rows.size, columns.size
     first_column, end_column = columns[0], columns[width - 1] + 2
     mixed = np.empty((2, planes.shape[2]), np.float32)
@@ -207,16 +225,9 @@ def _simulate(  # type: ignore[no-untyped-def]
     for y in range(height):
         cell_row = 2 * (y % 2)
         for side in range(2):
-            plane = cell_planes[cell_row + side]
-            _mix_rows(
-                planes[plane, rows[y]],
-                planes[plane, rows[y] + 1],
-                row_weights[y],
-                mixed[side],
-                first_column,
-                end_column,
-            )
-        _interpolate(mixed, columns, column_weights, levels[0], light)
+            plane = planes[cell_planes[cell_row + side]]
+            _mix_rows(plane[rows[y]], plane[rows[y] + 1], row_weights[y], mixed[side], first_column, end_column)
+        _interpolate(mixed[0], mixed[1], columns, column_weights, levels[0], light)
         if response.size:
             for x in range(width):
                 light[x] *= response[y, x]
@@ -224,27 +235,38 @@ def _simulate(  # type: ignore[no-untyped-def]
             x = places[defect, 1]
             light[x] = max(light[x] * place_response[defect] + place_offset[defect], np.float32(0))
             defect += 1
-        _draw(noise_source, y, deviates)
+        _draw(noise_source[0], noise_source[1], y, deviates)
         _digitise(light, deviates, row_noise[y], levels, black_level[cell_row : cell_row + 2], codes)
         if pack_bits == 10:
             _pack10(codes, out[y])
         elif pack_bits == 12:
             _pack12(codes, out[y])
         else:
-            for x in range(width):
-                out[y, 2 * x] = codes[x] & np.uint16(255)
-                out[y, 2 * x + 1] = codes[x] >> np.uint16(8)
+            _store(codes, out[y])
 
 
 @kernel
-def _mix_rows(upper, lower, weight, out, start, end):  # type: ignore[no-untyped-def]
+def _mix_rows(
+    upper: NDArray[np.float32],
+    lower: NDArray[np.float32],
+    weight: np.float32,
+    out: NDArray[np.float32],
+    start: int,
+    end: int,
+) -> None:
     for x in range(start, end):
         out[x] = upper[x] + weight * (lower[x] - upper[x])
 
 
 @kernel
-def _interpolate(mixed, columns, weights, exposure, light):  # type: ignore[no-untyped-def]
-    even, odd = mixed[0], mixed[1]
+def _interpolate(
+    even: NDArray[np.float32],
+    odd: NDArray[np.float32],
+    columns: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    exposure: np.float32,
+    light: NDArray[np.float32],
+) -> None:
     for x in range(0, light.size, 2):
         left = even[columns[x]]
         light[x] = exposure * (left + weights[x] * (even[columns[x] + 1] - left))
@@ -253,10 +275,9 @@ def _interpolate(mixed, columns, weights, exposure, light):  # type: ignore[no-u
 
 
 @kernel
-def _draw(noise_source, y, deviates):  # type: ignore[no-untyped-def]
+def _draw(table: NDArray[np.float32], key: np.uint64, y: int, deviates: NDArray[np.float32]) -> None:
     """Normal deviates of a row, by SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators,
     OOPSLA 2014), whose n-th number follows from n alone."""
-    table, key = noise_source
     groups = deviates.size // _PIXELS_PER_GROUP
     step = np.uint64(0x9E3779B97F4A7C15)
     state = key + np.uint64(y) * np.uint64(groups) * step
@@ -275,35 +296,51 @@ def _draw(noise_source, y, deviates):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _digitise(light, deviates, row_noise, levels, black_level, codes):  # type: ignore[no-untyped-def]
+def _digitise(
+    light: NDArray[np.float32],
+    deviates: NDArray[np.float32],
+    row_noise: np.float32,
+    levels: NDArray[np.float32],
+    black_level: NDArray[np.float32],
+    codes: NDArray[np.uint16],
+) -> None:
     electron, read_variance, white = levels[1], levels[2], levels[3]
-    even_black, odd_black = black_level[0], black_level[1]
     highest = np.float32(np.floor(white))
     half, zero = np.float32(0.5), np.float32(0)
-    for x in range(light.size):
-        black = odd_black if x & 1 else even_black
-        seen = light[x]
-        seen += np.sqrt(seen * electron + read_variance) * deviates[x] + row_noise
-        code = black + seen * (white - black)
-        code = min(max(code, zero), highest)
-        codes[x] = np.uint16(np.int32(code + half))
+    for side in range(2):
+        black = black_level[side]
+        span = white - black
+        for x in range(side, light.size, 2):
+            seen = light[x]
+            seen += np.sqrt(seen * electron + read_variance) * deviates[x] + row_noise
+            code = black + seen * span
+            code = min(max(code, zero), highest)
+            codes[x] = np.uint16(np.int32(code + half))
 
 
 @kernel
-def _pack10(codes, row):  # type: ignore[no-untyped-def]
+def _pack10(codes: NDArray[np.uint16], row: NDArray[np.uint8]) -> None:
     for group in range(row.size // 5):
-        low = 0
-        for pixel in range(4):
-            code = np.int64(codes[4 * group + pixel])
-            row[5 * group + pixel] = code >> 2
-            low |= (code & 3) << (2 * pixel)
-        row[5 * group + 4] = low
+        first, second = np.int32(codes[4 * group]), np.int32(codes[4 * group + 1])
+        third, fourth = np.int32(codes[4 * group + 2]), np.int32(codes[4 * group + 3])
+        row[5 * group] = first >> 2
+        row[5 * group + 1] = second >> 2
+        row[5 * group + 2] = third >> 2
+        row[5 * group + 3] = fourth >> 2
+        row[5 * group + 4] = (first & 3) | (second & 3) << 2 | (third & 3) << 4 | (fourth & 3) << 6
 
 
 @kernel
-def _pack12(codes, row):  # type: ignore[no-untyped-def]
+def _pack12(codes: NDArray[np.uint16], row: NDArray[np.uint8]) -> None:
     for group in range(row.size // 3):
-        first, second = np.int64(codes[2 * group]), np.int64(codes[2 * group + 1])
+        first, second = np.int32(codes[2 * group]), np.int32(codes[2 * group + 1])
         row[3 * group] = first >> 4
         row[3 * group + 1] = second >> 4
         row[3 * group + 2] = (first & 15) | (second & 15) << 4
+
+
+@kernel
+def _store(codes: NDArray[np.uint16], row: NDArray[np.uint8]) -> None:
+    for x in range(row.size // 2):
+        row[2 * x] = codes[x] & np.uint16(255)
+        row[2 * x + 1] = codes[x] >> np.uint16(8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,12 @@ def test_a_camera_that_goes_and_comes_back(photo: Path) -> None:
     script = FaultScript([Drop(1), Disconnect(3, failed_openings=2), Disconnect(5)])
     camera = camera_of(photo, script=script)
     assert [frame.sequence for frame in frames_of(camera, 2)] == [0, 2]
-    for act in (
+    acts: tuple[Callable[[], object], ...] = (
         camera.read,
         lambda: camera.read(timeout_s=1),
         lambda: camera.control(Controls(exposure_ns=10_000_000)),
-    ):
+    )
+    for act in acts:
         with pytest.raises(CameraDisconnectedError, match="it is gone, as its script says; close it"):
             act()
     camera.close()
@@ -173,4 +175,4 @@ def test_a_fault_with_a_value_out_of_range() -> None:
             wrong()
     for setting in ({"exposure_ns": 0}, {"analogue_gain": -1.0}):
         with pytest.raises(CameraError, match="must be positive, found ExposureChange"):
-            ExposureChange(0, **setting)  # type: ignore[arg-type]
+            ExposureChange(0, **setting)
