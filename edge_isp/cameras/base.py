@@ -193,7 +193,11 @@ class CameraBase(ABC):
 
     @abstractmethod
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
-        """Returns the next frame; see `Camera.read`."""
+        """Returns the next frame; see `Camera.read`.
+
+        Args:
+            timeout_s: longest time to wait, in seconds; None waits without a limit.
+        """
 
     @property
     def limits(self) -> ControlLimits:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.cameras.base import CameraBase, ControlLimits
-from edge_isp.cameras.sidecar import FrameConditions, Sidecar, read_sidecar
+from edge_isp.cameras.sidecar import Sidecar, read_sidecar
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
@@ -89,7 +89,11 @@ def _open_recording(path: Path) -> _Recording:
 
 
 class RawFile:
-    """A `.raw` file: frames one after the other, described by its sidecar."""
+    """A `.raw` file: frames one after the other, described by its sidecar.
+
+    Args:
+        path: of the `.raw` file; its sidecar has the same name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -115,8 +119,8 @@ class RawFile:
                 yield self._frame(index, data, timestamp_ns)
 
     def _frame(self, index: int, data: NDArray[np.uint8], timestamp_ns: int) -> RawFrame:
-        every = self.sidecar.conditions
-        conditions: FrameConditions = every[index] if len(every) > 1 else every[0]
+        every = self.sidecar.conditions  # one for all frames, or one per frame
+        conditions = every[index % len(every)]
         return RawFrame(
             data=data,
             format=self.sidecar.format,
@@ -150,7 +154,14 @@ def _whole_frames(path: Path, sidecar: Sidecar) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DngFile:
-    """A DNG file: one frame, read by rawpy. White balance is the camera's own (AsShotNeutral)."""
+    """A DNG file: one frame, read by rawpy. White balance is the camera's own (AsShotNeutral).
+
+    Attributes:
+        path: of the file.
+
+    Raises:
+        MissingDependencyError: rawpy is not installed.
+    """
 
     path: Path
 

@@ -164,7 +164,7 @@ class SyntheticCamera(CameraBase):
         return self._limits
 
     def control(self, controls: Controls) -> None:
-        """Sets exposure and gain. The exposure shows in the second frame after the one read last, the gain in the first.
+        """Sets exposure and gain. Exposure shows in the second frame after the one read last, gain in the first.
 
         Args:
             controls: `exposure_ns` and `analogue_gain`.

@@ -37,7 +37,7 @@ def check_camera(
 
     Args:
         open_camera: opens it, always in the same way. A recording must have two frames at least.
-        frames: how many to read in each check, where there are so many.
+        frames: how many to read in each check; a recording may have fewer.
         timeout_s: in which a frame must come.
         before_read: called before each read that must have a frame, for a camera that is triggered.
 

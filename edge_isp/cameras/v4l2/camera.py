@@ -219,13 +219,14 @@ class V4l2Camera(CameraBase):
         """Black and white level at the format's bit depth."""
         layout = self.format
         if black_level is not None:
-            return (black_level,) * 4, float(2**layout.bit_depth - 1)
+            return (black_level, black_level, black_level, black_level), float(2**layout.bit_depth - 1)
         if self._sensor in shipped_profiles():
             profile = load_profile(self._sensor).at_bit_depth(layout.bit_depth)
             return profile.black_level, profile.white_level
         raise CameraError(
             f"{self.source}: V4L2 reports no black level, and there is no sensor profile of "
-            f"'{self._sensor or 'none'}'; give the sensor (sensor=..., one of {', '.join(shipped_profiles())}) or its black level (black_level=...)"
+            f"'{self._sensor or 'none'}'; give the sensor (sensor=..., one of {', '.join(shipped_profiles())}) "
+            "or its black level (black_level=...)"
         )
 
     def _rate(self) -> float | None:

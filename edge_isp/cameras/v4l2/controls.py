@@ -102,6 +102,9 @@ class V4l2Controls:
     def describe(self, name: str) -> V4l2Control:
         """What is known of a control.
 
+        Args:
+            name: of the control.
+
         Raises:
             CameraError: the device has none of that name.
         """
@@ -117,6 +120,9 @@ class V4l2Controls:
 
     def get(self, name: str) -> int:
         """The value of a control.
+
+        Args:
+            name: of the control.
 
         Raises:
             CameraError: there is none of that name, or it cannot be read.

@@ -71,12 +71,20 @@ BUS_FORMATS: dict[str, int] = {
 
 
 def fourcc(code: str) -> int:
-    """The number of a four-character code."""
+    """The number of a four-character code.
+
+    Args:
+        code: four ASCII characters.
+    """
     return int.from_bytes(code.encode("ascii"), "little")
 
 
 def fourcc_name(number: int) -> str:
-    """The four characters of a number; characters that cannot be shown are written as \\x.."""
+    """The four characters of a number; characters that cannot be shown are written as \\x..
+
+    Args:
+        number: as the kernel has it.
+    """
     return number.to_bytes(4, "little").decode("ascii", "backslashreplace").rstrip()
 
 

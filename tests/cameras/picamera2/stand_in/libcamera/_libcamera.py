@@ -172,7 +172,8 @@ class CameraConfiguration:
     def __init__(self, camera: Any, roles: Any) -> None:
         self._camera = camera
         self._streams = [StreamConfiguration(role, camera) for role in roles]
-        self.sensor_config, self.orientation = None, Orientation.Rotate0
+        self.sensor_config: Any = None
+        self.orientation = Orientation.Rotate0
 
     def __iter__(self) -> Any:
         return iter(self._streams)
