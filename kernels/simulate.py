@@ -156,7 +156,7 @@ def simulate_frame(
         _taps(view.x, view.width, width, scene_width),
         _taps(view.y, view.height, height, scene_height),
         np.array([_COLOUR[level] for level in cell], np.int64),
-        np.array([conversion.black_level[level] for level in cell], np.float32),
+        _black_rows(conversion.black_level, cell, width),
         np.array(
             [conversion.exposure, conversion.electron, conversion.read_variance, conversion.white_level], np.float32
         ),
@@ -170,16 +170,24 @@ def simulate_frame(
     return out
 
 
-def _taps(start: float, length: float, count: int, available: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _black_rows(
+    levels: tuple[float, float, float, float], cell: tuple[int, int, int, int], width: int
+) -> NDArray[np.float32]:
+    """Black level of each pixel of an even and of an odd row, (2, width)."""
+    return np.tile(np.array([levels[level] for level in cell], np.float32).reshape(2, 2), (1, width // 2))
+
+
+def _taps(start: float, length: float, count: int, available: int) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Of each pixel the first of the two scene pixels that it lies between, and the weight of the second."""
     centres = start + (np.arange(count) + 0.5) * (length / count) - 0.5
     centres = np.clip(centres, 0, available - 1)
-    first = np.minimum(centres.astype(np.int32), available - 2)
-    return first, (centres - first).astype(np.float32)
+    first = np.minimum(centres.astype(np.int64), available - 2)
+    # Unsigned, since numba tests a signed index for being negative, which costs more than the interpolation.
+    return first.astype(np.uint64), (centres - first).astype(np.float32)
 
 
 # Taps along an axis: see `_taps`.
-_Axis = tuple[NDArray[np.int32], NDArray[np.float32]]
+_Axis = tuple[NDArray[np.uint64], NDArray[np.float32]]
 
 
 @kernel
@@ -215,7 +223,8 @@ def _simulate(
     columns, column_weights = across
     rows, row_weights = down
     height, width = rows.size, columns.size
-    first_column, end_column = columns[0], columns[width - 1] + 2
+    first, end = columns[0], columns[width - 1] + np.uint64(2)
+    one = np.uint64(1)
     mixed = np.empty((2, planes.shape[2]), np.float32)
     light = np.empty(width, np.float32)
     deviates = np.empty(width + _PIXELS_PER_GROUP, np.float32)
@@ -226,7 +235,8 @@ def _simulate(
         cell_row = 2 * (y % 2)
         for side in range(2):
             plane = planes[cell_planes[cell_row + side]]
-            _mix_rows(plane[rows[y]], plane[rows[y] + 1], row_weights[y], mixed[side], first_column, end_column)
+            upper, lower = plane[rows[y], first:end], plane[rows[y] + one, first:end]
+            _mix_rows(upper, lower, row_weights[y], mixed[side, first:end])
         _interpolate(mixed[0], mixed[1], columns, column_weights, levels[0], light)
         if response.size:
             for x in range(width):
@@ -236,7 +246,7 @@ def _simulate(
             light[x] = max(light[x] * place_response[defect] + place_offset[defect], np.float32(0))
             defect += 1
         _draw(noise_source[0], noise_source[1], y, deviates)
-        _digitise(light, deviates, row_noise[y], levels, black_level[cell_row : cell_row + 2], codes)
+        _digitise(light, deviates, row_noise[y], levels, black_level[y % 2], codes)
         if pack_bits == 10:
             _pack10(codes, out[y])
         elif pack_bits == 12:
@@ -247,14 +257,9 @@ def _simulate(
 
 @kernel
 def _mix_rows(
-    upper: NDArray[np.float32],
-    lower: NDArray[np.float32],
-    weight: np.float32,
-    out: NDArray[np.float32],
-    start: int,
-    end: int,
+    upper: NDArray[np.float32], lower: NDArray[np.float32], weight: np.float32, out: NDArray[np.float32]
 ) -> None:
-    for x in range(start, end):
+    for x in range(out.size):
         out[x] = upper[x] + weight * (lower[x] - upper[x])
 
 
@@ -262,16 +267,17 @@ def _mix_rows(
 def _interpolate(
     even: NDArray[np.float32],
     odd: NDArray[np.float32],
-    columns: NDArray[np.int32],
+    columns: NDArray[np.uint64],
     weights: NDArray[np.float32],
     exposure: np.float32,
     light: NDArray[np.float32],
 ) -> None:
+    one = np.uint64(1)
     for x in range(0, light.size, 2):
         left = even[columns[x]]
-        light[x] = exposure * (left + weights[x] * (even[columns[x] + 1] - left))
+        light[x] = exposure * (left + weights[x] * (even[columns[x] + one] - left))
         left = odd[columns[x + 1]]
-        light[x + 1] = exposure * (left + weights[x + 1] * (odd[columns[x + 1] + 1] - left))
+        light[x + 1] = exposure * (left + weights[x + 1] * (odd[columns[x + 1] + one] - left))
 
 
 @kernel
@@ -306,16 +312,15 @@ def _digitise(
 ) -> None:
     electron, read_variance, white = levels[1], levels[2], levels[3]
     highest = np.float32(np.floor(white))
-    half, zero = np.float32(0.5), np.float32(0)
-    for side in range(2):
-        black = black_level[side]
-        span = white - black
-        for x in range(side, light.size, 2):
-            seen = light[x]
-            seen += np.sqrt(seen * electron + read_variance) * deviates[x] + row_noise
-            code = black + seen * span
-            code = min(max(code, zero), highest)
-            codes[x] = np.uint16(np.int32(code + half))
+    half = np.float32(0.5)
+    for x in range(light.size):
+        seen = light[x]
+        seen += np.sqrt(seen * electron + read_variance) * deviates[x] + row_noise
+        code = black_level[x] + seen * (white - black_level[x]) + half
+        # Comparisons rather than `min` and `max`, which keep the loop from being vectorised.
+        code = code if code > half else half
+        code = code if code < highest + half else highest + half
+        codes[x] = np.uint16(np.int32(code))
 
 
 @kernel
