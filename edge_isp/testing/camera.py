@@ -127,6 +127,11 @@ def _check_order(last: RawFrame, frame: RawFrame) -> None:
         f"RawFrame.status: must have GAP just where numbers are missing in sequence, found {frame.status} for "
         f"{frame.sequence} after {last.sequence}",
     )
+    _require(
+        gap or FrameStatus.SKIPPED not in frame.status,
+        f"RawFrame.status: SKIPPED says that frames before it are missing, found it for {frame.sequence} after "
+        f"{last.sequence}",
+    )
     backwards = frame.timestamp_ns <= last.timestamp_ns
     _require(
         backwards <= (FrameStatus.BAD_TIMESTAMP in frame.status),

@@ -161,6 +161,7 @@ leaked: list[Any] = []
         ({"wrong": lambda self: {"sequence": 5}}, "RawFrame.sequence: must increase"),
         ({"wrong": lambda self: {"sequence": 2 * self.sequence}}, "must have GAP just where numbers are missing"),
         ({"wrong": lambda self: {"status": FrameStatus.GAP}}, "must have GAP just where numbers are missing"),
+        ({"wrong": lambda self: {"status": FrameStatus.SKIPPED}}, "SKIPPED says that frames before it are missing"),
         ({"wrong": lambda self: {"exposure_ns": 0}}, "RawFrame.exposure_ns: must be positive or None"),
         ({"wrong": lambda self: {"colour_gains": (1.0, 0.0)}}, "RawFrame.colour_gains"),
         ({"wrong": lambda self: {"on_release": None}}, "release one"),

@@ -114,7 +114,7 @@ class Picamera2Camera(CameraBase):
             )
             self.format = self._configure(mode, wanted, fps, buffers)
             self._profile = self._profile_at(self.format.bit_depth)
-            self._picamera2.start()
+            self._start()
         except BaseException:
             self.close()
             raise
@@ -265,6 +265,14 @@ class Picamera2Camera(CameraBase):
             )
         return layout
 
+    def _start(self) -> None:
+        try:
+            self._picamera2.start()
+        except (RuntimeError, OSError) as error:
+            raise CameraError(
+                f"{self.source}: the camera cannot be started: {error}; see the kernel's messages (dmesg)"
+            ) from error
+
     def _completed_request(self, timeout_s: float | None) -> Any:
         """picamera2's next completed request, or None where the camera is closed meanwhile.
 
@@ -280,8 +288,8 @@ class Picamera2Camera(CameraBase):
             request = waiting.get_result(timeout=timeout_s)
         except TimeoutError:
             raise CameraTimeoutError(
-                f"{self.source}: no frame within {timeout_s} s; see the kernel's messages (dmesg), and whether the "
-                "camera's cable sits well"
+                f"{self.source}: no frame within {timeout_s} s; see the kernel's messages (dmesg), and check that the "
+                "camera's cable is seated"
             ) from None
         except CancelledError:
             return None
@@ -349,7 +357,10 @@ class Picamera2Camera(CameraBase):
                     f"{self.source}: a buffer of {plane.length} bytes cannot hold a frame of {self.format}, "
                     f"stride {self.format.stride}: {self.format.frame_bytes} bytes"
                 )
-            mapping = mmap.mmap(plane.fd, needed, mmap.MAP_SHARED, mmap.PROT_READ)
+            try:
+                mapping = mmap.mmap(plane.fd, needed, mmap.MAP_SHARED, mmap.PROT_READ)
+            except OSError as error:
+                raise CameraError(f"{self.source}: a buffer cannot be mapped: {error.strerror}") from error
             data = np.frombuffer(mapping, np.uint8, self.format.frame_bytes, plane.offset)
             self._mapped[plane.fd] = data.reshape(self.format.height, self.format.stride)
         return self._mapped[plane.fd]
