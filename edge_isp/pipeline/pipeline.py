@@ -21,7 +21,7 @@ from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.branch import Branch, Lease
 from edge_isp.pipeline.clock import Clock, SystemClock
 from edge_isp.pipeline.consumer import Consumer, FrameResult
-from edge_isp.pipeline.drops import DropReason, Account, Event, FrameCounts, PipelineState, StateChange
+from edge_isp.pipeline.drops import Account, DropReason, Event, FrameCounts, PipelineState, StateChange
 from edge_isp.pipeline.queue import Policy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.source import ReconnectPolicy, Source
