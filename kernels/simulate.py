@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import CELL_PLANES, row_bytes
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_bytes
 
 # Entries of the table of normal deviates: as many as 15 random bits can tell apart.
 _DEVIATES = 1 << 15
@@ -73,9 +73,6 @@ class Conversion:
         read_variance: variance of the read noise, as light squared.
         black_level: codes, in the order R, Gr, Gb, B.
         white_level: code at which the sensor clips.
-        cfa: colour order from pixel (0,0).
-        bit_depth: significant bits of a code.
-        packing: "csi2p" (of 10 or 12 bits) or "u16"; see `edge_isp.kernels.layout`.
     """
 
     exposure: float
@@ -83,9 +80,6 @@ class Conversion:
     read_variance: float
     black_level: tuple[float, float, float, float]
     white_level: float
-    cfa: str
-    bit_depth: int
-    packing: str
 
 
 @lru_cache(maxsize=1)
@@ -94,8 +88,8 @@ def _deviates() -> NDArray[np.float32]:
     half = _DEVIATES // 2
     normal = NormalDist()
     upper = np.array([normal.inv_cdf(0.5 + (index + 0.5) / _DEVIATES) for index in range(half)])
-    table = np.concatenate([-upper[::-1], upper])
-    table = (table / table.std()).astype(np.float32)
+    both = np.concatenate([-upper[::-1], upper])
+    table: NDArray[np.float32] = (both / both.std()).astype(np.float32)
     table.flags.writeable = False
     return table
 
@@ -120,9 +114,9 @@ def scene_planes(
 
 def simulate_frame(
     planes: NDArray[np.float32],
-    view: View,
-    size: tuple[int, int],
+    layout: RawLayout,
     *,
+    view: View,
     conversion: Conversion,
     errors: PixelErrors,
     row_noise: NDArray[np.float32],
@@ -132,8 +126,8 @@ def simulate_frame(
 
     Args:
         planes: float32 (3, height, width), see `scene_planes`; at least 2x2 pixels.
+        layout: of the frame; its packing is "csi2p" of 10 or 12 bits, or "u16".
         view: what the frame shows; it must lie within the planes.
-        size: width and height of the frame, even.
         conversion: exposure, noise and levels.
         errors: of the pixels.
         row_noise: float32 (height,), light that is added to each row.
@@ -143,14 +137,16 @@ def simulate_frame(
         uint8 (height, bytes per row), without padding.
 
     Raises:
-        ValueError: the view is not within the planes.
+        ValueError: the view is not within the planes, or codes are not packed like this.
     """
-    width, height = size
+    width, height = layout.width, layout.height
+    if not (layout.packing == "u16" or (layout.packing == "csi2p" and layout.bit_depth in (10, 12))):
+        raise ValueError(f"frames of '{layout.packing}' and {layout.bit_depth} bits cannot be simulated")
     _, scene_height, scene_width = planes.shape
     if not (0 <= view.x <= view.x + view.width <= scene_width and 0 <= view.y <= view.y + view.height <= scene_height):
         raise ValueError(f"the view {view} does not lie within the scene of {scene_width}x{scene_height} pixels")
-    cell = CELL_PLANES[conversion.cfa]
-    out = np.zeros((height, row_bytes(conversion.packing, conversion.bit_depth, width)), np.uint8)
+    cell = CELL_PLANES[layout.cfa]
+    out = np.zeros((height, row_bytes(layout.packing, layout.bit_depth, width)), np.uint8)
     _simulate(
         planes,
         _taps(view.x, view.width, width, scene_width),
@@ -164,7 +160,7 @@ def simulate_frame(
         (errors.defects, errors.defect_response, errors.defect_offset),
         row_noise,
         (_deviates(), np.uint64(key)),
-        conversion.bit_depth if conversion.packing == "csi2p" else 16,
+        layout.bit_depth if layout.packing == "csi2p" else 16,
         out,
     )
     return out

@@ -130,20 +130,16 @@ class SceneRenderer:
             black_level = profile.black_level_at(analogue_gain)
             rows = np.random.default_rng(int(row_key)).standard_normal(layout.height, np.float32)
             row_noise = rows * np.float32(noise.row * analogue_gain)
-        size = (layout.width, layout.height)
         return simulate_frame(
             self._planes,
-            view_at(time_s, (self._scene.shape[1], self._scene.shape[0]), size),
-            size,
+            layout.layout,
+            view=view_at(time_s, (self._scene.shape[1], self._scene.shape[0]), (layout.width, layout.height)),
             conversion=Conversion(
                 exposure=exposure,
                 electron=noise.shot * analogue_gain,
                 read_variance=noise.read_variance(analogue_gain),
                 black_level=black_level,
                 white_level=profile.white_level,
-                cfa=str(layout.cfa),
-                bit_depth=layout.bit_depth,
-                packing=str(layout.packing),
             ),
             errors=self._errors,
             row_noise=row_noise,

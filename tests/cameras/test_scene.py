@@ -18,7 +18,8 @@ from edge_isp.cameras.scene import SceneRenderer, load_scene, view_at
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError
 from edge_isp.frame import Cfa, Packing, RawFormat
-from edge_isp.kernels.simulate import View, simulate_frame
+from edge_isp.kernels.layout import RawLayout
+from edge_isp.kernels.simulate import Conversion, View, ideal_pixels, simulate_frame
 from edge_isp.kernels.unpack import unpack
 
 WIDTH, HEIGHT = 320, 240
@@ -42,9 +43,7 @@ def renderer(
 def codes_of(made: tuple[SceneRenderer, RawFormat], index: int, *, exposure: float, gain: float) -> NDArray[np.float64]:
     render, layout = made
     data = render.render(index, time_s=0.0, colour_temperature_k=LIGHT_K, exposure=exposure, analogue_gain=gain)
-    codes = unpack(
-        data, width=layout.width, height=layout.height, packing=str(layout.packing), bit_depth=layout.bit_depth
-    )
+    codes = unpack(data, layout.layout)
     return codes.astype(np.float64)
 
 
@@ -205,10 +204,19 @@ def test_frame_390_of_a_photograph_that_is_a_little_wider_than_a_frame(tmp_path:
 
 def test_a_view_outside_the_scene_is_refused() -> None:
     planes = np.zeros((3, 10, 10), np.float32)
-    made = renderer(grey(0, 8, 8), load_profile("imx219"))
-    assert codes_of(made, 0, exposure=1.0, gain=1.0).shape == (8, 8)
+
+    def simulate(layout: RawLayout, view: View) -> NDArray[np.uint8]:
+        conversion = Conversion(1.0, 0.001, 0.0, (64.0,) * 4, 1023.0)
+        errors, row_noise = ideal_pixels(), np.zeros(8, np.float32)
+        return simulate_frame(
+            planes, layout, view=view, conversion=conversion, errors=errors, row_noise=row_noise, key=0
+        )
+
+    assert simulate(RawLayout(8, 8, "u16", 10, "RGGB"), View(2.0, 2.0, 8.0, 8.0)).shape == (8, 16)
     with pytest.raises(ValueError, match="does not lie within the scene of 10x10"):
-        simulate_frame(planes, View(3.0, 0.0, 8.0, 8.0), (8, 8), conversion=None, errors=None, row_noise=None, key=0)  # type: ignore[arg-type]
+        simulate(RawLayout(8, 8, "u16", 10, "RGGB"), View(3.0, 0.0, 8.0, 8.0))
+    with pytest.raises(ValueError, match="frames of 'csi2p' and 14 bits cannot be simulated"):
+        simulate(RawLayout(8, 8, "csi2p", 14, "RGGB"), View(0.0, 0.0, 8.0, 8.0))
 
 
 def test_the_scene_moves_and_its_light_keeps_pace(tmp_path: Path) -> None:
