@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from edge_isp.calibration.profile import SensorProfile, load_profile
     from edge_isp.calibration.simulation import SensorModel
     from edge_isp.calibration.tuning import load_libcamera_tuning
-    from edge_isp.cameras.base import Camera, ControlLimits
+    from edge_isp.cameras.base import Camera, CameraBase, ControlLimits, Controls
     from edge_isp.cameras.picamera2.camera import Picamera2Camera
     from edge_isp.cameras.replay import ReplayCamera
     from edge_isp.cameras.synthetic import SyntheticCamera
@@ -61,6 +61,7 @@ _HOMES = {
     "BenchError": "errors",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
+    "CameraBase": "cameras.base",
     "CameraDisconnectedError": "errors",
     "CameraError": "errors",
     "CameraTimeoutError": "errors",
@@ -68,6 +69,7 @@ _HOMES = {
     "Cfa": "frame",
     "Consumer": "pipeline.consumer",
     "ControlLimits": "cameras.base",
+    "Controls": "cameras.base",
     "FrameCounts": "pipeline.drops",
     "DelegateSpec": "engines.delegates",
     "Delegation": "engines.fallback",
@@ -125,12 +127,14 @@ __all__ = [
     "BenchError",
     "CalibrationError",
     "Camera",
+    "CameraBase",
     "CameraDisconnectedError",
     "CameraError",
     "CameraTimeoutError",
     "Cfa",
     "Consumer",
     "ControlLimits",
+    "Controls",
     "DelegateSpec",
     "Delegation",
     "DetectTask",

@@ -43,6 +43,7 @@ class FrameStatus(Flag):
     GAP = auto()  # at least one frame was lost between the one before and this one
     CORRUPTED = auto()  # the driver says that the data of this frame is damaged
     TRUNCATED = auto()  # the driver delivered fewer bytes than a frame has: what follows in `data` is not this frame's
+    SKIPPED = auto()  # frames before this one are missing since the source could not make them in time; with GAP
     BAD_TIMESTAMP = auto()  # `timestamp_ns` is not after that of the frame before: it says nothing
 
 

@@ -347,7 +347,7 @@ class _Run:
     def rates(self) -> Rates:
         """Of the frames that were measured."""
         sensor = self.samples.column("sensor")
-        missed = self._lost[DropReason.SENSOR_GAP]
+        missed = self._lost[DropReason.SENSOR_GAP] + self._lost[DropReason.NOT_RENDERED]
         unfinished = sum(self._lost.values()) - self._lost[DropReason.SINK_SLOW]
         return Rates(
             sensor_fps=1e9 / float(sensor.mean()) if sensor.size and sensor.mean() > 0 else None,

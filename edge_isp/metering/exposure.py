@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 
 from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
-from edge_isp.cameras.base import Camera, ControlLimits
+from edge_isp.cameras.base import Camera, ControlLimits, Controls
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.light import measure
 from edge_isp.metering.white_balance import WhiteBalanceLoop
@@ -150,5 +150,5 @@ class _ExposureLoop:
             step = abs(math.log2(exposure_ns * gain / math.prod(self._asked)))
             if step < _SMALLEST_STEP_STOPS and self._asked[0] <= longest_ns:
                 return
-        camera.control(exposure_ns=exposure_ns, analogue_gain=gain)
+        camera.control(Controls(exposure_ns=exposure_ns, analogue_gain=gain))
         self._asked, self._asked_at = (exposure_ns, gain), frame.sequence

@@ -150,15 +150,16 @@ class Branch:
         stages = [("encode", self._encode_all), ("infer", self._infer_all), ("decode", self._decode_all)]
         return [(f"{self.model.name} {name}", body) for name, body in stages]
 
-    def miss(self, sequence: int, frames: int) -> None:
-        """Frames never came from the sensor.
+    def miss(self, reason: DropReason, sequence: int, frames: int) -> None:
+        """Frames never came from the camera.
 
         Args:
+            reason: why not.
             sequence: number of the first of them.
             frames: how many there are.
         """
         for consumer in self.consumers:
-            consumer.account.miss(sequence, frames)
+            consumer.account.miss(reason, sequence, frames)
 
     def offer(self, lease: Lease, stages_ns: dict[str, int]) -> None:
         """Queues a frame, or accounts for it. Under the policy `BLOCK` it waits until there is capacity.

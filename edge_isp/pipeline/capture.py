@@ -6,12 +6,12 @@ import threading
 from collections.abc import Sequence
 
 from edge_isp.errors import CameraError
-from edge_isp.frame import RawFrame
+from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.metering.white_balance import with_gains
 from edge_isp.pipeline.branch import DAMAGED, Branch, Lease
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.drops import PipelineState
+from edge_isp.pipeline.drops import DropReason, PipelineState
 from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.status import Status
 
@@ -65,8 +65,9 @@ class Capture:
     def _offer(self, frame: RawFrame, missing: int, stages_ns: dict[str, int]) -> None:
         """Meters a frame and offers it to every branch, with the number of frames that are missing before it."""
         if missing:
+            reason = DropReason.NOT_RENDERED if FrameStatus.SKIPPED in frame.status else DropReason.SENSOR_GAP
             for branch in self._branches:
-                branch.miss(frame.sequence - missing, missing)
+                branch.miss(reason, frame.sequence - missing, missing)
         try:
             frame = self._metered(frame, stages_ns)
         except BaseException:

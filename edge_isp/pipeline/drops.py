@@ -13,6 +13,7 @@ class DropReason(StrEnum):
     """Why a frame was lost."""
 
     SENSOR_GAP = "sensor gap"  # the camera never delivered it: its number is missing, or the driver says so
+    NOT_RENDERED = "not rendered"  # the source could not make it in time, as a simulation on a slow machine
     QUEUE_FULL = "queue full"  # a newer frame replaced it before the model was free
     STALE = "stale"  # it was older than `max_age_s`
     CORRUPTED = "corrupted"  # the camera says that its data is damaged or incomplete
@@ -147,17 +148,18 @@ class Account:
             self._dropped[cause] += 1
         self._report(FramesDropped(self._consumer, cause, sequence, 1, self._now_ns()))
 
-    def miss(self, sequence: int, frames: int) -> None:
-        """Frames never came from the sensor.
+    def miss(self, reason: DropReason, sequence: int, frames: int) -> None:
+        """Frames never came from the camera.
 
         Args:
+            reason: why not.
             sequence: number of the first of them.
             frames: how many there are.
         """
         with self._lock:
             self._frames += frames
-            self._dropped[DropReason.SENSOR_GAP] += frames
-        self._report(FramesDropped(self._consumer, DropReason.SENSOR_GAP, sequence, frames, self._now_ns()))
+            self._dropped[reason] += frames
+        self._report(FramesDropped(self._consumer, reason, sequence, frames, self._now_ns()))
 
     def counts(self) -> FrameCounts:
         """All counters at one moment."""

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras import synthetic
-from edge_isp.cameras.base import ControlLimits
+from edge_isp.cameras.base import ControlLimits, Controls
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.cli.main import app
@@ -74,9 +74,9 @@ class Silent:
         hidden: dict[str, Any] = dict.fromkeys(self.hidden)
         return replace(frame, **hidden)
 
-    def control(self, **settings: Any) -> None:
+    def control(self, controls: Controls) -> None:
         self.asked += 1
-        self.camera.control(**settings)
+        self.camera.control(controls)
 
 
 WHITE_BALANCE = ("colour_gains", "colour_temperature_k")
@@ -124,7 +124,7 @@ def settling(values: list[float], final: float, tolerance: float) -> int:
 def test_exposure_settles_after_a_step_of_light(
     scene: Path, monkeypatch: pytest.MonkeyPatch, stops: float, delays: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(synthetic, "_DELAYS", dict(zip(EXPOSURE, delays, strict=True)))
+    monkeypatch.setattr(synthetic, "DELAYS", dict(zip(EXPOSURE, delays, strict=True)))
     seen, camera = run(scene, {STEP_AT: {"light": 2.0**stops}})
     after = [one.brightness for one in seen[STEP_AT:]]
     assert abs(math.log2(after[0])) > 0.4  # there was a step
@@ -270,7 +270,7 @@ def test_what_was_set_while_locked_is_mended_when_unlocked(scene: Path) -> None:
         for index in range(40):
             if index == 10:
                 loop.exposure_locked = True
-                camera.control(exposure_ns=1_000_000)
+                camera.control(Controls(exposure_ns=1_000_000))
             if index == 20:
                 loop.exposure_locked = False
             frame = camera.read()
@@ -333,8 +333,8 @@ def test_a_recording_has_no_exposure_to_set_but_takes_white_balance(recording: C
         loop = AutoExposure()
         with pytest.raises(CameraError, match="the exposure and gain of a recording cannot be set"):
             loop.adjust(frame, camera)
-        with pytest.raises(CameraError, match="exposure_ns of a recording cannot be set"):
-            camera.control(exposure_ns=1)
+        with pytest.raises(CameraError, match="exposure_ns cannot be set; this camera takes no settings; a recording"):
+            camera.control(Controls(exposure_ns=1))
         loop.exposure_locked = True
         assert loop.adjust(frame, camera).colour_gains is not None
 

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_isp import plugins
+from edge_isp.cameras.base import Controls
 from edge_isp.engines.base import EngineReport, TensorInfo
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.models.card import find_model
@@ -108,7 +109,7 @@ class ScriptedCamera:
     def limits(self) -> Any:
         raise NotImplementedError
 
-    def control(self, **settings: object) -> None:
+    def control(self, controls: Controls) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
