@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
+# Of light that nothing is known about: daylight.
+UNKNOWN_COLOUR_TEMPERATURE_K = 5500.0
+
 
 def srgb_encode(linear: ArrayLike) -> FloatArray:
     """Linear light, 0 to 1, to sRGB values, 0 to 1 (IEC 61966-2-1, the piecewise curve).

@@ -91,6 +91,16 @@ class SensorModel:
                 f"sensor profile '{self.profile.name}' cannot be simulated: it has no {', no '.join(missing)}"
             )
 
+    def camera_matrix(self, colour_temperature_k: float) -> NDArray[np.float64]:
+        """Linear sRGB to unbalanced camera RGB, (3, 3), at exposure 1; see `camera_rgb`.
+
+        Args:
+            colour_temperature_k: of the light on the scene.
+        """
+        gains = np.array(self.profile.normalised_gains(colour_temperature_k))
+        matrix: NDArray[np.float64] = np.linalg.inv(self.profile.colour_matrix(colour_temperature_k)) / gains[:, None]
+        return matrix
+
     def camera_rgb(
         self, scene: NDArray[np.float32], *, colour_temperature_k: float, exposure: float
     ) -> NDArray[np.float32]:
@@ -102,8 +112,7 @@ class SensorModel:
             exposure: factor on the light; at 1 a white of the scene just reaches white level in the
                 channel that needs no white-balance gain.
         """
-        gains = np.array(self.profile.normalised_gains(colour_temperature_k))
-        matrix = np.linalg.inv(self.profile.colour_matrix(colour_temperature_k)) / gains[:, None] * exposure
+        matrix = self.camera_matrix(colour_temperature_k) * exposure
         # Three multiples added up: a matrix product of three columns takes several times as long.
         columns = matrix.T.astype(np.float32)
         camera: NDArray[np.float32] = scene[..., 0:1] * columns[0]
@@ -193,7 +202,7 @@ class SensorModel:
             light = light * imperfections.flicker.light_of_rows(light.shape[0])
         if profile.noise is not None and profile.noise.pixel_response:
             spread = np.float32(profile.noise.pixel_response)
-            light = light * np.maximum(1 + spread * _pixel_pattern(imperfections.seed, light.shape), 0)
+            light = light * np.maximum(1 + spread * pixel_pattern(imperfections.seed, light.shape), 0)
         return _with_defects(light, profile.defects)
 
 
@@ -213,8 +222,16 @@ def shading_mosaic(
 
 
 @lru_cache(maxsize=2)
-def _pixel_pattern(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The specimen's own pattern: normal, of deviation 1."""
+def pixel_pattern(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The pattern of one specimen's pixel response, normally distributed with a deviation of 1.
+
+    Args:
+        seed: of the specimen; see `Imperfections`.
+        shape: height and width, in pixels.
+
+    Returns:
+        float32 of that shape, read-only.
+    """
     pattern = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     pattern.flags.writeable = False
     return pattern

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from edge_isp.calibration.profile import SensorProfile, load_profile
     from edge_isp.calibration.simulation import SensorModel
     from edge_isp.calibration.tuning import load_libcamera_tuning
-    from edge_isp.cameras.base import Camera, ControlLimits
+    from edge_isp.cameras.base import Camera, CameraBase, ControlLimits, Controls
     from edge_isp.cameras.picamera2.camera import Picamera2Camera
     from edge_isp.cameras.replay import ReplayCamera
     from edge_isp.cameras.synthetic import SyntheticCamera
@@ -38,12 +38,16 @@ if TYPE_CHECKING:
     from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
     from edge_isp.metering.exposure import AutoExposure
     from edge_isp.models.card import ModelCard, find_model
-    from edge_isp.pipeline.consumer import Consumer, FrameResult
+    from edge_isp.pipeline.consumer import Consumer
     from edge_isp.pipeline.drops import DropReason, FrameCounts, FramesDropped, PipelineState, StateChange
+    from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions
     from edge_isp.pipeline.pipeline import Pipeline
-    from edge_isp.pipeline.source import ReconnectPolicy
-    from edge_isp.results import Detections, Picture
+    from edge_isp.pipeline.reconnect import ReconnectPolicy
+    from edge_isp.results import Detections, FrameResult, Picture
+    from edge_isp.sinks.annotate import annotate
+    from edge_isp.sinks.base import Sink
     from edge_isp.sinks.png import PngSink
+    from edge_isp.sinks.spec import open_sink
     from edge_isp.tasks.detect import DetectTask
     from edge_isp.tasks.isp import IspTask
     from edge_isp.tasks.protocol import Task
@@ -57,6 +61,7 @@ _HOMES = {
     "BenchError": "errors",
     "CalibrationError": "errors",
     "Camera": "cameras.base",
+    "CameraBase": "cameras.base",
     "CameraDisconnectedError": "errors",
     "CameraError": "errors",
     "CameraTimeoutError": "errors",
@@ -64,6 +69,7 @@ _HOMES = {
     "Cfa": "frame",
     "Consumer": "pipeline.consumer",
     "ControlLimits": "cameras.base",
+    "Controls": "cameras.base",
     "FrameCounts": "pipeline.drops",
     "DelegateSpec": "engines.delegates",
     "Delegation": "engines.fallback",
@@ -83,6 +89,7 @@ _HOMES = {
     "MissingDependencyError": "errors",
     "ModelCard": "models.card",
     "ModelError": "errors",
+    "ModelOptions": "pipeline.options",
     "Packing": "frame",
     "Picamera2Camera": "cameras.picamera2.camera",
     "Picture": "results",
@@ -91,23 +98,28 @@ _HOMES = {
     "PluginError": "errors",
     "PngSink": "sinks.png",
     "ProcessEngine": "engines.process",
-    "FrameResult": "pipeline.consumer",
+    "FrameResult": "results",
     "ProfileError": "errors",
+    "QueuePolicy": "pipeline.options",
     "RawFormat": "frame",
     "RawFrame": "frame",
-    "ReconnectPolicy": "pipeline.source",
+    "ReconnectPolicy": "pipeline.reconnect",
     "ReplayCamera": "cameras.replay",
     "SensorModel": "calibration.simulation",
     "SensorProfile": "calibration.profile",
+    "Sink": "sinks.base",
     "SinkError": "errors",
     "PipelineState": "pipeline.drops",
     "StateChange": "pipeline.drops",
+    "StreamOptions": "pipeline.options",
     "SyntheticCamera": "cameras.synthetic",
     "Task": "tasks.protocol",
     "V4l2Camera": "cameras.v4l2.camera",
+    "annotate": "sinks.annotate",
     "find_model": "models.card",
     "load_libcamera_tuning": "calibration.tuning",
     "load_profile": "calibration.profile",
+    "open_sink": "sinks.spec",
 }
 
 __all__ = [
@@ -115,12 +127,14 @@ __all__ = [
     "BenchError",
     "CalibrationError",
     "Camera",
+    "CameraBase",
     "CameraDisconnectedError",
     "CameraError",
     "CameraTimeoutError",
     "Cfa",
     "Consumer",
     "ControlLimits",
+    "Controls",
     "DelegateSpec",
     "Delegation",
     "DetectTask",
@@ -142,6 +156,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelCard",
     "ModelError",
+    "ModelOptions",
     "Packing",
     "Picamera2Camera",
     "Picture",
@@ -152,20 +167,25 @@ __all__ = [
     "PngSink",
     "ProcessEngine",
     "ProfileError",
+    "QueuePolicy",
     "RawFormat",
     "RawFrame",
     "ReconnectPolicy",
     "ReplayCamera",
     "SensorModel",
     "SensorProfile",
+    "Sink",
     "SinkError",
     "StateChange",
+    "StreamOptions",
     "SyntheticCamera",
     "Task",
     "V4l2Camera",
+    "annotate",
     "find_model",
     "load_libcamera_tuning",
     "load_profile",
+    "open_sink",
 ]
 
 

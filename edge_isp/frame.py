@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Flag, StrEnum, auto
 from types import TracebackType
 from typing import Self, TypeVar
@@ -43,6 +43,7 @@ class FrameStatus(Flag):
     GAP = auto()  # at least one frame was lost between the one before and this one
     CORRUPTED = auto()  # the driver says that the data of this frame is damaged
     TRUNCATED = auto()  # the driver delivered fewer bytes than a frame has: what follows in `data` is not this frame's
+    SKIPPED = auto()  # frames before this one are missing since the source could not make them in time; with GAP
     BAD_TIMESTAMP = auto()  # `timestamp_ns` is not after that of the frame before: it says nothing
 
 
@@ -155,6 +156,10 @@ class RawFrame:
             self._released.append(True)
             if self.on_release is not None:
                 self.on_release()
+
+    def copy(self) -> RawFrame:
+        """A frame with data of its own, which stays valid after `release`. Releasing the copy does nothing."""
+        return replace(self, data=self.data.copy(), on_release=None, _released=[])
 
     def __enter__(self) -> Self:
         return self

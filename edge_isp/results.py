@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import MissingDependencyError
+from edge_isp.frame import FrameStatus, RawFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +117,64 @@ class Detections:
     def _header(self, frame_id: str) -> dict[str, Any]:
         seconds, nanoseconds = divmod(self.timestamp_ns, 1_000_000_000)
         return {"stamp": {"sec": seconds, "nanosec": nanoseconds}, "frame_id": frame_id}
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """The result of one frame, as a pipeline delivers it.
+
+    Attributes:
+        result: a picture, or a detector's detections.
+        source: of the frame, see `RawFrame`.
+        sequence: of the frame, see `RawFrame`.
+        timestamp_ns: of the frame, see `RawFrame`.
+        stages_ns: nanoseconds spent in "read" (including the wait for the camera), "meter" (for frames without white
+            balance, and with auto-exposure), "encode", "keep" (the copy of the RAW frame, if asked for), "infer" and
+            "decode", in this order.
+        queued_ns: nanoseconds that it waited for "encode", "infer", "decode" and "deliver", in this order. The first
+            frame's wait for "infer" includes loading and warming up the model.
+        delivered_ns: when it was delivered, CLOCK_MONOTONIC.
+        status: of the frame, see `FrameStatus`.
+        model: name of the model that made it.
+        delegate: what ran the model, see `EngineReport.delegate`.
+        raw: the RAW frame with data of its own, for consumers with `keep_raw=True`; None for others.
+    """
+
+    result: Picture | Detections
+    source: str
+    sequence: int
+    timestamp_ns: int
+    stages_ns: dict[str, int]
+    queued_ns: dict[str, int]
+    delivered_ns: int
+    status: FrameStatus
+    model: str
+    delegate: str = ""
+    raw: RawFrame | None = None
+
+    @property
+    def picture(self) -> Picture:
+        """The result of a model that makes pictures.
+
+        Raises:
+            TypeError: it is a detector.
+        """
+        if not isinstance(self.result, Picture):
+            raise TypeError(f"{self.model} makes no pictures, it detects: see `detections`")
+        return self.result
+
+    @property
+    def detections(self) -> Detections:
+        """The result of a detector.
+
+        Raises:
+            TypeError: it is a model that makes pictures.
+        """
+        if not isinstance(self.result, Detections):
+            raise TypeError(f"{self.model} detects nothing, it makes pictures: see `picture`")
+        return self.result
+
+    @property
+    def age_ns(self) -> int:
+        """Nanoseconds from the start of exposure to the delivery."""
+        return self.delivered_ns - self.timestamp_ns

@@ -15,7 +15,7 @@ def main(recording: str, folder: str) -> None:
     with Pipeline(ReplayCamera(recording)) as pipeline:
         for done in pipeline:
             stages = "  ".join(f"{stage} {duration_ns / 1e6:.2f} ms" for stage, duration_ns in done.stages_ns.items())
-            print(f"{sink.write(done.picture)}  {stages}")
+            print(f"{sink.save(done.picture)}  {stages}")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from edge_isp import (
     Camera,
     FrameResult,
     FramesDropped,
+    ModelOptions,
     Picamera2Camera,
     Pipeline,
     ReconnectPolicy,
     ReplayCamera,
     StateChange,
+    StreamOptions,
     SyntheticCamera,
 )
 
@@ -33,16 +35,15 @@ def main(camera: str) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # systemd ends a service with it
     with Pipeline(
         opener(camera),
-        model="rfdcsanet-s",
-        threads=2,
-        callback=look,
-        recovery=ReconnectPolicy(stall_s=3.0, longest_wait_s=10.0),
-        on_event=tell,
-        notify_systemd=True,
+        ModelOptions("rfdcsanet-s", threads=2),
+        StreamOptions(
+            callback=look,
+            reconnect=ReconnectPolicy(stall_s=3.0, longest_wait_s=10.0),
+            on_event=report,
+            notify_systemd=True,
+        ),
     ) as pipeline:
-        quality = pipeline.add_consumer(
-            model="rfdcsanet-m", every=30, in_turn_with=pipeline.consumers[0], callback=keep
-        )
+        quality = pipeline.add_consumer("rfdcsanet-m", every=30, in_turn_with=pipeline.consumers[0], callback=keep)
         try:
             pipeline.run()
         except KeyboardInterrupt:
@@ -60,8 +61,8 @@ def opener(camera: str) -> Callable[[], Camera]:
     return lambda: Picamera2Camera(fps=30)
 
 
-def tell(event: FramesDropped | StateChange) -> None:
-    """Whatever changes; losses are counted anyway."""
+def report(event: FramesDropped | StateChange) -> None:
+    """Logs every new state; dropped frames are counted anyway."""
     if isinstance(event, StateChange):
         _log.info("%s %s", event.state, event.reason)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from edge_isp.kernels import decode, defects, demosaic, detect, encode, resample, residual, rows, unpack
+from edge_isp.kernels import decode, defects, demosaic, detect, encode, resample, residual, rows, simulate, unpack
 from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
@@ -64,6 +64,7 @@ def compile_kernels() -> tuple[int, int]:
     codes = np.zeros((8, 8), np.uint16)
     defects.replace_hot_pixels(codes, codes.copy(), threshold=1)
     defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), _LAYOUT)
+    _simulate()
     return counts()
 
 
@@ -77,6 +78,28 @@ def _encode_resampled(dtype: DTypeLike) -> None:
     encode_resampled(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
+def _simulate() -> None:
+    planes = simulate.scene_planes(
+        np.zeros((8, 8, 3), np.uint8), np.zeros(256, np.float32), np.eye(3, dtype=np.float32)
+    )
+    conversion = simulate.Conversion(
+        exposure=1.0,
+        electron=1.0,
+        read_variance=0.0,
+        black_level=(0.0, 0.0, 0.0, 0.0),
+        white_level=1023.0,
+    )
+    simulate.simulate_frame(
+        planes,
+        RawLayout(8, 8, "csi2p", 10, "RGGB"),
+        view=simulate.View(0.0, 0.0, 8.0, 8.0),
+        conversion=conversion,
+        errors=simulate.ideal_pixels(),
+        row_noise=np.zeros(8, np.float32),
+        key=0,
+    )
+
+
 def _detect() -> None:
     level = detect.level_tables(8, box=(1, 0), objectness=(1, 0), classes=(1, 0), confidence=0.1)
     box, objectness, classes = (np.zeros((1, 1, channels), np.int8) for channels in (4, 1, 2))
@@ -85,6 +108,6 @@ def _detect() -> None:
 
 def counts() -> tuple[int, int]:
     """How many functions this process compiled, and how many it took from the cache."""
-    modules = (rows, unpack, encode, resample, decode, residual, statistics_module, demosaic, defects, detect)
+    modules = (rows, unpack, encode, resample, decode, residual, statistics_module, demosaic, defects, detect, simulate)
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

@@ -268,9 +268,9 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _stream(model: str, camera: MemoryCamera) -> Iterator[Iterator[int]]:
     """Time stamps of results as our pipeline delivers them."""
-    from edge_isp.pipeline import Pipeline
+    from edge_isp.pipeline import Pipeline, QueuePolicy, StreamOptions
 
-    with Pipeline(camera, model=model, policy="wait") as pipeline:
+    with Pipeline(camera, model, StreamOptions(policy=QueuePolicy.BLOCK)) as pipeline:
         yield (done.timestamp_ns for done in pipeline)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from edge_isp.calibration.profile import load_profile
-from edge_isp.cameras.base import Camera, ControlLimits
+from edge_isp.cameras.base import Camera, ControlLimits, Controls
 from edge_isp.errors import CameraError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
@@ -86,9 +86,10 @@ class MemoryCamera:
         """Raises CameraError: there is nothing to set."""
         raise CameraError("the benchmark's frames have no exposure to set")
 
-    def control(self, **settings: object) -> None:
-        """Raises CameraError: there is nothing to set."""
-        raise CameraError(f"the benchmark's frames have no {', '.join(settings)} to set")
+    def control(self, controls: Controls) -> None:
+        """Raises CameraError where a setting is asked for: there is nothing to set."""
+        if controls.names():
+            raise CameraError(f"the benchmark's frames have no {', '.join(controls.names())} to set")
 
     def close(self) -> None:
         """Ends the stream; a `read` that waits returns None."""

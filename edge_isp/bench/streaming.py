@@ -45,7 +45,16 @@ from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
 from edge_isp.errors import BenchError
 from edge_isp.models.card import ModelCard
-from edge_isp.pipeline import DropReason, Event, FrameResult, FramesDropped, Pipeline
+from edge_isp.pipeline import (
+    DropReason,
+    Event,
+    FrameResult,
+    FramesDropped,
+    ModelOptions,
+    Pipeline,
+    QueuePolicy,
+    StreamOptions,
+)
 from edge_isp.pipeline.runner import Model, Runner
 
 STAGES = ("read", "meter", "encode", "infer", "decode")
@@ -84,6 +93,10 @@ class Subject:
     threads: int | None = None
     policy: str | None = None
 
+    def options(self) -> ModelOptions:
+        """What the pipeline is asked for."""
+        return ModelOptions(self.model, engine=self.engine, threads=self.threads)
+
 
 def measure_model(subject: Subject, plan: Plan, *, width: int, height: int) -> Report:
     """The engine alone, on one tensor of random numbers of the size that frames of `width` x `height` have.
@@ -93,8 +106,9 @@ def measure_model(subject: Subject, plan: Plan, *, width: int, height: int) -> R
     """
     with pinned(plan.pinned):
         started, begun = datetime.now(UTC), time.monotonic_ns()
-        model = Model(subject.model)
-        runner = Runner(model, engine=subject.engine, threads=subject.threads)
+        options = subject.options()
+        model = Model(options)
+        runner = Runner(model, options)
         with MemoryCamera(width, height, fps=None) as camera:
             frame = camera.read()
         assert frame is not None
@@ -170,11 +184,8 @@ def measure_pipeline(
         started, begun = datetime.now(UTC), time.monotonic_ns()
         with Pipeline(
             tap.open,
-            model=subject.model,
-            engine=subject.engine,
-            threads=subject.threads,
-            policy=subject.policy,
-            on_event=losses.add,
+            subject.options(),
+            StreamOptions(policy=QueuePolicy.parse(subject.policy) if subject.policy else None, on_event=losses.add),
         ) as pipeline:
             run = _Run(plan, losses)
             for done in pipeline:
@@ -184,10 +195,11 @@ def measure_pipeline(
                     break
             run.end()
             engine, restarts = pipeline.report, pipeline.restarts
-            card, shape = _model_of(pipeline, tap)
+            runner = pipeline.consumers[0].runner
     if run.first is None or run.samples.n < 2:
         raise BenchError(f"the camera ended after {run.n} frames, of which {plan.warmup} only warm up")
     assert run.sampler is not None
+    assert runner.card is not None
     return _report(
         kind,
         started,
@@ -195,8 +207,8 @@ def measure_pipeline(
         subject,
         plan,
         engine=engine,
-        card=card,
-        shape=shape,
+        card=runner.card,
+        shape=runner.shape,
         init_ns=run.init_ns,
         stages=run.distributions(STAGES, "stage"),
         waits=run.distributions(WAITS, "wait"),
@@ -221,10 +233,8 @@ def measure_overhead(
     engine, whole = [], []
     with Pipeline(
         lambda: MemoryCamera(width, height, fps=None, seed=seed),
-        model=subject.model,
-        engine=subject.engine,
-        threads=subject.threads,
-        policy="wait",
+        subject.options(),
+        StreamOptions(policy=QueuePolicy.BLOCK),
     ) as pipeline:
         for _ in range(rounds):
             whole.append(_pace(_results(pipeline), seconds))
@@ -264,7 +274,7 @@ def _results(pipeline: Pipeline) -> Iterator[FrameResult]:
 
 def _inferences(pipeline: Pipeline) -> Iterator[object]:
     """Of the pipeline's engine, while the pipeline stands still."""
-    runner = pipeline._branches[0].runner
+    runner = pipeline.consumers[0].runner
     tensor = np.random.default_rng(0).integers(-128, 128, runner.shape).astype(np.int8)
     while True:
         yield runner.run(tensor)
@@ -337,7 +347,7 @@ class _Run:
     def rates(self) -> Rates:
         """Of the frames that were measured."""
         sensor = self.samples.column("sensor")
-        missed = self._lost[DropReason.SENSOR_GAP]
+        missed = self._lost[DropReason.SENSOR_GAP] + self._lost[DropReason.NOT_RENDERED]
         unfinished = sum(self._lost.values()) - self._lost[DropReason.SINK_SLOW]
         return Rates(
             sensor_fps=1e9 / float(sensor.mean()) if sensor.size and sensor.mean() > 0 else None,
@@ -547,13 +557,6 @@ def _camera(tap: Tap, requested_fps: float | None) -> CameraMode:
         requested_fps=requested_fps,
         buffer_count=None,
     )
-
-
-def _model_of(pipeline: Pipeline, tap: Tap) -> tuple[ModelCard, tuple[int, ...]]:
-    branch = pipeline._branches[0]
-    assert tap.frame is not None
-    card, task = branch.model.prepare(tap.frame)
-    return card, task.input_shape(tap.frame.format)
 
 
 @contextmanager

@@ -1,32 +1,67 @@
-"""The protocol of a camera."""
+"""What a camera is: the protocol `Camera`, the settings it takes, and `CameraBase`, which cameras are derived from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
 from types import TracebackType
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 from edge_isp.errors import CameraError
 from edge_isp.frame import RawFrame
 
 
-@dataclass(frozen=True, slots=True)
-class ControlLimits:
-    """What may be asked of a camera at its present frame rate.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controls:
+    """Settings to ask a camera for; None leaves a setting as it is.
 
     Attributes:
-        exposure_ns: shortest and longest; the longest fits into the frame period.
-        analogue_gain: least and greatest.
+        exposure_ns: exposure time of a row, fixed from now on; see `Camera.limits`.
+        analogue_gain: gain of the sensor's amplifier, fixed from now on; see `Camera.limits`.
+        fps: frames per second.
+        colour_gains: white-balance gains red and blue (green is 1), fixed from now on.
+        auto_exposure: the camera's own automatic exposure. True switches it on, False locks what it has reached.
+        auto_white_balance: the camera's own automatic white balance. True switches it on, False locks what it has
+            reached.
+    """
+
+    exposure_ns: int | None = None
+    analogue_gain: float | None = None
+    fps: float | None = None
+    colour_gains: tuple[float, float] | None = None
+    auto_exposure: bool | None = None
+    auto_white_balance: bool | None = None
+
+    def names(self) -> list[str]:
+        """The names of the settings that are asked for."""
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlLimits:
+    """Limits of a camera's exposure and gain at its present frame rate.
+
+    Attributes:
+        exposure_ns: shortest and longest exposure time; the longest fits into the frame period.
+        analogue_gain: least and greatest analogue gain.
     """
 
     exposure_ns: tuple[int, int]
     analogue_gain: tuple[float, float]
 
-    def check(self, *, exposure_ns: int | None, analogue_gain: float | None) -> None:
-        """Raises CameraError where a value is out of these limits; None is in."""
+    def check(self, controls: Controls) -> None:
+        """Compares exposure and gain with these limits; a setting that is not asked for is within them.
+
+        Args:
+            controls: settings that a camera is asked for.
+
+        Raises:
+            CameraError: a value is out of its limits.
+        """
         for name, value, (least, greatest) in (
-            ("exposure_ns", exposure_ns, self.exposure_ns),
-            ("analogue_gain", analogue_gain, self.analogue_gain),
+            ("exposure_ns", controls.exposure_ns, self.exposure_ns),
+            ("analogue_gain", controls.analogue_gain, self.analogue_gain),
         ):
             if value is not None and not least <= value <= greatest:
                 raise CameraError(f"{name} must be from {least} to {greatest} at this frame rate, found {value}")
@@ -38,8 +73,8 @@ class CameraMode:
 
     Attributes:
         format: the driver's name of the layout ("RG10", "SRGGB10_CSI2P").
-        size: in pixels ("1640x1232", or a range); empty where the driver does not tell.
-        fps: frames a second, the fastest first; empty where the driver does not tell.
+        size: in pixels ("1640x1232", or a range); empty where the driver does not report it.
+        fps: frames per second, the fastest first; empty where the driver does not report them.
     """
 
     format: str
@@ -49,13 +84,13 @@ class CameraMode:
 
 @dataclass(frozen=True, slots=True)
 class CameraDevice:
-    """A camera that is there. A camera's class may list them with a static method `devices() -> list[CameraDevice]`.
+    """A camera that was found. A camera's class may list them with a static method `devices() -> list[CameraDevice]`.
 
     Attributes:
-        spec: what `--camera` takes ("v4l2:/dev/video0").
+        spec: the argument of `--camera` that opens it ("v4l2:/dev/video0").
         name: of the device, for people.
         modes: what it can deliver.
-        problem: why it cannot be used, and what mends it; None where it can.
+        problem: why it cannot be used, and what mends it; None where it can be used.
     """
 
     spec: str
@@ -65,23 +100,23 @@ class CameraDevice:
 
 
 class Camera(Protocol):
-    """Delivers RAW frames; a context manager.
+    """Delivers RAW frames; a context manager. `CameraBase` is a start for a camera of your own.
 
-    `read` never returns a frame whose buffer can change under the reader before it is released.
+    `read` never returns a frame whose buffer can change under the reader before the frame is released.
 
-    A recording, which waits for its reader, says so with an attribute `live = False`; of a camera without it, frames
-    come in their own time and are lost where nobody reads them.
+    A recording, which waits for its reader, has an attribute `live = False`. Frames of a camera without this attribute
+    come at their own pace, and are lost where nobody reads them.
     """
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
-        """The next frame, or None where there will be none any more (the end of a recording, a camera that is closed).
+        """Returns the next frame, or None where there will be no more: the end of a recording, or a closed camera.
 
         Args:
-            timeout_s: seconds to wait at most; None waits for ever.
+            timeout_s: longest time to wait, in seconds; None waits without a limit.
 
         Raises:
-            CameraTimeoutError: no frame in time; the next call may have one.
-            CameraDisconnectedError: the camera is gone; it is to be closed, and opened again when it is back.
+            CameraTimeoutError: no frame came in time; the next call may return one.
+            CameraDisconnectedError: the camera is gone. Close it, and open it again when it is back.
             CameraError: the camera cannot deliver.
             FormatError: what it delivers is not what its format says.
         """
@@ -89,40 +124,27 @@ class Camera(Protocol):
 
     @property
     def limits(self) -> ControlLimits:
-        """What `control` may ask for now.
+        """The limits of exposure and gain that `control` accepts now.
 
         Raises:
             CameraError: exposure and gain of this camera cannot be set.
         """
         ...
 
-    def control(
-        self,
-        *,
-        exposure_ns: int | None = None,
-        analogue_gain: float | None = None,
-        fps: float | None = None,
-        colour_gains: tuple[float, float] | None = None,
-        auto_exposure: bool | None = None,
-        auto_white_balance: bool | None = None,
-    ) -> None:
-        """Asks for new settings; None leaves one as it is. They take effect some frames later, and each
-        frame says with which it was taken.
+    def control(self, controls: Controls) -> None:
+        """Asks for new settings. They take effect some frames later; each frame states the settings it was taken with.
 
         Args:
-            exposure_ns, analogue_gain: fixed from now on, each on its own; see `limits`.
-            fps: frames a second.
-            colour_gains: white-balance gains red and blue (green is 1), fixed from now on.
-            auto_exposure, auto_white_balance: of the camera itself. True switches it on, False locks it at what
-                it has reached.
+            controls: the settings to change.
 
         Raises:
-            CameraError: this camera cannot do it, or the value is out of its limits; nothing is changed then.
+            CameraError: this camera cannot change one of them, or a value is out of its limits. Nothing is changed
+                then.
         """
         ...
 
     def close(self) -> None:
-        """Lets the camera go. Doing so twice does no harm."""
+        """Releases the camera. Closing it again has no effect."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -130,3 +152,116 @@ class Camera(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class CameraBase(ABC):
+    """What all cameras share: the context manager, the closed state, and the checks of `control`.
+
+    A camera of your own defines `read`, and `_release` if it holds anything. One whose exposure can be set defines
+    `settable`, `limits` and `_apply` as well:
+
+        class MyCamera(CameraBase):
+            settable = ("exposure_ns", "analogue_gain")
+
+            def read(self, timeout_s: float | None = None) -> RawFrame | None: ...
+
+            @property
+            def limits(self) -> ControlLimits:
+                return ControlLimits((20_000, 33_000_000), (1.0, 16.0))
+
+            def _apply(self, controls: Controls) -> None: ...
+
+    Args:
+        source: the camera's name in messages.
+
+    Attributes:
+        source: see above.
+        closed: set once the camera is closed; a `read` that waits can wait for it.
+        live: whether frames come at their own pace; see `Camera`.
+        settable: names of the fields of `Controls` that this camera can change.
+        settable_hint: for the message to those who ask for another one.
+    """
+
+    settable: ClassVar[tuple[str, ...]] = ()
+    settable_hint: ClassVar[str] = ""
+    live: bool = True
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.closed = threading.Event()
+        self._closing = threading.Lock()
+
+    @abstractmethod
+    def read(self, timeout_s: float | None = None) -> RawFrame | None:
+        """Returns the next frame; see `Camera.read`.
+
+        Args:
+            timeout_s: longest time to wait, in seconds; None waits without a limit.
+        """
+
+    @property
+    def limits(self) -> ControlLimits:
+        """The limits of exposure and gain; see `Camera.limits`.
+
+        Raises:
+            CameraError: this camera's exposure and gain cannot be set.
+        """
+        raise CameraError(f"{self.source}: the exposure and gain of this camera cannot be set")
+
+    def control(self, controls: Controls) -> None:
+        """Asks for new settings; see `Camera.control`.
+
+        Args:
+            controls: the settings to change.
+
+        Raises:
+            CameraError: the camera is closed, it cannot change one of the settings, or a value is out of its limits.
+                Nothing is changed then.
+        """
+        self._check_open()
+        asked = controls.names()
+        refused = [name for name in asked if name not in self.settable]
+        if refused:
+            able = f"this camera takes {', '.join(self.settable)}" if self.settable else "this camera takes no settings"
+            hint = f"; {self.settable_hint}" if self.settable_hint else ""
+            raise CameraError(f"{self.source}: {', '.join(refused)} cannot be set; {able}{hint}")
+        if controls.fps is not None and not controls.fps > 0:
+            raise CameraError(f"{self.source}: fps must be positive, found {controls.fps}")
+        if controls.colour_gains is not None and not min(controls.colour_gains) > 0:
+            raise CameraError(f"{self.source}: colour_gains must be positive, found {controls.colour_gains}")
+        if asked:
+            self._check_limits(controls)
+            self._apply(controls)
+
+    def close(self) -> None:
+        """Releases the camera. Closing it again has no effect."""
+        with self._closing:
+            if self.closed.is_set():
+                return
+            self.closed.set()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        """Raises CameraError where the camera is closed."""
+        if self.closed.is_set():
+            raise CameraError(f"{self.source}: the camera is closed")
+
+    def _check_limits(self, controls: Controls) -> None:
+        """Raises CameraError where exposure or gain are out of `limits`."""
+        if controls.exposure_ns is not None or controls.analogue_gain is not None:
+            self.limits.check(controls)
+
+    def _apply(self, controls: Controls) -> None:
+        """Changes settings that were checked; called only with those that `settable` names."""
+        raise NotImplementedError(f"{type(self).__name__} names settings in `settable`, but has no method `_apply`")
+
+    def _release(self) -> None:  # noqa: B027 (a camera may hold nothing)
+        """Lets go what the camera holds; called once, after `closed` is set."""

@@ -6,15 +6,14 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.dng import read_dng
-from edge_isp.cameras.base import ControlLimits
-from edge_isp.cameras.sidecar import FrameConditions, Sidecar, read_sidecar
+from edge_isp.cameras.base import CameraBase, ControlLimits
+from edge_isp.cameras.sidecar import Sidecar, read_sidecar
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
@@ -24,14 +23,14 @@ _SUFFIXES = (".raw", ".dng")
 _log = logging.getLogger(__name__)
 
 
-class ReplayCamera:
+class ReplayCamera(CameraBase):
     """Delivers the frames of a recording in order, as fast as they are read.
+
+    All files are checked when the camera is made.
 
     Args:
         path: a `.raw` file, a `.dng` file, or a folder whose `.raw` and `.dng` files follow each other by
             name. `sequence` counts the frames of each file; `timestamp_ns` is the time of reading.
-
-    All files are checked when the camera is made.
 
     Raises:
         CameraError: there is no such file or folder, or nothing in it.
@@ -40,38 +39,32 @@ class ReplayCamera:
     """
 
     live = False
+    settable_hint = "a recording's exposure, gain and white balance are those it was taken with"
 
     def __init__(self, path: str | Path) -> None:
-        path = self._path = Path(path)
-        self._recordings = [_open_recording(file) for file in _files(path)]
+        super().__init__(str(path))
+        self._recordings = [_open_recording(file) for file in _files(Path(path))]
         self._frames: Iterator[RawFrame] = (frame for recording in self._recordings for frame in recording.frames())
-
-    def read(self, timeout_s: float | None = None) -> RawFrame | None:
-        """The next frame, or None after the last. See `Camera.read`; a file never keeps one waiting."""
-        return next(self._frames, None)
 
     @property
     def limits(self) -> ControlLimits:
-        """Raises CameraError: a recording is what it is."""
-        raise CameraError(f"{self._path}: the exposure and gain of a recording cannot be set")
+        """A recording has none.
 
-    def control(self, **settings: object) -> None:
-        """Raises CameraError: a recording is what it is."""
-        asked = [name for name, value in settings.items() if value is not None]
-        if asked:
-            raise CameraError(f"{self._path}: {', '.join(asked)} of a recording cannot be set")
+        Raises:
+            CameraError: always.
+        """
+        raise CameraError(f"{self.source}: the exposure and gain of a recording cannot be set")
 
-    def close(self) -> None:
-        """Ends the replay."""
-        self._frames = iter(())
+    def read(self, timeout_s: float | None = None) -> RawFrame | None:
+        """Returns the next frame, or None after the last; see `Camera.read`.
 
-    def __enter__(self) -> Self:
-        return self
+        Args:
+            timeout_s: ignored, since a file does not keep its reader waiting.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        Raises:
+            FormatError: a file has become shorter, or cannot be read.
+        """
+        return None if self.closed.is_set() else next(self._frames, None)
 
 
 class _Recording(Protocol):
@@ -105,7 +98,7 @@ class RawFile:
     """A `.raw` file: frames one after the other, described by its sidecar.
 
     Args:
-        path: of the file.
+        path: of the `.raw` file; its sidecar has the same name.
 
     Raises:
         FormatError: the file's size is not a whole number of frames, or its sidecar is wrong.
@@ -157,8 +150,8 @@ class RawFile:
         )
 
     def _frame(self, index: int, data: NDArray[np.uint8], timestamp_ns: int) -> RawFrame:
-        every = self.sidecar.conditions
-        conditions: FrameConditions = every[index] if len(every) > 1 else every[0]
+        every = self.sidecar.conditions  # one for all frames, or one per frame
+        conditions = every[index % len(every)]
         return RawFrame(
             data=data,
             format=self.sidecar.format,

@@ -82,7 +82,9 @@ _Fps = Annotated[
 ]
 _Policy = Annotated[
     str | None,
-    typer.Option("--policy", help="'latest', 'wait' or 'queue(N)'; by default 'latest' with --fps, else 'wait'."),
+    typer.Option(
+        "--policy", help="'latest', 'block' or 'buffered(N)'. The default is 'latest' with --fps, otherwise 'block'."
+    ),
 ]
 _Warmup = Annotated[int, typer.Option("--warmup", min=0, help="Frames, and at least 2 s, that do not count.")]
 _Frames = Annotated[int, typer.Option("--frames", min=2, help="To measure, at least; p99 needs 1000.")]

@@ -27,13 +27,12 @@ from edge_isp.cli.delegation import explain, report_lines
 from edge_isp.engines.fallback import Delegation
 from edge_isp.frame import FrameStatus
 from edge_isp.metering.exposure import AutoExposure
-from edge_isp.models.card import ModelCard
-from edge_isp.pipeline import FrameResult, Pipeline
+from edge_isp.models.card import find_model
+from edge_isp.pipeline import FrameResult, ModelOptions, Pipeline, QueuePolicy, StreamOptions
 from edge_isp.results import Detections, Picture
-from edge_isp.sinks.annotate import DetectionsOfFrame, FrameKeeping, draw
+from edge_isp.sinks.annotate import annotate
 from edge_isp.sinks.png import PngSink
 from edge_isp.tasks.classical import ClassicalIsp
-from edge_isp.tasks.protocol import Task, task_for
 
 
 def run(
@@ -104,8 +103,8 @@ def run(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Where frames come faster than pictures: 'latest' drops the older ones, 'wait' none, 'queue(N)' keeps "
-            "up to N; by default 'latest' for what comes in its own time, 'wait' for recordings."
+            help="What happens when frames come faster than results: 'latest' drops the older ones, 'block' drops "
+            "none, 'buffered(N)' keeps up to N. The default is 'latest' for cameras and 'block' for recordings."
         ),
     ] = None,
 ) -> None:
@@ -124,21 +123,23 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Pipeline(
         partial(open_camera, camera),
-        model=model,
-        engine=engine,
-        threads=threads,
-        delegation=Delegation(delegate, require_full_delegation, check_every, time_limit, engine_python),
-        make_task=partial(
-            _make_task,
-            keep_frames=sink is not None,
+        ModelOptions(
+            model,
+            engine=engine,
+            threads=threads,
+            delegation=Delegation(delegate, require_full_delegation, check_every, time_limit, engine_python),
             profile=sensor_profile,
             correct_shading=lens_shading,
             input_size=input_size,
             confidence=confidence,
         ),
-        auto_exposure=AutoExposure() if auto_exposure else None,
-        policy=policy,
-        notify_systemd=True,
+        StreamOptions(
+            # Detections are drawn on a picture of their frame.
+            keep_raw=sink is not None and find_model(model, None).task == "detector",
+            auto_exposure=AutoExposure() if auto_exposure else None,
+            policy=QueuePolicy.parse(policy) if policy else None,
+            notify_systemd=True,
+        ),
     ) as pipeline:
         pipeline.start()  # what is wrong with the camera is said before the table is there
         with live:
@@ -147,7 +148,7 @@ def run(
                     stages_ns, saved = dict(done.stages_ns), None
                     if sink:
                         begun = time.perf_counter_ns()
-                        saved = sink.write(_picture(done.result, classical))
+                        saved = sink.save(annotate(done, classical))
                         stages_ns["save"] = time.perf_counter_ns() - begun
                     if not summary.frames and pipeline.report:
                         messages.print(explain(pipeline.report), markup=False, highlight=False)
@@ -168,21 +169,6 @@ def run(
     if not summary.frames:
         print("edge-isp: the camera delivered no frame", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _make_task(card: ModelCard, *, keep_frames: bool, **options: Any) -> Task:
-    """The card's task; a detector's keeps frames where its detections are to be drawn."""
-    task = task_for(card, **options)
-    return FrameKeeping(task) if keep_frames and card.task == "detector" else task
-
-
-def _picture(result: Picture | Detections, classical: ClassicalIsp) -> Picture:
-    """What is saved of a result."""
-    if isinstance(result, DetectionsOfFrame):
-        return draw(result, classical.develop(result.frame))
-    if isinstance(result, Picture):
-        return result
-    raise TypeError(f"detections without their frame cannot be drawn, found {type(result).__name__}")
 
 
 def _found(detections: Detections) -> str:

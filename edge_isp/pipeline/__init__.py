@@ -1,9 +1,11 @@
-"""The loop: threads, hand-over policies, losses, recovery."""
+"""Frames from a camera through models to consumers and sinks: threads, queues, dropped frames, recovery."""
 
-from edge_isp.pipeline.consumer import Consumer, FrameResult
+from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import DropReason, Event, FrameCounts, FramesDropped, PipelineState, StateChange
+from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline
-from edge_isp.pipeline.source import ReconnectPolicy
+from edge_isp.pipeline.reconnect import ReconnectPolicy
+from edge_isp.results import FrameResult
 
 __all__ = [
     "Consumer",
@@ -12,8 +14,11 @@ __all__ = [
     "FrameCounts",
     "FrameResult",
     "FramesDropped",
+    "ModelOptions",
     "Pipeline",
     "PipelineState",
+    "QueuePolicy",
     "ReconnectPolicy",
     "StateChange",
+    "StreamOptions",
 ]

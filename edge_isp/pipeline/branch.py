@@ -1,8 +1,8 @@
-"""One model's way through a pipeline: encode, infer and decode, each in a thread of its own.
+"""One model of a pipeline: encoding, inference and decoding, each in a thread of its own.
 
-Frames come through a hand-over with the consumer's policy. Where that is "latest", an encoded frame that still waits
-for the engine loses its place to a newer one too, so that the engine always gets the newest. Tensors go round: one is
-encoded, one waits, one is inferred, one is decoded.
+Frames arrive through a queue with the consumer's policy. If that is `LATEST`, an encoded frame that still waits for the
+engine is replaced by a newer one too, so that the engine always gets the newest. Tensors are used again: at any time,
+one is being encoded, one waits, one is the engine's input, and one is being decoded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,26 @@ from edge_isp.errors import EngineError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.consumer import Consumer, FrameResult
+from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import DropReason
-from edge_isp.pipeline.queue import Ended, FrameQueue, Policy
+from edge_isp.pipeline.options import QueuePolicy
+from edge_isp.pipeline.queue import Ended, FrameQueue
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.watchdog import Heartbeat
+from edge_isp.results import FrameResult
 from edge_isp.tasks.protocol import Task
 
-_DAMAGED = FrameStatus.CORRUPTED | FrameStatus.TRUNCATED
+# Of frames that no model gets to see.
+DAMAGED = FrameStatus.CORRUPTED | FrameStatus.TRUNCATED
 
 
 class Lease:
-    """A frame that several branches read; its buffer goes back to the camera when the last one is done."""
+    """A frame that several branches read; its buffer is returned to the camera when the last one is done.
+
+    Args:
+        frame: the camera's.
+        readers: number of branches.
+    """
 
     def __init__(self, frame: RawFrame, readers: int) -> None:
         self.frame = frame
@@ -38,7 +46,7 @@ class Lease:
         self._lock = threading.Lock()
 
     def release(self) -> None:
-        """One reader is done."""
+        """Called once by each reader, when it is done."""
         with self._lock:
             self._readers -= 1
             last = self._readers == 0
@@ -48,10 +56,20 @@ class Lease:
 
 @dataclass(slots=True)
 class Work:
-    """A frame on its way through a branch.
+    """A frame in a branch.
 
     Attributes:
+        lease: the frame's.
+        stages_ns: see `FrameResult`.
         since_ns: when it began to wait for the next stage.
+        queued_ns: see `FrameResult`.
+        card: the model's for the frame's sensor, from the encoder on.
+        task: the card's, from the encoder on.
+        tensor: the encoded frame, from the encoder on.
+        raw: a copy of the frame, from the encoder on, if a consumer keeps it.
+        outputs: of the engine, from the engine on.
+        delegate: what ran the model.
+        leased: whether the branch still holds the lease.
     """
 
     lease: Lease
@@ -61,13 +79,14 @@ class Work:
     card: ModelCard | None = None
     task: Task | None = None
     tensor: NDArray[Any] | None = None
+    raw: RawFrame | None = None
     outputs: list[NDArray[Any]] = field(default_factory=list)
     delegate: str = ""
     leased: bool = True
 
     @property
     def frame(self) -> RawFrame:
-        """What is known of the frame; its data only as long as it is `leased`."""
+        """The frame; its data may be read only while it is `leased`."""
         return self.lease.frame
 
 
@@ -75,11 +94,18 @@ class Branch:
     """The stages of one model.
 
     Args:
-        every: takes every so many-th frame.
-        policy: of the hand-over of frames; None for the pipeline's.
+        model: chooses card and task for a frame.
+        runner: runs the model.
+        every: takes the first frame and every Nth one after it.
+        policy: of the queue of frames; None is the stream's.
         in_turn: held while the model runs.
         engine_errors: see `ReconnectPolicy`.
+        clock: the pipeline's.
         failed: called with the error that ends the stream.
+
+    Attributes:
+        consumers: get the results.
+        heartbeats: of each stage.
     """
 
     def __init__(
@@ -88,7 +114,7 @@ class Branch:
         runner: Runner,
         *,
         every: int,
-        policy: str | None,
+        policy: QueuePolicy | None,
         in_turn: threading.Lock,
         engine_errors: int | None,
         clock: Clock,
@@ -100,57 +126,82 @@ class Branch:
         self._every, self._policy, self._engine_errors = every, policy, engine_errors
         self._clock, self._failed = clock, failed
         self._frames = 0
-        self._failures = 0  # of the engine, in a row
+        self._failures = 0  # of the engine, in succession
         self._tensors: list[NDArray[Any]] = []  # free ones, all of one shape
 
-    def open(self, policy: str, *, live: bool) -> None:
-        """Makes ready for frames.
+    def open(self, policy: QueuePolicy, *, live: bool) -> None:
+        """Prepares for frames.
 
         Args:
-            policy: where the branch has none of its own.
-            live: whether frames come in their own time.
+            policy: for a branch without one of its own.
+            live: whether frames come at the camera's own pace.
         """
         self._frames = self._failures = 0
         self._allowed = self._engine_errors if live else 0
-        frames = Policy.parse(self._policy or policy)
-        newest = frames == Policy.parse("latest")
+        frames = self._policy or policy
         self._input: FrameQueue[Work] = FrameQueue(frames)
-        self._encoded: FrameQueue[Work] = FrameQueue(Policy.parse("latest" if newest else "wait"))
-        self._inferred: FrameQueue[Work] = FrameQueue(Policy.parse("wait"))
+        self._encoded: FrameQueue[Work] = FrameQueue(frames if frames == QueuePolicy.LATEST else QueuePolicy.BLOCK)
+        self._inferred: FrameQueue[Work] = FrameQueue(QueuePolicy.BLOCK)
         for consumer in self.consumers:
-            consumer.open(self._policy or policy)
+            consumer.open(frames, live=live)
 
     def stages(self) -> list[tuple[str, Callable[[], None]]]:
         """Names and bodies of the threads."""
         stages = [("encode", self._encode_all), ("infer", self._infer_all), ("decode", self._decode_all)]
         return [(f"{self.model.name} {name}", body) for name, body in stages]
 
-    def miss(self, sequence: int, frames: int) -> None:
-        """Frames never came from the sensor."""
+    def miss(self, reason: DropReason, sequence: int, frames: int) -> None:
+        """Frames never came from the camera.
+
+        Args:
+            reason: why not.
+            sequence: number of the first of them.
+            frames: how many there are.
+        """
         for consumer in self.consumers:
-            consumer.account.miss(sequence, frames)
+            consumer.account.miss(reason, sequence, frames)
 
     def offer(self, lease: Lease, stages_ns: dict[str, int]) -> None:
-        """Takes a frame, or accounts for it. Under the policy "wait" it waits for a place."""
+        """Queues a frame, or accounts for it. Under the policy `BLOCK` it waits until there is capacity.
+
+        Args:
+            lease: the frame's; released once by this branch.
+            stages_ns: see `FrameResult`; copied.
+        """
+        work = self._enter(lease, stages_ns)
         self._frames += 1
-        for consumer in self.consumers:
-            consumer.account.enter()
-        work = Work(lease, dict(stages_ns), self._clock.now_ns())
         if (self._frames - 1) % self._every:
             self._let_go(work)
             for consumer in self.consumers:
                 consumer.account.skip()
-        elif lease.frame.status & _DAMAGED:
+        elif lease.frame.status & DAMAGED:
             self._drop(work, DropReason.CORRUPTED)
         else:
             self._put(self._input, work)
 
+    def refuse(self, lease: Lease) -> None:
+        """Accounts for a frame with which the stream ends.
+
+        Args:
+            lease: the frame's; released once by this branch.
+        """
+        self._drop(self._enter(lease, {}), DropReason.STOPPED)
+
+    def _enter(self, lease: Lease, stages_ns: dict[str, int]) -> Work:
+        for consumer in self.consumers:
+            consumer.account.enter()
+        return Work(lease, dict(stages_ns), self._clock.now_ns())
+
     def end(self, error: BaseException | None) -> None:
-        """No more frames come."""
+        """No more frames will come.
+
+        Args:
+            error: what the stream failed with, or None.
+        """
         self._input.end(error)
 
     def abort(self) -> None:
-        """Drops everything that waits, and all that will be put."""
+        """Drops everything that waits, and everything that is offered from now on."""
         for queue in (self._input, self._encoded, self._inferred):
             for work in queue.abort():
                 self._drop(work, DropReason.STOPPED)
@@ -183,9 +234,9 @@ class Branch:
         after: FrameQueue[Work] | None,
         end: Callable[[BaseException | None], None],
     ) -> None:
-        """A stage: does its part for all that comes, and hands it on, until the end.
+        """One stage: works on each frame of a queue and puts it into the next one, until the end.
 
-        An error ends the stream: what this stage had done before it still arrives, then the error.
+        An error ends the stream: the frames that this stage has finished still arrive, followed by the error.
         """
         heartbeat = self.heartbeats[stage]
         while True:
@@ -220,7 +271,11 @@ class Branch:
         work.tensor = self._tensor(shape, work.card.input.dtype)
         begun = self._clock.now_ns()
         work.task.encode(work.frame, work.tensor)
-        work.stages_ns["encode"] = self._clock.now_ns() - begun
+        encoded = self._clock.now_ns()
+        work.stages_ns["encode"] = encoded - begun
+        if any(consumer.keep_raw for consumer in self.consumers):
+            work.raw = work.frame.copy()
+            work.stages_ns["keep"] = self._clock.now_ns() - encoded
         self._release(work)
         return True
 
@@ -232,7 +287,7 @@ class Branch:
         assert work.tensor is not None
         waiting = self._clock.now_ns()
         heartbeat = self.heartbeats["infer"]
-        heartbeat.rest()  # to wait one's turn and to load a model may take long
+        heartbeat.rest()  # waiting for the turn and loading a model may take long
         with self.in_turn:
             self.runner.prepare(work.card, work.task, work.tensor.shape)
             begun = self._clock.now_ns()
@@ -272,15 +327,16 @@ class Branch:
             status=frame.status,
             model=work.card.name,
             delegate=work.delegate,
+            raw=work.raw,
         )
         for consumer in self.consumers:
             consumer.offer(done)
         return True
 
     def _put(self, queue: FrameQueue[Work], work: Work) -> None:
-        lost = queue.put(work)
-        if lost is not None:
-            self._drop(lost, DropReason.STOPPED if lost is work else DropReason.QUEUE_FULL)
+        dropped = queue.put(work)
+        if dropped is not None:
+            self._drop(dropped, DropReason.STOPPED if dropped is work else DropReason.QUEUE_FULL)
 
     def _stale(self, work: Work) -> bool:
         """Drops a frame that is too old for every consumer."""
@@ -296,7 +352,7 @@ class Branch:
             consumer.account.drop(cause, work.frame.sequence)
 
     def _let_go(self, work: Work) -> None:
-        """Gives back what the frame holds."""
+        """Returns the frame's buffer and its tensor."""
         self._release(work)
         tensor, work.tensor = work.tensor, None
         if tensor is not None:

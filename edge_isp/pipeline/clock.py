@@ -1,4 +1,4 @@
-"""The time that a pipeline lives by."""
+"""The clock of a pipeline, which can be replaced."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time and waits; tests and simulations bring their own."""
+    """Gives the time and waits; tests and simulations bring their own."""
 
     def now_ns(self) -> int:
         """Nanoseconds on the clock of `RawFrame.timestamp_ns`."""
         ...
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Waits for an event, so long at most; returns whether it is set."""
+        """Waits for an event.
+
+        Args:
+            event: to wait for.
+            seconds: to wait at most.
+
+        Returns:
+            Whether it is set.
+        """
         ...
 
 

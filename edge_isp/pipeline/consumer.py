@@ -1,86 +1,47 @@
-"""What a pipeline hands over, and to whom."""
+"""Who gets the results of a pipeline, and how."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge_isp.engines.base import EngineReport
 from edge_isp.frame import FrameStatus
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Account, DropReason, FrameCounts
-from edge_isp.pipeline.queue import Ended, FrameQueue, Policy
+from edge_isp.pipeline.options import QueuePolicy
+from edge_isp.pipeline.queue import Ended, FrameQueue
+from edge_isp.pipeline.runner import Runner
 from edge_isp.pipeline.watchdog import Heartbeat
-from edge_isp.results import Detections, Picture
-
-
-@dataclass(frozen=True, slots=True)
-class FrameResult:
-    """What became of one frame.
-
-    Attributes:
-        result: a picture, or what a detector found.
-        source, sequence, timestamp_ns: of the frame, see `RawFrame`.
-        stages_ns: nanoseconds spent in "read" (waiting for the camera included), "meter" (with auto-exposure only),
-            "encode", "infer" and "decode", in this order.
-        queued_ns: nanoseconds that it waited for "encode", "infer", "decode" and "deliver", in this order. Loading and
-            warming up the model falls into the first frame's wait for "infer".
-        delivered_ns: when it was handed over, CLOCK_MONOTONIC.
-        status: of the frame, see `FrameStatus`.
-        model: name of the model that made it.
-        delegate: what ran it, see `EngineReport.delegate`.
-    """
-
-    result: Picture | Detections
-    source: str
-    sequence: int
-    timestamp_ns: int
-    stages_ns: dict[str, int]
-    queued_ns: dict[str, int]
-    delivered_ns: int
-    status: FrameStatus
-    model: str
-    delegate: str = ""
-
-    @property
-    def picture(self) -> Picture:
-        """The result of a model that makes pictures.
-
-        Raises:
-            TypeError: it is a detector.
-        """
-        if not isinstance(self.result, Picture):
-            raise TypeError(f"{self.model} makes no pictures, it detects: see `detections`")
-        return self.result
-
-    @property
-    def detections(self) -> Detections:
-        """The result of a detector.
-
-        Raises:
-            TypeError: it is a model that makes pictures.
-        """
-        if not isinstance(self.result, Detections):
-            raise TypeError(f"{self.model} detects nothing, it makes pictures: see `picture`")
-        return self.result
-
-    @property
-    def age_ns(self) -> int:
-        """From the start of exposure to the hand-over."""
-        return self.delivered_ns - self.timestamp_ns
+from edge_isp.results import FrameResult
 
 
 class Consumer:
-    """Gets the results of one model for one camera's frames: by iteration, `async for`, `read` or a callback.
+    """Gets the results of one model for one camera's frames: by iteration, `async for`, `read`, a callback or a sink.
 
-    Made by `Pipeline` and by `Pipeline.add_consumer`. `for` and `async for` end with the stream; where it failed they
-    raise the error, after the results that came before it.
+    Made by `Pipeline`, `Pipeline.add_consumer` and `Pipeline.add_sink`. `for` and `async for` end with the stream; if
+    the stream failed, they raise its error after the results that came before it.
+
+    Args:
+        name: in events and statistics.
+        every: takes the first result and every Nth one after it.
+        policy: of the queue of results; None is the stream's.
+        max_age_s: results older than this are dropped; None is unlimited.
+        callback: called with each result in a thread of the pipeline; None for results that are asked for.
+        keep_raw: whether results carry their RAW frame.
+        never_blocks: whether a policy that waits, if it is not the consumer's own, is replaced by `LATEST` for a
+            camera: for sinks, which must not stall it.
+        account: counts the frames.
+        clock: the pipeline's.
+        start: starts the stream when the first result is asked for.
+        runner: runs the model.
 
     Attributes:
         name: in events and statistics.
         offered: how many results there were.
+        idle: whether results are skipped, because nobody asks for them.
     """
 
     def __init__(
@@ -88,28 +49,35 @@ class Consumer:
         name: str,
         *,
         every: int,
-        policy: str | None,
+        policy: QueuePolicy | None,
         max_age_s: float | None,
         callback: Callable[[FrameResult], object] | None,
+        keep_raw: bool,
+        never_blocks: bool,
         account: Account,
         clock: Clock,
         start: Callable[[], None],
-        report: Callable[[], EngineReport | None],
+        runner: Runner,
     ) -> None:
-        self.name = name
-        self.every = every
-        self.policy, self.max_age_ns = policy, None if max_age_s is None else round(max_age_s * 1e9)
-        self.callback = callback
-        self.account = account
-        self._clock, self._start, self._report = clock, start, report
+        self.name, self.every, self.policy = name, every, policy
+        self.callback, self.keep_raw, self.account = callback, keep_raw, account
         self.heartbeat = Heartbeat(f"{name}: callback")
-        self.offered = 0
-        self._results: FrameQueue[FrameResult] = FrameQueue(Policy.parse("latest"))
+        self.offered, self.idle = 0, False
+        self._max_age_ns = None if max_age_s is None else round(max_age_s * 1e9)
+        self._never_blocks = never_blocks
+        self._clock, self._start, self._runner = clock, start, runner
+        self._results: FrameQueue[FrameResult] = FrameQueue(QueuePolicy.LATEST)
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the model, for benchmarks: its `card`, input `shape`, and single inferences while the stream is
+        stopped."""
+        return self._runner
 
     @property
     def report(self) -> EngineReport | None:
         """What runs the model; None before the first frame."""
-        return self._report()
+        return self._runner.report
 
     @property
     def counts(self) -> FrameCounts:
@@ -120,10 +88,11 @@ class Consumer:
         """The next result; None after the last.
 
         Args:
-            timeout_s: seconds to wait at most; None waits as long as it takes.
+            timeout_s: seconds to wait at most; None is unlimited.
 
         Raises:
             TimeoutError: there was none in time.
+            Exception: the error that the stream failed with.
         """
         self._start()
         return self._take(timeout_s)
@@ -138,11 +107,11 @@ class Consumer:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
         results = self._results
 
-        def tell() -> None:
+        def wake() -> None:
             with suppress(RuntimeError):  # the loop has closed
                 loop.call_soon_threadsafe(news.set)
 
-        results.listen(tell)
+        results.listen(wake)
         try:
             while True:
                 news.clear()
@@ -155,37 +124,50 @@ class Consumer:
                     return
                 yield done
         finally:
-            results.ignore(tell)
+            results.ignore(wake)
 
-    def open(self, policy: str) -> None:
-        """Makes ready for results; for the pipeline.
+    def open(self, policy: QueuePolicy, *, live: bool) -> None:
+        """Prepares for results; for the pipeline.
 
         Args:
-            policy: where the consumer has none of its own.
+            policy: for a consumer without one of its own.
+            live: whether frames come at the camera's own pace.
         """
-        self._results = FrameQueue(Policy.parse(self.policy or policy))
+        if self._never_blocks and live and policy.waits:
+            policy = QueuePolicy.LATEST
+        self._results = FrameQueue(self.policy or policy)
 
     def offer(self, done: FrameResult) -> None:
-        """Hands a result over, or accounts for it; for the pipeline."""
+        """Queues a result, or accounts for it; for the pipeline.
+
+        Args:
+            done: the result, with its RAW frame if any consumer of the model keeps it.
+        """
         self.offered += 1
-        if (self.offered - 1) % self.every:
+        if self.idle or (self.offered - 1) % self.every:
             self.account.skip()
             return
+        if done.raw is not None and not self.keep_raw:
+            done = replace(done, raw=None)
         lost = self._results.put(done)
         if lost is not None:
             self.account.drop(DropReason.STOPPED if lost is done else DropReason.SINK_SLOW, lost.sequence)
 
     def end(self, error: BaseException | None) -> None:
-        """No more results come; for the pipeline."""
+        """No more results will come; for the pipeline.
+
+        Args:
+            error: what the stream failed with, or None.
+        """
         self._results.end(error)
 
     def abort(self) -> None:
-        """Results that were not taken are lost; for the pipeline."""
+        """Drops the results that were not taken; for the pipeline."""
         for lost in self._results.abort():
             self.account.drop(DropReason.STOPPED, lost.sequence)
 
     def call_back(self) -> None:
-        """Hands every result to the callback, until the end; for the pipeline, in a thread of its own."""
+        """Calls the callback with each result, until the end; for the pipeline, in a thread of its own."""
         assert self.callback is not None
         while True:
             try:
@@ -199,7 +181,7 @@ class Consumer:
                 self.heartbeat.rest()
 
     def _take(self, timeout_s: float | None) -> FrameResult | None:
-        """The next result, or None after the last; raises what the stream failed with."""
+        """The next result, or None after the last; raises the error that the stream failed with."""
         try:
             return self._next(timeout_s)
         except Ended as ended:
@@ -225,7 +207,12 @@ class Consumer:
             self.account.drop(DropReason.STALE, done.sequence)
 
     def is_stale(self, timestamp_ns: int, status: FrameStatus) -> bool:
-        """Whether a frame is too old for this consumer; of one with a bad time stamp nobody knows."""
-        if self.max_age_ns is None or FrameStatus.BAD_TIMESTAMP in status:
+        """Whether a frame is too old for this consumer; never for a frame with a bad time stamp.
+
+        Args:
+            timestamp_ns: start of its exposure.
+            status: the frame's.
+        """
+        if self._max_age_ns is None or FrameStatus.BAD_TIMESTAMP in status:
             return False
-        return self._clock.now_ns() - timestamp_ns > self.max_age_ns
+        return self._clock.now_ns() - timestamp_ns > self._max_age_ns

@@ -13,22 +13,23 @@ class DropReason(StrEnum):
     """Why a frame was lost."""
 
     SENSOR_GAP = "sensor gap"  # the camera never delivered it: its number is missing, or the driver says so
-    QUEUE_FULL = "hand-over full"  # a newer frame took its place before the model was free
+    NOT_RENDERED = "not rendered"  # the source could not make it in time, as a simulation on a slow machine
+    QUEUE_FULL = "queue full"  # a newer frame replaced it before the model was free
     STALE = "stale"  # it was older than `max_age_s`
-    CORRUPTED = "corrupted"  # the camera says that its data is damaged, or not all there
+    CORRUPTED = "corrupted"  # the camera says that its data is damaged or incomplete
     ENGINE_ERROR = "engine error"  # the runtime failed on it
-    SINK_SLOW = "sink slow"  # its result was not taken before a newer one came
-    STOPPED = "stopped"  # it was on its way when the pipeline stopped or failed
+    SINK_SLOW = "sink slow"  # a newer result replaced it before the consumer or sink took it
+    STOPPED = "stopped"  # it was in flight when the pipeline stopped or failed
 
 
 class PipelineState(StrEnum):
     """What a pipeline does."""
 
     IDLE = "idle"  # never started
-    STARTING = "starting"  # no frame came yet
+    STARTING = "starting"  # no frame has arrived yet
     RUNNING = "running"
-    STALLED = "stalled"  # a stage does not come back: a camera's, runtime's or callback's call takes too long
-    RECOVERING = "recovering"  # the camera failed and is opened again
+    STALLED = "stalled"  # a stage does not respond: a call of a camera, a runtime or a callback takes too long
+    RECOVERING = "recovering"  # the camera failed and is being opened again
     ENDED = "ended"  # the camera has no more frames
     FAILED = "failed"  # with an error, which every consumer gets
     STOPPED = "stopped"
@@ -40,9 +41,9 @@ class FramesDropped:
 
     Attributes:
         consumer: its name.
-        cause: why.
+        cause: the reason.
         sequence: number of the first of them at the sensor.
-        frames: how many there are, one after the other.
+        frames: how many consecutive frames there are.
         time_ns: when it was noticed, CLOCK_MONOTONIC.
     """
 
@@ -58,9 +59,9 @@ class StateChange:
     """A pipeline's state changed.
 
     Attributes:
-        state: which it is now.
-        reason: why, as a sentence; empty where it goes as planned.
-        time_ns: when, CLOCK_MONOTONIC.
+        state: the new one.
+        reason: for a change that was not planned, in words; empty otherwise.
+        time_ns: when it changed, CLOCK_MONOTONIC.
     """
 
     state: PipelineState
@@ -73,15 +74,15 @@ Event = FramesDropped | StateChange
 
 @dataclass(frozen=True, slots=True)
 class FrameCounts:
-    """What became of the frames for one consumer, since it was made. At every moment
+    """What became of the frames for one consumer, since it was added. At every moment
     `frames == delivered + skipped + sum(dropped.values()) + in_flight`.
 
     Attributes:
-        frames: that the sensor made: what the camera delivered, and what it lost.
-        delivered: results that were handed to the consumer.
-        skipped: frames that it did not ask for, see `every`.
-        dropped: by cause; causes without a frame are left out.
-        in_flight: on their way.
+        frames: that the sensor made: delivered by the camera or lost before.
+        delivered: results that the consumer got.
+        skipped: frames that the consumer did not ask for, see `every`.
+        dropped: number of dropped frames by reason; reasons without a frame are left out.
+        in_flight: frames between the camera and the consumer.
     """
 
     frames: int
@@ -91,7 +92,7 @@ class FrameCounts:
     in_flight: int
 
     def __sub__(self, earlier: FrameCounts) -> FrameCounts:
-        """What was counted since; `in_flight` is how many more are on their way."""
+        """What was counted since then; `in_flight` is how many more are in flight."""
         dropped = {c: n - earlier.dropped.get(c, 0) for c, n in self.dropped.items()}
         return FrameCounts(
             self.frames - earlier.frames,
@@ -103,16 +104,22 @@ class FrameCounts:
 
 
 class Account:
-    """FrameCounts the frames of one consumer, and tells of its losses. To be used from many threads."""
+    """Counts the frames of one consumer, and reports those that are dropped. Safe to use from several threads.
 
-    def __init__(self, consumer: str, tell: Callable[[Event], None], now_ns: Callable[[], int]) -> None:
-        self._consumer, self._tell, self._now_ns = consumer, tell, now_ns
+    Args:
+        consumer: its name.
+        report: called with each `FramesDropped`.
+        now_ns: the time, CLOCK_MONOTONIC.
+    """
+
+    def __init__(self, consumer: str, report: Callable[[Event], None], now_ns: Callable[[], int]) -> None:
+        self._consumer, self._report, self._now_ns = consumer, report, now_ns
         self._lock = threading.Lock()
         self._frames = self._delivered = self._skipped = self._in_flight = 0
         self._dropped: Counter[DropReason] = Counter()
 
     def enter(self) -> None:
-        """A frame is on its way."""
+        """A frame is in flight."""
         with self._lock:
             self._frames += 1
             self._in_flight += 1
@@ -124,24 +131,35 @@ class Account:
             self._delivered += 1
 
     def skip(self) -> None:
-        """A frame was not asked for."""
+        """A frame in flight was not asked for."""
         with self._lock:
             self._in_flight -= 1
             self._skipped += 1
 
     def drop(self, cause: DropReason, sequence: int) -> None:
-        """A frame that was on its way is lost."""
+        """A frame in flight is dropped.
+
+        Args:
+            cause: the reason.
+            sequence: the frame's number.
+        """
         with self._lock:
             self._in_flight -= 1
             self._dropped[cause] += 1
-        self._tell(FramesDropped(self._consumer, cause, sequence, 1, self._now_ns()))
+        self._report(FramesDropped(self._consumer, cause, sequence, 1, self._now_ns()))
 
-    def miss(self, sequence: int, frames: int) -> None:
-        """Frames never came from the sensor."""
+    def miss(self, reason: DropReason, sequence: int, frames: int) -> None:
+        """Frames never came from the camera.
+
+        Args:
+            reason: why not.
+            sequence: number of the first of them.
+            frames: how many there are.
+        """
         with self._lock:
             self._frames += frames
-            self._dropped[DropReason.SENSOR_GAP] += frames
-        self._tell(FramesDropped(self._consumer, DropReason.SENSOR_GAP, sequence, frames, self._now_ns()))
+            self._dropped[reason] += frames
+        self._report(FramesDropped(self._consumer, reason, sequence, frames, self._now_ns()))
 
     def counts(self) -> FrameCounts:
         """All counters at one moment."""

@@ -1,9 +1,8 @@
-"""A model that is made ready for the frames that come: its card, its task and its engine."""
+"""A model as it is used for the frames that come: its card, its task and its engine."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
+from edge_isp.pipeline.options import ModelOptions
 from edge_isp.plugins import load
-from edge_isp.tasks.protocol import Task, task_for
+from edge_isp.tasks.protocol import Task
 
 _log = logging.getLogger(__name__)
 
@@ -26,46 +26,52 @@ class Model:
     """Finds the card of a model for each frame's sensor, and makes its task.
 
     Args:
-        name: see `find_model`.
-        make_task: makes the task for a card.
+        options: name the model, and say what its task does.
 
     Attributes:
-        card: the model's for a sensor that is not known.
+        name: of the model.
+        card: the model's for an unknown sensor.
 
     Raises:
         ModelError: there is no such model, or it is not what its card says.
     """
 
-    def __init__(self, name: str, make_task: Callable[[ModelCard], Task] = task_for) -> None:
-        self.name = name
-        self._make_task = make_task
-        # What is wrong with the name or the task is an error before the first frame.
-        self.card = find_model(name, None)
+    def __init__(self, options: ModelOptions) -> None:
+        self.name = options.model
+        self._options = options
+        # A wrong name or task is an error before the first frame.
+        self.card = find_model(self.name, None)
         self.card.verify_file()
-        make_task(self.card)
+        options.task(self.card)
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._tasks: dict[str, Task] = {}  # by the card's name
 
     def prepare(self, frame: RawFrame) -> tuple[ModelCard, Task]:
-        """The card and the task for a frame."""
+        """The card and the task for a frame.
+
+        Args:
+            frame: whose sensor decides.
+        """
         card = self._card_for(frame)
         if card.name not in self._tasks:
             card.verify_file()
-            self._tasks[card.name] = self._make_task(card)
+            self._tasks[card.name] = self._options.task(card)
         return card, self._tasks[card.name]
 
     def _card_for(self, frame: RawFrame) -> ModelCard:
-        """The card of the model for the frame's sensor; says so where the sensor has none of its own."""
+        """The card of the model for the frame's sensor."""
         if frame.sensor not in self._cards:
             card = self._cards[frame.sensor] = find_model(self.name, frame.sensor)
-            if card.sensor != frame.sensor:
+            if card.sensor != frame.sensor and card.colour == "end-to-end":
                 _log.warning(
-                    "%s: sensor %s has no weights of its own; it runs on %s%s",
+                    "%s: %s was trained on sensor %s, not on %s: colours will be off",
                     frame.source,
-                    f"'{frame.sensor}'" if frame.sensor else "is not named and",
                     card.name,
-                    f", trained on {card.sensor}: colours will be off" if card.colour == "end-to-end" else "",
+                    card.sensor,
+                    f"'{frame.sensor}'" if frame.sensor else "the frames' sensor, which is not named",
                 )
+            elif card.sensor != frame.sensor:
+                _log.info("%s: sensor '%s' uses the weights of %s", frame.source, frame.sensor or "", card.name)
         return self._cards[frame.sensor]
 
 
@@ -73,28 +79,26 @@ class Runner:
     """The engine that runs a model's card; opened, resized and run in one thread.
 
     Args:
-        model: says which engine its file takes.
-        engine: name of another.
-        delegation: which NPU may run it.
-        threads: of the engine; by default one a core.
+        model: whose card says which engine its file takes.
+        options: engine, threads and delegation.
 
     Attributes:
-        shape: of the inputs that it is ready for.
+        card: of the model that was loaded last; None before the first frame.
+        shape: of the input tensor that the engine is ready for; () before the first frame.
 
     Raises:
         ModelError: no engine is known for the model's file.
         PluginError: there is no such engine.
     """
 
-    def __init__(
-        self, model: Model, *, engine: str | None, threads: int | None, delegation: Delegation | None = None
-    ) -> None:
-        self._engine_name, self._delegation = engine or _engine_for(model.card), delegation or Delegation()
+    def __init__(self, model: Model, options: ModelOptions) -> None:
+        self._engine_name = options.engine or _engine_for(model.card)
+        self._delegation = options.delegation or Delegation()
         if self._delegation.python is None:
             load("engines", self._engine_name)
-        self._threads = threads
+        self._threads = options.threads
         self._engine: Engine | None = None
-        self._card: ModelCard | None = None
+        self.card: ModelCard | None = None
         self.shape: tuple[int, ...] = ()
 
     @property
@@ -108,12 +112,18 @@ class Runner:
         return self._engine.report.delegate if self._engine else ""
 
     def prepare(self, card: ModelCard, task: Task, shape: tuple[int, ...], *, warm_up: bool = True) -> None:
-        """Loads the card's model for inputs of a shape, and warms it up; where that is done, does nothing.
+        """Loads a model for inputs of a shape and warms it up; does nothing if that is already done.
+
+        Args:
+            card: the model's.
+            task: verifies the loaded model.
+            shape: of the input tensor.
+            warm_up: whether to run one inference, the result of which is not used.
 
         Raises:
             ModelError, EngineError: it cannot be loaded.
         """
-        if self._engine is None or self._card is not card:
+        if self._engine is None or self.card is not card:
             self.close()
             engine: Engine = FallbackEngine(
                 card.path,
@@ -128,7 +138,7 @@ class Runner:
             except ModelError:
                 engine.close()
                 raise
-            self._engine, self._card, self.shape = engine, card, ()
+            self._engine, self.card, self.shape = engine, card, ()
         if self.shape != shape:
             self._engine.resize(shape)
             self.shape = shape
@@ -136,12 +146,16 @@ class Runner:
                 self._engine.run([np.zeros(shape, self._engine.inputs[0].dtype)])
 
     def run(self, tensor: NDArray[Any]) -> list[NDArray[Any]]:
-        """One inference; see `Engine.run`."""
+        """One inference; see `Engine.run`.
+
+        Args:
+            tensor: of `shape` and the card's dtype.
+        """
         assert self._engine is not None
         return self._engine.run([tensor])
 
     def close(self) -> None:
-        """Closes the engine. Doing so twice does no harm."""
+        """Closes the engine. Idempotent."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
@@ -152,6 +166,6 @@ def _engine_for(card: ModelCard) -> str:
     suffix = card.path.suffix
     if suffix not in _ENGINES:
         raise ModelError(
-            f"{card.path}: no engine is known for '{suffix}', only for {', '.join(_ENGINES)}; name the one to use"
+            f"{card.path}: no engine is known for '{suffix}', only for {', '.join(_ENGINES)}: name the engine to use"
         )
     return _ENGINES[suffix]

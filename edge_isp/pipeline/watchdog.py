@@ -1,4 +1,4 @@
-"""Seeing that a stage does not come back, and telling systemd that all do."""
+"""Notices stages that do not respond, and tells systemd that all of them do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 
 class Heartbeat:
-    """Since when a stage is at work.
+    """Shows since when a stage has been busy with one piece of work.
+
+    Args:
+        stage: its name.
 
     Attributes:
         stage: its name.
@@ -20,26 +23,36 @@ class Heartbeat:
         self._since_ns: int | None = None
 
     def begin(self, now_ns: int) -> None:
-        """It begins a piece of work."""
+        """The stage begins a piece of work.
+
+        Args:
+            now_ns: the time, CLOCK_MONOTONIC.
+        """
         self._since_ns = now_ns
 
     def rest(self) -> None:
-        """It waits for the next one."""
+        """The stage waits for its next piece of work."""
         self._since_ns = None
 
     def busy_ns(self, now_ns: int) -> int:
-        """For how long it has been at one piece of work."""
+        """Nanoseconds since the present piece of work began; 0 while the stage waits.
+
+        Args:
+            now_ns: the time, CLOCK_MONOTONIC.
+        """
         since_ns = self._since_ns
         return 0 if since_ns is None else now_ns - since_ns
 
 
 class Watchdog:
-    """Looks at all stages, again and again, in a thread of its own.
+    """Checks all stages periodically, in a thread of its own.
 
     Args:
-        limit_s: a stage that is at one piece of work for longer is stalled.
-        period_s: between two looks.
-        stalled: called with the names of the stalled stages, after every look; none is good news.
+        heartbeats: of the stages.
+        limit_s: a stage that is busy with one piece of work for longer is stalled.
+        period_s: seconds between two checks.
+        now_ns: the time, CLOCK_MONOTONIC.
+        stalled: called after every check with the names of the stalled stages, which may be none.
     """
 
     def __init__(
@@ -57,16 +70,16 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="edge_isp watchdog", daemon=True)
 
     def look(self) -> None:
-        """One look."""
+        """Checks the stages once."""
         now = self._now_ns()
         self._stalled([beat.stage for beat in self._heartbeats if beat.busy_ns(now) > self._limit_ns])
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts to check."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it."""
+        """Ends the checks."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
@@ -77,14 +90,14 @@ class Watchdog:
 
 
 class Systemd:
-    """The service manager's notification socket (sd_notify(3)); does nothing where there is none.
+    """The service manager's notification socket (sd_notify(3)); without one, nothing happens.
 
     Args:
         environment: of the process: NOTIFY_SOCKET names the socket, WATCHDOG_USEC the longest time between two
-            signs of life, WATCHDOG_PID whose.
+            keep-alive messages, WATCHDOG_PID the process that sends them.
 
     Attributes:
-        watchdog_s: the longest time between two signs of life, or None where nobody waits for them.
+        watchdog_s: the longest time between two keep-alive messages, in seconds; None if none are expected.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -94,7 +107,11 @@ class Systemd:
         self.watchdog_s = int(usec) / 1e6 if self._address and ours and usec.isdecimal() and int(usec) else None
 
     def notify(self, *messages: str) -> None:
-        """Sends messages such as "READY=1". A manager that does not listen is no reason to stop a stream."""
+        """Sends messages. A manager that does not listen is no reason to stop a stream.
+
+        Args:
+            *messages: such as "READY=1".
+        """
         if not self._address:
             return
         # An address that begins with @ is in the abstract namespace, which begins with a zero byte.

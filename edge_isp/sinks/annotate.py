@@ -1,65 +1,50 @@
-"""Detections drawn on a picture of their frame. The detector itself needs no picture, so one is made for this alone."""
+"""Detections drawn on a picture of their frame. The detector itself needs no picture, so one is made only for this."""
 
 from __future__ import annotations
 
 import colorsys
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from edge_isp.frame import RawFrame
-from edge_isp.results import Detections, Picture
-from edge_isp.tasks.protocol import Task
+from edge_isp.errors import SinkError
+from edge_isp.results import Detections, FrameResult, Picture
+from edge_isp.tasks.classical import ClassicalIsp
 
-# Lines and text for a picture so high; larger ones get larger ones.
+# Widths of lines and heights of text, as parts of the picture's height.
 _LINE_PER_HEIGHT, _TEXT_PER_HEIGHT = 1 / 300, 1 / 40
 _SMALLEST_TEXT = 11
 
-# More frames than a pipeline has between its encoder and its decoder: one waits for the engine, one is inferred, one
-# waits and one is decoded.
-_FRAMES_ON_THEIR_WAY = 8
 
+def annotate(result: FrameResult, developer: ClassicalIsp | None = None) -> Picture:
+    """A picture of a result: the picture itself, or a detector's boxes on a picture of their frame.
 
-@dataclass(frozen=True, slots=True)
-class DetectionsOfFrame(Detections):
-    """Detections, and a copy of the frame that they were found in."""
+    Args:
+        result: a detector's must have `raw`: ask the pipeline for it with `keep_raw=True`.
+        developer: makes the picture from the RAW frame; None uses the shipped profile of the frame's sensor. One that
+            is kept saves making its tables for each frame.
 
-    frame: RawFrame
-
-
-class FrameKeeping:
-    """A detector's task that copies the frame's bytes while they are leased, so that it can be developed later."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self.verify, self.input_shape = task.verify, task.input_shape
-        self._frames: deque[RawFrame] = deque(maxlen=_FRAMES_ON_THEIR_WAY)
-
-    def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
-        """See `Task.encode`."""
-        self._task.encode(frame, out)
-        self._frames.append(replace(frame, data=frame.data.copy(), on_release=None))
-
-    def decode(
-        self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]
-    ) -> Picture | Detections:
-        """See `Task.decode`."""
-        found = self._task.decode(outputs, frame, tensor)
-        if not isinstance(found, Detections):
-            return found
-        told = {field.name: getattr(found, field.name) for field in fields(found)}
-        of = (frame.source, frame.sequence)
-        kept = next(kept for kept in reversed(tuple(self._frames)) if (kept.source, kept.sequence) == of)
-        return DetectionsOfFrame(**told, frame=kept)
+    Raises:
+        SinkError: the result of a detector has no RAW frame.
+    """
+    if isinstance(result.result, Picture):
+        return result.result
+    if result.raw is None:
+        raise SinkError(
+            f"{result.source}: the detections in frame {result.sequence} cannot be drawn without the frame: give the "
+            "consumer keep_raw=True (a sink: needs_raw = True)"
+        )
+    return draw(result.result, (developer or ClassicalIsp()).develop(result.raw))
 
 
 def draw(detections: Detections, picture: Picture) -> Picture:
-    """The picture with boxes, names and confidences, the best on top."""
+    """The picture with boxes, names and confidences, the best on top.
+
+    Args:
+        detections: in pixels of the picture.
+        picture: of the same frame; it is not changed.
+    """
     image = Image.fromarray(picture.rgb)
     canvas = ImageDraw.Draw(image)
     line = max(2, round(picture.rgb.shape[0] * _LINE_PER_HEIGHT))
@@ -80,7 +65,7 @@ def draw(detections: Detections, picture: Picture) -> Picture:
 
 
 def _class_colour(class_id: int) -> tuple[int, int, int]:
-    """A bright colour; neighbouring classes differ as much as can be (steps of the golden ratio around the circle)."""
+    """A bright colour; neighbouring classes differ much (steps of the golden ratio around the circle)."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * 0.618034 % 1, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -88,5 +73,5 @@ def _class_colour(class_id: int) -> tuple[int, int, int]:
 def _font(size: int) -> Any:
     try:
         return ImageFont.load_default(size)
-    except TypeError:  # before Pillow 10.1 there is one size only
+    except TypeError:  # before Pillow 10.1 there is only one size
         return ImageFont.load_default()

@@ -1,1 +1,1 @@
-"""What a model is used for: frame to input tensor, output tensors to result."""
+"""Tasks: what models are used for, from a frame to the input tensor and from the output tensors to the result."""

@@ -1,4 +1,4 @@
-"""The picture without a network: demosaicing, colour matrix and tone curve, for what needs a picture to be seen on."""
+"""The picture without a network: demosaicing, colour matrix and tone curve, for example to draw detections on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edge_isp.kernels.tables import encoding_table
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
 from edge_isp.tasks.colour import colour_matrix
-from edge_isp.tasks.encoding import levels, white_balance
+from edge_isp.tasks.encoding import levels, normalised_gains
 
 
 class ClassicalIsp:
     """Develops frames with `kernels.demosaic.develop`, Malvar-He-Cutler, in the colours of the sensor's profile.
 
     Args:
-        profile: of the sensor; by default the shipped one of the frame's sensor; without one colours are off.
+        profile: of the sensor; None is the shipped profile of the frame's sensor. Without a profile colours are off.
     """
 
     def __init__(self, profile: SensorProfile | None = None) -> None:
@@ -31,8 +31,15 @@ class ClassicalIsp:
         self._tables_of: tuple[Any, ...] | None = None
 
     def develop(self, frame: RawFrame) -> Picture:
-        """A frame's picture, of its size."""
-        gains = white_balance(frame)
+        """A frame's picture, of its size.
+
+        Args:
+            frame: with colour gains, see `metering.white_balance.with_gains`.
+
+        Raises:
+            FormatError: it has none.
+        """
+        gains = normalised_gains(frame)
         key = (levels(frame), gains)
         if key != self._tables_of:
             self._tables_of = key

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.calibration.light import UNKNOWN_COLOUR_TEMPERATURE_K
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.frame import RawFrame
-
-# Of a sensor of which nothing is known: daylight.
-_UNKNOWN_COLOUR_TEMPERATURE_K = 5500.0
 
 
 def colour_matrix(frame: RawFrame, profile: SensorProfile | None) -> NDArray[np.float64]:
@@ -27,4 +25,4 @@ def colour_temperature_k(frame: RawFrame, profile: SensorProfile) -> float:
         return frame.colour_temperature_k
     if frame.colour_gains is not None and profile.awb_curve:
         return profile.colour_temperature_of_gains(*frame.colour_gains)
-    return _UNKNOWN_COLOUR_TEMPERATURE_K
+    return UNKNOWN_COLOUR_TEMPERATURE_K

@@ -19,16 +19,16 @@ from edge_isp.results import Detections
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
+    normalised_gains,
     upright_window,
+    verify_entries,
     verify_input,
     verify_task,
     verify_tensors,
-    verify_told,
-    white_balance,
 )
 
-# What surrounds a frame whose proportions are not the input's, as a value of the input: the grey, 114 of 255, that
-# YOLOX pads pictures with, and our training pads mosaics with.
+# The border around a frame whose proportions are not the input's, as a value of the input: the grey, 114 of 255, with
+# which YOLOX pads pictures, and our training pads mosaics.
 BORDER = 114 / 255
 
 # Channels of a level's outputs by their layout; classes are as many as the card names.
@@ -38,21 +38,22 @@ _BOX, _OBJECTNESS, _CLASS = _LAYOUTS = ("box", "objectness", "class")
 class DetectTask:
     """Encodes frames for a detector and decodes its boxes, as the model's card says.
 
-    A frame is made smaller while it is encoded, its proportions kept, and lies in the middle of the input; boxes come
-    back in the sensor's pixels. Frames of every CFA order are mirrored to RGGB on their way in, and boxes back (see
-    `kernels.layout.flips_to_rggb`).
+    A frame is made smaller while it is encoded, with its proportions kept, and placed in the middle of the input;
+    boxes are returned in the sensor's pixels. Frames of every CFA order are mirrored to RGGB before they are encoded,
+    and boxes are mirrored back (see `kernels.layout.flips_to_rggb`).
 
     Args:
         card: of the model.
-        input_size: width and height of the mosaic that the network sees, in pixels; by default the card's.
-        confidence: the lowest score of a detection, 0 to 1.
-        iou_threshold: a box that overlaps a better one of its class by more than this (intersection over union) goes.
-        max_detections: the best so many are kept.
+        input_size: width and height in pixels of the mosaic that the network sees; None is the card's.
+        confidence: minimum confidence of a detection, 0 to 1.
+        iou_threshold: a box that overlaps a better one of its class by more than this (intersection over union) is
+            dropped.
+        max_detections: at most this many are kept, the best ones.
 
     Raises:
-        ModelError: the card is of another task, asks for what this version does not know, or the input size is not one
-            for this model.
-        ValueError: a threshold makes no sense.
+        ModelError: the card is of another task, asks for something that this version does not know, or the input size
+            does not fit the model.
+        ValueError: a threshold is out of range.
     """
 
     def __init__(
@@ -88,11 +89,11 @@ class DetectTask:
         self._tables_of: tuple[Any, ...] | None = None
 
     def verify(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
-        """Raises ModelError where a loaded model's tensors are not what the card says."""
+        """See `Task.verify`."""
         verify_tensors(self.card, inputs, outputs)
 
     def input_shape(self, raw_format: RawFormat) -> tuple[int, int, int, int]:
-        """Shape of the input tensor for frames of a format.
+        """See `Task.input_shape`.
 
         Raises:
             FormatError: the frames would have to be made larger.
@@ -108,7 +109,7 @@ class DetectTask:
         return self._input_shape
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
-        """Frame to input tensor, int8 of `input_shape`; see `kernels.resample.encode_resampled`."""
+        """See `Task.encode`, and `kernels.resample.encode_resampled` for how it is done."""
         window = upright_window(frame.format)
         encode_resampled(
             frame.data[window.first_row :],
@@ -120,11 +121,12 @@ class DetectTask:
         )
 
     def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Detections:
-        """Output tensors to detections in the sensor's pixels.
+        """Decodes the output tensors as detections in the sensor's pixels; see `Task.decode`.
 
         Args:
             outputs: in the order of the card.
-            frame: that `tensor` was made of.
+            frame: that was encoded.
+            tensor: the input.
         """
         by_level = [
             (outputs[box][0], outputs[objectness][0], outputs[classes][0]) for box, objectness, classes in self._places
@@ -133,7 +135,7 @@ class DetectTask:
             by_level, self._levels, iou_threshold=self._iou_threshold, max_detections=self._max_detections
         )
         boxes = _to_sensor(boxes, frame, (tensor.shape[1], tensor.shape[2]))
-        # Whatever was seen in the border alone is not in the frame.
+        # Objects found only in the border are not in the frame.
         inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         return Detections(
             upright_boxes(boxes[inside], frame.format.width, frame.format.height, frame.orientation),
@@ -151,7 +153,7 @@ class DetectTask:
 
     def _tables_for(self, frame: RawFrame) -> NDArray[np.int8]:
         """Made anew only when levels or gains change."""
-        gains = white_balance(frame)
+        gains = normalised_gains(frame)
         key = (levels(frame), gains)
         if self._tables is None or key != self._tables_of:
             self._tables, self._tables_of = frame_tables(frame, gains, self.card.input), key
@@ -207,7 +209,7 @@ def _verify_card(card: ModelCard) -> None:
         channels = {_BOX: 4, _OBJECTNESS: 1, _CLASS: len(card.classes)}[output.layout]
         expected = (1, 2 * rows // output.stride, 2 * columns // output.stride, channels)
         what = f"output '{output.layout}' of stride {output.stride}"
-        verify_told(card, (f"shape of {what}", expected, output.shape), (f"dtype of {what}", "int8", output.dtype))
+        verify_entries(card, (f"shape of {what}", expected, output.shape), (f"dtype of {what}", "int8", output.dtype))
     found = sorted((output.stride, output.layout) for output in card.outputs)
     strides = {stride for stride, _ in found}
     if found != sorted((stride, layout) for stride in strides for layout in _LAYOUTS):

@@ -1,4 +1,4 @@
-"""What every task needs: a frame on its way into a tensor, and whether card and model are what they must be."""
+"""What every task needs: tables that encode a frame, and checks of cards and models."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.layout import RawLayout, flips_to_rggb, mirrored_cfa
-from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.tables import CURVES, encoding_table
 from edge_isp.models.card import ModelCard, TensorCard
 
 
-def white_balance(frame: RawFrame) -> tuple[float, float, float]:
-    """Gains (red, green, blue), the smallest 1: the frame's own, else grey world's."""
-    red, blue = (
-        frame.colour_gains
-        or statistics(
-            frame.data, frame.format.layout, black_level=frame.black_level, white_level=frame.white_level
-        ).grey_world_gains
-    )
+def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
+    """The frame's white-balance gains (red, green, blue), the smallest 1.
+
+    Args:
+        frame: with colour gains.
+
+    Raises:
+        FormatError: it has none.
+    """
+    if frame.colour_gains is None:
+        raise FormatError(
+            f"{frame.source}: frame {frame.sequence} has no colour gains, which encoding needs: give it some with "
+            "edge_isp.metering.white_balance.with_gains, as pipelines do"
+        )
+    red, blue = frame.colour_gains
     return normalise_gains(red, 1.0, blue)
 
 
@@ -48,14 +54,17 @@ class UprightWindow:
 
 @lru_cache(maxsize=16)
 def upright_window(raw_format: RawFormat) -> UprightWindow:
-    """How to read frames of a format as RGGB with up still up.
+    """How to read frames of a format as RGGB without turning the scene upside down.
 
-    To mirror rows as well, as `kernels.layout.flips_to_rggb` asks for, would turn the scene upside down. A network that
-    restores pictures does not mind; a detector does. So the first row and the last are left out where red is not in the
-    first; left and right may be exchanged.
+    Mirroring rows as well, as `kernels.layout.flips_to_rggb` asks for, would turn it upside down, which a network that
+    restores pictures does not mind, but a detector does. So the first and the last row are left out if red is not in
+    the first; left and right may be exchanged.
+
+    Args:
+        raw_format: of the frames.
 
     Raises:
-        FormatError: The frames have only two rows, and red is in the second.
+        FormatError: the frames have only two rows, and red is in the second.
     """
     flips = flips_to_rggb(raw_format.cfa)
     if not flips.vertical:
@@ -67,14 +76,25 @@ def upright_window(raw_format: RawFormat) -> UprightWindow:
 
 
 def levels(frame: RawFrame) -> tuple[Any, ...]:
-    """What an encoding table depends on, but for the gains."""
+    """Everything that an encoding table depends on, except the gains.
+
+    Args:
+        frame: the frame.
+    """
     return (frame.format.bit_depth, frame.format.cfa, frame.black_level, frame.white_level)
 
 
 def frame_tables(
     frame: RawFrame, gains: tuple[float, float, float], source: TensorCard, *, lens_gain: float = 1.0
 ) -> NDArray[np.int8]:
-    """The tables from the frame's codes to a model's input, see `kernels.tables.encoding_table`."""
+    """The tables from the frame's codes to a model's input, see `kernels.tables.encoding_table`.
+
+    Args:
+        frame: whose levels count.
+        gains: red, green and blue, the smallest 1.
+        source: the model's input.
+        lens_gain: multiplies all of them.
+    """
     return encoding_table(
         bit_depth=frame.format.bit_depth,
         black_level=frame.black_level,
@@ -88,14 +108,31 @@ def frame_tables(
 
 
 def verify_task(card: ModelCard, task: str) -> None:
-    """Raises ModelError where a card is of another task."""
-    verify_told(card, ("task", task, card.task))
+    """Checks the task of a card.
+
+    Args:
+        card: to check.
+        task: it must have.
+
+    Raises:
+        ModelError: it has another one.
+    """
+    verify_entries(card, ("task", task, card.task))
 
 
 def verify_input(card: ModelCard, *, layout: str, channels: int) -> None:
-    """Raises ModelError where a card asks for an input that is not what its task makes."""
+    """Checks the input that a card describes.
+
+    Args:
+        card: to check.
+        layout: of the input that its task makes.
+        channels: of the input that its task makes.
+
+    Raises:
+        ModelError: the card describes another one.
+    """
     source = card.input
-    verify_told(
+    verify_entries(
         card,
         ("input layout", layout, source.layout),
         ("input channels", channels, source.shape[3]),
@@ -107,23 +144,40 @@ def verify_input(card: ModelCard, *, layout: str, channels: int) -> None:
         )
 
 
-def verify_told(card: ModelCard, *entries: tuple[str, object, object]) -> None:
-    """Raises ModelError for the first of (what, expected, found) that differs."""
+def verify_entries(card: ModelCard, *entries: tuple[str, object, object]) -> None:
+    """Compares entries of a card with what they must be.
+
+    Args:
+        card: named in the error.
+        *entries: each (what, expected, found).
+
+    Raises:
+        ModelError: for the first entry that differs.
+    """
     for what, expected, found in entries:
         if found != expected:
             raise ModelError(f"card of '{card.name}': {what} must be '{expected}', found '{found}'")
 
 
 def verify_tensors(card: ModelCard, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
-    """Raises ModelError where a loaded model's tensors are not what its card says."""
-    for what, tensors, told in (("input", inputs, (card.input,)), ("output", outputs, card.outputs)):
-        if len(tensors) != len(told):
-            number = "one" if len(told) == 1 else str(len(told))
+    """Compares a loaded model's tensors with its card.
+
+    Args:
+        card: the model's.
+        inputs: in the file's order.
+        outputs: in the file's order.
+
+    Raises:
+        ModelError: they are not what the card says.
+    """
+    for what, tensors, described in (("input", inputs, (card.input,)), ("output", outputs, card.outputs)):
+        if len(tensors) != len(described):
+            number = "one" if len(described) == 1 else str(len(described))
             raise ModelError(
-                f"{card.path}: expected {number} {what}{'s' if len(told) > 1 else ''}, found {len(tensors)}"
+                f"{card.path}: expected {number} {what}{'s' if len(described) > 1 else ''}, found {len(tensors)}"
             )
-        for place, (tensor, expected) in enumerate(zip(tensors, told, strict=True)):
-            which = f" {place}" if len(told) > 1 else ""
+        for place, (tensor, expected) in enumerate(zip(tensors, described, strict=True)):
+            which = f" {place}" if len(described) > 1 else ""
             _verify_tensor(f"{card.path}: {what}{which}", tensor, expected)
 
 

@@ -27,25 +27,25 @@ from edge_isp.tasks.colour import colour_matrix, colour_temperature_k
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
+    normalised_gains,
+    verify_entries,
     verify_input,
     verify_task,
     verify_tensors,
-    verify_told,
-    white_balance,
 )
 
 _log = logging.getLogger(__name__)
 
-# What the ways to colour are made of: layouts and channels of input and output, see `TensorCard`.
+# Layouts and channels of input and output for each way to colour, see `TensorCard`.
 _TENSORS = {
     "end-to-end": (("rggb", 4), ("planes12", 12)),
     "calibrated": (("rggb-noise", 8), ("residual12", 12)),
 }
 
-# Of a sensor of which nothing is known: the shot noise of the Raspberry Pi's.
+# Of an unknown sensor: the shot noise of the Raspberry Pi's.
 UNKNOWN_SHOT_NOISE = 2e-4
 
-# Lens shading is corrected in so many steps, on a grid of so many pixels: flat within 0.7 %.
+# Lens shading is corrected in 160 steps, on a grid of 8 pixels: flat within 0.7 %.
 _SHADING_LEVELS, _SHADING_PIXELS = 160, 8
 
 
@@ -66,11 +66,12 @@ class IspTask:
 
     Args:
         card: of the model.
-        profile: of the sensor; by default the shipped one of the frame's sensor.
-        correct_shading: undo the lens shading that the profile knows; frames must show the whole sensor.
+        profile: of the sensor; None is the shipped profile of the frame's sensor.
+        correct_shading: whether to correct the lens shading that the profile describes; frames must show the whole
+            sensor.
 
     Raises:
-        ModelError: the card is of another task, or asks for what this version does not know.
+        ModelError: the card is of another task, or asks for something that this version does not know.
         ProfileError: lens shading is to be corrected and the given profile has none.
     """
 
@@ -88,15 +89,15 @@ class IspTask:
         self._encoding_of: tuple[Any, ...] | None = None
 
     def verify(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
-        """Raises ModelError where a loaded model's tensors are not what the card says."""
+        """See `Task.verify`."""
         verify_tensors(self.card, inputs, outputs)
 
     def input_shape(self, raw_format: RawFormat) -> tuple[int, int, int, int]:
-        """Shape of the input tensor for frames of a format."""
+        """See `Task.input_shape`."""
         return (1, raw_format.height // 2, raw_format.width // 2, self.card.input.shape[3])
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
-        """Frame to input tensor, int8 of `input_shape`; see `kernels.encode.encode`."""
+        """See `Task.encode`, and `kernels.encode.encode` for how it is done."""
         encoding = self._encoding_for(frame)
         flips = flips_to_rggb(frame.format.cfa)
         encode(
@@ -111,10 +112,12 @@ class IspTask:
         )
 
     def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Picture:
-        """Output tensor to picture, of the frame's size.
+        """Decodes the output tensor as a picture of the frame's size; see `Task.decode`.
 
         Args:
-            tensor: the input that the output was made of: a calibrated picture stands on it.
+            outputs: of the model.
+            frame: that was encoded.
+            tensor: the input, to which a calibrated output is the residual.
         """
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
         flips = flips_to_rggb(frame.format.cfa)
@@ -139,7 +142,7 @@ class IspTask:
         return Picture(upright_picture(rgb, frame.orientation), frame.source, frame.sequence, frame.timestamp_ns)
 
     def _profile_of(self, frame: RawFrame) -> SensorProfile | None:
-        """The profile of the frame's sensor; says once where there is none."""
+        """The profile of the frame's sensor; warns once if there is none."""
         profile = profile_of(frame.sensor, self._profile)
         if profile is None and self.card.colour == "calibrated" and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
@@ -153,11 +156,11 @@ class IspTask:
         return profile
 
     def _encoding_for(self, frame: RawFrame) -> _Encoding:
-        """Tables, shading and noise for `kernels.encode.encode`; made anew only when the circumstances change."""
+        """Tables, shading and noise for `kernels.encode.encode`; made anew only when one of their inputs changes."""
         profile = self._profile_of(frame)
-        gains = white_balance(frame)
+        gains = normalised_gains(frame)
         size = (frame.format.width, frame.format.height)
-        # Shading follows the light's colour, in steps that nobody sees: 160 tables are not made for every frame.
+        # Shading follows the light's colour in invisible steps, so that 160 tables are not made for every frame.
         light = frame.colour_temperature_k and round(frame.colour_temperature_k, -2) if self._correct_shading else None
         key = (levels(frame), size, gains, frame.analogue_gain, frame.sensor, light)
         if self._encoding is None or key != self._encoding_of:
@@ -196,7 +199,7 @@ class IspTask:
 
 
 def _readout(cfa: str, profile: SensorProfile) -> dict[str, bool]:
-    """How the sensor was mirrored, as its colour order tells."""
+    """How the sensor was mirrored, which its colour order shows."""
     for vertical in (False, True):
         for horizontal in (False, True):
             if profile.flipped_cfa(vertical=vertical, horizontal=horizontal) == cfa:
@@ -211,7 +214,7 @@ def _verify_card(card: ModelCard) -> None:
     (input_layout, input_channels), (output_layout, output_channels) = _TENSORS[card.colour]
     verify_input(card, layout=input_layout, channels=input_channels)
     output = card.outputs[0]
-    verify_told(
+    verify_entries(
         card,
         ("number of outputs", 1, len(card.outputs)),
         ("output layout", output_layout, output.layout),
@@ -220,10 +223,10 @@ def _verify_card(card: ModelCard) -> None:
     )
     if card.colour == "calibrated":
         # The kernel that develops the residual counts in these.
-        for what, needed, told in (
+        for what, needed, found in (
             ("input curve", "sqrt", card.input.curve),
             ("input quantisation", (1 / 255, -128), (card.input.scale, card.input.zero_point)),
             ("output quantisation", (RESIDUAL_SCALE, 0), (output.scale, output.zero_point)),
         ):
-            if told != needed:
-                raise ModelError(f"card of '{card.name}': {what} of calibrated colour must be {needed}, found {told}")
+            if found != needed:
+                raise ModelError(f"card of '{card.name}': {what} of calibrated colour must be {needed}, found {found}")

@@ -1,32 +1,38 @@
-"""The protocol of a task, and the task for a model."""
+"""The protocol of a task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import SensorProfile
 from edge_isp.engines.base import TensorInfo
-from edge_isp.errors import ModelError
 from edge_isp.frame import RawFormat, RawFrame
-from edge_isp.models.card import ModelCard
 from edge_isp.results import Detections, Picture
-from edge_isp.tasks.detect import DetectTask
-from edge_isp.tasks.isp import IspTask
 
 
 class Task(Protocol):
-    """What a model is used for; owns everything that the model's card says about numbers."""
+    """What a model is used for. A task is responsible for everything that the model's card says about numbers."""
 
     def verify(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
-        """Raises ModelError where a loaded model's tensors are not what the card says."""
+        """Compares a loaded model's tensors with its card.
+
+        Args:
+            inputs: the model's, in the file's order.
+            outputs: the model's, in the file's order.
+
+        Raises:
+            ModelError: they are not what the card says.
+        """
         ...
 
     def input_shape(self, raw_format: RawFormat) -> tuple[int, int, int, int]:
-        """Shape of the input tensor for frames of a format.
+        """Shape of the input tensor for frames of a format: (1, height, width, channels).
+
+        Args:
+            raw_format: of the frames.
 
         Raises:
             FormatError: the model cannot take them.
@@ -34,43 +40,26 @@ class Task(Protocol):
         ...
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
-        """Frame to input tensor."""
+        """Encodes a frame as the input tensor, in one pass over its bytes.
+
+        Args:
+            frame: with colour gains; a pipeline gives them to frames that come without, and
+                `edge_isp.metering.white_balance.with_gains` does so elsewhere.
+            out: int8 of `input_shape`, overwritten.
+
+        Raises:
+            FormatError: the frame has no colour gains.
+        """
         ...
 
     def decode(
         self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]
     ) -> Picture | Detections:
-        """Output tensors to result; `tensor` is the input that they were made of."""
+        """Decodes the output tensors.
+
+        Args:
+            outputs: the model's, in the file's order.
+            frame: that `tensor` was made of; its data may belong to the camera again.
+            tensor: the input that the outputs were made of.
+        """
         ...
-
-
-def task_for(
-    card: ModelCard,
-    *,
-    profile: SensorProfile | None = None,
-    correct_shading: bool = False,
-    input_size: int | None = None,
-    confidence: float | None = None,
-) -> Task:
-    """The task of a model.
-
-    Args:
-        profile, correct_shading: see `IspTask`.
-        input_size, confidence: see `DetectTask`; None stands for the default.
-
-    Raises:
-        ModelError: no task of the card's is known, it cannot do what is asked, or the card is not what it needs.
-        ProfileError: see `IspTask`.
-    """
-    if card.task == "isp":
-        if input_size is not None or confidence is not None:
-            raise ModelError(
-                f"'{card.name}' makes pictures of the frames' own size: input size and confidence are a detector's"
-            )
-        return IspTask(card, profile=profile, correct_shading=correct_shading)
-    if card.task == "detector":
-        if correct_shading:
-            raise ModelError(f"'{card.name}' is a detector, which takes lens shading as it comes: it is not corrected")
-        given: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
-        return DetectTask(card, input_size=input_size, **given)
-    raise ModelError(f"card of '{card.name}': task must be one of isp, detector, found '{card.task}'")

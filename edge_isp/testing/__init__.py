@@ -1,4 +1,4 @@
-"""For tests of what others build on edge_isp: a conformance suite for cameras, and cameras that fail on purpose."""
+"""For tests of what others build on edge_isp: conformance suites of plug-ins, and cameras that fail on purpose."""
 
 from edge_isp.cameras.faults import (
     Corrupt,
@@ -11,6 +11,7 @@ from edge_isp.cameras.faults import (
     Truncate,
 )
 from edge_isp.testing.camera import check_camera
+from edge_isp.testing.sink import check_sink
 
 __all__ = [
     "Corrupt",
@@ -22,4 +23,5 @@ __all__ = [
     "TimestampJump",
     "Truncate",
     "check_camera",
+    "check_sink",
 ]

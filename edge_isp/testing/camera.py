@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_isp.cameras.base import Camera, ControlLimits
+from edge_isp.cameras.base import Camera, ControlLimits, Controls
 from edge_isp.errors import CameraError, CameraTimeoutError
 from edge_isp.frame import FrameStatus, RawFormat, RawFrame
 
@@ -37,7 +37,7 @@ def check_camera(
 
     Args:
         open_camera: opens it, always in the same way. A recording must have two frames at least.
-        frames: how many to read in each check, where there are so many.
+        frames: how many to read in each check; a recording may have fewer.
         timeout_s: in which a frame must come.
         before_read: called before each read that must have a frame, for a camera that is triggered.
 
@@ -127,6 +127,11 @@ def _check_order(last: RawFrame, frame: RawFrame) -> None:
         f"RawFrame.status: must have GAP just where numbers are missing in sequence, found {frame.status} for "
         f"{frame.sequence} after {last.sequence}",
     )
+    _require(
+        gap or FrameStatus.SKIPPED not in frame.status,
+        f"RawFrame.status: SKIPPED says that frames before it are missing, found it for {frame.sequence} after "
+        f"{last.sequence}",
+    )
     backwards = frame.timestamp_ns <= last.timestamp_ns
     _require(
         backwards <= (FrameStatus.BAD_TIMESTAMP in frame.status),
@@ -188,28 +193,31 @@ def _check_timeout(open_camera: OpenCamera, timeout_s: float) -> None:
 
 def _check_control(open_camera: OpenCamera) -> None:
     with open_camera() as camera:
-        camera.control()  # nothing is asked: nothing happens
+        camera.control(Controls())  # nothing is asked: nothing happens
         try:
             limits = camera.limits
         except CameraError:
-            _require_refused(camera, {"exposure_ns": 10_000_000})
-            _require_refused(camera, {"analogue_gain": 2.0})
+            _require_refused(camera, Controls(exposure_ns=10_000_000))
+            _require_refused(camera, Controls(analogue_gain=2.0))
             return
         _require(isinstance(limits, ControlLimits), f"limits: must be ControlLimits, found {limits!r}")
         for name, (least, greatest) in (("exposure_ns", limits.exposure_ns), ("analogue_gain", limits.analogue_gain)):
             _require(0 < least <= greatest, f"limits.{name}: must be positive and in order, found {least}, {greatest}")
-            _require_refused(camera, {name: greatest * 2})
-            _require_refused(camera, {name: least / 2 if name == "analogue_gain" else least // 2})
-        camera.control(exposure_ns=limits.exposure_ns[0], analogue_gain=limits.analogue_gain[0])
-        camera.control(exposure_ns=limits.exposure_ns[1], analogue_gain=limits.analogue_gain[1])
+        (shortest_ns, longest_ns), (least_gain, greatest_gain) = limits.exposure_ns, limits.analogue_gain
+        for exposure_ns in (shortest_ns // 2, longest_ns * 2):
+            _require_refused(camera, Controls(exposure_ns=exposure_ns))
+        for gain in (least_gain / 2, greatest_gain * 2):
+            _require_refused(camera, Controls(analogue_gain=gain))
+        camera.control(Controls(exposure_ns=limits.exposure_ns[0], analogue_gain=limits.analogue_gain[0]))
+        camera.control(Controls(exposure_ns=limits.exposure_ns[1], analogue_gain=limits.analogue_gain[1]))
 
 
-def _require_refused(camera: Camera, settings: dict[str, float]) -> None:
+def _require_refused(camera: Camera, controls: Controls) -> None:
     try:
-        camera.control(**settings)  # type: ignore[arg-type]
+        camera.control(controls)
     except CameraError:
         return
-    raise AssertionError(f"control: {settings} is not within limits and must be a CameraError")
+    raise AssertionError(f"control: {controls} is not within limits and must be a CameraError")
 
 
 def _check_close(open_camera: OpenCamera, read: Read) -> None:

@@ -234,7 +234,7 @@ def test_losses_of_the_run_are_explained_by_the_sensors_numbers(engine: type[Scr
         camera.live = True  # so that an engine error costs a frame only
         return camera
 
-    found = measure_pipeline(Subject(engine="scripted", policy="wait"), SHORT, open_camera, requested_fps=None)
+    found = measure_pipeline(Subject(engine="scripted", policy="block"), SHORT, open_camera, requested_fps=None)
     assert found.drops.unexplained == 0
     assert set(found.drops.by_cause) == {"sensor gap", "engine error"}
     assert found.drops.total == sum(found.drops.by_cause.values())

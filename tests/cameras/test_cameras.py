@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from edge_isp.cameras.replay import ReplayCamera
+from edge_isp.cameras.scene import SceneRenderer
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError, ProfileError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFrame
@@ -196,7 +198,7 @@ def test_a_paced_synthetic_camera_leaves_out_what_comes_too_late(photo: Path, mo
     monkeypatch.setattr("edge_isp.cameras.synthetic.time.monotonic_ns", lambda: clock_ns[0])
     with SyntheticCamera(photo, width=64, height=48, fps=10.0) as camera:
         monkeypatch.setattr(
-            camera._closed, "wait", lambda seconds: clock_ns.__setitem__(0, clock_ns[0] + int(seconds * 1e9))
+            camera.closed, "wait", lambda seconds: clock_ns.__setitem__(0, clock_ns[0] + int(seconds * 1e9))
         )
         seen = []
         for pause_ns in (0, 0, 250_000_000, 0):
@@ -206,6 +208,44 @@ def test_a_paced_synthetic_camera_leaves_out_what_comes_too_late(photo: Path, mo
             seen.append((frame.sequence, frame.timestamp_ns, frame.status))
     ok, gap = FrameStatus.OK, FrameStatus.GAP
     assert seen == [(0, 0, ok), (1, 100_000_000, ok), (3, 300_000_000, gap), (4, 400_000_000, ok)]
+
+
+def test_frames_that_the_synthetic_camera_could_not_make_in_time_are_named(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_ns = [0]
+    monkeypatch.setattr("edge_isp.cameras.synthetic.time.monotonic_ns", lambda: clock_ns[0])
+    with SyntheticCamera(photo, width=64, height=48, fps=10.0) as camera:
+
+        def wait(seconds: float) -> bool:
+            clock_ns[0] += round(seconds * 1e9)
+            return False
+
+        render = SceneRenderer.render
+
+        def slow(self: SceneRenderer, index: int, **settings: float) -> NDArray[np.uint8]:
+            clock_ns[0] += times_ns.pop(0)
+            return render(self, index, **settings)
+
+        monkeypatch.setattr(camera.closed, "wait", wait)
+        monkeypatch.setattr(SceneRenderer, "render", slow)
+        times_ns = [50_000_000, 250_000_000, 0, 0, 0, 250_000_000, 0]
+        seen = []
+        for pause_ns in (0, 0, 0, 0, 250_000_000, 0, 200_000_000):
+            clock_ns[0] += pause_ns
+            frame = camera.read()
+            assert frame
+            seen.append((frame.sequence, frame.status, camera.skipped))
+    ok, gap, skipped = FrameStatus.OK, FrameStatus.GAP, FrameStatus.GAP | FrameStatus.SKIPPED
+    assert seen == [
+        (0, ok, 0),
+        (1, ok, 1),  # takes 250 ms, in which 2 and 3 become due
+        (3, skipped, 1),
+        (4, ok, 1),
+        (6, gap, 1),  # this one nobody has read in time
+        (7, ok, 2),
+        (11, skipped, 2),  # both: one that was not made, two that were not read
+    ]
 
 
 def test_a_synthetic_camera_that_waits_can_time_out_and_be_closed(photo: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from edge_isp import plugins
-from edge_isp.cameras.base import Camera, ControlLimits
+from edge_isp.cameras.base import Camera, ControlLimits, Controls
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError, CameraTimeoutError
@@ -87,8 +87,8 @@ class BufferCamera:
     def limits(self) -> ControlLimits:
         return ControlLimits((20_000, 30_000_000), (1.0, 8.0))
 
-    def control(self, *, exposure_ns: int | None = None, analogue_gain: float | None = None, **_: Any) -> None:
-        self.limits.check(exposure_ns=exposure_ns, analogue_gain=analogue_gain)
+    def control(self, controls: Controls) -> None:
+        self.limits.check(controls)
 
     def close(self) -> None:
         self.closed.set()
@@ -161,6 +161,7 @@ leaked: list[Any] = []
         ({"wrong": lambda self: {"sequence": 5}}, "RawFrame.sequence: must increase"),
         ({"wrong": lambda self: {"sequence": 2 * self.sequence}}, "must have GAP just where numbers are missing"),
         ({"wrong": lambda self: {"status": FrameStatus.GAP}}, "must have GAP just where numbers are missing"),
+        ({"wrong": lambda self: {"status": FrameStatus.SKIPPED}}, "SKIPPED says that frames before it are missing"),
         ({"wrong": lambda self: {"exposure_ns": 0}}, "RawFrame.exposure_ns: must be positive or None"),
         ({"wrong": lambda self: {"colour_gains": (1.0, 0.0)}}, "RawFrame.colour_gains"),
         ({"wrong": lambda self: {"on_release": None}}, "release one"),
@@ -171,7 +172,7 @@ leaked: list[Any] = []
         ({"read": _leaks}, "file descriptors and threads were"),
         ({"read": lambda self, timeout_s=None: None}, "the end .None. came after 0 frames"),
         ({"limits": ControlLimits((0, 10), (1.0, 8.0))}, "limits.exposure_ns: must be positive and in order"),
-        ({"control": lambda self, **_: None}, "is not within limits and must be a CameraError"),
+        ({"control": lambda self, controls: None}, "is not within limits and must be a CameraError"),
         ({"close": lambda self: None}, "read: must return None once the camera is closed"),
         ({"__enter__": lambda self: None}, "NoneType"),
     ],

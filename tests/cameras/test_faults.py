@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_isp.cameras.base import Controls
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError
 from edge_isp.frame import FrameStatus, RawFrame
@@ -88,7 +90,7 @@ def test_late_frames(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             clock_ns[0] += round(seconds * 1e9)
             return False
 
-        monkeypatch.setattr(camera._closed, "wait", wait)
+        monkeypatch.setattr(camera.closed, "wait", wait)
         seen = []
         for _ in range(4):
             frame = camera.read()
@@ -133,7 +135,12 @@ def test_a_camera_that_goes_and_comes_back(photo: Path) -> None:
     script = FaultScript([Drop(1), Disconnect(3, failed_openings=2), Disconnect(5)])
     camera = camera_of(photo, script=script)
     assert [frame.sequence for frame in frames_of(camera, 2)] == [0, 2]
-    for act in (camera.read, lambda: camera.read(timeout_s=1), lambda: camera.control(exposure_ns=10_000_000)):
+    acts: tuple[Callable[[], object], ...] = (
+        camera.read,
+        lambda: camera.read(timeout_s=1),
+        lambda: camera.control(Controls(exposure_ns=10_000_000)),
+    )
+    for act in acts:
         with pytest.raises(CameraDisconnectedError, match="it is gone, as its script says; close it"):
             act()
     camera.close()
@@ -152,7 +159,20 @@ def test_a_camera_that_goes_and_comes_back(photo: Path) -> None:
         assert [frame.sequence for frame in frames_of(camera, 3)] == [5, 6, 7]
 
 
-def test_a_script_that_cannot_be() -> None:
-    for fault in (Drop(-1), Drop(0, count=-1), Late(0, -1), Truncate(0, -1), Disconnect(0, -1)):
-        with pytest.raises(CameraError, match="must not be negative, found"):
-            FaultScript([fault])
+def test_a_fault_with_a_value_out_of_range() -> None:
+    for name, wrong in (
+        ("frame", lambda: Drop(-1)),
+        ("count", lambda: Drop(0, count=-1)),
+        ("frame", lambda: Late(-1, 1)),
+        ("delay_ns", lambda: Late(0, -1)),
+        ("size_bytes", lambda: Truncate(0, -1)),
+        ("frame", lambda: Corrupt(-1)),
+        ("failed_openings", lambda: Disconnect(0, -1)),
+        ("frame", lambda: TimestampJump(-1, 5)),
+        ("frame", lambda: ExposureChange(-1)),
+    ):
+        with pytest.raises(CameraError, match=f"{name} must not be negative, found"):
+            wrong()
+    for setting in ({"exposure_ns": 0}, {"analogue_gain": -1.0}):
+        with pytest.raises(CameraError, match="must be positive, found ExposureChange"):
+            ExposureChange(0, **setting)

@@ -19,7 +19,7 @@ from edge_isp.engines.fallback import Delegation, FallbackEngine, compare
 from edge_isp.errors import EngineError, ModelError, PluginError
 from edge_isp.models.card import find_model, shipped_models
 from edge_isp.models.tflite_graph import TfliteGraph
-from edge_isp.pipeline import FrameResult, Pipeline
+from edge_isp.pipeline import FrameResult, ModelOptions, Pipeline
 from tests.engines.npu_tools import MIXED, SMALL, Runtime, codes
 
 Recording = Callable[..., Path]
@@ -193,7 +193,7 @@ def streamed(
 ) -> tuple[list[FrameResult], EngineReport]:
     delegation = Delegation(delegate, python=runtime.python, **settings)
     camera = ReplayCamera(recording(frames=FRAMES, width=32, height=24))
-    with Pipeline(camera, engine=runtime.engine, threads=1, delegation=delegation) as pipeline:
+    with Pipeline(camera, ModelOptions(engine=runtime.engine, threads=1, delegation=delegation)) as pipeline:
         stream = list(pipeline)
         assert pipeline.report
         return stream, pipeline.report

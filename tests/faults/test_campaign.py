@@ -1,4 +1,4 @@
-"""A fault campaign: hundreds of scripted faults of cameras, engines, consumers and signals, and a complete account.
+"""A fault campaign: hundreds of scripted faults of cameras, engines, consumers, sinks and signals, fully accounted for.
 
 Every episode runs a pipeline through a random script and then asks where each frame of the sensor is. Time is
 simulated: waits before a camera is opened again cost nothing. Threads switch as often as Python lets them, so that a
@@ -30,9 +30,12 @@ from edge_isp.pipeline import (
     Event,
     FrameResult,
     FramesDropped,
+    ModelOptions,
     Pipeline,
     PipelineState,
+    QueuePolicy,
     ReconnectPolicy,
+    StreamOptions,
 )
 from tests.support.scripted import Action, ScriptedCamera, ScriptedEngine, SimulatedClock, engine, resources
 
@@ -45,7 +48,15 @@ DEADLOCK_S = 240
 # Of these a stream recovers; the others end it.
 CAMERA_FAULTS = ("gap", "flagged gap", "corrupted", "stall", "disconnect", "truncated", "driver error", "reopen fails")
 ENGINE_FAULTS = ("engine error",)
-FATAL_FAULTS = ("engine crash", "callback fails", "event handler fails", "taker fails", "signal", "cancelled")
+FATAL_FAULTS = (
+    "engine crash",
+    "callback fails",
+    "event handler fails",
+    "reader fails",
+    "sink fails",
+    "signal",
+    "cancelled",
+)
 
 
 class ScriptedFailure(Exception):
@@ -148,6 +159,13 @@ class Episode:
             raise ScriptedFailure("event handler fails")
 
 
+def read_patiently(pipeline: Pipeline) -> FrameResult | None:
+    """The next result, through many time-outs."""
+    while True:
+        with suppress(TimeoutError):
+            return pipeline.read(timeout_s=0.0005)
+
+
 def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: list[int]) -> None:
     """Takes results in one of the ways there are, perhaps until something fails."""
     way = episode.rng.choice(("for", "read", "async for"))
@@ -156,9 +174,9 @@ def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: l
 
     def take(done: FrameResult) -> None:
         results.append(done.sequence)
-        if episode.fatal == "taker fails" and len(results) > episode.fatal_at:
-            episode.faults["taker fails"] += 1
-            raise ScriptedFailure("taker fails")
+        if episode.fatal == "reader fails" and len(results) > episode.fatal_at:
+            episode.faults["reader fails"] += 1
+            raise ScriptedFailure("reader fails")
 
     async def take_all() -> None:
         async for done in consumer:
@@ -177,14 +195,29 @@ def consume(episode: Episode, pipeline: Pipeline, consumer: Consumer, results: l
         with suppress(asyncio.CancelledError):
             asyncio.run(take_all())
     else:
-        while True:
-            try:
-                done_or_none = pipeline.read(timeout_s=0.0005)
-            except TimeoutError:
-                continue
-            if done_or_none is None:
-                return
-            take(done_or_none)
+        while (result := read_patiently(pipeline)) is not None:
+            take(result)
+
+
+class ScriptedSink:
+    """Notes what it gets, and may fail."""
+
+    needs_raw = True
+
+    def __init__(self, episode: Episode, results: list[int]) -> None:
+        self._episode, self._results = episode, results
+        self.closed = 0
+
+    def write(self, result: FrameResult) -> None:
+        assert not self.closed
+        assert result.raw is not None
+        self._results.append(result.sequence)
+        if self._episode.fatal == "sink fails" and len(self._results) > self._episode.fatal_at:
+            self._episode.faults["sink fails"] += 1
+            raise ScriptedFailure("sink fails")
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
@@ -203,12 +236,14 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
 
     pipeline = Pipeline(
         episode.open_camera,
-        engine="scripted",
-        policy=rng.choice(("latest", "wait", "queue(2)", None)),
-        max_age_s=rng.choice((None, 3.0)),
-        clock=episode.clock,
-        recovery=ReconnectPolicy(engine_errors=rng.choice((None, 5))),
-        on_event=episode.on_event,
+        ModelOptions(engine="scripted"),
+        StreamOptions(
+            policy=rng.choice((QueuePolicy.LATEST, QueuePolicy.BLOCK, QueuePolicy.buffered(2), None)),
+            max_age_s=rng.choice((None, 3.0)),
+            clock=episode.clock,
+            reconnect=ReconnectPolicy(engine_errors=rng.choice((None, 5))),
+            on_event=episode.on_event,
+        ),
     )
     first = pipeline.consumers[0]
     results[first.name] = []
@@ -218,9 +253,14 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             of=first,
             name="callback",
             every=rng.choice((1, 2)),
-            policy=rng.choice(("latest", "wait")),
+            policy=rng.choice((QueuePolicy.LATEST, QueuePolicy.BLOCK)),
             callback=call_back,
         )
+    sink = None
+    if episode.fatal == "sink fails" or rng.random() < 0.3:
+        results["sink"] = []
+        sink = ScriptedSink(episode, results["sink"])
+        pipeline.add_sink(sink, name="sink")
     failure: BaseException | None = None
     stop_early = rng.random() < 0.2
     try:
@@ -232,13 +272,14 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             episode.faults["stopped"] += 1
             pipeline.start()
         consume(episode, pipeline, first, results[first.name])
-        if "callback" in results and not episode.faults["cancelled"]:
+        if len(results) > 1 and not episode.faults["cancelled"]:
             pipeline.run()  # waits for its end
     except (ScriptedFailure, EngineError, KeyboardInterrupt) as error:
         failure = error
     finally:
         pipeline.close()
     check(episode, pipeline, engine, results, failure)
+    assert sink is None or sink.closed == 1
     return episode.faults
 
 

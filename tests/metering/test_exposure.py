@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras import synthetic
-from edge_isp.cameras.base import ControlLimits
+from edge_isp.cameras.base import ControlLimits, Controls
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.cli.main import app
@@ -25,8 +25,9 @@ from edge_isp.errors import CameraError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.kernels.unpack import unpack
-from edge_isp.metering.exposure import TARGET, AutoExposure, measure
-from edge_isp.pipeline import Pipeline
+from edge_isp.metering.exposure import TARGET, AutoExposure
+from edge_isp.metering.light import measure
+from edge_isp.pipeline import Pipeline, StreamOptions
 
 SIZE = (256, 192)
 SETTLED = 0.05  # within so much of the target
@@ -58,7 +59,7 @@ class Seen:
 
 
 class Silent:
-    """A camera whose frames say nothing of exposure and white balance, as plain V4L2 ones do. FrameCounts what is asked."""
+    """A camera whose frames say nothing of exposure and white balance, as plain V4L2 ones do. Counts what is asked."""
 
     def __init__(self, camera: SyntheticCamera, hidden: tuple[str, ...]) -> None:
         self.camera, self.hidden, self.asked = camera, hidden, 0
@@ -70,11 +71,12 @@ class Silent:
     def read(self) -> RawFrame:
         frame = self.camera.read()
         assert frame is not None
-        return replace(frame, **dict.fromkeys(self.hidden))
+        hidden: dict[str, Any] = dict.fromkeys(self.hidden)
+        return replace(frame, **hidden)
 
-    def control(self, **settings: Any) -> None:
+    def control(self, controls: Controls) -> None:
         self.asked += 1
-        self.camera.control(**settings)
+        self.camera.control(controls)
 
 
 WHITE_BALANCE = ("colour_gains", "colour_temperature_k")
@@ -95,7 +97,8 @@ def run(
     camera, loop, seen = Silent(device, hidden), AutoExposure(), []
     for index in range(frames):
         device.illuminate(**(change or {}).get(index, {}))
-        (at or {}).get(index, lambda _: None)(loop)
+        if at is not None and index in at:
+            at[index](loop)
         frame = camera.read()
         adjusted = loop.adjust(frame, camera)  # type: ignore[arg-type]
         seen.append(
@@ -121,7 +124,7 @@ def settling(values: list[float], final: float, tolerance: float) -> int:
 def test_exposure_settles_after_a_step_of_light(
     scene: Path, monkeypatch: pytest.MonkeyPatch, stops: float, delays: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(synthetic, "_DELAYS", dict(zip(EXPOSURE, delays, strict=True)))
+    monkeypatch.setattr(synthetic, "DELAYS", dict(zip(EXPOSURE, delays, strict=True)))
     seen, camera = run(scene, {STEP_AT: {"light": 2.0**stops}})
     after = [one.brightness for one in seen[STEP_AT:]]
     assert abs(math.log2(after[0])) > 0.4  # there was a step
@@ -191,6 +194,7 @@ def test_exposure_never_exceeds_the_frame_period(scene: Path) -> None:
             loop.adjust(frame, camera)
             assert frame.exposure_ns is not None
             assert frame.exposure_ns <= 20_000_000
+        assert frame is not None
         assert frame.exposure_ns == 20_000_000
 
 
@@ -266,7 +270,7 @@ def test_what_was_set_while_locked_is_mended_when_unlocked(scene: Path) -> None:
         for index in range(40):
             if index == 10:
                 loop.exposure_locked = True
-                camera.control(exposure_ns=1_000_000)
+                camera.control(Controls(exposure_ns=1_000_000))
             if index == 20:
                 loop.exposure_locked = False
             frame = camera.read()
@@ -329,8 +333,8 @@ def test_a_recording_has_no_exposure_to_set_but_takes_white_balance(recording: C
         loop = AutoExposure()
         with pytest.raises(CameraError, match="the exposure and gain of a recording cannot be set"):
             loop.adjust(frame, camera)
-        with pytest.raises(CameraError, match="exposure_ns of a recording cannot be set"):
-            camera.control(exposure_ns=1)
+        with pytest.raises(CameraError, match="exposure_ns cannot be set; this camera takes no settings; a recording"):
+            camera.control(Controls(exposure_ns=1))
         loop.exposure_locked = True
         assert loop.adjust(frame, camera).colour_gains is not None
 
@@ -338,7 +342,7 @@ def test_a_recording_has_no_exposure_to_set_but_takes_white_balance(recording: C
 def test_the_pipeline_runs_the_loop(scene: Path) -> None:
     camera = SyntheticCamera(scene, width=SIZE[0], height=SIZE[1], fps=None, frames=8)
     camera.illuminate(light=1 / 8)
-    with Pipeline(camera, auto_exposure=AutoExposure()) as pipeline:
+    with Pipeline(camera, stream=StreamOptions(auto_exposure=AutoExposure())) as pipeline:
         done = list(pipeline)
     assert list(done[0].stages_ns) == ["read", "meter", "encode", "infer", "decode"]
     first, last = (one.picture.rgb.mean() for one in (done[0], done[-1]))

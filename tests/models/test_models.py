@@ -15,7 +15,7 @@ from edge_isp.models import card as card_module
 from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.results import Picture
 from edge_isp.sinks.png import PngSink
-from edge_isp.tasks.protocol import task_for
+from edge_isp.tasks.registry import task_for
 
 SHIPPED = "rfdcsanet-published-imx219"
 
@@ -159,7 +159,7 @@ def picture() -> Picture:
 
 
 def test_png_sink_names_files_by_source_and_frame(tmp_path: Path) -> None:
-    path = PngSink(tmp_path / "new" / "folder").write(picture())
+    path = PngSink(tmp_path / "new" / "folder").save(picture())
     assert path == tmp_path / "new" / "folder" / "scene_000007.png"
     assert [p.name for p in path.parent.iterdir()] == ["scene_000007.png"]
 
@@ -171,7 +171,7 @@ def test_png_sink_that_cannot_write(tmp_path: Path) -> None:
     sink = PngSink(tmp_path / "pictures")
     sink.folder.rmdir()
     with pytest.raises(SinkError, match=r"scene_000007.png: cannot be written: No such file"):
-        sink.write(picture())
+        sink.save(picture())
 
 
 def test_png_sink_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,5 +182,5 @@ def test_png_sink_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("edge_isp.sinks.png.os.replace", fail)
     with pytest.raises(SinkError, match="No space left on device"):
-        sink.write(picture())
+        sink.save(picture())
     assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,7 @@ from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.models.export import Export, export_model
 from edge_isp.models.qdq_onnx import qdq_onnx
 from edge_isp.models.tflite_graph import TfliteGraph
-from edge_isp.pipeline import Pipeline
+from edge_isp.pipeline import ModelOptions, Pipeline
 from edge_isp.tasks.isp import IspTask
 
 Recording = Callable[..., Path]
@@ -306,7 +306,7 @@ def test_a_static_model_refuses_frames_of_another_size(recording: Recording, tmp
 
 def test_engines_that_do_not_fit_the_file(exported: Path, recording: Recording) -> None:
     with (
-        Pipeline(ReplayCamera(recording()), model=str(exported), engine="litert") as pipeline,
+        Pipeline(ReplayCamera(recording()), ModelOptions(str(exported), engine="litert")) as pipeline,
         pytest.raises(EngineError, match="onnx: LiteRT cannot load this model"),
     ):
         next(iter(pipeline))
@@ -324,7 +324,7 @@ def test_without_onnx_runtime(recording: Recording, monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, "edge_isp.engines.onnxruntime")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"'onnxruntime' needs .*pip install 'edge-isp\[onnx\]'"):
-        Pipeline(ReplayCamera(recording()), engine="onnxruntime")
+        Pipeline(ReplayCamera(recording()), ModelOptions(engine="onnxruntime"))
 
 
 def test_the_engine_does_not_need_the_package_onnx(exported: Path) -> None:

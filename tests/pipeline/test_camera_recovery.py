@@ -20,11 +20,23 @@ from PIL import Image
 from edge_isp.cameras.faults import Corrupt, Disconnect, Drop, FaultScript, Late, TimestampJump, Truncate
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError, FormatError
-from edge_isp.pipeline import DropReason, FramesDropped, Pipeline, PipelineState, ReconnectPolicy, StateChange
+from edge_isp.pipeline import (
+    DropReason,
+    FramesDropped,
+    ModelOptions,
+    Pipeline,
+    PipelineState,
+    QueuePolicy,
+    ReconnectPolicy,
+    StateChange,
+    StreamOptions,
+)
 from edge_isp.pipeline.watchdog import Systemd
-from tests.support.scripted import ScriptedCamera, ScriptedEngine, SimulatedClock, engine
+from tests.support.scripted import ScriptedCamera, ScriptedEngine, SimulatedClock, engine, hang_at
 
 __all__ = ["engine"]
+
+SCRIPTED = ModelOptions(engine="scripted")
 
 
 def opener(*scripts: object) -> tuple[Callable[[], ScriptedCamera], list[ScriptedCamera]]:
@@ -56,9 +68,11 @@ def test_a_camera_that_fails_is_opened_again_and_the_waits_grow(engine: type[Scr
         if isinstance(event, StateChange):
             states.append((event.state, event.reason))
 
-    recovery = ReconnectPolicy(first_wait_s=0.5, longest_wait_s=1.5)
+    reconnect = ReconnectPolicy(first_wait_s=0.5, longest_wait_s=1.5)
     with Pipeline(
-        open_camera, engine="scripted", policy="wait", clock=clock, recovery=recovery, on_event=on_event
+        open_camera,
+        SCRIPTED,
+        StreamOptions(policy=QueuePolicy.BLOCK, clock=clock, reconnect=reconnect, on_event=on_event),
     ) as pipeline:
         assert pipeline.camera is None
         assert [done.sequence for done in pipeline] == [0, 1, 2, 3]
@@ -79,7 +93,9 @@ def test_a_camera_that_fails_is_opened_again_and_the_waits_grow(engine: type[Scr
 def test_so_many_attempts_and_no_more(engine: type[ScriptedEngine]) -> None:
     open_camera, _ = opener([0, CameraError("first")], CameraError("second"), CameraError("third"), [1])
     with Pipeline(
-        open_camera, engine="scripted", policy="wait", clock=SimulatedClock(), recovery=ReconnectPolicy(attempts=2)
+        open_camera,
+        SCRIPTED,
+        StreamOptions(policy=QueuePolicy.BLOCK, clock=SimulatedClock(), reconnect=ReconnectPolicy(attempts=2)),
     ) as pipeline:
         results = iter(pipeline)
         assert next(results).sequence == 0
@@ -88,14 +104,16 @@ def test_so_many_attempts_and_no_more(engine: type[ScriptedEngine]) -> None:
 
 
 def test_what_cannot_be_opened_again_ends(engine: type[ScriptedEngine]) -> None:
-    with Pipeline(ScriptedCamera([0, CameraError("unplugged"), 1]), engine="scripted", policy="wait") as pipeline:
+    with Pipeline(
+        ScriptedCamera([0, CameraError("unplugged"), 1]), SCRIPTED, StreamOptions(policy=QueuePolicy.BLOCK)
+    ) as pipeline:
         results = iter(pipeline)
         assert next(results).sequence == 0
         with pytest.raises(CameraError, match="unplugged"):
             next(results)
     open_camera, _ = opener(CameraError("never there"))
     with (
-        Pipeline(open_camera, engine="scripted") as pipeline,
+        Pipeline(open_camera, SCRIPTED) as pipeline,
         pytest.raises(CameraError, match="never there"),
     ):
         next(iter(pipeline))
@@ -123,7 +141,9 @@ def test_a_camera_that_does_not_come_back_is_closed_under_its_reader(engine: typ
         if isinstance(event, StateChange):
             states.append((event.state, event.reason))
 
-    with Pipeline(open_camera, engine="scripted", policy="wait", clock=clock, on_event=on_event) as pipeline:
+    with Pipeline(
+        open_camera, SCRIPTED, StreamOptions(policy=QueuePolicy.BLOCK, clock=clock, on_event=on_event)
+    ) as pipeline:
         results = iter(pipeline)
         assert next(results).sequence == 0
         hung.wait()
@@ -132,8 +152,8 @@ def test_a_camera_that_does_not_come_back_is_closed_under_its_reader(engine: typ
         pipeline._watchdog.look()
         assert [done.sequence for done in results] == [1]
         assert pipeline.restarts == 1
-    assert states.index((PipelineState.STALLED, "does not come back: camera")) > 0
-    assert any(s is PipelineState.RECOVERING and "did not answer" in reason for s, reason in states)
+    assert states.index((PipelineState.STALLED, "does not respond: camera")) > 0
+    assert any(s is PipelineState.RECOVERING and "did not respond" in reason for s, reason in states)
 
 
 def test_a_hanging_engine_is_seen_and_nothing_is_told_to_systemd(
@@ -146,9 +166,9 @@ def test_a_hanging_engine_is_seen_and_nothing_is_told_to_systemd(
         monkeypatch.setattr(os, "environ", {**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "3600000000"})
         monkeypatch.setattr(Systemd.__init__, "__defaults__", (os.environ,))
         clock, hung, go_on = SimulatedClock(), threading.Event(), threading.Event()
-        engine.on_run = lambda number: (hung.set(), go_on.wait()) if number == 1 else None  # type: ignore[assignment, return-value]
+        engine.on_run = hang_at(1, hung, go_on)
         camera = ScriptedCamera([0, 1, go_on.wait], live=False)
-        with Pipeline(camera, engine="scripted", clock=clock, notify_systemd=True) as pipeline:
+        with Pipeline(camera, SCRIPTED, StreamOptions(clock=clock, notify_systemd=True)) as pipeline:
             results = iter(pipeline)
             next(results)
             hung.wait()
@@ -157,12 +177,12 @@ def test_a_hanging_engine_is_seen_and_nothing_is_told_to_systemd(
             watchdog.look()
             clock.advance(11 * 10**9)
             watchdog.look()
-            assert pipeline.state is PipelineState.STALLED
+            stalled = pipeline.state
             go_on.set()
             assert len(list(results)) == 1
             watchdog.look()
-            assert pipeline.state is PipelineState.ENDED
-        messages = []
+            assert (stalled, pipeline.state) == (PipelineState.STALLED, PipelineState.ENDED)
+        messages: list[str] = []
         while not messages or messages[-1] != "STOPPING=1":
             messages.append(manager.recv(4096).decode())
     assert messages == [
@@ -170,7 +190,7 @@ def test_a_hanging_engine_is_seen_and_nothing_is_told_to_systemd(
         "STATUS=running",
         "READY=1",
         "WATCHDOG=1",
-        "STATUS=stalled: does not come back: camera, rfdcsanet-s: infer",
+        "STATUS=stalled: does not respond: camera, rfdcsanet-s: infer",
         "STATUS=ended",
         "WATCHDOG=1",
         "STOPPING=1",
@@ -209,20 +229,23 @@ def test_a_service_is_ready_gives_signs_of_life_and_stops(tmp_path: Path) -> Non
         service = subprocess.Popen(
             [*command, "--camera", f"synthetic:{photo},width=64,height=48,fps=50"],
             env={**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "300000"},
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
         )
+        assert service.stdout is not None
         seen: set[str] = set()
         try:
+            assert service.stdout.readline()  # a service that was stopped before its first result has failed
             while not {"READY=1", "WATCHDOG=1"} <= seen:
                 seen.add(manager.recv(4096).decode())
             assert "STATUS=running" in seen
             service.send_signal(signal.SIGTERM)
             while "STOPPING=1" not in seen:
                 seen.add(manager.recv(4096).decode())
-            assert service.wait(60) == 0
+            service.communicate(timeout=60)
+            assert service.returncode == 0
         finally:
             service.kill()
-            service.wait()
+            service.communicate()
 
 
 def test_the_scripted_faults_of_the_synthetic_camera_are_all_accounted_for(
@@ -251,10 +274,12 @@ def test_the_scripted_faults_of_the_synthetic_camera_are_all_accounted_for(
 
     with Pipeline(
         lambda: SyntheticCamera(photo, width=32, height=24, fps=200, frames=60, faults=script),
-        recovery=ReconnectPolicy(first_wait_s=0.001),
-        policy="wait",
-        max_age_s=60,
-        on_event=on_event,
+        stream=StreamOptions(
+            reconnect=ReconnectPolicy(first_wait_s=0.001),
+            policy=QueuePolicy.BLOCK,
+            max_age_s=60,
+            on_event=on_event,
+        ),
     ) as pipeline:
         delivered = [done.sequence for done in pipeline]
         assert pipeline.restarts == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,18 +15,29 @@ from edge_isp.pipeline import (
     DropReason,
     FrameResult,
     FramesDropped,
+    ModelOptions,
     Pipeline,
     PipelineState,
+    QueuePolicy,
     ReconnectPolicy,
     StateChange,
+    StreamOptions,
 )
-from tests.support.scripted import PERIOD_NS, ScriptedCamera, ScriptedEngine, SimulatedClock, engine
+from tests.support.scripted import (
+    PERIOD_NS,
+    Action,
+    ScriptedCamera,
+    ScriptedEngine,
+    SimulatedClock,
+    engine,
+    hang_at,
+)
 
 __all__ = ["engine"]
 
 
-def pipeline_of(camera: ScriptedCamera, **options: object) -> Pipeline:
-    return Pipeline(camera, engine="scripted", **options)  # type: ignore[arg-type]
+def pipeline_of(camera: ScriptedCamera, **options: Any) -> Pipeline:
+    return Pipeline(camera, ModelOptions(engine="scripted"), StreamOptions(**options))
 
 
 def sequences(results: object) -> list[int]:
@@ -80,8 +92,7 @@ def test_consumers_at_different_rates_from_one_camera(engine: type[ScriptedEngin
     with pipeline_of(ScriptedCamera(range(12), live=False)) as pipeline:
         first = pipeline.consumers[0]
         second = pipeline.add_consumer(
-            model="rfdcsanet-m",
-            engine="scripted",
+            ModelOptions("rfdcsanet-m", engine="scripted"),
             every=3,
             in_turn_with=first,
             callback=lambda done: got["second"].append(done.sequence),
@@ -109,7 +120,9 @@ def test_in_turn_is_never_at_once(engine: type[ScriptedEngine]) -> None:
     engine.on_run = on_run
     with pipeline_of(ScriptedCamera(range(50), live=False)) as pipeline:
         second = pipeline.add_consumer(
-            model="rfdcsanet-m", engine="scripted", in_turn_with=pipeline.consumers[0], callback=lambda done: None
+            ModelOptions("rfdcsanet-m", engine="scripted"),
+            in_turn_with=pipeline.consumers[0],
+            callback=lambda done: None,
         )
         assert len(list(pipeline)) == 50
         pipeline.run()
@@ -118,14 +131,15 @@ def test_in_turn_is_never_at_once(engine: type[ScriptedEngine]) -> None:
 
 def test_wrong_consumers_are_errors(engine: type[ScriptedEngine]) -> None:
     with pipeline_of(ScriptedCamera(range(3))) as pipeline, pipeline_of(ScriptedCamera([])) as other:
-        for arguments, message in (
+        cases: tuple[tuple[dict[str, Any], str], ...] = (
             ({}, "either a model, or another consumer"),
             ({"model": "rfdcsanet-s", "of": pipeline.consumers[0]}, "either a model, or another consumer"),
             ({"model": "rfdcsanet-s", "every": 0}, "every must be at least 1, found 0"),
-            ({"model": "rfdcsanet-s", "policy": "all"}, "policy must be"),
+            ({"model": "rfdcsanet-s", "policy": "all"}, "policy must be QueuePolicy.LATEST, .*found str 'all'"),
             ({"model": "rfdcsanet-s", "name": "rfdcsanet-s"}, "named 'rfdcsanet-s' already"),
             ({"of": other.consumers[0]}, "belongs to another pipeline"),
-        ):
+        )
+        for arguments, message in cases:
             with pytest.raises(PipelineError, match=message):
                 pipeline.add_consumer(**arguments)
         pipeline.start()
@@ -205,7 +219,7 @@ def test_an_engine_three_times_too_slow_gives_results_of_at_most_two_of_its_peri
 
     ages_ns: list[int] = []
     with pipeline_of(
-        ScriptedCamera(script(), clock),  # type: ignore[arg-type]
+        ScriptedCamera(script(), clock),
         clock=clock,
         on_event=on_event,
         callback=call_back,
@@ -220,7 +234,7 @@ def test_an_engine_three_times_too_slow_gives_results_of_at_most_two_of_its_peri
 
 def test_a_queue_keeps_order_and_loses_the_oldest(engine: type[ScriptedEngine]) -> None:
     at_first, go_on = threading.Event(), threading.Event()
-    engine.on_run = lambda number: (at_first.set(), go_on.wait()) if number == 0 else None  # type: ignore[assignment, return-value]
+    engine.on_run = hang_at(0, at_first, go_on)
     losses: list[int] = []
 
     def on_event(event: object) -> None:
@@ -229,7 +243,7 @@ def test_a_queue_keeps_order_and_loses_the_oldest(engine: type[ScriptedEngine]) 
 
     # 0 is inferred, 1 is encoded, another one is being handed on, and three are in the queue.
     script = [0, at_first.wait, *range(1, 21), go_on.set]
-    with pipeline_of(ScriptedCamera(script), policy="queue(3)", on_event=on_event) as pipeline:
+    with pipeline_of(ScriptedCamera(script), policy=QueuePolicy.buffered(3), on_event=on_event) as pipeline:
         pipeline.start()
         go_on.wait()
         taken = sequences(pipeline)
@@ -248,7 +262,7 @@ def test_a_slow_taker_loses_results_and_is_told(engine: type[ScriptedEngine]) ->
             lost.release()
 
     engine.on_run = lambda number: inferred.release()
-    script = [action for i in range(5) for action in (i, inferred.acquire)]
+    script: list[Action] = [action for i in range(5) for action in (i, inferred.acquire)]
     with pipeline_of(ScriptedCamera(script), on_event=on_event) as pipeline:
         pipeline.start()
         for _ in range(4):
@@ -260,9 +274,9 @@ def test_a_slow_taker_loses_results_and_is_told(engine: type[ScriptedEngine]) ->
 
 @pytest.mark.parametrize("damage", [FrameStatus.CORRUPTED, FrameStatus.TRUNCATED])
 def test_gaps_and_damaged_frames_are_counted(engine: type[ScriptedEngine], damage: FrameStatus) -> None:
-    script = [0, 1, 5, (6, damage), (7, FrameStatus.GAP), (9, FrameStatus.GAP)]
+    script: list[Action] = [0, 1, 5, (6, damage), (7, FrameStatus.GAP), (9, FrameStatus.GAP)]
     events: list[object] = []
-    with pipeline_of(ScriptedCamera(script), policy="wait", on_event=events.append) as pipeline:
+    with pipeline_of(ScriptedCamera(script), policy=QueuePolicy.BLOCK, on_event=events.append) as pipeline:
         assert sequences(pipeline) == [0, 1, 5, 7, 9]
         counts = pipeline.counts
     assert counts.dropped == {DropReason.SENSOR_GAP: 3 + 1 + 1, DropReason.CORRUPTED: 1}
@@ -280,7 +294,7 @@ def test_old_frames_and_old_results_are_stale(engine: type[ScriptedEngine]) -> N
     clock = SimulatedClock()
     engine.on_run = lambda number: clock.advance(2_000_000_000) if number == 1 else None
     camera = ScriptedCamera(range(4), clock)
-    with pipeline_of(camera, policy="wait", max_age_s=1.0, clock=clock) as pipeline:
+    with pipeline_of(camera, policy=QueuePolicy.BLOCK, max_age_s=1.0, clock=clock) as pipeline:
         taken = sequences(pipeline)
         counts = pipeline.counts
     assert 1 not in taken
@@ -294,11 +308,13 @@ def test_an_engine_error_costs_a_frame_of_a_camera_and_ends_a_recording(engine: 
             raise EngineError(f"run {number}")
 
     engine.on_run = on_run
-    with pipeline_of(ScriptedCamera(range(6)), policy="wait") as pipeline:
+    with pipeline_of(ScriptedCamera(range(6)), policy=QueuePolicy.BLOCK) as pipeline:
         assert sequences(pipeline) == [0, 1, 4, 5]
         assert pipeline.counts.dropped == {DropReason.ENGINE_ERROR: 2}
     engine.runs = 0
-    with pipeline_of(ScriptedCamera(range(6)), policy="wait", recovery=ReconnectPolicy(engine_errors=1)) as pipeline:
+    with pipeline_of(
+        ScriptedCamera(range(6)), policy=QueuePolicy.BLOCK, reconnect=ReconnectPolicy(engine_errors=1)
+    ) as pipeline:
         results = iter(pipeline)
         assert [next(results).sequence, next(results).sequence] == [0, 1]
         with pytest.raises(EngineError, match="run 3"):
@@ -319,7 +335,7 @@ def test_a_callback_that_fails_ends_the_stream_for_all(engine: type[ScriptedEngi
     def fail(done: FrameResult) -> None:
         raise ZeroDivisionError(done.sequence)
 
-    with pipeline_of(camera, policy="wait") as pipeline:
+    with pipeline_of(camera, policy=QueuePolicy.BLOCK) as pipeline:
         pipeline.add_consumer(of=pipeline.consumers[0], callback=fail)
         with pytest.raises(ZeroDivisionError):
             list(pipeline)
@@ -336,7 +352,7 @@ def test_an_event_handler_that_fails_ends_the_stream(engine: type[ScriptedEngine
 
     with (
         pytest.raises(ZeroDivisionError),
-        pipeline_of(ScriptedCamera(range(0, 10**9, 2)), policy="wait", on_event=fail) as pipeline,
+        pipeline_of(ScriptedCamera(range(0, 10**9, 2)), policy=QueuePolicy.BLOCK, on_event=fail) as pipeline,
     ):
         list(pipeline)
 

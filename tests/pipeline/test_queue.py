@@ -1,7 +1,8 @@
-"""Hand-overs: order, policies, both ends."""
+"""Queues: order, policies, both ends."""
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -9,22 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_isp.errors import PipelineError
-from edge_isp.pipeline.queue import Ended, FrameQueue, Policy
+from edge_isp.pipeline.options import QueuePolicy
+from edge_isp.pipeline.queue import Ended, FrameQueue
 
 
 def test_policies_by_name() -> None:
-    assert Policy.parse("latest") == Policy(1, waits=False)
-    assert Policy.parse("wait") == Policy(1, waits=True)
-    assert Policy.parse("queue(12)") == Policy(12, waits=False)
-    for wrong in ("queue(0)", "queue()", "queue", "newest", "queue(-1)", "queue(1.5)"):
-        with pytest.raises(PipelineError, match="must be 'latest', 'wait' or"):
-            Policy.parse(wrong)
+    for policy in (QueuePolicy.LATEST, QueuePolicy.BLOCK, QueuePolicy.buffered(2), QueuePolicy.buffered(12)):
+        assert QueuePolicy.parse(str(policy)) == policy
+    assert str(QueuePolicy.buffered(12)) == "buffered(12)"
+    assert QueuePolicy.buffered(1) == QueuePolicy.LATEST
+    for wrong in ("buffered(0)", "buffered()", "buffered", "newest", "buffered(-1)", "buffered(1.5)", "wait", ""):
+        with pytest.raises(PipelineError, match=f"must be 'latest', 'block' or .*found '{re.escape(wrong)}'"):
+            QueuePolicy.parse(wrong)
+    with pytest.raises(PipelineError, match="capacity of a queue must be at least 1, found 0"):
+        QueuePolicy.buffered(0)
 
 
 @given(capacity=st.integers(1, 5), actions=st.lists(st.booleans(), max_size=40))
 def test_nothing_is_lost_but_the_oldest(capacity: int, actions: list[bool]) -> None:
     """Against a list: True puts the next number, False takes one."""
-    queue: FrameQueue[int] = FrameQueue(Policy(capacity, waits=False))
+    queue: FrameQueue[int] = FrameQueue(QueuePolicy.buffered(capacity))
     expected: list[int] = []
     for number, puts in enumerate(actions):
         if puts:
@@ -38,8 +43,8 @@ def test_nothing_is_lost_but_the_oldest(capacity: int, actions: list[bool]) -> N
     assert queue.abort() == expected
 
 
-def test_wait_loses_nothing() -> None:
-    queue: FrameQueue[int] = FrameQueue(Policy.parse("wait"))
+def test_block_loses_nothing() -> None:
+    queue: FrameQueue[int] = FrameQueue(QueuePolicy.BLOCK)
 
     def give() -> None:
         for number in range(1000):
@@ -57,7 +62,7 @@ def test_wait_loses_nothing() -> None:
 
 
 def test_what_is_there_can_be_taken_after_the_end_and_then_comes_the_error() -> None:
-    queue: FrameQueue[int] = FrameQueue(Policy.parse("queue(2)"))
+    queue: FrameQueue[int] = FrameQueue(QueuePolicy.buffered(2))
     queue.put(1)
     queue.end(OSError("first"))
     queue.end(None)
@@ -69,7 +74,7 @@ def test_what_is_there_can_be_taken_after_the_end_and_then_comes_the_error() -> 
 
 
 def test_abort_wakes_both_sides_and_gives_everything_back() -> None:
-    queue: FrameQueue[int] = FrameQueue(Policy.parse("wait"))
+    queue: FrameQueue[int] = FrameQueue(QueuePolicy.BLOCK)
     queue.put(1)
     refused: list[int | None] = []
     producer = threading.Thread(target=lambda: refused.append(queue.put(2)))
@@ -83,7 +88,7 @@ def test_abort_wakes_both_sides_and_gives_everything_back() -> None:
 
 
 def test_take_wakes_up_at_the_end() -> None:
-    queue: FrameQueue[int] = FrameQueue(Policy.parse("latest"))
+    queue: FrameQueue[int] = FrameQueue(QueuePolicy.LATEST)
     ended = []
 
     def take() -> None:

@@ -6,13 +6,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge_isp import plugins
+from edge_isp.cameras.base import Controls
 from edge_isp.engines.base import EngineReport, TensorInfo
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.models.card import find_model
@@ -43,7 +44,7 @@ class SimulatedClock:
 
 
 # What a camera does at a call of `read`: hand over the frame of a number, fail, or anything else.
-Action = int | tuple[int, FrameStatus] | BaseException | Callable[[], None] | None
+Action = int | tuple[int, FrameStatus] | BaseException | Callable[[], object] | None
 
 
 class ScriptedCamera:
@@ -108,13 +109,13 @@ class ScriptedCamera:
     def limits(self) -> Any:
         raise NotImplementedError
 
-    def control(self, **settings: object) -> None:
+    def control(self, controls: Controls) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
         self.closed.set()
 
-    def __enter__(self) -> ScriptedCamera:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -161,11 +162,22 @@ class ScriptedEngine:
             self._closed = True
             type(self).closed += 1
 
-    def __enter__(self) -> ScriptedEngine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def hang_at(run: int, reached: threading.Event, go_on: threading.Event) -> Callable[[int], None]:
+    """A `ScriptedEngine.on_run` that waits at one of the runs."""
+
+    def on_run(number: int) -> None:
+        if number == run:
+            reached.set()
+            go_on.wait()
+
+    return on_run
 
 
 @pytest.fixture

@@ -22,14 +22,15 @@ from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.kernels.pack import pack
+from edge_isp.metering.white_balance import with_gains
 from edge_isp.models.card import ModelCard, find_model, read_card
 from edge_isp.models.export import Export, export_model
-from edge_isp.pipeline import Pipeline
+from edge_isp.pipeline import ModelOptions, Pipeline
 from edge_isp.results import Detections, Picture
 from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.isp import IspTask
-from edge_isp.tasks.protocol import task_for
+from edge_isp.tasks.registry import task_for
 from tests.support.fake_detector import (
     CLASSES,
     CONFIDENCE,
@@ -233,10 +234,10 @@ def test_too_many_detections_are_cut_and_unlikely_ones_left_out(card: ModelCard)
 
 
 def test_grey_world_balances_frames_without_gains(card: ModelCard) -> None:
-    _, with_gains = detected(DetectTask(card), shot(gains=(2.0, 1.0)))
-    _, without = detected(DetectTask(card), shot(gains=None))
+    _, own_gains = detected(DetectTask(card), shot(gains=(2.0, 1.0)))
+    _, without = detected(DetectTask(card), with_gains(shot(gains=None)))
     _, plain = detected(DetectTask(card), shot())
-    assert not np.array_equal(with_gains, plain)
+    assert not np.array_equal(own_gains, plain)
     assert not np.array_equal(without, plain)
 
 
@@ -434,7 +435,7 @@ def recorded(folder: Path, frames: int = 2) -> Path:
 
 def test_a_pipeline_gives_detections(tmp_path: Path, card: ModelCard, fake_engine: str) -> None:
     camera = ReplayCamera(recorded(tmp_path))
-    with Pipeline(camera, model=str(card.path), engine=fake_engine) as pipeline:
+    with Pipeline(camera, ModelOptions(str(card.path), engine=fake_engine)) as pipeline:
         done = list(pipeline)
     assert [d.detections.sequence for d in done] == [0, 1]
     assert all(sorted(d.detections.names) == sorted(OBJECTS) for d in done)
@@ -448,7 +449,7 @@ def test_a_pipeline_with_a_task_of_ones_own(tmp_path: Path, card: ModelCard, fak
         return DetectTask(card, input_size=320, max_detections=1)
 
     camera = ReplayCamera(recorded(tmp_path, frames=1))
-    with Pipeline(camera, model=str(card.path), engine=fake_engine, make_task=strict) as pipeline:
+    with Pipeline(camera, ModelOptions(str(card.path), engine=fake_engine, make_task=strict)) as pipeline:
         (done,) = pipeline
     assert len(done.detections) == 1
 
@@ -494,7 +495,7 @@ def test_run_draws_boxes_on_the_picture(tmp_path: Path, card: ModelCard, fake_en
     code, output = run(*arguments)
     assert code == 0
     line = json.loads(output)
-    assert list(line["stages_ns"]) == ["read", "encode", "infer", "decode", "save"]
+    assert list(line["stages_ns"]) == ["read", "encode", "keep", "infer", "decode", "save"]
     with Image.open(line["saved"]) as image:
         drawn = np.asarray(image).astype(int)
     with ReplayCamera(path) as camera:

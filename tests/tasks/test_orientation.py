@@ -12,7 +12,7 @@ from edge_isp.frame import RawFrame
 from edge_isp.models.card import find_model
 from edge_isp.orientation import upright_boxes
 from edge_isp.results import Detections
-from edge_isp.tasks.protocol import task_for
+from edge_isp.tasks.registry import task_for
 from tests.support.recordings import DEMO
 
 

@@ -52,10 +52,16 @@ class V4l2Control:
     Attributes:
         name: as `v4l2-ctl --list-ctrls` writes it ("analogue_gain", "vertical_blanking").
         kind: "integer", "boolean", "menu", "button" or "bitmask".
-        least, greatest, step, default: of its value.
+        least: smallest value.
+        greatest: largest value.
+        step: between values.
+        default: value at the start.
         menu: what each value of a menu is called.
         read_only: it can be read, not set.
         changes_layout: it changes the format of the frames (a flip changes the CFA order): to be set before the format.
+        id: the kernel's number of it.
+        wide: its value has 64 bits.
+        write_only: it can be set, not read.
     """
 
     name: str
@@ -67,9 +73,9 @@ class V4l2Control:
     menu: Mapping[int, str] = field(default_factory=dict)
     read_only: bool = False
     changes_layout: bool = False
-    _id: int = 0
-    _wide: bool = False
-    _write_only: bool = False
+    id: int = 0
+    wide: bool = False
+    write_only: bool = False
 
 
 class V4l2Controls:
@@ -96,6 +102,9 @@ class V4l2Controls:
     def describe(self, name: str) -> V4l2Control:
         """What is known of a control.
 
+        Args:
+            name: of the control.
+
         Raises:
             CameraError: the device has none of that name.
         """
@@ -112,15 +121,18 @@ class V4l2Controls:
     def get(self, name: str) -> int:
         """The value of a control.
 
+        Args:
+            name: of the control.
+
         Raises:
             CameraError: there is none of that name, or it cannot be read.
         """
         control = self.describe(name)
-        if control._write_only:
+        if control.write_only:
             raise CameraError(f"{self._device.path}: control '{name}' can be set, not read")
-        content = ExtendedControl(id=control._id)
+        content = ExtendedControl(id=control.id)
         self._device.request(VIDIOC_G_EXT_CTRLS, _controls(content))
-        return int(content.content.value64 if control._wide else content.content.value)
+        return int(content.content.value64 if control.wide else content.content.value)
 
     def set(self, values: Mapping[str, int | str]) -> None:
         """Sets controls, all of them at once, and reads them back.
@@ -138,8 +150,8 @@ class V4l2Controls:
         array = (ExtendedControl * len(wanted))()
         for content, (name, value) in zip(array, wanted.items(), strict=True):
             control = self._controls[name]
-            content.id = control._id
-            if control._wide:
+            content.id = control.id
+            if control.wide:
                 content.content.value64 = value
             else:
                 content.content.value = ctypes.c_int32(value).value
@@ -157,7 +169,7 @@ class V4l2Controls:
         self.changes += 1
         for name, value in wanted.items():
             control = self._controls[name]
-            if control.kind != "button" and not control._write_only and (found := self.get(name)) != value:
+            if control.kind != "button" and not control.write_only and (found := self.get(name)) != value:
                 raise CameraError(f"{self._device.path}: asked for {name} = {value}, but the driver made it {found}")
 
     def _checked(self, name: str, value: int | str) -> int:
@@ -206,9 +218,9 @@ def _enumerate(device: V4l2Device) -> list[V4l2Control]:
                     menu=_menu(device, query) if query.type in _MENUS else {},
                     read_only=bool(query.flags & CTRL_FLAG_READ_ONLY),
                     changes_layout=bool(query.flags & _MODIFY_LAYOUT),
-                    _id=query.id,
-                    _wide=query.type == CTRL_TYPE_INTEGER64,
-                    _write_only=bool(query.flags & CTRL_FLAG_WRITE_ONLY),
+                    id=query.id,
+                    wide=query.type == CTRL_TYPE_INTEGER64,
+                    write_only=bool(query.flags & CTRL_FLAG_WRITE_ONLY),
                 )
             )
         query = QueryControl(id=query.id | CTRL_FLAG_NEXT_CTRL)

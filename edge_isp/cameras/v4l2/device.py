@@ -38,7 +38,7 @@ from edge_isp.cameras.v4l2.abi import (
     FrameSize,
     StreamParameters,
 )
-from edge_isp.cameras.v4l2.formats import fourcc, fourcc_name
+from edge_isp.cameras.v4l2.formats import CurrentFormat, fourcc, fourcc_name
 from edge_isp.errors import CameraDisconnectedError, CameraError
 
 # What a request's error means beyond its text, and what mends it.
@@ -63,7 +63,8 @@ class FrameSizes:
     """Sizes of a format: one, or a range in steps.
 
     Attributes:
-        width, height: least, greatest and step, in pixels; a single size has a step of 0.
+        width: least, greatest and step, in pixels; a single size has a step of 0.
+        height: likewise.
     """
 
     width: tuple[int, int, int]
@@ -75,18 +76,6 @@ class FrameSizes:
             return smallest
         steps = f"{max(1, self.width[2])}x{max(1, self.height[2])}"
         return f"{smallest} to {self.width[1]}x{self.height[1]} in steps of {steps}"
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentFormat:
-    """What a device node is set to; bytes of one plane."""
-
-    width: int
-    height: int
-    code: str
-    bytes_per_line: int
-    size_bytes: int
-    planes: int
 
 
 class V4l2Device:
@@ -123,6 +112,11 @@ class V4l2Device:
     def request(self, request: int, argument: ctypes.Structure | ctypes.c_int32, expected: tuple[int, ...] = ()) -> int:
         """One request.
 
+        Args:
+            request: the request's number.
+            argument: structure that the kernel reads and fills.
+            expected: error numbers that are an answer, not a failure.
+
         Returns:
             0, or the error number where it is one of `expected`.
 
@@ -140,7 +134,12 @@ class V4l2Device:
         return 0
 
     def error(self, request: int, error: OSError) -> CameraError:
-        """What a request's error number means, as an exception to raise."""
+        """What a request's error number means, as an exception to raise.
+
+        Args:
+            request: the request's number.
+            error: that the kernel answered with.
+        """
         if error.errno in _GONE:
             return CameraDisconnectedError(
                 f"{self.path}: the camera is gone ({REQUEST_NAMES[request]}: {_reason(error)}); "
@@ -150,7 +149,7 @@ class V4l2Device:
         return CameraError(f"{self.path}: {REQUEST_NAMES[request]} failed: {_reason(error)}; {hint}")
 
     def close(self) -> None:
-        """Closes the node. Doing so twice does no harm."""
+        """Closes the node. Closing it again has no effect."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             v4l2_kernel.close_device(descriptor)
@@ -164,11 +163,19 @@ class V4l2Device:
         self.close()
 
 
+class NotACaptureDeviceError(CameraError):
+    """A video device that does not capture: an output, an encoder, a decoder."""
+
+
 class CaptureDevice(V4l2Device):
     """A video device that captures, of one plane or of several.
 
+    Args:
+        path: of the node.
+
     Raises:
-        CameraError: it cannot be opened, or does not capture and stream.
+        NotACaptureDeviceError: it does not capture and stream.
+        CameraError: it cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -182,7 +189,7 @@ class CaptureDevice(V4l2Device):
             self.bus = capability.bus_info.decode("utf-8", "replace")
             able = capability.device_caps if capability.capabilities & CAP_DEVICE_CAPS else capability.capabilities
             if not able & (CAP_VIDEO_CAPTURE | CAP_VIDEO_CAPTURE_MPLANE) or not able & CAP_STREAMING:
-                raise CameraError(
+                raise NotACaptureDeviceError(
                     f"{path}: '{self.card}' does not capture video (capabilities {able:#010x}); "
                     "list cameras with: edge-isp devices"
                 )
@@ -202,7 +209,11 @@ class CaptureDevice(V4l2Device):
         return found
 
     def sizes(self, code: str) -> list[FrameSizes]:
-        """Sizes of a format; none where the driver does not tell."""
+        """Sizes of a format; none where the driver does not report them.
+
+        Args:
+            code: four characters of the format.
+        """
         return [
             FrameSizes((s.min_width, s.min_width, 0), (s.max_width, s.max_width, 0))
             if kind == FRMSIZE_TYPE_DISCRETE
@@ -222,7 +233,13 @@ class CaptureDevice(V4l2Device):
             index += 1
 
     def rates(self, code: str, width: int, height: int) -> list[Fraction]:
-        """Frames a second at a size, the fastest first; of a range its ends; none where the driver does not tell."""
+        """Frame rates at a size, the fastest first; of a range its ends; none where the driver does not report them.
+
+        Args:
+            code: four characters of the format.
+            width: of the frames, in pixels.
+            height: of the frames, in pixels.
+        """
         found: list[Fraction] = []
         index = 0
         while True:
@@ -244,7 +261,13 @@ class CaptureDevice(V4l2Device):
         return self._current(content)
 
     def set_format(self, code: str, width: int, height: int) -> CurrentFormat:
-        """Asks for a format, progressive; returns what the driver made of it."""
+        """Asks for a progressive format; returns the one that the driver set.
+
+        Args:
+            code: four characters of the format.
+            width: of the frames, in pixels.
+            height: of the frames, in pixels.
+        """
         content = Format(type=self.buffer_type)
         self.request(VIDIOC_G_FMT, content)  # colour spaces and such stay
         pixels = content.fmt.pix_mp if self.multiplanar else content.fmt.pix
@@ -271,14 +294,18 @@ class CaptureDevice(V4l2Device):
         )
 
     def rate(self) -> Fraction | None:
-        """Frames a second that it is set to; None where the driver does not tell."""
+        """The frame rate that it is set to; None where the driver does not report it."""
         parameters = StreamParameters(type=self.buffer_type)
         if self.request(VIDIOC_G_PARM, parameters, (errno.ENOTTY, errno.EINVAL)):
             return None
         return _rate(parameters)
 
     def set_rate(self, fps: float) -> Fraction | None:
-        """Asks for frames a second; returns what the driver made of it, or None where it cannot be asked."""
+        """Asks for a frame rate; returns the one that the driver set, or None where it cannot be set here.
+
+        Args:
+            fps: frames per second.
+        """
         parameters = StreamParameters(type=self.buffer_type)
         if self.request(VIDIOC_G_PARM, parameters, (errno.ENOTTY, errno.EINVAL)):
             return None

@@ -14,6 +14,9 @@ from pathlib import Path
 def open_device(path: str) -> int:
     """A file descriptor of a device node.
 
+    Args:
+        path: of the node.
+
     Raises:
         OSError: as `open`.
     """
@@ -21,12 +24,21 @@ def open_device(path: str) -> int:
 
 
 def close_device(descriptor: int) -> None:
-    """Closes a file descriptor of `open_device`."""
+    """Closes a file descriptor of `open_device`.
+
+    Args:
+        descriptor: of the node.
+    """
     os.close(descriptor)
 
 
 def ioctl(descriptor: int, request: int, argument: ctypes.Structure | ctypes.c_int32) -> None:
     """One request, begun again where a signal interrupts it; the kernel's answer is in `argument`.
+
+    Args:
+        descriptor: of the node.
+        request: the request's number.
+        argument: structure that the kernel reads and fills.
 
     Raises:
         OSError: as `ioctl`, except for EINTR.
@@ -42,6 +54,11 @@ def ioctl(descriptor: int, request: int, argument: ctypes.Structure | ctypes.c_i
 def map_buffer(descriptor: int, length: int, offset: int) -> memoryview:
     """A driver's buffer, to be read only. It is unmapped when the last view of it is gone.
 
+    Args:
+        descriptor: of the node.
+        length: in bytes.
+        offset: that the driver gave for the buffer.
+
     Raises:
         OSError: as `mmap`.
     """
@@ -52,6 +69,11 @@ def wait_readable(descriptor: int, wake_descriptor: int, timeout_s: float | None
     """Whether the device has something to say (a frame or an error) within a time; None waits for ever.
 
     False where the time is over, or something was written to `wake_descriptor`.
+
+    Args:
+        descriptor: of the node.
+        wake_descriptor: of an eventfd.
+        timeout_s: longest time to wait, in seconds; None waits without a limit.
     """
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -61,13 +83,22 @@ def wait_readable(descriptor: int, wake_descriptor: int, timeout_s: float | None
 
 
 def nodes(kind: str) -> list[str]:
-    """Paths of the machine's device nodes of a kind ("video", "media"), by number."""
+    """Paths of the machine's device nodes of a kind ("video", "media"), by number.
+
+    Args:
+        kind: "video" or "media".
+    """
     numbers = (re.fullmatch(rf"{kind}(\d+)", name) for name in os.listdir("/dev"))
     return [f"/dev/{kind}{number}" for number in sorted(int(match.group(1)) for match in numbers if match)]
 
 
 def node_of(major: int, minor: int) -> str | None:
-    """Path of the device node of a device number, None where there is none."""
+    """Path of the device node of a device number, None where there is none.
+
+    Args:
+        major: of the device number.
+        minor: of the device number.
+    """
     try:
         lines = Path(f"/sys/dev/char/{major}:{minor}/uevent").read_text("ascii").splitlines()
     except OSError:
@@ -77,7 +108,11 @@ def node_of(major: int, minor: int) -> str | None:
 
 
 def node_name(path: str) -> str:
-    """What the driver calls a V4L2 device node ("imx219 10-0010"); empty where it does not tell."""
+    """What the driver calls a V4L2 device node ("imx219 10-0010"); empty where it has no name.
+
+    Args:
+        path: of the node.
+    """
     try:
         return Path("/sys/class/video4linux", Path(path).name, "name").read_text("utf-8").strip()
     except OSError:

@@ -16,7 +16,12 @@ _ABSOLUTE_NS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class GainCode:
-    """How a sensor's driver counts analogue gain: a gain of a code, and a code of a gain."""
+    """How a sensor's driver counts analogue gain.
+
+    Attributes:
+        gain: the gain of a code.
+        code: the code of a gain.
+    """
 
     gain: Callable[[int], float]
     code: Callable[[float], float]
@@ -55,9 +60,10 @@ class SensorSettings:
 
     Args:
         controls: of the sensor's sub-device, or of the video device where the driver has them there.
-        sensor: its name, where it is known; the gain is told by a code that every sensor counts in its own way.
-        width, height: that the sensor delivers, in pixels: its lines are longer by the horizontal blanking.
-        where: of the camera, for messages.
+        sensor: its name, where it is known; each sensor has a code of its own for the gain.
+        width: of the frames that the sensor delivers, in pixels; its lines are longer by the horizontal blanking.
+        height: of the frames that the sensor delivers, in pixels.
+        where: the camera, for messages.
     """
 
     def __init__(self, controls: V4l2Controls, sensor: str | None, width: int, height: int, where: str) -> None:
@@ -82,7 +88,7 @@ class SensorSettings:
         return round((self._height + self._controls.get("vertical_blanking")) * self._line_ns)
 
     def exposure_ns(self) -> int | None:
-        """What is set, where the driver tells it in time or in lines of a known length."""
+        """What is set, where the driver reports it in time or in lines of a known length."""
         unit_ns = self._exposure_unit()
         return None if unit_ns is None else round(self._controls.get(unit_ns[0]) * unit_ns[1])
 
@@ -91,6 +97,11 @@ class SensorSettings:
         if self._gain is None or "analogue_gain" not in self._controls:
             return None
         return self._gain.gain(self._controls.get("analogue_gain"))
+
+    def known(self) -> dict[str, float]:
+        """The exposure and gain that are set, by name; one that the driver does not report is missing."""
+        values = {"exposure_ns": self.exposure_ns(), "analogue_gain": self.analogue_gain()}
+        return {name: value for name, value in values.items() if value is not None}
 
     def limits(self) -> ControlLimits:
         """What the driver allows at the present frame rate.
@@ -116,8 +127,11 @@ class SensorSettings:
     def set_rate(self, fps: float) -> None:
         """Sets vertical blanking for a frame rate.
 
+        Args:
+            fps: frames per second.
+
         Raises:
-            CameraError: the sensor cannot be told, or not this rate.
+            CameraError: the frame rate of this sensor cannot be set, or not to this value.
         """
         if self._line_ns is None or "vertical_blanking" not in self._controls:
             raise CameraError(f"{self._where}: the frame rate of this camera cannot be set")
@@ -135,7 +149,12 @@ class SensorSettings:
         self._controls.set({"vertical_blanking": blanking.least + (wanted - blanking.least) // step * step})
 
     def codes(self, *, exposure_ns: int | None, analogue_gain: float | None) -> dict[str, int]:
-        """Controls to set for an exposure and a gain that are within `limits`."""
+        """Controls to set for an exposure and a gain that are within `limits`.
+
+        Args:
+            exposure_ns: exposure time; None leaves it as it is.
+            analogue_gain: gain; None leaves it as it is.
+        """
         values = {}
         unit = self._exposure_unit()
         if exposure_ns is not None and unit is not None:

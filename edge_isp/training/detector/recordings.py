@@ -14,7 +14,8 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.tables import encoding_table
-from edge_isp.tasks.encoding import upright_window, white_balance
+from edge_isp.metering.white_balance import with_gains
+from edge_isp.tasks.encoding import normalised_gains, upright_window
 from edge_isp.training.detector.data import NO_OBJECTS, Pair, encode_bytes, picture
 from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
 
@@ -96,6 +97,7 @@ def load_recording(path: Path) -> Recording:
     with ReplayCamera(path) as camera:
         frame = camera.read()
     assert frame is not None
+    frame = with_gains(frame)
     preview = _preview(path)
     layout = frame.format
     proportions = preview.shape[1] * layout.height / (preview.shape[0] * layout.width)
@@ -108,7 +110,7 @@ def load_recording(path: Path) -> Recording:
         bit_depth=layout.bit_depth,
         black_level=frame.black_level,
         white_level=frame.white_level,
-        gains=white_balance(frame),
+        gains=normalised_gains(frame),
         curve=INPUT_CURVE,
         scale=INPUT_SCALE,
         zero_point=INPUT_ZERO_POINT,

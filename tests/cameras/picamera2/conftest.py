@@ -36,7 +36,7 @@ def picamera2() -> Any:
         pytest.skip("picamera2 is not installed (pip install picamera2; it needs libcap-dev and gcc)")
     sys.path.insert(0, str(STAND_IN))
     package = import_module("picamera2")
-    allocator = import_module("picamera2.allocators.dmaallocator")
+    allocator: Any = import_module("picamera2.allocators.dmaallocator")
     allocator.DmaHeap = _MemoryHeap
     allocator.fcntl = SimpleNamespace(ioctl=lambda *_: 0)  # the cache synchronisation of a DMA buffer
     return package

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_isp.cameras.base import Controls
 from edge_isp.cameras.v4l2 import abi
 from edge_isp.cameras.v4l2.camera import V4l2Camera
 from edge_isp.cameras.v4l2.device import CaptureDevice
@@ -49,7 +50,7 @@ def test_frames_of_every_bayer_format(kernel: FakeKernel, code: str, multiplanar
         offset = 16 if multiplanar else 0
         node.frames.append(Filled(data.tobytes(), data_offset=offset))
         with read(camera) as frame:
-            assert (frame.data.shape, frame.data.dtype) == ((48, node.stride), np.uint8)
+            assert frame.data.shape == (48, node.stride)
             assert frame.status is FrameStatus.OK
             assert (frame.black_level, frame.white_level) == ((0,) * 4, 2**layout.bit_depth - 1)
             found = unpack(frame.data, frame.format.layout)
@@ -121,10 +122,12 @@ def test_wrong_arguments() -> None:
 
 
 def test_levels_come_from_the_sensor_or_its_user(kernel: FakeKernel) -> None:
-    kernel.add(VideoNode())
-    with V4l2Camera("/dev/video0", sensor="imx219") as camera:
-        assert (camera._black_level, camera._white_level) == ((64,) * 4, 1023)
-    with pytest.raises(CameraError, match=r"tells no black level.* of 'none'; give the sensor .*imx219.*black_level="):
+    kernel.add(VideoNode()).frames.append(Filled())
+    with V4l2Camera("/dev/video0", sensor="imx219") as camera, read(camera) as frame:
+        assert (frame.black_level, frame.white_level) == ((64,) * 4, 1023)
+    with pytest.raises(
+        CameraError, match=r"reports no black level.* of 'none'; give the sensor .*imx219.*black_level="
+    ):
         V4l2Camera(0)
     assert kernel.open_nodes == []
 
@@ -159,7 +162,7 @@ def test_frames_survive_the_camera(kernel: FakeKernel) -> None:
     assert frame.data.tobytes() == data
     frame.release()
     assert camera.read() is None
-    for act in (lambda: camera.control(exposure_ns=1), lambda: camera.limits):
+    for act in (lambda: camera.control(Controls(exposure_ns=1)), lambda: camera.limits):
         with pytest.raises(CameraError, match="the camera is closed"):
             act()
     assert kernel.open_nodes == []

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from enum import Enum
+from typing import Any
 
 StreamRole = Enum("StreamRole", "Raw StillCapture VideoRecording Viewfinder")
 ControlType = Enum("ControlType", "Plain Rectangle Size")
@@ -17,12 +18,12 @@ Orientation = Enum(
 
 
 class Transform:
-    def __init__(self, other=None, *, hflip=0, vflip=0, transpose=0):
+    def __init__(self, other: Any = None, *, hflip: Any = 0, vflip: Any = 0, transpose: Any = 0) -> None:
         self.hflip = other.hflip if other else bool(hflip)
         self.vflip = other.vflip if other else bool(vflip)
         self.transpose = other.transpose if other else bool(transpose)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Transform({self.hflip}, {self.vflip}, {self.transpose})"
 
     __hash__ = object.__hash__
@@ -31,17 +32,19 @@ class Transform:
 class ColorSpace:
     YcbcrEncoding = Enum("YcbcrEncoding", "Null Rec601 Rec709")
     Range = Enum("Range", "Full Limited")
+    primaries: Any
+    transferFunction: Any
 
-    def __init__(self, other):
+    def __init__(self, other: Any) -> None:
         self.__dict__.update(other if isinstance(other, dict) else vars(other))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.primaries}/{self.transferFunction}"
 
     __hash__ = object.__hash__
 
     @classmethod
-    def _make(cls, primaries, transfer):
+    def _make(cls, primaries: Any, transfer: Any) -> Any:
         return cls(
             {
                 "primaries": primaries,
@@ -75,7 +78,7 @@ class Rectangle:
 class PixelFormat:
     name: str
 
-    def __str__(self):
+    def __str__(self) -> Any:
         return self.name
 
 
@@ -95,7 +98,7 @@ class ControlInfo:
 class FrameMetadata:
     Status = Enum("Status", "Success Error Cancelled Startup")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.status, self.sequence, self.timestamp = self.Status.Success, 0, 0
 
 
@@ -103,23 +106,23 @@ class FrameBuffer:
     class Plane:
         """Keeps a duplicate of the file descriptor that it is given, as libcamera does."""
 
-        def __init__(self):
+        def __init__(self) -> None:
             self.offset = self.length = 0
             self._fd = -1
 
         @property
-        def fd(self):
+        def fd(self) -> Any:
             return self._fd
 
         @fd.setter
-        def fd(self, value):
+        def fd(self, value: Any) -> None:
             self._fd = os.dup(value)
 
-        def __del__(self):
+        def __del__(self) -> None:
             if self._fd >= 0:
                 os.close(self._fd)
 
-    def __init__(self, planes):
+    def __init__(self, planes: Any) -> None:
         self.planes = planes
         self.metadata = FrameMetadata()
 
@@ -139,19 +142,19 @@ class Stream:
 
 
 class StreamFormats:
-    def __init__(self, sizes):
+    def __init__(self, sizes: Any) -> None:
         self._sizes = sizes
 
     @property
-    def pixel_formats(self):
+    def pixel_formats(self) -> Any:
         return list(self._sizes)
 
-    def sizes(self, pixel_format):
+    def sizes(self, pixel_format: Any) -> Any:
         return self._sizes[pixel_format]
 
 
 class StreamConfiguration:
-    def __init__(self, role, camera):
+    def __init__(self, role: Any, camera: Any) -> None:
         self.role, self.stream = role, Stream()
         self.size, self.pixel_format = Size(640, 480), PixelFormat("XBGR8888")
         self.buffer_count, self.stride, self.frame_size = 4, 0, 0
@@ -166,18 +169,19 @@ class StreamConfiguration:
 class CameraConfiguration:
     Status = Enum("Status", "Valid Adjusted Invalid")
 
-    def __init__(self, camera, roles):
+    def __init__(self, camera: Any, roles: Any) -> None:
         self._camera = camera
         self._streams = [StreamConfiguration(role, camera) for role in roles]
-        self.sensor_config, self.orientation = None, Orientation.Rotate0
+        self.sensor_config: Any = None
+        self.orientation = Orientation.Rotate0
 
-    def __iter__(self):
+    def __iter__(self) -> Any:
         return iter(self._streams)
 
-    def at(self, index):
+    def at(self, index: Any) -> Any:
         return self._streams[index]
 
-    def validate(self):
+    def validate(self) -> Any:
         for stream in self._streams:
             if stream.role is StreamRole.Raw:
                 self._adjust_raw(stream)
@@ -186,7 +190,7 @@ class CameraConfiguration:
                 stream.frame_size = stream.stride * stream.size.height * 3 // 2
         return self.Status.Adjusted
 
-    def _adjust_raw(self, stream):
+    def _adjust_raw(self, stream: Any) -> None:
         """What the board makes of a RAW request (raspberrypi/libcamera: pipeline/rpi, vc4.cpp and pisp.cpp)."""
         camera, width = self._camera, self.sensor_config.output_size.width
         packed, cfa, bits = "_" in stream.pixel_format.name, camera.sensor.cfa, self.sensor_config.bit_depth
@@ -206,18 +210,20 @@ class CameraConfiguration:
 class Request:
     Status = Enum("Status", "Pending Complete Cancelled")
 
-    def __init__(self, camera, cookie):
+    def __init__(self, camera: Any, cookie: Any) -> None:
         self._camera, self.cookie = camera, cookie
-        self.buffers, self.metadata, self.controls = {}, {}, {}
+        self.buffers: dict[Any, Any] = {}
+        self.metadata: dict[Any, Any] = {}
+        self.controls: dict[Any, Any] = {}
         self.status = self.Status.Pending
 
-    def add_buffer(self, stream, buffer):
+    def add_buffer(self, stream: Any, buffer: Any) -> None:
         self.buffers[stream] = buffer
 
-    def set_control(self, control, value):
+    def set_control(self, control: Any, value: Any) -> None:
         self.controls[control] = value
 
-    def reuse(self):
+    def reuse(self) -> None:
         self.status, self.metadata, self.controls = self.Status.Pending, {}, {}
 
 
@@ -229,14 +235,14 @@ class Mode:
     height: int
     bit_depth: int
     fps: float
-    view: tuple
+    view: tuple[int, int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sensor:
     model: str
     cfa: str
-    modes: tuple
+    modes: tuple[Mode, ...]
     mono: bool = False
 
 
@@ -251,14 +257,16 @@ class Camera:
         lacks: names of the controls that it does not offer.
     """
 
-    def __init__(self, manager, sensor, board, number):
+    def __init__(self, manager: Any, sensor: Any, board: Any, number: Any) -> None:
         self.sensor, self.board, self.extra_padding, self.busy = sensor, board, 0, False
-        self.lacks = set()
+        self.lacks: set[str] = set()
         self.id = f"/base/i2c@{number}/{sensor.model}@10"
-        self.applied, self.sequence, self.timestamp_ns = {}, -1, 0
-        self._manager, self._requests = manager, collections.deque()
+        self.applied: dict[str, Any] = {}
+        self.sequence, self.timestamp_ns = -1, 0
+        self._manager = manager
+        self._requests: collections.deque[Any] = collections.deque()
         self._queued = threading.Condition()
-        self._raw = None
+        self._raw: Any = None
         self.properties = {
             ControlId("Model"): sensor.model,
             ControlId("ColorFilterArrangement"): sensor.cfa,
@@ -268,21 +276,21 @@ class Camera:
         self._set_mode(sensor.modes[0])
 
     @property
-    def queued(self):
+    def queued(self) -> Any:
         with self._queued:
             return len(self._requests)
 
-    def acquire(self):
+    def acquire(self) -> None:
         if self.busy:
             raise RuntimeError("Failed to acquire camera: Device or resource busy")
 
-    def release(self):
+    def release(self) -> None:
         pass
 
-    def generate_configuration(self, roles):
+    def generate_configuration(self, roles: Any) -> Any:
         return CameraConfiguration(self, roles)
 
-    def configure(self, configuration):
+    def configure(self, configuration: Any) -> Any:
         raw = [stream for stream in configuration if stream.role is StreamRole.Raw]
         if raw:
             self._raw = raw[0]
@@ -290,32 +298,40 @@ class Camera:
             self._set_mode(next(m for m in self.sensor.modes if (m.width, m.height, m.bit_depth) == wanted))
         return 0
 
-    def create_request(self, cookie):
+    def create_request(self, cookie: Any) -> Any:
         return Request(self, cookie)
 
-    def start(self, controls):
+    def start(self, controls: Any) -> None:
         self.sequence = -1
         self.applied.update({control.name: value for control, value in controls.items()})
 
-    def stop(self):
+    def stop(self) -> None:
         with self._queued:
             requests, self._requests = self._requests, collections.deque()
         for request in requests:
             request.status = Request.Status.Cancelled
             self._manager.complete(request)
 
-    def queue_request(self, request):
+    def queue_request(self, request: Any) -> None:
         with self._queued:
             self.applied.update({control.name: value for control, value in request.controls.items()})
             self._requests.append(request)
             self._queued.notify_all()
 
-    def wait_until_queued(self, count):
+    def wait_until_queued(self, count: Any) -> None:
         with self._queued:
             if not self._queued.wait_for(lambda: len(self._requests) >= count, 10):
                 raise AssertionError(f"{count} requests expected back, found {len(self._requests)}")
 
-    def expose(self, data=b"", *, status="Success", raw_status="Success", lost_before=0, metadata=None):
+    def expose(
+        self,
+        data: Any = b"",
+        *,
+        status: Any = "Success",
+        raw_status: Any = "Success",
+        lost_before: Any = 0,
+        metadata: Any = None,
+    ) -> None:
         """Fills the oldest queued request: `data` into its RAW buffer, `metadata` by name.
 
         Args:
@@ -336,7 +352,7 @@ class Camera:
         request.status = Request.Status.Complete
         self._manager.complete(request)
 
-    def _set_mode(self, mode):
+    def _set_mode(self, mode: Any) -> None:
         from libcamera import controls
 
         shortest_us = round(1e6 / mode.fps)
@@ -357,29 +373,31 @@ class Camera:
 class CameraManager:
     _only = None
 
-    def __init__(self):
-        self.cameras, self._ready, self._lock = [], collections.deque(), threading.Lock()
+    def __init__(self) -> None:
+        self.cameras: list[Any] = []
+        self._ready: collections.deque[Any] = collections.deque()
+        self._lock = threading.Lock()
         self.event_fd = os.eventfd(0, os.EFD_NONBLOCK)
 
     @classmethod
-    def singleton(cls):
+    def singleton(cls) -> Any:
         cls._only = cls._only or cls()
         return cls._only
 
-    def plug(self, sensor, board):
+    def plug(self, sensor: Any, board: Any) -> Any:
         """Connects a camera, and gives it."""
         self.cameras.append(Camera(self, sensor, board, 90 - len(self.cameras)))
         return self.cameras[-1]
 
-    def unplug_all(self):
+    def unplug_all(self) -> None:
         self.cameras = []
 
-    def complete(self, request):
+    def complete(self, request: Any) -> None:
         with self._lock:
             self._ready.append(request)
         os.eventfd_write(self.event_fd, 1)
 
-    def get_ready_requests(self):
+    def get_ready_requests(self) -> Any:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.event_fd)
         with self._lock:

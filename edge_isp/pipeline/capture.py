@@ -1,0 +1,99 @@
+"""The camera's thread of a pipeline: reads frames, meters them, and offers them to the models."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from edge_isp.errors import CameraError
+from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.metering.exposure import AutoExposure
+from edge_isp.metering.white_balance import with_gains
+from edge_isp.pipeline.branch import DAMAGED, Branch, Lease
+from edge_isp.pipeline.clock import Clock
+from edge_isp.pipeline.drops import DropReason, PipelineState
+from edge_isp.pipeline.source import Source
+from edge_isp.pipeline.status import Status
+
+
+class Capture:
+    """Reads a camera until its end. Metering is a part of it, so that a camera is used by one thread only.
+
+    Args:
+        source: the camera.
+        branches: get each frame.
+        auto_exposure: see `StreamOptions`.
+        status: the pipeline's.
+        clock: the pipeline's.
+        stop: ends the reading.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        branches: Sequence[Branch],
+        auto_exposure: AutoExposure | None,
+        status: Status,
+        clock: Clock,
+        stop: threading.Event,
+    ) -> None:
+        self._source, self._branches, self._auto_exposure = source, branches, auto_exposure
+        self._status, self._clock, self._stop = status, clock, stop
+        self._adjusted = False  # the camera's settings, at least once
+
+    def run(self) -> None:
+        """Reads frames and offers them, in the calling thread."""
+        self._adjusted = False
+        try:
+            while not self._stop.is_set():
+                begun = self._clock.now_ns()
+                found = self._source.read()
+                if found is None:
+                    return
+                frame, missing = found
+                self._status.change(PipelineState.RUNNING)
+                self._offer(frame, missing, {"read": self._clock.now_ns() - begun})
+        except BaseException as error:
+            self._status.fail(error)
+            raise
+        finally:
+            if not self._stop.is_set():
+                self._status.change(PipelineState.ENDED)
+            for branch in self._branches:
+                branch.end(self._status.error)
+
+    def _offer(self, frame: RawFrame, missing: int, stages_ns: dict[str, int]) -> None:
+        """Meters a frame and offers it to every branch, with the number of frames that are missing before it."""
+        if missing:
+            reason = DropReason.NOT_RENDERED if FrameStatus.SKIPPED in frame.status else DropReason.SENSOR_GAP
+            for branch in self._branches:
+                branch.miss(reason, frame.sequence - missing, missing)
+        try:
+            frame = self._metered(frame, stages_ns)
+        except BaseException:
+            lease = Lease(frame, len(self._branches))
+            for branch in self._branches:
+                branch.refuse(lease)
+            raise
+        lease = Lease(frame, len(self._branches))
+        for branch in self._branches:
+            branch.offer(lease, stages_ns)
+
+    def _metered(self, frame: RawFrame, stages_ns: dict[str, int]) -> RawFrame:
+        """The frame with white balance, once for all branches."""
+        begun, camera = self._clock.now_ns(), self._source.camera
+        needs_gains = frame.colour_gains is None and not frame.status & DAMAGED
+        if self._auto_exposure is not None and camera is not None:
+            try:
+                frame = self._auto_exposure.adjust(frame, camera)
+                self._adjusted = True
+            except CameraError as error:
+                # A camera that could be set before has failed, but the frame is good; another one can never be set.
+                if not self._adjusted or not self._source.failed(error):
+                    self._status.fail(error)
+        elif not needs_gains:
+            return frame
+        if needs_gains:
+            frame = with_gains(frame)
+        stages_ns["meter"] = self._clock.now_ns() - begun
+        return frame

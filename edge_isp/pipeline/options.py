@@ -1,0 +1,225 @@
+"""What a pipeline can be asked for: its models, its stream, and what a full queue does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Self
+
+from edge_isp.calibration.profile import SensorProfile
+from edge_isp.engines.fallback import Delegation
+from edge_isp.errors import PipelineError
+from edge_isp.metering.exposure import AutoExposure
+from edge_isp.models.card import ModelCard
+from edge_isp.pipeline.clock import Clock
+from edge_isp.pipeline.drops import Event
+from edge_isp.pipeline.reconnect import ReconnectPolicy
+from edge_isp.results import FrameResult
+from edge_isp.tasks.protocol import Task
+from edge_isp.tasks.registry import task_for
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """What a queue does when it is full: `LATEST`, `BLOCK` or `buffered(n)`.
+
+    `LATEST` holds one item, which a newer one replaces, so that results are as recent as possible. `BLOCK` holds one
+    item, and the producer waits until it is taken, so that nothing is lost on the way. `buffered(n)` holds n items in
+    order; when it is full, the oldest is dropped.
+
+    Attributes:
+        capacity: number of items that the queue holds, at least 1.
+        waits: whether the producer waits for free capacity; otherwise the oldest item is dropped.
+
+    Raises:
+        PipelineError: the capacity is less than 1.
+    """
+
+    capacity: int
+    waits: bool = False
+
+    LATEST: ClassVar[QueuePolicy]
+    BLOCK: ClassVar[QueuePolicy]
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise PipelineError(f"the capacity of a queue must be at least 1, found {self.capacity}")
+
+    @classmethod
+    def buffered(cls, capacity: int) -> Self:
+        """Holds items in order; when the queue is full, the oldest is dropped.
+
+        Args:
+            capacity: number of items, at least 1.
+
+        Raises:
+            PipelineError: the capacity is less than 1.
+        """
+        return cls(capacity)
+
+    @classmethod
+    def parse(cls, text: str) -> QueuePolicy:
+        """The policy of a name, as the command line takes it: "latest", "block" or "buffered(N)".
+
+        Args:
+            text: the name.
+
+        Raises:
+            PipelineError: there is no such policy.
+        """
+        named = {"latest": cls.LATEST, "block": cls.BLOCK}
+        if text in named:
+            return named[text]
+        match = re.fullmatch(r"buffered\(([0-9]{1,6})\)", text)
+        if match is None or int(match[1]) < 1:
+            raise PipelineError(
+                f"policy must be 'latest', 'block' or 'buffered(N)' with N from 1 to 999999, found '{text}'"
+            )
+        return cls(int(match[1]))
+
+    def __str__(self) -> str:
+        if self == QueuePolicy.BLOCK:
+            return "block"
+        return "latest" if self == QueuePolicy.LATEST else f"buffered({self.capacity})"
+
+
+QueuePolicy.LATEST = QueuePolicy(1)
+QueuePolicy.BLOCK = QueuePolicy(1, waits=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """A model, and how it is run.
+
+    Attributes:
+        model: a shipped model's name or the path of one, see `find_model`.
+        engine: name of the engine on the CPU; None chooses by the model's file (LiteRT for `.tflite`, ONNX Runtime for
+            `.onnx`).
+        threads: number of the engine's threads; None is one per core.
+        delegation: which NPU may run the model, and what happens when it fails; None takes the first that works.
+        profile: the sensor's profile; None is the shipped profile of the frames' sensor.
+        correct_shading: whether to correct the lens shading that the profile describes; frames must show the whole
+            sensor.
+        input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
+        confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
+        make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `input_size` and
+            `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes in one thread and
+            decodes in another, when the frame's data belongs to the camera again.
+
+    Raises:
+        PipelineError: `make_task` is given together with an option that it replaces.
+    """
+
+    model: str = "rfdcsanet-s"
+    _: KW_ONLY
+    engine: str | None = None
+    threads: int | None = None
+    delegation: Delegation | None = None
+    profile: SensorProfile | None = None
+    correct_shading: bool = False
+    input_size: int | None = None
+    confidence: float | None = None
+    make_task: Callable[[ModelCard], Task] | None = None
+
+    def __post_init__(self) -> None:
+        replaced = {
+            "profile": self.profile is not None,
+            "correct_shading": self.correct_shading,
+            "input_size": self.input_size is not None,
+            "confidence": self.confidence is not None,
+        }
+        given = [name for name, is_given in replaced.items() if is_given]
+        if self.make_task is not None and given:
+            raise PipelineError(
+                f"make_task makes the whole task, so {', '.join(given)} would be ignored: give them to the task itself"
+            )
+
+    @classmethod
+    def of(cls, model: str | ModelOptions) -> ModelOptions:
+        """Options as they are, or the default options of a model's name.
+
+        Args:
+            model: options or a name.
+
+        Raises:
+            PipelineError: it is neither.
+        """
+        if isinstance(model, ModelOptions):
+            return model
+        if isinstance(model, str):
+            return cls(model)
+        raise PipelineError(
+            f"model must be a name, a path as text, or ModelOptions, found {type(model).__name__} {model!r}"
+        )
+
+    def task(self, card: ModelCard) -> Task:
+        """The task for a model's card.
+
+        Args:
+            card: the model's.
+
+        Raises:
+            ModelError, ProfileError: see `task_for`.
+        """
+        if self.make_task is not None:
+            return self.make_task(card)
+        return task_for(
+            card,
+            profile=self.profile,
+            correct_shading=self.correct_shading,
+            input_size=self.input_size,
+            confidence=self.confidence,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """How frames move through a pipeline, and what is reported about them.
+
+    Attributes:
+        policy: of every queue that has no policy of its own; None is `LATEST` for cameras and `BLOCK` for recordings.
+        max_age_s: frames and results of the first consumer that are older than this are dropped.
+        callback: called with each result of the first consumer, in a thread of the pipeline; its exception ends the
+            stream.
+        keep_raw: whether results of the first consumer carry a copy of their RAW frame, see `FrameResult.raw`.
+        auto_exposure: sets the camera's exposure and gain, and the white balance of frames that have none.
+        reconnect: which failures the stream survives; None is `ReconnectPolicy()`.
+        on_event: called with each `FramesDropped` and `StateChange`, in threads of the pipeline; it must return
+            quickly, and its exception ends the stream.
+        notify_systemd: whether to tell the service manager when the first result is there (READY), that every stage
+            responds (WATCHDOG), and the state.
+        clock: for simulations; None is the system's monotonic clock.
+
+    Raises:
+        PipelineError: `policy` is not a `QueuePolicy`.
+    """
+
+    policy: QueuePolicy | None = None
+    max_age_s: float | None = None
+    callback: Callable[[FrameResult], object] | None = None
+    keep_raw: bool = False
+    auto_exposure: AutoExposure | None = None
+    reconnect: ReconnectPolicy | None = None
+    on_event: Callable[[Event], object] | None = None
+    notify_systemd: bool = False
+    clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        check_policy(self.policy)
+
+
+def check_policy(policy: object) -> None:
+    """Refuses what is no policy, such as a policy's name.
+
+    Args:
+        policy: a `QueuePolicy` or None.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    if policy is not None and not isinstance(policy, QueuePolicy):
+        raise PipelineError(
+            "policy must be QueuePolicy.LATEST, QueuePolicy.BLOCK or QueuePolicy.buffered(n) "
+            f"(QueuePolicy.parse reads a policy's name), found {type(policy).__name__} {policy!r}"
+        )

@@ -1,0 +1,170 @@
+"""Sinks on their own: the protocol, PNG files, drawing, and the conformance suite itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edge_isp
+from edge_isp import plugins
+from edge_isp.errors import PluginError, SinkError
+from edge_isp.results import FrameResult
+from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.png import PngSink
+from edge_isp.sinks.spec import open_sink
+from edge_isp.tasks.classical import ClassicalIsp
+from edge_isp.testing import check_sink
+from edge_isp.testing.sink import detections_result, picture_result
+
+
+class Memory:
+    """A sink that keeps its results; faults on request."""
+
+    needs_raw = False
+
+    def __init__(self, kind: str = "memory", *, capacity: int | None = None, strict: bool = True) -> None:
+        self.kind, self.capacity, self.strict = kind, capacity, strict
+        self.written: list[FrameResult] = []
+        self.closed = False
+
+    def write(self, result: FrameResult) -> None:
+        if self.closed and self.strict:
+            raise SinkError("memory: the sink is closed")
+        self.written.append(result)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_png_sink_conforms(tmp_path: Path) -> None:
+    check_sink(lambda: PngSink(tmp_path), spec=f"png:{tmp_path}")
+
+
+def test_png_writes_pictures_and_draws_detections(tmp_path: Path) -> None:
+    sink = PngSink(tmp_path)
+    picture, found = picture_result(0), detections_result(2, raw=True)
+    sink.write(picture)
+    sink.write(found)
+    sink.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["check_sink_000000.png", "check_sink_000002.png"]
+    with Image.open(tmp_path / "check_sink_000000.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), picture.picture.rgb)
+    with Image.open(tmp_path / "check_sink_000002.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), annotate(found).rgb)
+
+
+def test_annotate_draws_on_a_picture_of_the_frame() -> None:
+    picture = picture_result(3)
+    assert annotate(picture) is picture.result
+    nothing, found = detections_result(1, raw=True), detections_result(2, raw=True)
+    assert nothing.raw is not None
+    assert found.raw is not None
+    developer = ClassicalIsp()
+    plain = developer.develop(found.raw).rgb
+    np.testing.assert_array_equal(annotate(nothing, developer).rgb, developer.develop(nothing.raw).rgb)
+    drawn = annotate(found, developer).rgb
+    np.testing.assert_array_equal(drawn, annotate(found).rgb)
+    changed = (drawn != plain).any(2)
+    assert changed[24, 8]  # the left edge of the first box
+    assert not changed[26:28, 12:36].any()
+    with pytest.raises(SinkError, match="check_sink.raw: the detections in frame 2 cannot be drawn .*keep_raw=True"):
+        annotate(detections_result(2))
+
+
+def test_png_by_specification(tmp_path: Path) -> None:
+    sink = open_sink(f"png:{tmp_path / 'new'}")
+    assert isinstance(sink, PngSink)
+    assert sink.folder == tmp_path / "new"
+    assert isinstance(edge_isp.open_sink(f"png:{tmp_path}"), PngSink)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("pgn:out", "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: memory, png"),
+        ("png", "sink 'png': folder is missing; expected png:FOLDER"),
+        ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: no settings"),
+        ("png:out,profile=mine.toml", "profile cannot be set in a specification"),
+        ("memory:x,capacty=3", "unknown capacty; did you mean 'capacity'.; 'memory' knows: capacity, strict"),
+        ("memory:x,capacity=many", "capacity must be a whole number or none, found 'many'"),
+        ("memory:x,strict=maybe", "strict must be yes or no, found 'maybe'"),
+        ("x" * 5000, "sink 'x{77}...': there is no sink named 'x{77}...'; there are"),
+    ],
+)
+def test_wrong_specifications_are_one_clear_error(spec: str, message: str, memory_plugin: None) -> None:
+    with pytest.raises(SinkError, match=message) as error:
+        open_sink(spec)
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def memory_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins.BUILT_IN["sinks"], "memory", plugins.Spec("tests.sinks.test_sinks:Memory"))
+
+
+def test_settings_have_the_types_of_the_parameters(memory_plugin: None) -> None:
+    sink = open_sink("memory:7,capacity=3,strict=no")
+    assert isinstance(sink, Memory)
+    assert (sink.kind, sink.capacity, sink.strict) == ("7", 3, False)
+    sink = open_sink("memory,capacity=none")
+    assert isinstance(sink, Memory)
+    assert (sink.kind, sink.capacity, sink.strict) == ("memory", None, True)
+
+
+def test_a_sink_of_no_package_is_an_error() -> None:
+    with pytest.raises(PluginError, match="no 'none' among sinks"):
+        plugins.load("sinks", "none")
+
+
+class Failing(Memory):
+    def close(self) -> None:
+        if self.closed:
+            raise ValueError("closed twice")
+        super().close()
+
+
+class Leaking(Memory):
+    files: list[object] = []  # noqa: RUF012 - what leaks must stay
+
+    def write(self, result: FrameResult) -> None:
+        super().write(result)
+        self.files.append(Path("/dev/null").open("rb"))  # noqa: SIM115 - the fault
+
+
+class Forgetful:
+    def __init__(self) -> None:
+        self.needs_raw = "yes"
+
+    def write(self, result: FrameResult) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Memory(strict=False), "write: after close it must raise SinkError, it returned"),
+        (Failing, "close: must be idempotent, the second call raised ValueError"),
+        (Leaking, "close: threads and open files must be as before"),
+        (Forgetful, "needs_raw: must be True or False, found 'yes'"),
+        (object, "write: must be a method of the sink"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_suite_finds_what_is_wrong(make: Callable[[], edge_isp.Sink], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_sink(make)
+    for file in Leaking.files:
+        file.close()  # type: ignore[attr-defined]
+    Leaking.files.clear()
+
+
+def test_the_suite_accepts_a_good_sink(memory_plugin: None) -> None:
+    check_sink(Memory, spec="memory:x")
