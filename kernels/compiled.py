@@ -28,7 +28,6 @@ import numba
 from numba import njit
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
-from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
 from edge_isp.kernels.cache import Store
@@ -58,9 +57,9 @@ def kernel(function: F | None = None, *, inline: str = "never") -> Any:
     """
 
     def decorate(function: F) -> Any:
-        compiled = njit(nogil=True, inline=inline)(function)
+        compiled: Any = njit(nogil=True, inline=inline)(function)
         # With NUMBA_DISABLE_JIT it is the function itself. The cache's key covers the sources in this folder alone.
-        if isinstance(compiled, Dispatcher) and Path(function.__code__.co_filename).parent == _FOLDER:
+        if compiled is not function and Path(function.__code__.co_filename).parent == _FOLDER:
             compiled._cache = KernelCache(function)  # noqa: SLF001
         return compiled
 
@@ -110,9 +109,13 @@ def _store(processor: tuple[str, ...]) -> Store | None:
     return Store.open(hashlib.sha256(repr((_SOURCES, versions, processor, settings)).encode()).hexdigest()[:32])
 
 
-def _hash_sources() -> str | None:
-    """A hash of every source file in this folder; None where they are not there, as in a frozen program."""
-    files = sorted(_FOLDER.glob("*.py"))
+def source_hash(folder: Path = _FOLDER) -> str | None:
+    """A hash of every source file in a folder; None where they are not there, as in a frozen program.
+
+    Args:
+        folder: of the kernels.
+    """
+    files = sorted(folder.glob("*.py"))
     if not files:
         return None
     found = hashlib.sha256()
@@ -122,9 +125,9 @@ def _hash_sources() -> str | None:
     return found.hexdigest()
 
 
-_SOURCES = _hash_sources()
+_SOURCES = source_hash()
 
 
 def _sources_unchanged() -> bool:
     """False after an update or an edit under a running process, whose kernels belong to the sources it imported."""
-    return _hash_sources() == _SOURCES
+    return source_hash() == _SOURCES

@@ -60,7 +60,7 @@ def set_listener(listener: Listener) -> None:
     Args:
         listener: called in the compiling thread whenever a kernel is about to be compiled, and once at the end.
     """
-    global _listener  # noqa: PLW0603
+    global _listener
     _listener = listener
 
 

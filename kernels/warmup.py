@@ -1,4 +1,4 @@
-"""Compiling, or loading from the cache (`cache.cache_folder`), before the first frame, since a first call takes seconds."""
+"""Compiling, or loading from the cache (`cache.py`), before the first frame, since a first call takes seconds."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def compile_pipeline_kernels(task: str = "isp") -> None:
     Args:
         task: "isp", frames to pictures by a network, or "detector", frames to boxes.
     """
+    steps: dict[str, Callable[[], object]]
     if task == "detector":
         steps = {
             "statistics": _statistics,
@@ -59,7 +60,7 @@ def compile_kernels() -> tuple[int, int]:
     Returns:
         How many functions were compiled, and how many came from the cache.
     """
-    steps: dict[str, Callable[[], None]] = {"statistics": _statistics}
+    steps: dict[str, Callable[[], object]] = {"statistics": _statistics}
     for dtype in DTYPES:
         steps[f"encode to {np.dtype(dtype)}"] = partial(_encode, dtype)
         steps[f"encode_resampled to {np.dtype(dtype)}"] = partial(_encode_resampled, dtype)
@@ -84,12 +85,13 @@ def _compile(steps: Mapping[str, Callable[[], object]]) -> None:
     Args:
         steps: the calls by the kernel's name.
     """
-    done, name, compiling = 0, "", False
+    done, name, reported = 0, "", -1
 
     def missed() -> None:
-        nonlocal compiling
-        compiling = True
-        progress.report(progress.Compilation(done, len(steps), name))
+        nonlocal reported
+        if reported != done:  # a kernel calls others, which are missing as well
+            reported = done
+            progress.report(progress.Compilation(done, len(steps), name))
 
     with _one_at_a_time:
         compile_listeners.append(missed)
@@ -98,7 +100,7 @@ def _compile(steps: Mapping[str, Callable[[], object]]) -> None:
                 call()
         finally:
             compile_listeners.remove(missed)
-            if compiling:
+            if reported >= 0:
                 progress.report(progress.Compilation(len(steps), len(steps), ""))
 
 

@@ -1,4 +1,4 @@
-"""`edge-isp warmup`: compiles the kernels, so that no later start has to. And how the command line shows compilations."""
+"""`edge-isp warmup`, which compiles the kernels, and how every command shows that kernels are compiled."""
 
 from __future__ import annotations
 
@@ -28,12 +28,19 @@ def warmup() -> None:
 
 def show_compilation() -> None:
     """Shows compilations on standard error from now on: as a bar on a terminal, as a line elsewhere."""
-    set_listener(_Bar() if sys.stderr.isatty() else _line)
+    set_listener(_Bar() if sys.stderr.isatty() else _Line())
 
 
-def _line(compilation: Compilation) -> None:
-    if compilation.done == 0:
-        print(f"edge-isp: compiling {compilation.total} kernels, once; this may take a minute", file=sys.stderr)
+class _Line:
+    """A line when a compilation begins."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, compilation: Compilation) -> None:
+        if not self._said:
+            print(f"edge-isp: compiling {compilation.total} kernels, once; this may take a minute", file=sys.stderr)
+        self._said = compilation.done < compilation.total
 
 
 class _Bar:
