@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING
 
 from edge_isp.kernels.cache import cache_folder
 from edge_isp.kernels.progress import Compilation, set_listener
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def warmup() -> None:
@@ -48,22 +49,29 @@ class _Bar:
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._task = TaskID(0)
 
     def __call__(self, compilation: Compilation) -> None:
         if self._progress is None:
-            self._progress = Progress(
-                TextColumn("compiling kernels, once"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._task = self._progress.add_task("", total=compilation.total)
+            self._progress = _progress()
+            self._progress.add_task("", total=compilation.total)
             self._progress.start()
-        self._progress.update(self._task, completed=compilation.done, description=compilation.kernel)
+        (task,) = self._progress.task_ids
+        self._progress.update(task, completed=compilation.done, description=compilation.kernel)
         if compilation.done == compilation.total:
             self._progress.stop()
             self._progress = None
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("compiling kernels, once"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
