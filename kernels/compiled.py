@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import llvmlite
 import numba
@@ -47,8 +47,8 @@ compile_listeners: list[Callable[[], None]] = []
 @overload
 def kernel(function: F) -> F: ...
 @overload
-def kernel(*, inline: str) -> Callable[[F], F]: ...
-def kernel(function: F | None = None, *, inline: str = "never") -> Any:
+def kernel(*, inline: Literal["never", "always"]) -> Callable[[F], F]: ...
+def kernel(function: F | None = None, *, inline: Literal["never", "always"] = "never") -> Any:
     """Compiles a function when it is first called.
 
     Args:
@@ -66,7 +66,7 @@ def kernel(function: F | None = None, *, inline: str = "never") -> Any:
     return decorate if function is None else decorate(function)
 
 
-class KernelCache(NullCache):
+class KernelCache(NullCache):  # type: ignore[misc]
     """What numba asks for the machine code of one kernel, before it compiles and after.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,6 +15,7 @@ from edge_isp.kernels.compiled import compile_listeners
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
+from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.unpack import unpack as unpack_frame
@@ -25,7 +25,7 @@ DTYPES = (np.int8, np.uint8, np.int16, np.float32)
 _FRAME = np.zeros((8, 8), np.uint8)
 _CODES = np.zeros((8, 8), np.uint16)
 _PLANES = np.zeros((4, 4, 12), np.int8)
-_LAYOUT: dict[str, Any] = {"width": 8, "height": 8, "packing": "u8", "bit_depth": 8}
+_LAYOUT = RawLayout(8, 8, "u8", 8, "RGGB")
 
 # Of two pipelines that are made at once, the second finds everything compiled.
 _one_at_a_time = threading.Lock()
@@ -69,11 +69,11 @@ def compile_kernels() -> tuple[int, int]:
         "decode_residual": _decode_residual,
         "rgb_to_i420": lambda: rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8)),
         "detect": _detect,
-        "unpack": lambda: unpack_frame(_FRAME, **_LAYOUT),
+        "unpack": lambda: unpack_frame(_FRAME, _LAYOUT),
         "demosaic": _demosaic,
         "develop": _develop,
         "replace_hot_pixels": lambda: defects.replace_hot_pixels(_CODES, _CODES.copy(), threshold=1),
-        "replace_defects": lambda: defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), **_LAYOUT),
+        "replace_defects": lambda: defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), _LAYOUT),
     }
     _compile(steps)
     return counts()
@@ -105,7 +105,7 @@ def _compile(steps: Mapping[str, Callable[[], object]]) -> None:
 
 
 def _statistics() -> None:
-    statistics(_FRAME, cfa="RGGB", black_level=(0, 0, 0, 0), white_level=255, **_LAYOUT)
+    statistics(_FRAME, _LAYOUT, black_level=(0, 0, 0, 0), white_level=255)
 
 
 def _decode_rgb() -> None:
@@ -119,30 +119,29 @@ def _decode_residual() -> None:
 
 
 def _demosaic() -> None:
-    for layout in (_LAYOUT, _LAYOUT | {"packing": "u16", "bit_depth": 12, "width": 4}):  # sums of 16 and of 32 bits
-        demosaic.demosaic(_FRAME, np.empty((8, layout["width"], 3), np.uint16), cfa="RGGB", **layout)
+    for layout in (_LAYOUT, RawLayout(4, 8, "u16", 12, "RGGB")):  # sums of 16 and of 32 bits
+        demosaic.demosaic(_FRAME, np.empty((8, layout.width, 3), np.uint16), layout)
 
 
 def _develop() -> None:
     develop(
         _FRAME,
         np.empty((8, 8, 3), np.uint8),
-        cfa="RGGB",
+        _LAYOUT,
         tables=np.full((4, 256), LINEAR_WHITE, np.uint16),
         matrix=np.eye(3),
         tone=np.zeros(TONE_ENTRIES, np.uint8),
-        **_LAYOUT,
     )
 
 
 def _encode(dtype: DTypeLike) -> None:
     out = np.empty((4, 4, 4), dtype)
-    encode_frame(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
+    encode_frame(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
 def _encode_resampled(dtype: DTypeLike) -> None:
     out = np.empty((2, 2, 4), dtype)
-    encode_resampled(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
+    encode_resampled(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
 def _detect() -> None:

@@ -32,6 +32,7 @@ from edge_isp.evaluation.exposures import Develop, Method, Plan, SimulatedExposu
 from edge_isp.evaluation.isp import classical, metrics  # noqa: E402
 from edge_isp.evaluation.isp.methods import model_method, network_inputs, weights_methods  # noqa: E402
 from edge_isp.evaluation.isp.run import GAINS, capture  # noqa: E402
+from edge_isp.kernels.layout import CELL_PLANES  # noqa: E402
 from edge_isp.training.export.card import write_isp_model  # noqa: E402
 from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.isp.architectures import ARCHITECTURES, Architecture  # noqa: E402
@@ -42,7 +43,6 @@ from edge_isp.training.quantisation.arithmetic import quantise, save_quantised  
 from edge_isp.training.simulation import Capture, simulate  # noqa: E402
 
 IMX219 = SensorModel(load_profile("imx219"))
-CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")
 
 
 def grey(value: int) -> NDArray[np.uint8]:
@@ -88,7 +88,7 @@ def test_metrics_of_known_pictures() -> None:
     assert metrics.ciede2000(a, b) == pytest.approx(expected, abs=2e-3)
 
 
-@pytest.mark.parametrize("cfa", CFA_ORDERS)
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
 @pytest.mark.parametrize("demosaicing", classical.DEMOSAICINGS)
 def test_classical_pictures_of_a_smooth_scene(tmp_path: Path, demosaicing: str, cfa: str) -> None:
     shot = shot_without_noise(tmp_path, cfa)
@@ -125,7 +125,7 @@ def test_a_shot_depends_on_image_sensor_and_capture_only(images: Path) -> None:
     assert not np.array_equal(first.codes, shoot(images / "scene0.png", IMX219, capture(5700, 16)).codes)
 
 
-@pytest.mark.parametrize("cfa", CFA_ORDERS)
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
 def test_networks_see_what_they_were_trained_on(tmp_path: Path, cfa: str) -> None:
     """Mirrored to RGGB: the planes of the scene, mirrored, as training encodes them."""
     shot = shot_without_noise(tmp_path, cfa)
