@@ -15,7 +15,7 @@ from edge_isp.training.isp.dead_channels import reinitialise_dead_channels  # no
 from edge_isp.training.networks.calibrated import CalibratedRFDCSANet  # noqa: E402
 from edge_isp.training.networks.ecb import ECB, merge  # noqa: E402
 from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture  # noqa: E402
-from edge_isp.training.quantisation.arithmetic import quantise  # noqa: E402
+from edge_isp.training.quantisation.post_training import quantise  # noqa: E402
 
 
 def randomise(module: torch.nn.Module, scale: float = 0.2) -> None:
@@ -156,7 +156,7 @@ def test_every_recipe_has_an_integer_graph(name: str) -> None:
         assert quantised.run_real(x)[0].shape == network(x).shape
 
 
-def test_every_channel_of_a_new_network_lives_after_revival() -> None:
+def test_every_channel_of_a_new_network_lives_after_reinitialisation() -> None:
     torch.manual_seed(0)
     network = CalibratedRFDCSANet(blocks=2)
     grey_wedge = torch.linspace(0.1, 1, 32).expand(2, 8, 32, 32)
@@ -165,7 +165,7 @@ def test_every_channel_of_a_new_network_lives_after_revival() -> None:
     assert reinitialise_dead_channels(network, x) == 0
 
 
-def test_revival_leaves_living_channels_alone() -> None:
+def test_reinitialisation_leaves_living_channels_alone() -> None:
     torch.manual_seed(0)
     network = CalibratedRFDCSANet(blocks=1)
     x = torch.rand(2, 8, 32, 32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +32,7 @@ class Pair:
     """One scene, or several of the same size (then with the batch before the shapes given here).
 
     Attributes:
-        mosaic: float32 (4, size / 2, size / 2): planes R, Gr, Gb, B as the run time encodes them, 0 to 1.
+        mosaic: float32 (4, size / 2, size / 2): planes R, Gr, Gb, B as the runtime encodes them, 0 to 1.
         picture: float32 (3, size, size): sRGB, well exposed and without noise, 0 to 1.
         objects: float32 (n, 6): number in the batch, class, then x0, y0, x1, y1 in pixels: labels, where there are any.
     """
@@ -65,15 +64,8 @@ class View:
 NO_OBJECTS = np.empty((0, 5), np.float32)
 
 
-def load_image(path: Path) -> NDArray[np.uint8]:
-    """An image as RGB, (height, width, 3), even sizes."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
-
-
 def picture(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """An image letterboxed as the run time letterboxes mosaics, (3, size, size), 0 to 1."""
+    """An image letterboxed as the runtime letterboxes mosaics, (3, size, size), 0 to 1."""
     top, left, height, width = (2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2,) * 2))
     out = np.full((size, size, 3), BORDER, np.uint8)
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
@@ -98,7 +90,7 @@ def expose(
 def encode(
     codes: NDArray[np.uint16], profile: SensorProfile, gains: tuple[float, float, float], size: int
 ) -> NDArray[np.float32]:
-    """RGGB codes (height, width) to the student's planes (4, size / 2, size / 2), 0 to 1, by the run time's kernel.
+    """RGGB codes (height, width) to the student's planes (4, size / 2, size / 2), 0 to 1, by the runtime's kernel.
 
     Args:
         gains: of the white balance.
@@ -125,7 +117,7 @@ def encode(
 
 
 def encode_bytes(data: NDArray[np.uint8], tables: NDArray[Any], size: int, **layout: Any) -> NDArray[np.float32]:
-    """RAW bytes to the student's planes, see `encode`; `layout` is what `kernels.resample.encode_resampled` is told."""
+    """RAW bytes to the student's planes, see `encode`; `layout` is what `kernels.resample.encode_resampled` takes."""
     out = np.empty((size // 2, size // 2, 4), np.int8)
     encode_resampled(data, out, tables=tables, border=BORDER + INPUT_ZERO_POINT, **layout)
     return (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
@@ -198,7 +190,7 @@ class DetectorPairs:
         if self.recordings and rng.random() < _REAL_SHARE:
             return self.recordings[int(rng.integers(len(self.recordings)))].pair(rng, size)
         sensor = self.sensors[int(rng.integers(len(self.sensors)))]
-        # Frames are larger than the network's input by different factors: each is resampled on its way in.
+        # Frames are larger than the network's input by different factors: each is resampled as it is encoded.
         long = int(size * rng.uniform(1, 1.6)) // 4 * 4
         short = int(long * rng.choice((0.75, 1.0))) // 4 * 4
         height, width = (short, long) if rng.random() < 0.7 else (long, short)

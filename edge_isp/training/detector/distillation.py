@@ -31,6 +31,7 @@ class Distillation:
 
     Attributes:
         teacher: reads the pairs' pictures.
+        pairs: to learn from.
         validation: pairs by name, one batch each.
     """
 
@@ -38,6 +39,8 @@ class Distillation:
     pairs: DetectorPairs
     validation: Mapping[str, Pair]
     measure: str = "loss"
+    unit: str = ""
+    higher_is_better: bool = False
 
     def batches(self, first: int, last: int) -> Iterator[Pair]:
         return self.pairs.batches(first, last)
@@ -72,11 +75,18 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a student without a teacher is trained for: the labels of its images; see `trainer.Objective`."""
+    """What a student without a teacher is trained for: the labels of its images; see `trainer.Objective`.
+
+    Attributes:
+        pairs: to learn from, with labels.
+        validation: pairs by name, one batch each.
+    """
 
     pairs: DetectorPairs
     validation: Mapping[str, Pair]
     measure: str = "loss"
+    unit: str = ""
+    higher_is_better: bool = False
 
     def batches(self, first: int, last: int) -> Iterator[Pair]:
         return self.pairs.batches(first, last)
@@ -114,17 +124,17 @@ def pace(parameter: nn.Parameter) -> float:
     return 2.0 ** round(math.log2(max(1e-3, float(parameter.detach().square().mean().sqrt()))))
 
 
-# Objects whose longer side is below so many strides belong to a level; all larger ones to the last.
+# Objects whose longer side is below this many strides belong to a level; all larger ones to the last.
 _LARGEST_IN_STRIDES = 8
-# Cells whose middle is within so many strides of an object's middle answer for it.
-_REACH_IN_STRIDES = 1.5
+# Cells whose middle is within this many strides of an object's middle answer for it.
+_RADIUS_IN_STRIDES = 1.5
 
 
 def labelled(objects: Tensor, count: int, size: int) -> Decoded:
     """Labels as a network should answer: the cells in the middle of an object, of the level that suits its size.
 
     Args:
-        objects: see `detector_data.Pair`.
+        objects: see `data.Pair`.
         count: of pictures.
         size: of their sides in pixels.
     """
@@ -144,7 +154,7 @@ def labelled(objects: Tensor, count: int, size: int) -> Decoded:
             near = [
                 (middles > corners[axis])
                 & (middles < corners[axis + 2])
-                & ((middles - (corners[axis] + corners[axis + 2]) / 2).abs() < _REACH_IN_STRIDES * stride)
+                & ((middles - (corners[axis] + corners[axis + 2]) / 2).abs() < _RADIUS_IN_STRIDES * stride)
                 for axis in (0, 1)
             ]
             inside = near[1][:, None] & near[0]

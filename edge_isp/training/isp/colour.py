@@ -1,7 +1,7 @@
-"""The two methods from a network's output to a picture: end to end, and calibrated.
+"""From a network's output to a picture: end to end, or calibrated.
 
 End to end, the output is the picture. Calibrated, it is a residual in white-balanced camera colour; the colour matrix
-and the transfer curve follow, as `kernels.residual` computes them at run time.
+and the transfer curve follow, as `kernels.residual` computes them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ RESIDUAL_UNIT = RESIDUAL_STEP / ROOT_WHITE / RESIDUAL_SCALE
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """A way to colour.
+    """How a network's output becomes a picture.
 
     Attributes:
         name: as the model's card has it.
-        input_layout, output_layout: as the card has them.
+        input_layout: as the card has it.
+        output_layout: as the card has it.
         input_planes: 4 for the RAW alone, 8 for RAW and noise.
         render: a network's output, its inputs and the colour matrices (batch, 3, 3) to sRGB (batch, 3, h, w).
         output: how the network's output is quantised.

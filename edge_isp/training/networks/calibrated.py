@@ -92,7 +92,7 @@ class CalibratedRFDCSANet(nn.Module):
     Args:
         channels, distilled, refinements, convolution, attention: see `DistillationBlock`.
         blocks: how many of them.
-        inputs: planes; 4 where the noise is not told.
+        inputs: planes; 4 where the noise is left out.
     """
 
     def __init__(
@@ -145,8 +145,9 @@ class CalibratedRFDCSANet(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """The rival that RFDCSANet must beat at equal time: ECBs, one after the other; the last one has a residual
-    connection from the head.
+    """The baseline that RFDCSANet is compared with at equal time: ECBs, one after the other.
+
+    The last one has a residual connection from the head.
 
     Args:
         layers: between head and tail.

@@ -28,13 +28,11 @@ from edge_isp.training.quantisation.arithmetic import (
     Quantisation,
     QuantisedGraph,
     load_quantised,
-    observe,
     quantisation_of_range,
     quantise_weights,
     shared_quantisations,
-    shared_ranges,
-    sources,
 )
+from edge_isp.training.quantisation.post_training import observe, shared_ranges, sources
 
 # Where the largest channel's range is so many times the median channel's, a SiLU gets a convolution for its gates.
 UNEVEN = 8.0
@@ -120,13 +118,7 @@ def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:
         own = ranges[silu.product]
         factor = torch.where(own.max() > 0, own / own.max(), torch.ones_like(own)).clamp_min(_SMALLEST_FACTOR)
         factors[silu.value], gates[silu.sigmoid] = factor, silu.value + GATE_SUFFIX
-        for node in graph.nodes:
-            for name, first in sources(graph, node):
-                if name == silu.product:
-                    read = factor.new_ones(weights[node.name].shape[1 if node.groups == 1 else 0])
-                    read[first : first + len(factor)] = factor
-                    by_input = read[None, :] if node.groups == 1 else read[:, None]
-                    weights[node.name] = weights[node.name] * by_input[:, :, None, None]
+        _multiply_readers(graph, weights, silu.product, factor)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.name in gates:
@@ -134,13 +126,28 @@ def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:
         elif node.weight is not None:
             node = replace(node, weight=weights[node.name])
         if node.name in factors:
-            assert node.weight is not None
-            factor = factors[node.name]
-            bias = None if node.bias is None else node.bias / factor
-            nodes.append(replace(node, weight=node.weight / factor[:, None, None, None], bias=bias))
+            nodes.append(_divided(node, factors[node.name]))
             node = replace(node, name=node.name + GATE_SUFFIX)
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _multiply_readers(graph: Graph, weights: dict[str, Tensor], product: str, factor: Tensor) -> None:
+    """Replaces in `weights` those of the convolutions that read a product by ones that are `factor` times as large."""
+    for node in graph.nodes:
+        for name, first in sources(graph, node):
+            if name == product:
+                read = factor.new_ones(weights[node.name].shape[1 if node.groups == 1 else 0])
+                read[first : first + len(factor)] = factor
+                by_input = read[None, :] if node.groups == 1 else read[:, None]
+                weights[node.name] = weights[node.name] * by_input[:, :, None, None]
+
+
+def _divided(convolution: Node, factor: Tensor) -> Node:
+    """A convolution whose output channels are divided by a factor each."""
+    assert convolution.weight is not None
+    bias = None if convolution.bias is None else convolution.bias / factor
+    return replace(convolution, weight=convolution.weight / factor[:, None, None, None], bias=bias)
 
 
 def _read_by_convolutions(graph: Graph, name: str) -> bool:
@@ -162,7 +169,7 @@ def quantise_silu_network(graph: Graph, samples: Iterable[Tensor], *, logits: Se
     Args:
         graph: its input is 0 to 1.
         samples: float inputs (batch, channels, height, width).
-        logits: outputs that a sigmoid follows: of them, what is below `LOWEST_LOGIT` is not told apart.
+        logits: outputs that a sigmoid follows: of them, what is below `LOWEST_LOGIT` is not distinguished.
     """
     samples = list(samples)
     graph = equalise_silus(graph, samples)
