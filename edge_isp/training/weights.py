@@ -25,8 +25,11 @@ def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
     """
     try:
         state = torch.load(path, weights_only=True, map_location=device)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path}: expected weights that 'edge-isp train' wrote: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # PyTorch's message is long, and recommends to execute what the file says.
+        raise ModelError(f"{path}: expected weights that 'edge-isp train' wrote, found something else") from error
     if not isinstance(state, dict):
         raise ModelError(f"{path}: expected weights that 'edge-isp train' wrote, found a {type(state).__name__}")
     return state

@@ -195,7 +195,10 @@ def test_a_student_starts_from_weights_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="student-float.pt: cannot start from these weights"):
         start_from(teacher(), path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="cannot start from these weights"):
+    with pytest.raises(ModelError, match=r"student-float\.pt: expected weights .* found something else$"):
+        start_from(other, path)
+    torch.save([1, 2], path)
+    with pytest.raises(ModelError, match="found a list"):
         start_from(other, path)
 
 
