@@ -26,6 +26,8 @@ evaluate = typer.Typer(
     rich_markup_mode=None,
 )
 
+# Side of a detector's input in pixels.
+_DETECTOR_INPUT = 416
 _SENSORS = ["imx219", "imx477", "imx708", "ov5647"]
 
 
@@ -59,10 +61,10 @@ def evaluate_isp(
     temperatures: Annotated[
         list[float],
         typer.Option(
-            "--temperature",
+            "--colour-temperature",
             metavar="KELVIN",
             min=1000,
-            max=25000,
+            max=20000,
             help="Colour temperature of the light in kelvin. May be repeated.",
         ),
     ] = [5700.0],  # noqa: B006
@@ -208,13 +210,11 @@ def evaluate_speed(
 @evaluate.command("detector-speed")
 def evaluate_detector_speed(
     model: options.Model = "raw-detector",
-    isp: Annotated[
-        str, typer.Option(metavar="NAME", help="The ISP model whose pictures the teacher looks at.")
+    pictures: Annotated[
+        str, typer.Option(metavar="NAME", help="The ISP model whose pictures the teacher detects objects in.")
     ] = "rfdcsanet-s",
     size: _Size = _SIZE,
-    input_size: Annotated[
-        int, typer.Option(metavar="PIXELS", min=32, help="Width and height of the detector's input in pixels.")
-    ] = 416,
+    input_size: options.InputSize = None,
     threads: _RuntimeThreads = 2,
     rounds: _Rounds = 30,
     json: options.Json = False,
@@ -224,17 +224,18 @@ def evaluate_detector_speed(
     need("edge-isp evaluate detector-speed", "onnxruntime", "onnxruntime", "onnx")
     from edge_isp.evaluation.detector.speed import run_detector_speed, speed_table
 
+    side = input_size or _DETECTOR_INPUT
     timings = run_detector_speed(
         model,
-        isp,
+        pictures,
         width=size.width,
         height=size.height,
-        size=input_size,
+        size=side,
         threads=threads,
         rounds=rounds,
         console=Console(stderr=True),
     )
-    title = f"{size} RAW10, input of {input_size}, {threads} threads, {rounds} rounds"
+    title = f"{size} RAW10, input of {side}, {threads} threads, {rounds} rounds"
     _show([asdict(timing) for timing in timings], [speed_table(timings, title)], json)
 
 

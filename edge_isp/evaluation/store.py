@@ -32,7 +32,7 @@ _PACKAGES = (
     "opencv-contrib-python",
 )
 
-# Digits of a SHA-256 that tell files of weights apart.
+# Digits of a SHA-256 that identify a file of weights.
 SHA256_DIGITS = 12
 
 # What a method makes of an exposure.
@@ -44,7 +44,7 @@ class Method(Generic[Output]):
     """A method from RAW to a picture or to detections.
 
     Attributes:
-        name: tells it from the others.
+        name: no other method has it.
         made_with: what else decides its output on a sensor under some circumstances (the weights' SHA-256, the
             strength of a filter): where that has changed, a result no longer holds.
         open: prepares it for a sensor; inside, exposures become outputs.
@@ -56,7 +56,7 @@ class Method(Generic[Output]):
 
 
 class Key(NamedTuple):
-    """What tells a result from all others."""
+    """What identifies a result."""
 
     method: str
     sensor: str

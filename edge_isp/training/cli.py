@@ -144,7 +144,10 @@ def train_detector(
     validation: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="Number of images, the last by name of the first folder, kept for validation."
+            "--validation-images",
+            metavar="N",
+            min=0,
+            help="Number of images that are kept for validation: the last by name of the first folder.",
         ),
     ] = 28,
     seed: options.Seed = 0,

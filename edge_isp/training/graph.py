@@ -79,7 +79,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in the order in which they run; one input."""
+    """Nodes in the order in which they run; one input.
+
+    Attributes:
+        input: name of the input tensor.
+        nodes: the operators.
+        outputs: names of the output tensors.
+    """
 
     input: str
     nodes: tuple[Node, ...]
@@ -103,7 +109,11 @@ class Graph:
         return max(radii[name] for name in self.outputs)
 
     def run(self, x: Tensor) -> dict[str, Tensor]:
-        """All tensors of the graph, by name, for an input (batch, channels, height, width)."""
+        """All tensors of the graph, by name, for an input (batch, channels, height, width).
+
+        Args:
+            x: the input.
+        """
         tensors = {self.input: x}
         for node in self.nodes:
             tensors[node.name] = node.run(*(tensors[name] for name in node.inputs))
@@ -114,6 +124,9 @@ def trace(network: nn.Module) -> Graph:
     """The graph of a merged network (see `networks.ecb.merge`); a SiLU is a sigmoid and a multiplication there.
 
     The graph's outputs are what the network returns, tuples of tuples in their order.
+
+    Args:
+        network: without ECBs.
 
     Raises:
         ValueError: the network does something that is not one of our operators.

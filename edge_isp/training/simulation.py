@@ -284,12 +284,21 @@ class TrainingPairs:
         self._chances = weights / weights.sum()
 
     def make(self, index: int) -> Sample:
-        """Batch `index`."""
+        """Batch `index`.
+
+        Args:
+            index: number of the batch.
+        """
         rng = np.random.default_rng([self.seed, index])
         return stack([self._sample(rng) for _ in range(self.batch)])
 
     def batches(self, first: int, last: int) -> Iterator[Sample]:
-        """Batches `first` to `last` (exclusive), two of them made ahead."""
+        """Batches `first` to `last` (exclusive), two of them made ahead.
+
+        Args:
+            first: number of the first batch.
+            last: number after that of the last batch.
+        """
         ahead = 2
         with ThreadPoolExecutor(ahead) as pool:
             pending = [pool.submit(self.make, i) for i in range(first, min(first + ahead, last))]
@@ -325,7 +334,12 @@ class TrainingPairs:
 def random_capture(rng: np.random.Generator, profile: SensorProfile) -> Capture:
     """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, analogue gain 1 to 16 (low ones more often); every
     third time with colours up to 2.5 times as saturated as the photograph's; every second time at a random place of
-    the lens, every fourth time with defective pixels; the noise known to a fifth."""
+    the lens, every fourth time with defective pixels; the noise known to a fifth.
+
+    Args:
+        rng: that chooses.
+        profile: of the sensor, for its lens shading.
+    """
     temperature = float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500))
     lens_gains = (1.0, 1.0, 1.0)
     if profile.shading is not None and rng.random() < 1 / 2:

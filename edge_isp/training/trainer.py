@@ -41,7 +41,11 @@ class Schedule:
     seed: int = 0
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step `step` (from 0)."""
+        """Learning rate of step `step` (from 0).
+
+        Args:
+            step: number of the step.
+        """
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
         phase = (step - self.warm_up) / max(1, self.steps - self.warm_up)
@@ -87,19 +91,39 @@ class Objective(Protocol[Batch]):
         ...
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches `first` to `last` (exclusive); each depends on its number alone, so that training resumes exactly."""
+        """Batches `first` to `last` (exclusive); each depends on its number alone, so that training resumes exactly.
+
+        Args:
+            first: number of the first batch.
+            last: number after that of the last batch.
+        """
         ...
 
     def loss(self, network: nn.Module, batch: Batch, *, step: int, steps: int) -> Tensor:
-        """The loss of step `step` of `steps`."""
+        """The loss of step `step` of `steps`.
+
+        Args:
+            network: that is trained.
+            batch: of the step.
+            step: number of the step, from 0.
+            steps: of the schedule.
+        """
         ...
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """How good the averaged network is, by group of the validation set."""
+        """How good the averaged network is, by group of the validation set.
+
+        Args:
+            network: of the averaged weights, or a quantised one.
+        """
         ...
 
     def pace(self, parameter: nn.Parameter) -> float:
-        """Factor on a parameter's learning rate."""
+        """Factor on a parameter's learning rate.
+
+        Args:
+            parameter: of the network.
+        """
         ...
 
 

@@ -278,7 +278,7 @@ def test_the_evaluate_command(images: Path, tmp_path: Path, run_folder: Path) ->
     path = tmp_path / "figures.json"
     arguments = ["evaluate", "isp", "--images", images, "--sensor", "ov5647", "--results", path, "--network", "tiny"]
     arguments += ["--model", run_folder / "tiny-generic.tflite", "--weights", run_folder / "tiny-generic-float.pt"]
-    arguments += ["--classical", "--tune-on", images / "scene1.png", "--temperature", "2900"]
+    arguments += ["--classical", "--tune-on", images / "scene1.png", "--colour-temperature", "2900"]
     result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     assert "ov5647, 2900 K: mean of 2 images" in result.output
@@ -291,7 +291,7 @@ def test_the_evaluate_command(images: Path, tmp_path: Path, run_folder: Path) ->
     mean = np.mean([f["psnr_db"] for f in figures if f["method"] == "tiny-generic, int8"][:2])
     assert f"{mean:.2f}" in row
     # As JSON, from the file: nothing is measured again, so that the strengths need not be found.
-    result = CliRunner().invoke(app, [*(str(a) for a in arguments[:12]), "--temperature", "2900", "--json"])
+    result = CliRunner().invoke(app, [*(str(a) for a in arguments[:12]), "--colour-temperature", "2900", "--json"])
     assert result.exit_code == 0, result.output
     (first, *others) = json.loads(result.stdout)
     assert len(others) == len(GAINS) - 1
@@ -313,7 +313,7 @@ def test_the_evaluate_command_says_what_is_wrong(images: Path, arguments: list[s
 
 
 def test_a_temperature_is_a_number(images: Path) -> None:
-    arguments = ["evaluate", "isp", "--images", str(images), "--temperature", "warm"]
+    arguments = ["evaluate", "isp", "--images", str(images), "--colour-temperature", "warm"]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert "'warm' is not a valid float" in result.output

@@ -30,7 +30,7 @@ def student_method(
     """A network on RAW, in PyTorch.
 
     Args:
-        name: tells it from the other methods.
+        name: of the method.
         made_with: the weights' SHA-256.
         run: (1, 4, size / 2, size / 2) to the logits of its levels.
         size: of its input in pixels.

@@ -55,7 +55,12 @@ class View:
     objects: NDArray[np.float32]
 
     def placed(self, scale: tuple[float, float], corner: tuple[float, float]) -> View:
-        """With its objects where they are when the image is scaled and then put at a corner, (y, x) both."""
+        """With its objects where they are when the image is scaled and then put at a corner, (y, x) both.
+
+        Args:
+            scale: vertical and horizontal factor.
+            corner: row and column of the top left corner.
+        """
         objects = self.objects.copy()
         objects[:, 1:] = objects[:, 1:] * np.tile(scale[::-1], 2) + np.tile(corner[::-1], 2)
         return View(self.image, objects)
@@ -65,7 +70,12 @@ NO_OBJECTS = np.empty((0, 5), np.float32)
 
 
 def picture(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """An image letterboxed as the runtime letterboxes mosaics, (3, size, size), 0 to 1."""
+    """An image letterboxed as the runtime letterboxes mosaics, (3, size, size), 0 to 1.
+
+    Args:
+        image: uint8 (height, width, 3), even sizes.
+        size: side of the network's input in pixels.
+    """
     top, left, height, width = (2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2,) * 2))
     out = np.full((size, size, 3), BORDER, np.uint8)
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
@@ -76,7 +86,14 @@ def picture(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
 def expose(
     image: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator
 ) -> NDArray[np.uint16]:
-    """An sRGB image as the sensor sees it: RGGB codes (height, width)."""
+    """An sRGB image as the sensor sees it: RGGB codes (height, width).
+
+    Args:
+        image: uint8 (height, width, 3), even sizes.
+        sensor: that sees it.
+        capture: the circumstances.
+        rng: of the noise.
+    """
     return sensor.codes(
         LINEAR_LIGHT[image],
         rng,
@@ -93,7 +110,10 @@ def encode(
     """RGGB codes (height, width) to the student's planes (4, size / 2, size / 2), 0 to 1, by the runtime's kernel.
 
     Args:
+        codes: of the sensor.
+        profile: of the sensor.
         gains: of the white balance.
+        size: side of the network's input in pixels.
     """
     table = encoding_table(
         bit_depth=profile.bit_depth,
@@ -117,14 +137,28 @@ def encode(
 
 
 def encode_bytes(data: NDArray[np.uint8], tables: NDArray[Any], size: int, **layout: Any) -> NDArray[np.float32]:
-    """RAW bytes to the student's planes, see `encode`; `layout` is what `kernels.resample.encode_resampled` takes."""
+    """RAW bytes to the student's planes, see `encode`; `layout` is what `kernels.resample.encode_resampled` takes.
+
+    Args:
+        data: RAW bytes.
+        tables: that encode them, see `kernels.tables`.
+        size: side of the network's input in pixels.
+    """
     out = np.empty((size // 2, size // 2, 4), np.int8)
     encode_resampled(data, out, tables=tables, border=BORDER + INPUT_ZERO_POINT, **layout)
     return (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
 
 
 def pair(view: View, sensor: SensorModel, capture: Capture, rng: np.random.Generator, size: int) -> Pair:
-    """A view as the teacher and as the student see it; it must not be smaller than the letterbox's inside."""
+    """A view as the teacher and as the student see it; it must not be smaller than the letterbox's inside.
+
+    Args:
+        view: what is seen.
+        sensor: that sees it.
+        capture: the circumstances.
+        rng: of the noise.
+        size: side of the networks' inputs in pixels.
+    """
     image = view.image
     codes = expose(image, sensor, capture, rng)
     gains = sensor.profile.normalised_gains(capture.colour_temperature_k)
@@ -135,7 +169,11 @@ def pair(view: View, sensor: SensorModel, capture: Capture, rng: np.random.Gener
 
 
 def stack(pairs: list[Pair]) -> Pair:
-    """Pairs of one size as a batch."""
+    """Pairs of one size as a batch.
+
+    Args:
+        pairs: without a batch dimension.
+    """
     objects = np.concatenate([p.objects for p in pairs])
     objects[:, 0] = np.repeat(np.arange(len(pairs)), [len(p.objects) for p in pairs])
     return Pair(np.stack([p.mosaic for p in pairs]), np.stack([p.picture for p in pairs]), objects)
@@ -145,7 +183,12 @@ class RealPair(Protocol):
     """A scene that is not simulated, see `recordings.Recording`."""
 
     def pair(self, rng: np.random.Generator, size: int) -> Pair:
-        """A random part of it as the teacher and as the student see it."""
+        """A random part of it as the teacher and as the student see it.
+
+        Args:
+            rng: that chooses the part.
+            size: side of the networks' inputs in pixels.
+        """
         ...
 
 
@@ -157,6 +200,8 @@ class DetectorPairs:
 
     Args:
         images: whole ones.
+        sensors: that the images are seen through.
+        seed: of everything random.
         recordings: real pairs, which every fourth pair is then taken from.
     """
 
@@ -171,13 +216,22 @@ class DetectorPairs:
         self.images, self.sensors, self.seed, self.recordings = images, sensors, seed, recordings
 
     def make(self, index: int) -> Pair:
-        """Batch `index`."""
+        """Batch `index`.
+
+        Args:
+            index: number of the batch.
+        """
         rng = np.random.default_rng([self.seed, index])
         size, count = _SIZES[int(rng.integers(len(_SIZES)))]
         return stack([self._pair(rng, size) for _ in range(count)])
 
     def batches(self, first: int, last: int) -> Iterator[Pair]:
-        """Batches `first` to `last` (exclusive), some of them made ahead."""
+        """Batches `first` to `last` (exclusive), some of them made ahead.
+
+        Args:
+            first: number of the first batch.
+            last: number after that of the last batch.
+        """
         ahead = 3
         with ThreadPoolExecutor(1) as pool:
             pending = [pool.submit(self.make, i) for i in range(first, min(first + ahead, last))]
@@ -232,7 +286,11 @@ def _cut(objects: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
 
 
 def random_capture(rng: np.random.Generator) -> Capture:
-    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/8 to 1, analogue gain 1 to 16; bright and clean more often."""
+    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/8 to 1, analogue gain 1 to 16; bright and clean more often.
+
+    Args:
+        rng: that chooses.
+    """
     return Capture(
         colour_temperature_k=float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500)),
         exposure=float(2 ** (-3 * rng.random() ** 2)),

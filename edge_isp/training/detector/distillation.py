@@ -33,6 +33,9 @@ class Distillation:
         teacher: reads the pairs' pictures.
         pairs: to learn from.
         validation: pairs by name, one batch each.
+        measure: see `trainer.Objective`.
+        unit: see `trainer.Objective`.
+        higher_is_better: see `trainer.Objective`.
     """
 
     teacher: YoloxNano
@@ -80,6 +83,9 @@ class Labels:
     Attributes:
         pairs: to learn from, with labels.
         validation: pairs by name, one batch each.
+        measure: see `trainer.Objective`.
+        unit: see `trainer.Objective`.
+        higher_is_better: see `trainer.Objective`.
     """
 
     pairs: DetectorPairs
@@ -118,7 +124,11 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def pace(parameter: nn.Parameter) -> float:
-    """Weights move by like shares of their size: those of the folded batch normalisations differ a hundredfold."""
+    """Weights move by like shares of their size: those of the folded batch normalisations differ a hundredfold.
+
+    Args:
+        parameter: a weight of the network.
+    """
     if parameter.numel() == 1:
         return 1.0
     return 2.0 ** round(math.log2(max(1e-3, float(parameter.detach().square().mean().sqrt()))))
@@ -169,12 +179,21 @@ def labelled(objects: Tensor, count: int, size: int) -> Decoded:
 
 
 def levels(outputs: Sequence[Tensor]) -> list[Level]:
-    """The nine outputs of an exported graph, by level."""
+    """The nine outputs of an exported graph, by level.
+
+    Args:
+        outputs: box, objectness and classes of each level.
+    """
     return [(outputs[i], outputs[i + 1], outputs[i + 2]) for i in range(0, len(outputs), 3)]
 
 
 def answer_loss(student: Decoded, teacher: Decoded) -> Tensor:
-    """How far answers are from the teacher's, per object that it sees; 0 where they are equal."""
+    """How far answers are from the teacher's, per object that it sees; 0 where they are equal.
+
+    Args:
+        student: answers.
+        teacher: what they should be.
+    """
     objects = teacher.objectness.sum().clamp_min(1)
     objectness = _divergence(student.objectness, teacher.objectness).sum() / objects
     classes = (_divergence(student.classes, teacher.classes).sum(2) * teacher.objectness).sum() / objects
@@ -185,7 +204,12 @@ def answer_loss(student: Decoded, teacher: Decoded) -> Tensor:
 
 
 def box_overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4): x0, y0, x1, y1."""
+    """Intersection over union of boxes (..., 4): x0, y0, x1, y1.
+
+    Args:
+        a: boxes.
+        b: boxes, of the same shape.
+    """
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0)
     both = size.prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - both

@@ -30,12 +30,26 @@ _CHANNEL_AXIS = 3  # NHWC
 
 
 def to_tflite(quantised: QuantisedGraph, *, height: int, width: int, channels: int = 4) -> bytes:
-    """The bytes of the model for inputs of 1 x height x width x channels."""
+    """The bytes of the model for inputs of 1 x height x width x channels.
+
+    Args:
+        quantised: the network.
+        height: of the input, in cells.
+        width: of the input, in cells.
+        channels: of the input.
+    """
     return _Writer(quantised.graph, quantised, (1, height, width, channels)).bytes()
 
 
 def to_float_tflite(graph: Graph, *, height: int, width: int, channels: int = 4) -> bytes:
-    """The same in float32, to compare with."""
+    """The same in float32, to compare with.
+
+    Args:
+        graph: of a merged network.
+        height: of the input, in cells.
+        width: of the input, in cells.
+        channels: of the input.
+    """
     return _Writer(graph, None, (1, height, width, channels)).bytes()
 
 

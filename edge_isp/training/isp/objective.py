@@ -23,7 +23,12 @@ REINITIALISE_EVERY = 500
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
-    """Mean of sqrt(difference**2 + 0.001**2): an L1 loss that is smooth at 0."""
+    """Mean of sqrt(difference**2 + 0.001**2): an L1 loss that is smooth at 0.
+
+    Args:
+        output: any shape.
+        target: of the same shape.
+    """
     return torch.sqrt((output - target) ** 2 + 1e-6).mean()
 
 
@@ -35,6 +40,9 @@ class Pictures:
         pairs: to learn from.
         validation: see `validation_samples`.
         colour: how the network's output becomes a picture.
+        measure: see `trainer.Objective`.
+        unit: see `trainer.Objective`.
+        higher_is_better: see `trainer.Objective`.
     """
 
     pairs: TrainingPairs

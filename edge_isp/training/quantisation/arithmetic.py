@@ -28,13 +28,22 @@ EXACT_IN_FLOAT32 = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Quantisation:
-    """value = (quantised - zero_point) * scale."""
+    """value = (quantised - zero_point) * scale.
+
+    Attributes:
+        scale: value of one step.
+        zero_point: the integer that stands for 0.
+    """
 
     scale: float
     zero_point: int
 
     def quantise(self, x: Tensor) -> Tensor:
-        """Real values to integers, held in float32."""
+        """Real values to integers, held in float32.
+
+        Args:
+            x: real values.
+        """
         return torch.clamp(torch.round(x / self.scale) + self.zero_point, LOWEST, HIGHEST)
 
     def dequantise(self, q: Tensor) -> Tensor:
@@ -48,7 +57,13 @@ UNIT_RANGE = Quantisation(1 / 255, -128)
 
 @dataclass(frozen=True, slots=True)
 class QuantisedWeights:
-    """Of one convolution: int8 weights (out, in / groups, ky, kx), int32 bias (out), scale (out)."""
+    """Of one convolution: int8 weights (out, in / groups, ky, kx), int32 bias (out), scale (out).
+
+    Attributes:
+        weight: int8 (out, in / groups, ky, kx).
+        bias: int32 (out).
+        scale: of the weights: float32 (out).
+    """
 
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
@@ -57,19 +72,33 @@ class QuantisedWeights:
 
 @dataclass(frozen=True)
 class QuantisedGraph:
-    """A graph, the quantisation of each of its tensors, and the quantised weights of each convolution."""
+    """A graph, the quantisation of each of its tensors, and the quantised weights of each convolution.
+
+    Attributes:
+        graph: with the real weights.
+        tensors: quantisation of each tensor, by name.
+        weights: of each convolution, by name.
+    """
 
     graph: Graph
     tensors: dict[str, Quantisation]
     weights: dict[str, QuantisedWeights]
 
     def run(self, x: Tensor) -> tuple[Tensor, ...]:
-        """int8 values (batch, channels, height, width; any dtype that holds them) to the outputs', as float32."""
+        """int8 values (batch, channels, height, width; any dtype that holds them) to the outputs', as float32.
+
+        Args:
+            x: the input's integers.
+        """
         tensors = self.run_all(x)
         return tuple(tensors[name] for name in self.graph.outputs)
 
     def run_all(self, x: Tensor) -> dict[str, Tensor]:
-        """As `run`, but all tensors of the graph, by name."""
+        """As `run`, but all tensors of the graph, by name.
+
+        Args:
+            x: the input's integers.
+        """
         tensors = {self.graph.input: x.to(torch.float32)}
         for node in self.graph.nodes:
             inputs = [tensors[name] for name in node.inputs]
@@ -79,7 +108,11 @@ class QuantisedGraph:
         return tensors
 
     def run_real(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Real values in and out, integers between."""
+        """Real values in and out, integers between.
+
+        Args:
+            x: the input: (batch, channels, height, width).
+        """
         found = self.run(self.tensors[self.graph.input].quantise(x))
         return tuple(self.tensors[name].dequantise(q) for name, q in zip(self.graph.outputs, found, strict=True))
 
@@ -111,7 +144,12 @@ class QuantisedGraph:
 
 
 def quantise_weights(graph: Graph, tensors: dict[str, Quantisation]) -> dict[str, QuantisedWeights]:
-    """Weights per output channel, symmetric, -127 to 127; biases at the scale of the products."""
+    """Weights per output channel, symmetric, -127 to 127; biases at the scale of the products.
+
+    Args:
+        graph: with the real weights.
+        tensors: quantisation of each tensor, by name.
+    """
     out = {}
     for node in graph.nodes:
         if node.kind != "conv":
@@ -131,7 +169,12 @@ def quantise_weights(graph: Graph, tensors: dict[str, Quantisation]) -> dict[str
 
 
 def quantisation_of_range(low: float, high: float) -> Quantisation:
-    """All of int8 for a range of values, and for 0."""
+    """All of int8 for a range of values, and for 0.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+    """
     low, high = min(low, 0.0), max(high, 0.0)  # zero must be exact: borders are padded with it
     scale = float(np.float32(max(high - low, SMALLEST_RANGE) / (HIGHEST - LOWEST)))
     return Quantisation(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
@@ -139,12 +182,21 @@ def quantisation_of_range(low: float, high: float) -> Quantisation:
 
 def shared_quantisations(graph: Graph) -> dict[str, str]:
     """By tensor, the one that stands for all that must have its quantisation: the inputs and the output of
-    concatenations, maxima and upsampling, which then only move bytes."""
+    concatenations, maxima and upsampling, which then only move bytes.
+
+    Args:
+        graph: of a merged network.
+    """
     return ties(graph, ("concat", "maxpool", "upsample"))
 
 
 def ties(graph: Graph, kinds: tuple[str, ...]) -> dict[str, str]:
-    """By tensor, the one that stands for all that operators of some kinds tie together: their inputs and outputs."""
+    """By tensor, the one that stands for all that operators of some kinds tie together: their inputs and outputs.
+
+    Args:
+        graph: of a merged network.
+        kinds: of operators.
+    """
     group = {name: name for name in (graph.input, *(node.name for node in graph.nodes))}
 
     def root(name: str) -> str:
@@ -160,7 +212,11 @@ def ties(graph: Graph, kinds: tuple[str, ...]) -> dict[str, str]:
 
 
 def fixed_tensors(graph: Graph) -> set[str]:
-    """Tensors whose quantisation is not learnt: input, outputs and sigmoids."""
+    """Tensors whose quantisation is not learnt: input, outputs and sigmoids.
+
+    Args:
+        graph: of a merged network.
+    """
     return {graph.input, *graph.outputs} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
 
 
@@ -213,7 +269,11 @@ def _sigmoid_table(source: Quantisation, out: Quantisation) -> Tensor:
 
 
 class Integers(nn.Module):
-    """The exact integer arithmetic of a quantised graph, for 0 to 1 in, real values out."""
+    """The exact integer arithmetic of a quantised graph, for 0 to 1 in, real values out.
+
+    Args:
+        quantised: the network.
+    """
 
     def __init__(self, quantised: QuantisedGraph) -> None:
         super().__init__()
@@ -225,7 +285,12 @@ class Integers(nn.Module):
 
 
 def save_quantised(quantised: QuantisedGraph, path: Path) -> None:
-    """Writes what quantisation found and learnt: the real weights, and the quantisation of each tensor."""
+    """Writes what quantisation found and learnt: the real weights, and the quantisation of each tensor.
+
+    Args:
+        quantised: the network.
+        path: of the file.
+    """
     state = {
         "tensors": {name: (q.scale, q.zero_point) for name, q in quantised.tensors.items()},
         "weights": {node.name: node.weight for node in quantised.graph.nodes if node.weight is not None},
@@ -235,7 +300,12 @@ def save_quantised(quantised: QuantisedGraph, path: Path) -> None:
 
 
 def load_quantised(path: Path, graph: Graph) -> QuantisedGraph:
-    """Reads what `save_quantised` wrote, for a graph of the same structure; its own weights are replaced."""
+    """Reads what `save_quantised` wrote, for a graph of the same structure; its own weights are replaced.
+
+    Args:
+        path: of the file.
+        graph: of the network.
+    """
     state = torch.load(path, weights_only=True)
     nodes = tuple(
         replace(node, weight=state["weights"].get(node.name), bias=state["biases"].get(node.name))

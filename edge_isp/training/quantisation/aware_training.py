@@ -20,7 +20,7 @@ from edge_isp.training.quantisation.arithmetic import (
     shared_quantisations,
 )
 
-# Weights move by a learning rate's worth a step, logarithms of scales by so many: they have further to go.
+# Per step, weights move by one learning rate, logarithms of scales by this many: they have further to go.
 _SCALES_PACE = 10
 
 
@@ -32,6 +32,9 @@ class FakeQuantised(nn.Module):
     Bablani, Appuswamy, Modha: "Learned step size quantization", ICLR 2020), as a multiple of its logarithm; zero points
     stay, and so do the scales that are fixed: of the input, the outputs and sigmoids. It gives one tensor, or a tuple
     where the graph has several outputs.
+
+    Args:
+        quantised: what the training starts from.
     """
 
     def __init__(self, quantised: QuantisedGraph) -> None:

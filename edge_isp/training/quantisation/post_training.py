@@ -61,6 +61,10 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
     and bias correction", ICCV 2019): some channels see nothing but very saturated colours, and must not be clipped.
     What additions tie together gets the same factors; what anything but convolutions, additions and concatenations
     reads is left alone.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
     """
     ranges = _channel_ranges(graph, samples)
     group = ties(graph, ("add",))
@@ -97,7 +101,12 @@ def equalise(graph: Graph, samples: Sequence[Tensor]) -> Graph:
 
 def sources(graph: Graph, node: Node) -> list[tuple[str, int]]:
     """What a node reads, behind concatenations, with the first channel that it takes there; nothing for what additions
-    and concatenations only pass on."""
+    and concatenations only pass on.
+
+    Args:
+        graph: that the node is in.
+        node: that reads.
+    """
     if node.kind in ("add", "concat"):
         return []
     concatenations = {n.name: n for n in graph.nodes if n.kind == "concat"}
@@ -133,7 +142,12 @@ def _channel_ranges(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Tensor
 
 @torch.no_grad()
 def observe(graph: Graph, samples: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of each tensor over the samples."""
+    """Smallest and largest value of each tensor over the samples.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
+    """
     ranges: dict[str, tuple[float, float]] = {}
     for sample in samples:
         for name, values in graph.run(sample).items():
@@ -165,7 +179,12 @@ def _best_quantisations(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Qu
 
 
 def shared_ranges(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """One range for all tensors of a group of `shared_quantisations`."""
+    """One range for all tensors of a group of `shared_quantisations`.
+
+    Args:
+        graph: of a merged network.
+        ranges: smallest and largest value of each tensor, by name.
+    """
     members: dict[str, list[str]] = {}
     for name, group in shared_quantisations(graph).items():
         members.setdefault(group, []).append(name)

@@ -34,7 +34,7 @@ from edge_isp.training.quantisation.arithmetic import (
 )
 from edge_isp.training.quantisation.post_training import observe, shared_ranges, sources
 
-# Where the largest channel's range is so many times the median channel's, a SiLU gets a convolution for its gates.
+# Where the largest channel's range is more than this many times the median channel's, a SiLU gets a convolution for its gates.
 UNEVEN = 8.0
 # What a SiLU makes of lower values is next to nothing.
 _LOWEST = -4.0
@@ -48,7 +48,14 @@ GATE_SUFFIX = "_gate"
 
 @dataclass(frozen=True, slots=True)
 class Silu:
-    """Names of its tensors: product = value * sigmoid(gate); value and gate are one, or made by two convolutions."""
+    """Names of its tensors: product = value * sigmoid(gate); value and gate are one, or made by two convolutions.
+
+    Attributes:
+        value: what the gate is multiplied with.
+        gate: what the sigmoid reads.
+        sigmoid: the gate's sigmoid.
+        product: the output.
+    """
 
     value: str
     gate: str
@@ -57,7 +64,11 @@ class Silu:
 
 
 def find_silus(graph: Graph) -> list[Silu]:
-    """The SiLUs of a graph, those with a convolution for their gates among them."""
+    """The SiLUs of a graph, those with a convolution for their gates among them.
+
+    Args:
+        graph: of a merged network.
+    """
     nodes = {node.name: node for node in graph.nodes}
     found = []
     for node in graph.nodes:
@@ -70,7 +81,12 @@ def find_silus(graph: Graph) -> list[Silu]:
 
 
 def equalise_silus(graph: Graph, samples: Sequence[Tensor]) -> Graph:
-    """The same function with convolutions for the gates of SiLUs whose channels are uneven, see `UNEVEN`."""
+    """The same function with convolutions for the gates of SiLUs whose channels are uneven, see `UNEVEN`.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
+    """
     ranges = channel_ranges(graph, samples)
     uneven = {name: found for name, found in ranges.items() if found.max() > UNEVEN * found.median()}
     return split_gates(graph, {name: uneven[name] for name in sorted(uneven) if _read_by_convolutions(graph, name)})
@@ -78,7 +94,12 @@ def equalise_silus(graph: Graph, samples: Sequence[Tensor]) -> Graph:
 
 @torch.no_grad()
 def channel_ranges(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Tensor]:
-    """By product of a SiLU, the `active_range` of each channel of what it reads; the largest of the samples'."""
+    """By product of a SiLU, the `active_range` of each channel of what it reads; the largest of the samples'.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
+    """
     ranges: dict[str, Tensor] = {}
     for sample in samples:
         tensors = graph.run(sample)
@@ -92,6 +113,9 @@ def active_range(values: Tensor) -> Tensor:
     """The range of magnitudes of each channel (channels, values) of what a SiLU reads, as far as it matters.
 
     See `_LOWEST` and `_BEYOND_RANGE`.
+
+    Args:
+        values: (channels, values).
     """
     magnitudes = values.clamp_min(_LOWEST).abs()
     place = max(1, math.ceil(magnitudes.shape[1] * (1 - _BEYOND_RANGE)))
@@ -102,6 +126,7 @@ def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:
     """The same function with convolutions for the gates of some SiLUs.
 
     Args:
+        graph: of a merged network.
         ranges: by product of a SiLU, the ranges of its channels: they become as large as the largest.
 
     Raises:
@@ -177,7 +202,12 @@ def quantise_silu_network(graph: Graph, samples: Iterable[Tensor], *, logits: Se
 
 
 def min_max_quantised(graph: Graph, samples: Iterable[Tensor]) -> QuantisedGraph:
-    """The simplest quantisation after training, to compare with: all of each tensor's range."""
+    """The simplest quantisation after training, to compare with: all of each tensor's range.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
+    """
     ranges = shared_ranges(graph, observe(graph, samples))
     return _quantised(graph, {name: quantisation_of_range(low, high) for name, (low, high) in ranges.items()})
 
@@ -192,6 +222,7 @@ def load_quantised_silu_network(path: Path, graph: Graph) -> QuantisedGraph:
     """Reads what `save_quantised` wrote of a network with SiLU.
 
     Args:
+        path: of the file.
         graph: of the network; convolutions for gates are added where the file has them.
     """
     made = torch.load(path, weights_only=True)["weights"]
