@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 from torch.nn import functional as F
 
 
@@ -57,6 +58,7 @@ class Node:
     def _run(self, *inputs: Tensor) -> Tensor:
         match self.kind:
             case "conv":
+                assert self.weight is not None
                 return F.conv2d(
                     inputs[0], self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
                 )
@@ -165,7 +167,7 @@ def trace(network: nn.Module) -> Graph:
 def _inputs(entry: fx.Node) -> list[fx.Node]:
     """The tensors that an entry reads, in order, each as often as it is read."""
     found: list[fx.Node] = []
-    fx.node.map_arg((entry.args, entry.kwargs), found.append)
+    map_arg((entry.args, entry.kwargs), found.append)
     return found
 
 

@@ -151,7 +151,8 @@ def train(
     run_folder.mkdir(parents=True, exist_ok=True)
     checkpoint = run_folder / "checkpoint.pt"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device, memory_format=torch.channels_last).train()
+    # PyTorch's types leave memory_format out.
+    network = network.to(device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     trained = [p for p in network.parameters() if p.requires_grad]
     state = TrainingState(network, copy.deepcopy(network), _optimiser(trained, objective, schedule))
     first = state.restore(checkpoint, schedule=asdict(schedule), device=device)

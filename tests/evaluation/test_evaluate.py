@@ -38,6 +38,7 @@ from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.isp.architectures import ARCHITECTURES, Architecture  # noqa: E402
 from edge_isp.training.isp.card import write_isp_model  # noqa: E402
 from edge_isp.training.isp.colour import CALIBRATED  # noqa: E402
+from edge_isp.training.isp.psnr import psnr_db  # noqa: E402
 from edge_isp.training.networks.calibrated import PlainNetwork  # noqa: E402
 from edge_isp.training.networks.ecb import merge  # noqa: E402
 from edge_isp.training.quantisation.arithmetic import save_quantised  # noqa: E402
@@ -79,7 +80,7 @@ def exposure_without_noise(tmp_path: Path, cfa: str) -> SimulatedExposure:
 
 def test_metrics_of_known_pictures() -> None:
     a, b = grey(100), grey(110)
-    assert metrics.psnr_db(a / 255, b / 255) == pytest.approx(20 * np.log10(255 / 10))
+    assert psnr_db(a / 255, b / 255) == pytest.approx(20 * np.log10(255 / 10))
     # Flat pictures differ in their means alone: the luminance term of SSIM, with its constant (0.01 * 255)**2.
     assert metrics.ssim(a, b) == pytest.approx((2 * 100 * 110 + 6.5025) / (100**2 + 110**2 + 6.5025), abs=1e-6)
     assert metrics.ssim(a, a) == 1
@@ -95,7 +96,7 @@ def test_metrics_of_known_pictures() -> None:
 @pytest.mark.parametrize("demosaicing", classical.DEMOSAICINGS)
 def test_classical_pictures_of_a_smooth_scene(tmp_path: Path, demosaicing: str, cfa: str) -> None:
     exposure = exposure_without_noise(tmp_path, cfa)
-    assert metrics.psnr_db(classical.picture(exposure, demosaicing) / 255, exposure.photo / 255) > 40
+    assert psnr_db(classical.picture(exposure, demosaicing) / 255, exposure.photo / 255) > 40
 
 
 def test_denoising_tunes_itself_and_helps() -> None:
@@ -103,11 +104,11 @@ def test_denoising_tunes_itself_and_helps() -> None:
     noise = np.random.default_rng(0).normal(0, 8, truth.shape)
     noisy = np.clip(np.rint(truth + noise), 0, 255).astype(np.uint8)
     found = classical.tune([(noisy, truth)])
-    before, after = (metrics.psnr_db(p / 255, truth / 255) for p in (noisy, classical.denoise(noisy, found)))
+    before, after = (psnr_db(p / 255, truth / 255) for p in (noisy, classical.denoise(noisy, found)))
     assert after > before + 3
     # No other strengths do better: `tune` takes a shorter way than OpenCV's function for coloured pictures.
     others = [(h, c) for h in (4, 8, 14) for c in (3, 20)]
-    assert all(metrics.psnr_db(classical.denoise(noisy, o) / 255, truth / 255) <= after for o in others)
+    assert all(psnr_db(classical.denoise(noisy, o) / 255, truth / 255) <= after for o in others)
 
 
 def test_denoising_needs_strengths_for_the_sensor() -> None:
@@ -158,7 +159,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "tiny", architecture)
         yield folder
-    return folder
 
 
 @pytest.mark.parametrize("cfa", ["RGGB", "GBRG"])
@@ -190,9 +190,9 @@ def test_every_stage_of_a_network_makes_nearly_the_same_picture(run_folder: Path
     branches, merged, ptq, qat, board = (picture.astype(int) for picture in pictures)
     assert np.abs(branches - merged).max() <= 1
     assert np.abs(qat - board).max() <= 2  # the board rounds to entries of tables on its way
-    assert metrics.psnr_db(merged / 255, ptq / 255) > 35
-    assert metrics.psnr_db(merged / 255, qat / 255) > 35
-    assert metrics.psnr_db(branches / 255, exposure.photo / 255) > 20
+    assert psnr_db(merged / 255, ptq / 255) > 35
+    assert psnr_db(merged / 255, qat / 255) > 35
+    assert psnr_db(branches / 255, exposure.photo / 255) > 20
 
 
 def test_weights_of_another_network(run_folder: Path, tmp_path: Path) -> None:

@@ -9,21 +9,23 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from edge_isp.cli.main import app  # noqa: E402
-from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
-from edge_isp.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from edge_isp.errors import ModelError  # noqa: E402
-from edge_isp.models.card import ModelCard, read_card  # noqa: E402
-from edge_isp.models.export import Export, export_model  # noqa: E402
-from edge_isp.tasks.detect import DetectTask  # noqa: E402
-from edge_isp.training.detector.card import write_detector_model  # noqa: E402
-from edge_isp.training.graph import trace  # noqa: E402
-from edge_isp.training.networks.yolox import CLASSES, YoloxNano, fold, load_teacher  # noqa: E402
-from edge_isp.training.quantisation.arithmetic import QuantisedGraph  # noqa: E402
-from edge_isp.training.quantisation.silu import quantise_silu_network  # noqa: E402
-from tests.training.delegated import planned_operators  # noqa: E402
+import torch
+
+from edge_isp.cli.main import app
+from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.engines.onnxruntime import OnnxRuntimeEngine
+from edge_isp.errors import ModelError
+from edge_isp.models.card import ModelCard, read_card
+from edge_isp.models.export import Export, export_model
+from edge_isp.tasks.detect import DetectTask
+from edge_isp.training.detector.card import write_detector_model
+from edge_isp.training.graph import trace
+from edge_isp.training.networks.yolox import CLASSES, YoloxNano, fold, load_teacher
+from edge_isp.training.quantisation.arithmetic import QuantisedGraph
+from edge_isp.training.quantisation.silu import quantise_silu_network
+from tests.training.delegated import planned_operators
 
 NAMES = [f"class {i}" for i in range(CLASSES)]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from torch.nn import functional as F  # noqa: E402
+import torch
+from torch.nn import functional as F
 
-from edge_isp.training.detector.equalise_stem import equalise_stem  # noqa: E402
-from edge_isp.training.networks.yolox import YoloxNano  # noqa: E402
-from edge_isp.training.quantisation.silu import active_range  # noqa: E402
+from edge_isp.training.detector.equalise_stem import equalise_stem
+from edge_isp.training.networks.yolox import YoloxNano
+from edge_isp.training.quantisation.silu import active_range
 
 
 def stem_of(student: YoloxNano, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from edge_isp.kernels import reference  # noqa: E402
-from edge_isp.kernels.decode import output_table  # noqa: E402
-from edge_isp.training.graph import trace  # noqa: E402
-from edge_isp.training.isp.architectures import ARCHITECTURES  # noqa: E402
-from edge_isp.training.isp.dead_channels import reinitialise_dead_channels  # noqa: E402
-from edge_isp.training.networks.calibrated import CalibratedRFDCSANet  # noqa: E402
-from edge_isp.training.networks.ecb import ECB, merge  # noqa: E402
-from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture  # noqa: E402
-from edge_isp.training.quantisation.post_training import quantise  # noqa: E402
+import torch
+
+from edge_isp.kernels import reference
+from edge_isp.kernels.decode import output_table
+from edge_isp.training.graph import trace
+from edge_isp.training.isp.architectures import ARCHITECTURES
+from edge_isp.training.isp.dead_channels import reinitialise_dead_channels
+from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
+from edge_isp.training.networks.ecb import ECB, merge
+from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture
+from edge_isp.training.quantisation.post_training import quantise
 
 
 def randomise(module: torch.nn.Module, scale: float = 0.2) -> None:

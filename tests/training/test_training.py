@@ -10,35 +10,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from ai_edge_litert import schema_py_generated as schema  # noqa: E402
-from PIL import Image  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
+from typer.testing import CliRunner
 
-from edge_isp.calibration.profile import load_profile  # noqa: E402
-from edge_isp.calibration.profile_file import save_profile  # noqa: E402
-from edge_isp.calibration.simulation import SensorModel  # noqa: E402
-from edge_isp.cameras.replay import ReplayCamera  # noqa: E402
-from edge_isp.cli.main import app  # noqa: E402
-from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
-from edge_isp.errors import DatasetError, ModelError  # noqa: E402
-from edge_isp.kernels.encode import encode  # noqa: E402
-from edge_isp.kernels.pack import pack  # noqa: E402
-from edge_isp.kernels.tables import encoding_table  # noqa: E402
-from edge_isp.models.card import find_model, read_card, shipped_models  # noqa: E402
-from edge_isp.tasks.isp import IspTask  # noqa: E402
-from edge_isp.training import trainer  # noqa: E402
-from edge_isp.training.export.tflite import to_tflite  # noqa: E402
-from edge_isp.training.graph import Graph, trace  # noqa: E402
-from edge_isp.training.isp.architectures import ARCHITECTURES  # noqa: E402
-from edge_isp.training.isp.objective import picture_objective, validation_samples  # noqa: E402
-from edge_isp.training.networks.ecb import merge  # noqa: E402
-from edge_isp.training.networks.rfdcsanet import RFDCSANet  # noqa: E402
-from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised  # noqa: E402
-from edge_isp.training.quantisation.aware_training import FakeQuantised  # noqa: E402
-from edge_isp.training.quantisation.post_training import equalise, quantise  # noqa: E402
-from edge_isp.training.simulation import TrainingPairs, encode_codes, find_photos, load_photo  # noqa: E402
+from edge_isp.calibration.profile import load_profile
+from edge_isp.calibration.profile_file import save_profile
+from edge_isp.calibration.simulation import SensorModel
+from edge_isp.cameras.replay import ReplayCamera
+from edge_isp.cli.main import app
+from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.errors import DatasetError, ModelError
+from edge_isp.kernels.encode import encode
+from edge_isp.kernels.pack import pack
+from edge_isp.kernels.tables import encoding_table
+from edge_isp.models.card import find_model, read_card, shipped_models
+from edge_isp.tasks.isp import IspTask
+from edge_isp.training import trainer
+from edge_isp.training.export.tflite import to_tflite
+from edge_isp.training.graph import Graph, trace
+from edge_isp.training.isp.architectures import ARCHITECTURES
+from edge_isp.training.isp.objective import picture_objective, validation_samples
+from edge_isp.training.networks.ecb import merge
+from edge_isp.training.networks.rfdcsanet import RFDCSANet
+from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised
+from edge_isp.training.quantisation.aware_training import FakeQuantised
+from edge_isp.training.quantisation.post_training import equalise, quantise
+from edge_isp.training.simulation import TrainingPairs, encode_codes, find_photos, load_photo
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 SENSOR = SensorModel(load_profile("imx219"))

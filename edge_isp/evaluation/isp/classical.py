@@ -195,7 +195,7 @@ def denoise(rgb: Rgb, found: Strengths) -> Rgb:
     """
     h, h_colour = found
     bgr = cv2.fastNlMeansDenoisingColored(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), None, h, h_colour, _PATCH, _WINDOW)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def tune(pairs: Iterable[tuple[Rgb, Rgb]]) -> Strengths:
@@ -209,7 +209,7 @@ def tune(pairs: Iterable[tuple[Rgb, Rgb]]) -> Strengths:
         # As OpenCV's NLM for coloured pictures does it, but lightness and colour are denoised once per strength, not
         # once per pair of strengths.
         truth = cv2.cvtColor(photo, cv2.COLOR_RGB2BGR)
-        lab = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), cv2.COLOR_LBGR2Lab)
+        lab = np.asarray(cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), cv2.COLOR_LBGR2Lab), np.uint8)
         lightness = [_denoise_plane(lab[..., :1], h) for h in _LIGHTNESS_GRID]
         colours = [_denoise_plane(lab[..., 1:], h) for h in _COLOUR_GRID]
         for i, plane in enumerate(lightness):
@@ -220,4 +220,5 @@ def tune(pairs: Iterable[tuple[Rgb, Rgb]]) -> Strengths:
 
 
 def _denoise_plane(plane: Rgb, h: float) -> Rgb:
-    return cv2.fastNlMeansDenoising(np.ascontiguousarray(plane), None, h, _PATCH, _WINDOW)
+    denoised = cv2.fastNlMeansDenoising(np.ascontiguousarray(plane), None, h, _PATCH, _WINDOW)
+    return np.asarray(denoised, np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,17 +52,16 @@ def ssim(output: NDArray[np.uint8], target: NDArray[np.uint8]) -> float:
     """
     from skimage.metrics import structural_similarity
 
-    return float(
-        structural_similarity(
-            output,
-            target,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            data_range=255,
-            channel_axis=2,
-        )
+    similarity = structural_similarity(
+        output,
+        target,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        channel_axis=2,
     )
+    return cast(float, similarity)  # a tuple only where more is asked for
 
 
 def ciede2000(output: NDArray[np.uint8], target: NDArray[np.uint8]) -> float:

@@ -76,11 +76,19 @@ def picture(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
         image: uint8 (height, width, 3), even sizes.
         size: side of the network's input in pixels.
     """
-    top, left, height, width = (2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2,) * 2))
+    top, left, height, width = (
+        2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
+    )
     out = np.full((size, size, 3), BORDER, np.uint8)
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     out[top : top + height, left : left + width] = np.asarray(resized)
     return out.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+
+
+def _inside(image: NDArray[np.uint8], size: int) -> tuple[int, int, int, int]:
+    """Where an image lies in its letterbox, in pixels: top, left, height, width."""
+    top, left, height, width = letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
+    return 2 * top, 2 * left, 2 * height, 2 * width
 
 
 def expose(
@@ -162,7 +170,9 @@ def pair(view: View, sensor: SensorModel, capture: Capture, rng: np.random.Gener
     image = view.image
     codes = expose(image, sensor, capture, rng)
     gains = sensor.profile.normalised_gains(capture.colour_temperature_k)
-    top, left, height, width = (2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2,) * 2))
+    top, left, height, width = (
+        2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
+    )
     objects = view.placed((height / image.shape[0], width / image.shape[1]), (top, left)).objects
     objects = np.concatenate([np.zeros((len(objects), 1), np.float32), objects], 1)
     return Pair(encode(codes, sensor.profile, gains, size), picture(image, size), objects)

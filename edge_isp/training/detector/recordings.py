@@ -137,6 +137,6 @@ def _preview(path: Path) -> NDArray[np.uint8]:
     except rawpy.LibRawError as error:
         raise FormatError(f"{path}: expected an embedded preview, which the teacher looks at: {error}") from error
     if found.format == rawpy.ThumbFormat.JPEG:
-        with Image.open(io.BytesIO(found.data)) as image:
+        with Image.open(io.BytesIO(bytes(found.data))) as image:
             return np.asarray(image.convert("RGB"))
     return np.asarray(found.data, np.uint8)

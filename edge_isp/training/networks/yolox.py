@@ -330,14 +330,14 @@ def load_teacher(path: Path) -> YoloxNano:
 
 def _in_order(network: YoloxNano) -> list[nn.Conv2d]:
     """Its convolutions in the order in which they run."""
-    order: list[nn.Conv2d] = []
+    order: list[nn.Module] = []
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     hooks = [module.register_forward_pre_hook(lambda module, _: order.append(module)) for module in convolutions]
     with torch.no_grad():
         network(torch.zeros(1, network.stem.convolution.in_channels, 16, 16))
     for hook in hooks:
         hook.remove()
-    return order
+    return [module for module in order if isinstance(module, nn.Conv2d)]
 
 
 def fold(teacher: YoloxNano) -> YoloxNano:

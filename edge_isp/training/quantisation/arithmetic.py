@@ -281,7 +281,9 @@ class Integers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         outputs = self._quantised.run_real(x)
-        return outputs if len(outputs) > 1 else outputs[0]
+        if len(outputs) == 1:
+            return outputs[0]
+        return outputs
 
 
 def save_quantised(quantised: QuantisedGraph, path: Path) -> None:

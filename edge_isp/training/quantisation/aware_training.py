@@ -57,7 +57,9 @@ class FakeQuantised(nn.Module):
             zero_point = self._tensors[node.name].zero_point
             tensors[node.name] = _FakeQuantise.apply(out, self._log_scale(node.name), zero_point)
         outputs = tuple(tensors[name] for name in self._graph.outputs)
-        return outputs if len(outputs) > 1 else outputs[0]
+        if len(outputs) == 1:
+            return outputs[0]
+        return outputs
 
     def quantised(self) -> QuantisedGraph:
         """The quantised graph with the weights and scales that were learnt."""

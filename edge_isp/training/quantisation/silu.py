@@ -34,7 +34,8 @@ from edge_isp.training.quantisation.arithmetic import (
 )
 from edge_isp.training.quantisation.post_training import observe, shared_ranges, sources
 
-# Where the largest channel's range is more than this many times the median channel's, a SiLU gets a convolution for its gates.
+# Where the largest channel's range is more than this many times the median channel's, a SiLU gets a convolution for its
+# gates.
 UNEVEN = 8.0
 # What a SiLU makes of lower values is next to nothing.
 _LOWEST = -4.0
