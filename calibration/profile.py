@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from edge_isp.calibration.light import normalise_gains
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
-
-CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")
+from edge_isp.kernels.layout import CELL_PLANES, mirrored_cfa
 
 # Sections of a profile that can say where they come from.
 SECTIONS = ("black_level", "noise", "awb", "colour_matrix", "shading", "defects")
@@ -178,10 +177,7 @@ class SensorProfile:
         """Colour order from pixel (0,0) of the sensor read out mirrored."""
         if not self.cfa_follows_flips:
             return self.cfa
-        rows = [self.cfa[:2], self.cfa[2:]]
-        if vertical:
-            rows.reverse()
-        return "".join(row[::-1] if horizontal else row for row in rows)
+        return mirrored_cfa(self.cfa, vertical=vertical, horizontal=horizontal)
 
     def with_section(self, provenance: Provenance, **figures: Any) -> SensorProfile:
         """A copy with a section's figures (attributes by name) replaced, and where they come from."""
@@ -368,8 +364,8 @@ def _table(rows: Any) -> tuple[float, ...]:
 def _validate(profile: SensorProfile) -> None:
     if not 8 <= profile.bit_depth <= 16:
         raise ProfileError(f"bit_depth must be 8 to 16, found {profile.bit_depth}")
-    if profile.cfa not in CFA_ORDERS:
-        raise ProfileError(f"cfa must be one of {', '.join(CFA_ORDERS)}, found '{profile.cfa}'")
+    if profile.cfa not in CELL_PLANES:
+        raise ProfileError(f"cfa must be one of {', '.join(CELL_PLANES)}, found '{profile.cfa}'")
     highest = 2**profile.bit_depth - 1
     if not 0 < profile.white_level <= highest:
         raise ProfileError(f"white_level must be above 0 and at most {highest}, found {profile.white_level}")

@@ -11,21 +11,7 @@ from numpy.typing import NDArray
 from edge_isp.calibration.profile import Defect, Noise, SensorProfile
 from edge_isp.calibration.shading import Shading, expand
 from edge_isp.errors import ProfileError
-
-# Colour of each place of the 2x2 cell, as an index into RGB, and the level of `black_level` (R, Gr,
-# Gb, B) that holds there. Gr is the green that shares its row with red.
-_CELL_COLOUR = {
-    "RGGB": ((0, 1), (1, 2)),
-    "GRBG": ((1, 0), (2, 1)),
-    "GBRG": ((1, 2), (0, 1)),
-    "BGGR": ((2, 1), (1, 0)),
-}
-_CELL_LEVEL = {
-    "RGGB": ((0, 1), (2, 3)),
-    "GRBG": ((1, 0), (3, 2)),
-    "GBRG": ((2, 3), (0, 1)),
-    "BGGR": ((3, 2), (1, 0)),
-}
+from edge_isp.kernels.layout import CELL_PLANES, PLANE_COLOURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +219,7 @@ def mosaic(rgb: NDArray[np.float32], cfa: str) -> NDArray[np.float32]:
     out = np.empty(rgb.shape[:2], np.float32)
     for y in range(2):
         for x in range(2):
-            out[y::2, x::2] = rgb[y::2, x::2, _CELL_COLOUR[cfa][y][x]]
+            out[y::2, x::2] = rgb[y::2, x::2, PLANE_COLOURS[CELL_PLANES[cfa][2 * y + x]]]
     return out
 
 
@@ -244,5 +230,5 @@ def black_level_mosaic(
     out = np.empty(shape, np.float32)
     for y in range(2):
         for x in range(2):
-            out[y::2, x::2] = levels[_CELL_LEVEL[cfa][y][x]]
+            out[y::2, x::2] = levels[CELL_PLANES[cfa][2 * y + x]]
     return out

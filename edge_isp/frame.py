@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import FormatError
-from edge_isp.kernels.layout import check_layout, row_bytes
+from edge_isp.kernels.layout import RawLayout, row_bytes
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -51,11 +51,13 @@ class RawFormat:
     """Size and layout of RAW frames.
 
     Attributes:
-        width, height: in pixels, even.
+        width: in pixels, even.
+        height: in pixels, even.
         cfa: colour order, read from pixel (0,0).
         bit_depth: significant bits of a code; 16 for "pisp-comp1", which decompresses to that.
         packing: how codes lie in bytes.
         stride: bytes from one row to the next; 0 stands for rows without padding.
+        layout: of the whole frame, as the kernels take it.
 
     Raises:
         FormatError: a size is odd or not positive, a value is not known, or the stride is too small.
@@ -67,6 +69,7 @@ class RawFormat:
     bit_depth: int
     packing: Packing
     stride: int = 0
+    layout: RawLayout = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, value in (("width", self.width), ("height", self.height)):
@@ -75,9 +78,10 @@ class RawFormat:
         object.__setattr__(self, "cfa", _member(Cfa, "cfa", self.cfa))
         object.__setattr__(self, "packing", _member(Packing, "packing", self.packing))
         try:
-            check_layout(self.packing, self.bit_depth)
+            layout = RawLayout(self.width, self.height, self.packing, self.bit_depth, self.cfa)
         except ValueError as error:
             raise FormatError(str(error)) from error
+        object.__setattr__(self, "layout", layout)
         if self.stride == 0:
             object.__setattr__(self, "stride", self.row_bytes)
         if self.stride < self.row_bytes:

@@ -6,6 +6,7 @@ import numpy as np
 
 from edge_isp import load_profile
 from edge_isp.kernels.encode import encode
+from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.tables import encoding_table
 
 
@@ -23,7 +24,7 @@ def main() -> None:
         zero_point=-128,
     )
     tensor = np.empty((height // 2, width // 2, 4), np.int8)
-    encode(raw, tensor, width=width, height=height, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables)
+    encode(raw, tensor, RawLayout(width, height, "csi2p", 10, "RGGB"), tables=tables)
     print(tensor.shape, tensor.dtype, "planes R, Gr, Gb, B:", tensor.mean((0, 1)).round(1))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from numba import njit
 
@@ -13,8 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 @overload
 def kernel(function: F) -> F: ...
 @overload
-def kernel(*, inline: str) -> Callable[[F], F]: ...
-def kernel(function: F | None = None, *, inline: str = "never") -> Any:
+def kernel(*, inline: Literal["never", "always"]) -> Callable[[F], F]: ...
+def kernel(function: F | None = None, *, inline: Literal["never", "always"] = "never") -> Any:
     """Compiles a function when it is first called.
 
     Args:

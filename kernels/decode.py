@@ -1,4 +1,4 @@
-"""The network's output to pictures: 12 planes to RGB or BGR, and RGB to what a video encoder wants."""
+"""The network's output to pictures: 12 planes to RGB or BGR, and RGB to the YUV that a video encoder takes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ _OFFSET_TABLE = np.arange(256, dtype=np.uint8)
 
 
 def output_table(scale: float, zero_point: int, dtype: type = np.int8) -> NDArray[np.uint8]:
-    """256 values: the 8-bit picture value of each output of that dtype (int8 or uint8), from its lowest up.
+    """The 8-bit picture value of each code of an output tensor, uint8 (256,), from the lowest code up.
 
     An output of 0 is black, one of 1 is white.
+
+    Args:
+        scale: output = (code - zero_point) * scale.
+        zero_point: see `scale`.
+        dtype: of the codes, int8 or uint8.
     """
     codes = np.arange(256) + np.iinfo(dtype).min
-    return np.clip(np.rint((codes - zero_point) * scale * 255), 0, 255).astype(np.uint8)
+    table: NDArray[np.uint8] = np.clip(np.rint((codes - zero_point) * scale * 255), 0, 255).astype(np.uint8)
+    return table
 
 
 def decode_rgb(
@@ -41,12 +47,13 @@ def decode_rgb(
         planes: int8 or uint8 (h, w, 12), C-contiguous.
         out: uint8 (2h, 2w, 3), C-contiguous.
         table: see `output_table`.
-        bgr: write blue first, as OpenCV has it.
-        flip_vertical, flip_horizontal: mirror the picture on the way.
+        bgr: write blue first, which is OpenCV's order.
+        flip_vertical: make the first row of planes the last of the picture.
+        flip_horizontal: make the first column of planes the last of the picture.
         rows: first and last (exclusive) row of planes to do; by default all.
 
     Raises:
-        ValueError: an array has the wrong shape or dtype.
+        ValueError: An array has the wrong shape or dtype.
     """
     if planes.ndim != 3 or planes.shape[2] != 12 or planes.dtype not in (np.int8, np.uint8):
         raise ValueError(f"planes must be int8 or uint8 (h, w, 12), found {planes.dtype} {planes.shape}")
@@ -55,12 +62,12 @@ def decode_rgb(
     check_array("out", out, np.uint8, (2 * height, 2 * width, 3))
     check_array("table", table, np.uint8, (256,))
     first, last = check_rows(rows, height)
-    # Where the table only shifts signed to unsigned, arithmetic serves, and that vectorises.
+    # Where the table only shifts signed to unsigned, arithmetic does the same, and it vectorises.
     offset = 128 if planes.dtype == np.int8 else 0
     _decode(
         read_only(planes.view(np.uint8)),
         out,
-        # Bytes are looked up as unsigned: -128 stands at 128.
+        # Bytes are looked up as unsigned: the entry of -128 is at 128.
         read_only(np.roll(table, offset)),
         np.array_equal(table, _OFFSET_TABLE),
         np.uint8(offset),
@@ -125,7 +132,8 @@ def _write_pixels(values: NDArray[np.uint8], begin: int, bgr: bool, mirror: bool
 def rgb_to_i420(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[int, int] | None = None) -> None:
     """RGB to planar YUV 4:2:0 (I420), BT.601, studio range (Y 16 to 235), as video encoders expect it.
 
-    Y = (66 R + 129 G + 25 B + 128) / 256 + 16 and the like, in whole numbers; chroma from the mean of the 2x2 pixels.
+    Y = (66 R + 129 G + 25 B + 128) / 256 + 16, and likewise U and V, in whole numbers; chroma is that of the mean of
+    the 2x2 pixels.
 
     Args:
         rgb: uint8 (h, w, 3), C-contiguous, even sizes.
@@ -133,7 +141,7 @@ def rgb_to_i420(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[i
         rows: first and last (exclusive) of the h / 2 pairs of rows to do; by default all.
 
     Raises:
-        ValueError: an array has the wrong shape or dtype.
+        ValueError: An array has the wrong shape or dtype.
     """
     if rgb.ndim != 3 or rgb.shape[0] % 2 or rgb.shape[1] % 2:
         raise ValueError(f"rgb must be uint8 (h, w, 3) of even sizes, found {rgb.dtype} {rgb.shape}")
@@ -158,7 +166,7 @@ def _rgb_to_i420(
         u, v = chroma[0, i], chroma[1, i]
         for j in range(len(u)):
             r, g, b = _sum4(above, below, j, 0), _sum4(above, below, j, 1), _sum4(above, below, j, 2)
-            # Sums of four pixels: two bits more; 128 stands for the offset, the rest for rounding.
+            # Sums of four pixels: two bits more; 128 * 1024 is the offset, 512 the rounding.
             u[j] = np.uint8(np.int32(112 * b - 38 * r - 74 * g + 131584) >> 10)
             v[j] = np.uint8(np.int32(112 * r - 94 * g - 18 * b + 131584) >> 10)
 

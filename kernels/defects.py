@@ -1,34 +1,27 @@
 """Defective pixels replaced by their neighbours.
 
-Those of a list are replaced in the packed bytes, in place: a few hundred look-ups, where going through 16-bit
-codes would cost a pass over the whole frame, and `encode` reads packed bytes. Isolated hot
-pixels that no list knows are found in 16-bit codes: looking at every pixel needs that pass anyway.
+Listed pixels are replaced in the packed bytes, in place: a few hundred look-ups, where unpacking to 16-bit codes would
+cost a pass over the whole frame, and `encode` reads packed bytes. Isolated hot pixels that are not listed are found in
+16-bit codes: looking at every pixel needs that pass anyway.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import row_bytes
+from edge_isp.kernels.layout import RawLayout, row_bytes
 
-# Packings, as the kernel below tells them apart.
+# Packings, numbered for the kernel below.
 _KINDS = {"u8": 0, "u16": 1, "u16-left": 2, "csi2p": 3}
 _CSI2P_BIT_DEPTHS = (10, 12)
 
 
-def replace_defects(
-    data: NDArray[np.uint8],
-    defects: NDArray[np.int32],
-    *,
-    width: int,
-    height: int,
-    packing: str,
-    bit_depth: int,
-) -> None:
+def replace_defects(data: NDArray[np.uint8], defects: NDArray[np.int32], layout: RawLayout) -> None:
     """Replaces listed pixels in packed bytes by the median of their neighbours of the same colour.
 
     Neighbours are the pixels two to the left and right and two above and below; those outside the frame and those that
@@ -36,16 +29,19 @@ def replace_defects(
     A pixel without a neighbour stays as it is.
 
     Args:
-        data: bytes (at least height, at least the row's bytes), written in place; rows may be padded.
-        defects: x and y of each, (n, 2), sorted by y, then x, each once; see `defect_list`.
-        packing, bit_depth: see `kernels.layout`.
+        data: uint8 (at least height, at least the row's bytes), written in place; rows may be padded.
+        defects: int32 (n, 2), x and y of each in pixels, sorted by y, then x, each once; see `defect_list`.
+        layout: of the whole frame.
 
     Raises:
-        ValueError: the layout is not known or cannot be patched, the bytes cannot be written, or a place lies
-            outside the frame.
+        ValueError: The packing cannot be patched, the layout is that of a window, the bytes cannot be written, or a
+            pixel lies outside the frame.
     """
+    packing, bit_depth, width, height = layout.packing, layout.bit_depth, layout.width, layout.height
     if packing not in _KINDS or (packing == "csi2p" and bit_depth not in _CSI2P_BIT_DEPTHS):
         raise ValueError(f"defects cannot be replaced in packing '{packing}' of {bit_depth} bits")
+    if layout.left or layout.top:
+        raise ValueError(f"defects are replaced in whole frames, found a window at {layout.left}, {layout.top}")
     needed = (height, row_bytes(packing, bit_depth, width))
     if data.ndim != 2 or data.shape[0] < needed[0] or data.shape[1] < needed[1]:
         raise ValueError(f"data must be bytes of shape {needed} at least, found {data.shape}")
@@ -63,8 +59,12 @@ def replace_defects(
     _replace_defects(data, keys, width, height, _KINDS[packing], bit_depth)
 
 
-def defect_list(places: Any) -> NDArray[np.int32]:
-    """Places (x, y) in any order to what `replace_defects` takes: int32 (n, 2), sorted, each once."""
+def defect_list(places: Iterable[tuple[int, int]]) -> NDArray[np.int32]:
+    """The list that `replace_defects` takes: int32 (n, 2), sorted by y, then x, each once.
+
+    Args:
+        places: pairs x, y in pixels, in any order.
+    """
     unique = sorted({(int(y), int(x)) for x, y in places})
     return np.array([(x, y) for y, x in unique], np.int32).reshape(-1, 2)
 
@@ -80,12 +80,13 @@ def replace_hot_pixels(
     and columns stay as they are.
 
     Args:
-        codes: (height, width).
-        out: of the same shape and dtype, another array; written whole.
-        threshold: codes; about six standard deviations of the noise.
+        codes: uint16 (height, width).
+        out: uint16 (height, width), which shares no memory with `codes`; written whole.
+        threshold: in codes; about six standard deviations of the noise.
+        factor: multiple of the neighbours' spread, from the darkest to the brightest.
 
     Raises:
-        ValueError: the arrays have other shapes or dtypes, or are one.
+        ValueError: The arrays have other shapes or dtypes, or share memory.
     """
     if codes.ndim != 2 or codes.dtype != np.uint16 or out.shape != codes.shape or out.dtype != np.uint16:
         raise ValueError(

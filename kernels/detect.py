@@ -1,12 +1,12 @@
 """A detector's output to boxes: YOLOX's raw logits, in int8, decoded, sorted and suppressed.
 
-A level of the network has a cell for every `stride` pixels of its input. The cell (x, y) says
+A level of the network has a cell for every `stride` pixels of its input. The cell (x, y) predicts
 
     centre = ((tx + x) * stride, (ty + y) * stride)        size = (exp(tw) * stride, exp(th) * stride)
     score = sigmoid(objectness) * sigmoid(class logit)     of its best class
 
 (Ge et al., "YOLOX: Exceeding YOLO Series in 2021", arXiv:2107.08430.) A logit is one of 256 codes, so that sigmoids and
-exponentials are tables, and whether a cell may be a detection at all is a comparison of two codes.
+exponentials are tables, and whether a cell can be a detection is a comparison of two codes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ I8Array = NDArray[np.int8]
 F32Array = NDArray[np.float32]
 I32Array = NDArray[np.int32]
 
-# exp of more than this is beyond any frame, and far more than this beyond float32.
+# exp of more than this exceeds any frame, and of far more overflows float32.
 HIGHEST_SIZE_LOGIT = 11.0
 
-# Of `LevelTables.lowest_class`: no class is good enough.
+# In `LevelTables.lowest_class`: no class is good enough.
 _NO_CLASS = 128
 
-# Classes are told apart by so many bits.
+# Bits of a class number.
 _CLASS_BITS = 16
 
-# Scores are sorted by so many bits at a time, so many times.
+# Scores are sorted by a digit of 11 bits at a time, in three passes.
 _DIGIT_BITS, _DIGITS = 11, 3
 
 
@@ -44,8 +44,10 @@ class LevelTables(NamedTuple):
         stride: in pixels of the network's input.
         lowest_class: int16 (256,), for a code of objectness: the lowest class code whose score is high enough, 128
             where none is.
-        objectness, classes: float32 (256,), their sigmoids.
-        centre, size: float32 (256,), in pixels; `centre` from the cell's own place.
+        objectness: float32 (256,), the sigmoid of objectness.
+        classes: float32 (256,), the sigmoid of a class logit.
+        centre: float32 (256,), in pixels, from the cell's own position.
+        size: float32 (256,), in pixels.
     """
 
     stride: int
@@ -68,11 +70,13 @@ def level_tables(
 
     Args:
         stride: in pixels of the network's input.
-        box, objectness, classes: scale and zero point of these outputs: logit = (code - zero_point) * scale.
-        confidence: the lowest score of a detection.
+        box: scale and zero point of the box logits: logit = (code - zero_point) * scale.
+        objectness: scale and zero point of the objectness logits.
+        classes: scale and zero point of the class logits.
+        confidence: minimum score of a detection, 0 to 1.
 
     Raises:
-        ValueError: the stride is not positive, or the confidence not within 0 and 1.
+        ValueError: The stride is not positive, or the confidence not within 0 and 1.
     """
     if stride < 1:
         raise ValueError(f"stride must be positive, found {stride}")
@@ -117,14 +121,15 @@ def detect(
         outputs: for each level box (h, w, 4), objectness (h, w, 1) and class logits (h, w, classes), int8,
             C-contiguous.
         levels: what their codes mean, in the same order.
-        iou_threshold, max_detections: see `suppress`.
+        iou_threshold: maximum intersection over union of two boxes of a class, 0 to 1; see `suppress`.
+        max_detections: how many detections to keep at most.
 
     Returns:
         Boxes, float32 (n, 4), as x0, y0, x1, y1 in pixels of the network's input; scores, float32 (n,); classes, int32
         (n,).
 
     Raises:
-        ValueError: an array has the wrong shape or dtype, or a threshold makes no sense.
+        ValueError: An array has the wrong shape or dtype, or a limit is out of range.
     """
     if not outputs or len(outputs) != len(levels):
         raise ValueError(f"expected outputs of {max(len(levels), 1)} levels, found {len(outputs)}")
@@ -157,11 +162,12 @@ def suppress(
         boxes: float32 (n, 4), x0, y0, x1, y1.
         scores: float32 (n,), not negative.
         class_ids: int32 (n,), not negative.
-        iou_threshold: a box whose intersection over union with a better kept box of its class is more than this goes.
-        max_detections: keep at most so many.
+        iou_threshold: a box whose intersection over union with a better kept box of its class exceeds this is dropped,
+            0 to 1.
+        max_detections: how many boxes to keep at most.
 
     Raises:
-        ValueError: an array has the wrong shape or dtype, or a threshold makes no sense.
+        ValueError: An array has the wrong shape or dtype, or a limit is out of range.
     """
     count = len(scores)
     check_array("boxes", boxes, np.float32, (count, 4))
@@ -175,7 +181,15 @@ def suppress(
 
 
 def check_limits(iou_threshold: float, max_detections: int) -> None:
-    """Raises ValueError for limits of `suppress` that make no sense."""
+    """Refuses limits of `suppress` that are out of range.
+
+    Args:
+        iou_threshold: expected within 0 and 1.
+        max_detections: expected to be positive.
+
+    Raises:
+        ValueError: One is not.
+    """
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"IoU threshold must be within 0 and 1, found {iou_threshold}")
     if max_detections < 1:

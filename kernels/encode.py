@@ -1,6 +1,6 @@
 """RAW bytes to the network's input tensor, in one pass through tables.
 
-A look-up does not vectorise, and yet nothing beats it: a square root in float32 vectors costs as much on a desktop
+A look-up does not vectorise, and yet it is the fastest: a square root in float32 vectors costs as much on a desktop
 processor and several times as much on a Cortex-A, and it would serve one curve only.
 """
 
@@ -12,15 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import (
-    RowPlan,
-    check_array,
-    check_cells,
-    check_rows,
-    plan_rows,
-    read_only,
-    red_place,
-)
+from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
 
 _NO_SHADING = read_only(np.zeros((1, 1, 4), np.uint8))
@@ -29,15 +21,9 @@ _NO_SHADING = read_only(np.zeros((1, 1, 4), np.uint8))
 def encode(
     data: NDArray[np.uint8],
     out: NDArray[Any],
+    layout: RawLayout,
     *,
-    width: int,
-    height: int,
-    packing: str,
-    bit_depth: int,
-    cfa: str,
     tables: NDArray[Any],
-    left: int = 0,
-    top: int = 0,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     shading: NDArray[np.uint8] | None = None,
@@ -46,17 +32,16 @@ def encode(
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B: out[i, j, plane] = tables[plane][code of that colour in cell i, j].
 
-    The cells of a monochrome sensor fill the four planes in reading order: call it "RGGB" and give four equal tables.
+    The cells of a monochrome sensor fill the four planes in reading order: its layout has the CFA order "RGGB", and the
+    four tables are equal.
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
         out: (height / 2, width / 2, 4), C-contiguous, of the tables' dtype; with `constants`: (..., 8).
-        width, height: of the window, in pixels, even.
-        packing, bit_depth: see `kernels.layout`.
-        cfa: colour order from pixel (0,0) of `data`.
+        layout: of the window of `data` to read; its width and height are even.
         tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`. With `shading`: (n, 4, 2**bit_depth).
-        left, top: the window's first pixel, even.
-        flip_vertical, flip_horizontal: mirror the cells on the way; colours stay in their planes.
+        flip_vertical: make the first row of cells the last of `out`; colours stay in their planes.
+        flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
         shading: uint8 (grid rows, grid columns, 4): which of the n tables holds in this part of the window, for each
             plane; see `kernels.tables.shading_choice`.
         constants: (4,), of the tables' dtype: what the planes 4 to 7 hold; with `shading`: (n, 4), chosen for each
@@ -64,16 +49,15 @@ def encode(
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: the layout is not known, or an array has the wrong shape or dtype.
+        ValueError: The window's size is odd, or an array has the wrong shape or dtype.
     """
-    check_cells(width, height)
-    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
-    red_row, red_column = red_place(cfa)
+    height, width = layout.cells
+    flat, plan = plan_rows(data, layout)
     if shading is None:
-        check_array("tables", tables, tables.dtype, (4, 2**bit_depth))
+        check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
         tables, shading = tables[None], _NO_SHADING
     else:
-        check_array("tables", tables, tables.dtype, (len(tables), 4, 2**bit_depth))
+        check_array("tables", tables, tables.dtype, (len(tables), 4, layout.highest + 1))
         if shading.ndim != 3 or not shading.size:
             raise ValueError(f"shading must be uint8 (grid rows, grid columns, 4), found {shading.shape}")
         check_array("shading", shading, np.uint8, (*shading.shape[:2], 4))
@@ -84,8 +68,7 @@ def encode(
     else:
         constants, channels = constants.reshape(-1, constants.shape[-1]), 8
         check_array("constants", constants, tables.dtype, (len(tables), 4))
-    check_array("out", out, tables.dtype, (height // 2, width // 2, channels))
-    first, last = check_rows(rows, height // 2)
+    check_array("out", out, tables.dtype, (height, width, channels))
     _encode(
         flat,
         plan,
@@ -93,9 +76,8 @@ def encode(
         read_only(tables),
         read_only(shading),
         read_only(constants),
-        (red_row, red_column),
         (flip_vertical, flip_horizontal),
-        (first, last),
+        check_rows(rows, height),
     )
 
 
@@ -107,7 +89,6 @@ def _encode(
     tables: NDArray[Any],
     shading: NDArray[np.uint8],
     constants: NDArray[Any],
-    red: tuple[int, int],
     flips: tuple[bool, bool],
     rows: tuple[int, int],
 ) -> None:
@@ -117,7 +98,7 @@ def _encode(
     skip = plan.skip // 2
     for i in range(rows[0], rows[1]):
         row = height - 1 - i if flips[0] else i
-        read_cells(flat, plan, row, red[0], red[1], buffers)
+        read_cells(flat, plan, row, buffers)
         choice = shading[row * grid_rows // height]
         for column in range(grid_columns):
             begin = column * width // grid_columns

@@ -1,4 +1,4 @@
-"""How RAW codes lie in a row of bytes; `docs/kernels.md` draws each layout bit by bit.
+"""How RAW codes lie in a row of bytes; `docs/kernels.md` draws each packing bit by bit.
 
 packing        bit depths   pixels in bytes
 "u8"           8            1 in 1
@@ -10,21 +10,20 @@ packing        bit depths   pixels in bytes
                14           4 in 7: four bytes of high bits, then three of the low bits, pixel 0 lowest
 "pisp-comp1"   16           8 in 8: lossy (Raspberry Pi 5, mode 1); decompresses to 16 bits, left-aligned, black at 4096
 
-(MIPI CSI-2, RAW8 to RAW14; V4L2_PIX_FMT_SRGGB10P and its kin; V4L2_PIX_FMT_PISP_COMP1_RGGB.)
+(MIPI CSI-2, RAW8 to RAW14; V4L2_PIX_FMT_SRGGB10P and its siblings; V4L2_PIX_FMT_PISP_COMP1_RGGB.)
 
-A monochrome sensor's rows have the same layouts.
+A monochrome sensor's rows have the same packings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-PACKINGS = ("u8", "u16", "u16-left", "csi2p", "pisp-comp1")
 
 _BIT_DEPTHS: dict[str, tuple[int, ...]] = {
     "u8": (8,),
@@ -34,7 +33,9 @@ _BIT_DEPTHS: dict[str, tuple[int, ...]] = {
     "pisp-comp1": (16,),
 }
 
-# Pixels and bytes of the smallest whole group of a layout.
+PACKINGS = tuple(_BIT_DEPTHS)
+
+# Pixels and bytes of the smallest whole group of a packing.
 _GROUPS: dict[tuple[str, int], tuple[int, int]] = {
     ("csi2p", 10): (4, 5),
     ("csi2p", 12): (2, 3),
@@ -42,8 +43,9 @@ _GROUPS: dict[tuple[str, int], tuple[int, int]] = {
     ("pisp-comp1", 16): (8, 8),
 }
 
-# The colour planes of an encoded frame are R, Gr, Gb, B; Gr is the green that shares its row with red.
-# For each CFA order, named from pixel (0,0): the plane of each place in the 2x2 cell, row by row.
+# The project's one table of CFA orders, which are named from pixel (0,0), row by row. The colour planes of an encoded
+# frame are R, Gr, Gb, B; Gr is the green that shares its row with red. For each order: the plane of each place in the
+# 2x2 cell, row by row.
 CELL_PLANES: dict[str, tuple[int, int, int, int]] = {
     "RGGB": (0, 1, 2, 3),
     "GRBG": (1, 0, 3, 2),
@@ -51,8 +53,65 @@ CELL_PLANES: dict[str, tuple[int, int, int, int]] = {
     "BGGR": (3, 2, 1, 0),
 }
 
-# The kinds of row that `kernels.rows` tells apart.
+# The colour of each plane, as an index into RGB.
+PLANE_COLOURS = (0, 1, 1, 2)
+
+# The kinds of row that `kernels.rows` distinguishes.
 KIND_U8, KIND_U16, KIND_RAW10, KIND_RAW12, KIND_RAW14, KIND_PISP = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class RawLayout:
+    """Where the pixels of a window lie in the bytes of a frame: what every kernel that reads RAW bytes takes.
+
+    The window is the whole frame where `left` and `top` are 0.
+
+    Attributes:
+        width: of the window, in pixels.
+        height: of the window, in pixels.
+        packing: how codes lie in bytes, one of `PACKINGS`.
+        bit_depth: significant bits of a code.
+        cfa: colour order from pixel (0,0), one of `CELL_PLANES`; "RGGB" for a monochrome sensor, whose pixels then
+            keep their reading order.
+        left: column of the window's first pixel in the frame; even, so that the CFA order stays the same.
+        top: row of the window's first pixel in the frame; even, so that the CFA order stays the same.
+
+    Raises:
+        ValueError: The packing, the bit depth or the CFA order is not known, the window is empty, or it begins at an
+            odd or negative pixel.
+    """
+
+    width: int
+    height: int
+    packing: str
+    bit_depth: int
+    cfa: str
+    left: int = 0
+    top: int = 0
+
+    def __post_init__(self) -> None:
+        check_layout(self.packing, self.bit_depth)
+        check_cfa(self.cfa)
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a frame must have at least one pixel, found {self.width}x{self.height}")
+        if self.left < 0 or self.top < 0 or self.left % 2 or self.top % 2:
+            raise ValueError(f"a window must begin at an even, not negative pixel, found {self.left}, {self.top}")
+
+    @property
+    def highest(self) -> int:
+        """The highest code of the bit depth."""
+        return int(2**self.bit_depth) - 1
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of whole 2x2 cells in the window.
+
+        Raises:
+            ValueError: The width or the height is odd.
+        """
+        if self.width % 2 or self.height % 2:
+            raise ValueError(f"width and height must be even, found {self.width}x{self.height}")
+        return self.height // 2, self.width // 2
 
 
 class RowPlan(NamedTuple):
@@ -60,12 +119,15 @@ class RowPlan(NamedTuple):
 
     Attributes:
         kind: one of the KIND constants.
-        shift, highest: of 16-bit words: code = min(word >> shift, highest).
+        shift: of 16-bit words: code = min(word >> shift, highest).
+        highest: of 16-bit words: the highest code.
         stride: bytes from one row to the next.
         first_byte: where the first whole group of pixels that is read begins, in the first row of the window.
         bytes: how many are read of a row.
         pixels: how many these bytes hold.
         skip: pixels of the first group left of the window; even.
+        red_row: row of red in the 2x2 cell.
+        red_column: column of red in the 2x2 cell.
     """
 
     kind: int
@@ -76,10 +138,32 @@ class RowPlan(NamedTuple):
     bytes: int
     pixels: int
     skip: int
+    red_row: int
+    red_column: int
+
+
+class Flips(NamedTuple):
+    """Whether to mirror a frame.
+
+    Attributes:
+        vertical: the first row becomes the last.
+        horizontal: the first column becomes the last.
+    """
+
+    vertical: bool
+    horizontal: bool
 
 
 def check_layout(packing: str, bit_depth: int) -> None:
-    """Raises ValueError, with what there is, for a packing or a bit depth that is not known."""
+    """Refuses a packing or a bit depth that is not known.
+
+    Args:
+        packing: expected to be one of `PACKINGS`.
+        bit_depth: expected to be one that this packing has.
+
+    Raises:
+        ValueError: It is not known; the message lists the known ones.
+    """
     if packing not in PACKINGS:
         raise ValueError(f"packing must be one of {', '.join(PACKINGS)}, found '{packing}'")
     depths = _BIT_DEPTHS[packing]
@@ -88,48 +172,51 @@ def check_layout(packing: str, bit_depth: int) -> None:
 
 
 def row_bytes(packing: str, bit_depth: int, width: int) -> int:
-    """Bytes that a row of `width` pixels takes without padding: the smallest stride.
+    """Bytes that a row of pixels takes without padding: the smallest stride.
+
+    Args:
+        packing: one of `PACKINGS`.
+        bit_depth: significant bits of a code.
+        width: of the row, in pixels.
 
     Raises:
-        ValueError: the packing or the bit depth is not known.
+        ValueError: The packing or the bit depth is not known.
     """
     pixels, size = group(packing, bit_depth)
     return -(-width // pixels) * size
 
 
 def group(packing: str, bit_depth: int) -> tuple[int, int]:
-    """Pixels and bytes of the smallest whole group of a layout.
+    """Pixels and bytes of the smallest whole group of a packing.
+
+    Args:
+        packing: one of `PACKINGS`.
+        bit_depth: significant bits of a code.
 
     Raises:
-        ValueError: the packing or the bit depth is not known.
+        ValueError: The packing or the bit depth is not known.
     """
     check_layout(packing, bit_depth)
     return _GROUPS.get((packing, bit_depth), (1, 2 if packing.startswith("u16") else 1))
 
 
-def plan_rows(
-    data: NDArray[np.uint8], *, packing: str, bit_depth: int, left: int, top: int, width: int, height: int
-) -> tuple[NDArray[np.uint8], RowPlan]:
+def plan_rows(data: NDArray[np.uint8], layout: RawLayout) -> tuple[NDArray[np.uint8], RowPlan]:
     """The bytes of a frame as the kernels take them (flat, read-only), and the plan to read a window of it.
 
     Args:
-        data: uint8 (rows, stride): the rows that hold the window, and any others; rows contiguous in themselves.
-        left, top: the window's first pixel in `data`; even, so that the CFA order stays the same.
-        width, height: of the window, in pixels.
+        data: uint8 (rows, stride): the rows that hold the window, and any others; the bytes of a row are contiguous.
+        layout: of the window.
 
     Raises:
-        ValueError: the layout is not known, or the buffer does not hold the window.
+        ValueError: The buffer does not hold the window, or its rows are not contiguous.
     """
-    pixels, size = group(packing, bit_depth)
-    if width < 1 or height < 1:
-        raise ValueError(f"a frame must have at least one pixel, found {width}x{height}")
-    if left < 0 or top < 0 or left % 2 or top % 2:
-        raise ValueError(f"a window must begin at an even, not negative pixel, found {left}, {top}")
-    needed = row_bytes(packing, bit_depth, left + width)
+    pixels, size = group(layout.packing, layout.bit_depth)
+    width, height, left, top = layout.width, layout.height, layout.left, layout.top
+    needed = row_bytes(layout.packing, layout.bit_depth, left + width)
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[0] < top + height or data.shape[1] < needed:
         raise ValueError(
-            f"{width}x{height} pixels at {left}, {top} of packing '{packing}' and {bit_depth} bits need bytes of "
-            f"shape (at least {top + height}, at least {needed}), found {data.dtype} {data.shape}"
+            f"{width}x{height} pixels at {left}, {top} of packing '{layout.packing}' and {layout.bit_depth} bits need "
+            f"bytes of shape (at least {top + height}, at least {needed}), found {data.dtype} {data.shape}"
         )
     if data.strides[1] != 1 or (data.shape[0] > 1 and data.strides[0] < data.shape[1]):
         raise ValueError(f"rows of bytes must be contiguous and in order, found strides {data.strides}")
@@ -140,15 +227,18 @@ def plan_rows(
     # A window that begins inside a group is read from the group's beginning.
     first_group = left // pixels
     read_bytes = needed - first_group * size
+    red_row, red_column = red_place(layout.cfa)
     return flat, RowPlan(
-        kind=_kind(packing, bit_depth),
-        shift=16 - bit_depth if packing == "u16-left" else 0,
-        highest=2**bit_depth - 1,
+        kind=_kind(layout.packing, layout.bit_depth),
+        shift=16 - layout.bit_depth if layout.packing == "u16-left" else 0,
+        highest=layout.highest,
         stride=stride,
         first_byte=top * stride + first_group * size,
         bytes=read_bytes,
         pixels=read_bytes // size * pixels,
         skip=left - first_group * pixels,
+        red_row=red_row,
+        red_column=red_column,
     )
 
 
@@ -160,25 +250,51 @@ def _kind(packing: str, bit_depth: int) -> int:
     return {8: KIND_U8, 10: KIND_RAW10, 12: KIND_RAW12, 14: KIND_RAW14}[bit_depth]
 
 
-def flips_to_rggb(cfa: str) -> tuple[bool, bool]:
-    """Whether to mirror a frame (vertically, horizontally) so that its CFA order becomes RGGB.
+def flips_to_rggb(cfa: str) -> Flips:
+    """How to mirror a frame so that its CFA order becomes RGGB.
 
-    With even sizes a mirrored GRBG, GBRG or BGGR mosaic *is* an RGGB mosaic of the mirrored scene: a
-    network that learnt on RGGB sees every colour exactly where it expects it, no row or column is lost,
-    and the picture is mirrored back.
+    With even sizes a mirrored GRBG, GBRG or BGGR mosaic *is* an RGGB mosaic of the mirrored scene: a network that was
+    trained on RGGB sees every colour exactly where it expects it, no row or column is lost, and the picture is
+    mirrored back.
+
+    Args:
+        cfa: one of `CELL_PLANES`.
 
     Raises:
-        ValueError: the CFA order is not known.
+        ValueError: The CFA order is not known.
+    """
+    red_row, red_column = red_place(cfa)
+    return Flips(vertical=red_row == 1, horizontal=red_column == 1)
+
+
+def mirrored_cfa(cfa: str, *, vertical: bool, horizontal: bool) -> str:
+    """The CFA order, from its new pixel (0,0), of a frame of even size that is mirrored.
+
+    Args:
+        cfa: one of `CELL_PLANES`, before mirroring.
+        vertical: the first row becomes the last.
+        horizontal: the first column becomes the last.
+
+    Raises:
+        ValueError: The CFA order is not known.
     """
     check_cfa(cfa)
-    return {"RGGB": (False, False), "GRBG": (False, True), "GBRG": (True, False), "BGGR": (True, True)}[cfa]
+    letters = str(cfa)
+    if vertical:
+        letters = letters[2:] + letters[:2]
+    if horizontal:
+        letters = letters[1] + letters[0] + letters[3] + letters[2]
+    return letters
 
 
 def red_place(cfa: str) -> tuple[int, int]:
     """Row and column of red in the 2x2 cell.
 
+    Args:
+        cfa: one of `CELL_PLANES`.
+
     Raises:
-        ValueError: the CFA order is not known.
+        ValueError: The CFA order is not known.
     """
     check_cfa(cfa)
     row, column = divmod(CELL_PLANES[cfa].index(0), 2)
@@ -186,19 +302,30 @@ def red_place(cfa: str) -> tuple[int, int]:
 
 
 def check_cfa(cfa: str) -> None:
-    """Raises ValueError, with what there is, for a CFA order that is not known."""
+    """Refuses a CFA order that is not known.
+
+    Args:
+        cfa: expected to be one of `CELL_PLANES`.
+
+    Raises:
+        ValueError: It is not known; the message lists the known ones.
+    """
     if cfa not in CELL_PLANES:
         raise ValueError(f"CFA order must be one of {', '.join(CELL_PLANES)}, found '{cfa}'")
 
 
-def check_cells(width: int, height: int) -> None:
-    """Raises ValueError where a size is not whole 2x2 cells."""
-    if width % 2 or height % 2:
-        raise ValueError(f"width and height must be even, found {width}x{height}")
-
-
 def check_array(name: str, array: NDArray[Any], dtype: np.dtype[Any] | type, shape: Sequence[int]) -> None:
-    """Raises ValueError for an array that is not C-contiguous, of that dtype and that shape."""
+    """Refuses an array that is not C-contiguous, of that dtype and that shape.
+
+    Args:
+        name: of the array, for the message.
+        array: to look at.
+        dtype: expected.
+        shape: expected.
+
+    Raises:
+        ValueError: It is another.
+    """
     if array.shape != tuple(shape) or array.dtype != dtype or not array.flags.c_contiguous:
         expected = f"C-contiguous {np.dtype(dtype)} {tuple(shape)}"
         order = "" if array.flags.c_contiguous else ", not C-contiguous"
@@ -206,10 +333,14 @@ def check_array(name: str, array: NDArray[Any], dtype: np.dtype[Any] | type, sha
 
 
 def check_rows(rows: tuple[int, int] | None, count: int) -> tuple[int, int]:
-    """First and last (exclusive) of the rows to do: all where `rows` is None.
+    """First and last (exclusive) of the rows to do.
+
+    Args:
+        rows: the first and the last (exclusive); None for all.
+        count: of all rows.
 
     Raises:
-        ValueError: they are not within 0 to `count`.
+        ValueError: They are not within 0 to `count`.
     """
     first, last = rows if rows is not None else (0, count)
     if not 0 <= first <= last <= count:
@@ -218,7 +349,12 @@ def check_rows(rows: tuple[int, int] | None, count: int) -> tuple[int, int]:
 
 
 def row_ranges(count: int, parts: int) -> list[tuple[int, int]]:
-    """`count` rows split into `parts` ranges as even as can be: one call of a kernel for each thread of a pool."""
+    """Rows split into ranges of equal size, give or take one: one call of a kernel for each thread of a pool.
+
+    Args:
+        count: of all rows.
+        parts: how many ranges to make.
+    """
     edges = [count * part // parts for part in range(parts + 1)]
     return list(pairwise(edges))
 

@@ -9,15 +9,17 @@ from edge_isp.kernels.layout import group, row_bytes
 
 
 def pack(codes: NDArray[np.uint16], *, packing: str, bit_depth: int, stride: int | None = None) -> NDArray[np.uint8]:
-    """Codes (height, width) to bytes (height, stride); padding is 0.
+    """Codes to RAW bytes, uint8 (height, stride); padding is 0.
 
     Args:
-        packing, bit_depth: see `kernels.layout`.
-        stride: bytes a row; by default without padding.
+        codes: uint16 (height, width).
+        packing: see `kernels.layout`.
+        bit_depth: significant bits of a code.
+        stride: bytes from one row to the next; by default rows have no padding.
 
     Raises:
-        ValueError: the layout is not known or cannot be packed ("pisp-comp1"), the stride too small, or a code above
-            the bit depth.
+        ValueError: The packing is not known or cannot be packed ("pisp-comp1"), the stride is too small, or a code
+            exceeds the bit depth.
     """
     height, width = codes.shape
     needed = row_bytes(packing, bit_depth, width)

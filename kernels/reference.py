@@ -1,4 +1,4 @@
-"""The kernels once more, as plainly as NumPy can say them: what the fast ones must equal bit for bit."""
+"""Plain NumPy references of the kernels: each kernel must equal its own bit for bit."""
 
 from __future__ import annotations
 
@@ -9,23 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.detect import HIGHEST_SIZE_LOGIT, sigmoid
-from edge_isp.kernels.layout import CELL_PLANES, group
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, group
 from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_STEP, ROOT_WHITE, TONE_ENTRIES, scaled_matrix
 
 
-def unpack(
-    data: NDArray[np.uint8],
-    *,
-    width: int,
-    height: int,
-    packing: str,
-    bit_depth: int,
-    left: int = 0,
-    top: int = 0,
-) -> NDArray[np.uint16]:
+def unpack(data: NDArray[np.uint8], layout: RawLayout) -> NDArray[np.uint16]:
     """See `kernels.unpack.unpack`."""
-    rows = data[top : top + height]
-    return _unpack_rows(rows, packing, bit_depth, left + width)[:, left:]
+    rows = data[layout.top : layout.top + layout.height]
+    return _unpack_rows(rows, layout.packing, layout.bit_depth, layout.left + layout.width)[:, layout.left :]
 
 
 def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: int) -> NDArray[np.uint16]:
@@ -47,11 +38,14 @@ def _unpack_rows(rows: NDArray[np.uint8], packing: str, bit_depth: int, width: i
             low[..., :1] |= low[..., byte, None] << dtype(8 * byte)
         shifts = np.arange(pixels, dtype=dtype) * dtype(low_bits)
         codes = (cells[..., :pixels] << dtype(low_bits)) | ((low[..., :1] >> shifts) & dtype(2**low_bits - 1))
-        return codes.reshape(height, -1)[:, :width].astype(np.uint16)
-    words = rows[:, 0 : 2 * width : 2].astype(np.uint16) | (rows[:, 1 : 2 * width : 2].astype(np.uint16) << 8)
+        unpacked: NDArray[np.uint16] = codes.reshape(height, -1)[:, :width].astype(np.uint16)
+        return unpacked
+    low_bytes, high_bytes = rows[:, 0 : 2 * width : 2], rows[:, 1 : 2 * width : 2]
+    words: NDArray[np.uint16] = (low_bytes.astype(np.uint16) | (high_bytes.astype(np.uint16) << 8)).astype(np.uint16)
     if packing == "u16-left":
         return (words >> (16 - bit_depth)).astype(np.uint16)
-    return np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
+    right: NDArray[np.uint16] = np.minimum(words, 2**bit_depth - 1).astype(np.uint16)
+    return right
 
 
 def pisp_word(word: int) -> tuple[int, int, int, int]:
@@ -75,10 +69,11 @@ def pisp_word(word: int) -> tuple[int, int, int, int]:
         limit = 1536 >> mode
         q0 = min(limit, max(0, q1 - 64)) + p2
         q3 = min(limit, max(0, q2 - 64)) + p3
-    return _pisp_code(q0, mode), _pisp_code(q1, mode), _pisp_code(q2, mode), _pisp_code(q3, mode)
+    return pisp_code(q0, mode), pisp_code(q1, mode), pisp_code(q2, mode), pisp_code(q3, mode)
 
 
-def _pisp_code(q: int, mode: int) -> int:
+def pisp_code(q: int, mode: int) -> int:
+    """The 16-bit code of a sample `q` of PiSP compression in quantisation mode `mode`."""
     value = max(256 * q, 512 * (q - 47)) if mode == 3 else max(16 * q, 32 * (q - 160), 64 * mode * q)
     return min(value + 2048, 65535)
 
@@ -122,17 +117,16 @@ def planes(codes: NDArray[np.uint16], cfa: str) -> NDArray[np.uint16]:
 
 def encode(
     data: NDArray[np.uint8],
+    layout: RawLayout,
     *,
-    cfa: str,
     tables: NDArray[Any],
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     shading: NDArray[np.uint8] | None = None,
     constants: NDArray[Any] | None = None,
-    **window: Any,
 ) -> NDArray[Any]:
-    """See `kernels.encode.encode`; `window` holds the arguments of `unpack`."""
-    cells = planes(unpack(data, **window), cfa)
+    """See `kernels.encode.encode`."""
+    cells = planes(unpack(data, layout), layout.cfa)
     height, width, _ = cells.shape
     if shading is None:
         tables, shading = tables[None], np.zeros((1, 1, 4), np.uint8)
@@ -153,16 +147,15 @@ def encode(
 def encode_resampled(
     data: NDArray[np.uint8],
     shape: tuple[int, int],
+    layout: RawLayout,
     *,
-    cfa: str,
     tables: NDArray[Any],
     border: float = 0,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
-    **window: Any,
 ) -> NDArray[Any]:
     """See `kernels.resample.encode_resampled`; `shape` is that of `out`, without the planes."""
-    cells = planes(unpack(data, **window), cfa).astype(np.float32)
+    cells = planes(unpack(data, layout), layout.cfa).astype(np.float32)
     scale = min(shape[0] / cells.shape[0], shape[1] / cells.shape[1])
     height, width = max(1, round(cells.shape[0] * scale)), max(1, round(cells.shape[1] * scale))
     means = _area_average(np.float32(0), cells, height)
@@ -248,20 +241,19 @@ def rgb_to_i420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def statistics(
     data: NDArray[np.uint8],
+    layout: RawLayout,
     *,
-    cfa: str,
     black_level: Sequence[float],
     white_level: float,
     clipped: float,
     step: int = 8,
-    **window: Any,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
     """Histograms, means, clipped shares and grey-world gains; see `kernels.statistics.statistics`."""
-    cells = planes(unpack(data, **window), cfa)[::step].reshape(-1, 4)
+    cells = planes(unpack(data, layout), layout.cfa)[::step].reshape(-1, 4)
     black = np.asarray(black_level, np.float64)
     light = (cells - black) / (white_level - black)
     lost = cells >= np.ceil(black + clipped * (white_level - black))
-    shift = window["bit_depth"] - 8
+    shift = layout.bit_depth - 8
     histograms = np.stack([np.bincount(cells[:, plane] >> shift, minlength=256) for plane in range(4)])
     usable = light[~lost.any(1)]
     gains = (1.0, 1.0)
@@ -295,7 +287,8 @@ def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: in
 
     def filtered(taps: NDArray[np.int64]) -> NDArray[np.int64]:
         parts = [taps[y, x] * mirrored[y : y + height, x : x + width] for y in range(5) for x in range(5)]
-        return np.clip((np.sum(parts, axis=0) + 8) >> 4, 0, highest)
+        clipped: NDArray[np.int64] = np.clip((np.sum(parts, axis=0) + 8) >> 4, 0, highest)
+        return clipped
 
     out = np.empty((height, width, 3), np.uint16)
     cell = np.array(["RGB".index(letter) for letter in cfa]).reshape(2, 2)
@@ -316,33 +309,33 @@ def demosaic_codes(codes: NDArray[np.uint16], cfa: str, method: str, highest: in
     return out
 
 
-def demosaic(data: NDArray[np.uint8], *, cfa: str, method: str = "malvar", **window: Any) -> NDArray[np.uint16]:
+def demosaic(data: NDArray[np.uint8], layout: RawLayout, *, method: str = "malvar") -> NDArray[np.uint16]:
     """See `kernels.demosaic.demosaic`."""
-    return demosaic_codes(unpack(data, **window), cfa, method, 2 ** window["bit_depth"] - 1)
+    return demosaic_codes(unpack(data, layout), layout.cfa, method, layout.highest)
 
 
 def develop(
     data: NDArray[np.uint8],
+    layout: RawLayout,
     *,
-    cfa: str,
     tables: NDArray[np.uint16],
     matrix: NDArray[np.floating[Any]],
     tone: NDArray[np.uint8],
     linear_white: int,
     method: str = "malvar",
-    **window: Any,
 ) -> NDArray[np.uint8]:
     """See `kernels.demosaic.develop`."""
-    codes = unpack(data, **window)
+    codes = unpack(data, layout)
     linear = np.empty_like(codes)
-    for place, plane in enumerate(CELL_PLANES[cfa]):
+    for place, plane in enumerate(CELL_PLANES[layout.cfa]):
         y, x = divmod(place, 2)
         linear[y::2, x::2] = tables[plane][codes[y::2, x::2]]
-    rgb = demosaic_codes(linear, cfa, method, linear_white).astype(np.float32)
+    rgb = demosaic_codes(linear, layout.cfa, method, linear_white).astype(np.float32)
     weights = (np.asarray(matrix) * ((len(tone) - 1) / linear_white)).astype(np.float32)
     red, green, blue = rgb[..., 0, None], rgb[..., 1, None], rgb[..., 2, None]
     mixed = weights[:, 0] * red + weights[:, 1] * green + weights[:, 2] * blue + np.float32(0.5)
-    return tone[np.clip(mixed, 0, len(tone) - 1).astype(np.int64)]
+    picture: NDArray[np.uint8] = tone[np.clip(mixed, 0, len(tone) - 1).astype(np.int64)]
+    return picture
 
 
 def replace_defects(codes: NDArray[np.uint16], defects: NDArray[np.int32]) -> NDArray[np.uint16]:

@@ -9,15 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import (
-    RowPlan,
-    check_array,
-    check_cells,
-    check_rows,
-    plan_rows,
-    read_only,
-    red_place,
-)
+from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 
 
@@ -25,7 +17,8 @@ def letterbox(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, in
     """The largest picture of the source's proportions in the middle of the target: (top, left, height, width).
 
     Args:
-        source, target: (height, width).
+        source: height and width of what is to be fitted.
+        target: height and width of what it is to be fitted into.
     """
     scale = min(target[0] / source[0], target[1] / source[1])
     height, width = max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
@@ -35,16 +28,10 @@ def letterbox(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, in
 def encode_resampled(
     data: NDArray[np.uint8],
     out: NDArray[Any],
+    layout: RawLayout,
     *,
-    width: int,
-    height: int,
-    packing: str,
-    bit_depth: int,
-    cfa: str,
     tables: NDArray[Any],
     border: float = 0,
-    left: int = 0,
-    top: int = 0,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     rows: tuple[int, int] | None = None,
@@ -55,27 +42,28 @@ def encode_resampled(
     along the rows), rounded with halves up. No full-size frame is made on the way.
 
     Args:
-        out: (h, w, 4), C-contiguous, of the tables' dtype. The picture lies in its middle, as `letterbox` says; it must
+        data: uint8 (rows, stride); rows may be padded.
+        out: (h, w, 4), C-contiguous, of the tables' dtype. The picture lies in its middle, see `letterbox`; it must
             not be larger than the window's cells.
+        layout: of the window of `data` to read; its width and height are even.
+        tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`.
         border: what fills the rest of `out`, in the tables' dtype.
+        flip_vertical: make the first row of cells the last of the picture; colours stay in their planes.
+        flip_horizontal: make the first column of cells the last of the picture; colours stay in their planes.
         rows: first and last (exclusive) row of `out` to write; by default all.
-        width, height, packing, bit_depth, cfa, tables, left, top, flip_vertical, flip_horizontal: as for
-            `kernels.encode.encode`.
 
     Raises:
-        ValueError: the layout is not known, an array has the wrong shape or dtype, or `out` is larger than the window.
+        ValueError: The window's size is odd, an array has the wrong shape or dtype, or `out` is larger than the window.
     """
-    check_cells(width, height)
-    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
-    red_row, red_column = red_place(cfa)
-    check_array("tables", tables, tables.dtype, (4, 2**bit_depth))
+    height, width = layout.cells
+    flat, plan = plan_rows(data, layout)
+    check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
     if out.ndim != 3 or not out.size:
         raise ValueError(f"out must be {tables.dtype} (h, w, 4), found {out.dtype} {out.shape}")
     check_array("out", out, tables.dtype, (*out.shape[:2], 4))
-    first, last = check_rows(rows, out.shape[0])
-    box = letterbox((height // 2, width // 2), out.shape[:2])
-    if box[2] > height // 2 or box[3] > width // 2:
-        raise ValueError(f"out must not be larger than the {height // 2} x {width // 2} cells, found {out.shape[:2]}")
+    box = letterbox((height, width), out.shape[:2])
+    if box[2] > height or box[3] > width:
+        raise ValueError(f"out must not be larger than the {height} x {width} cells, found {out.shape[:2]}")
     _encode_resampled(
         flat,
         plan,
@@ -83,12 +71,11 @@ def encode_resampled(
         read_only(tables),
         tables.dtype.type(border),
         box,
-        width // 2,
-        _area_weights(height // 2, box[2]),
-        _area_weights(width // 2, box[3]),
-        (red_row, red_column),
+        width,
+        _area_weights(height, box[2]),
+        _area_weights(width, box[3]),
         (flip_vertical, flip_horizontal),
-        (first, last),
+        check_rows(rows, out.shape[0]),
     )
 
 
@@ -119,7 +106,6 @@ def _encode_resampled(
     columns: int,
     row_taps: tuple[NDArray[np.uint32], NDArray[np.float32]],
     column_taps: tuple[NDArray[np.uint32], NDArray[np.float32]],
-    red: tuple[int, int],
     flips: tuple[bool, bool],
     rows: tuple[int, int],
 ) -> None:
@@ -142,7 +128,7 @@ def _encode_resampled(
             if weights[tap] > 0:
                 source = np.int64(row_taps[0][row]) + tap
                 if source != held:
-                    read_cells(flat, plan, source, red[0], red[1], buffers)
+                    read_cells(flat, plan, source, buffers)
                     held = source
                 for plane in range(4):
                     _add_weighted(sums[plane], buffers[plane, skip : skip + columns], weights[tap], tap == 0)

@@ -1,9 +1,9 @@
 """The output of a calibrated network to a picture: demosaicing plus residual, colour matrix, transfer curve.
 
 The network's input, in the square-root domain, is demosaiced linearly (Malvar-He-Cutler, "High-quality linear
-interpolation for demosaicing of Bayer-patterned color images", ICASSP 2004); the network says what that gets wrong.
-Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and the curve of sRGB
-make the picture of it. Beyond the borders the outermost cells repeat themselves.
+interpolation for demosaicing of Bayer-patterned color images", ICASSP 2004); the network's output is the correction
+(residual). Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and sRGB's
+curve make the picture of it. Beyond the borders the outermost cells are repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT_WHITE = 16 * 255
 # Entries of a tone table: steps of linear light fine enough for the steep foot of sRGB's curve.
 TONE_ENTRIES = 16384
 
-# What a residual's code counts: 1/510 of white, twice as fine as 8 bits, up to a quarter of white either way.
+# One code of a residual: 1/510 of white, twice as fine as 8 bits, so that codes reach a quarter of white either way.
 RESIDUAL_STEP = 8
 
 # The scale that the network's output tensor has for that: its 1 is an eighth of white.
@@ -59,9 +59,20 @@ MALVAR_CELLS = _malvar_cells()
 
 
 def tone_table(encoded: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """8-bit picture values from a transfer curve's values (0 to 1) at `TONE_ENTRIES` steps of light from 0 to 1."""
+    """8-bit picture values from a transfer curve.
+
+    Args:
+        encoded: (TONE_ENTRIES,), the curve's values, 0 to 1, at equal steps of linear light from 0 to 1.
+
+    Returns:
+        uint8 (TONE_ENTRIES,).
+
+    Raises:
+        ValueError: The array has another shape.
+    """
     check_array("encoded", encoded, encoded.dtype, (TONE_ENTRIES,))
-    return np.rint(np.clip(encoded, 0, 1) * 255).astype(np.uint8)
+    table: NDArray[np.uint8] = np.rint(np.clip(encoded, 0, 1) * 255).astype(np.uint8)
+    return table
 
 
 def decode_residual(
@@ -85,11 +96,12 @@ def decode_residual(
         out: uint8 (2h, 2w, 3), C-contiguous.
         matrix: 3x3, white-balanced camera colour to linear RGB.
         tone: see `tone_table`.
-        flip_vertical, flip_horizontal: mirror the picture on the way.
+        flip_vertical: make the first row of the planes the last of the picture.
+        flip_horizontal: make the first column of the planes the last of the picture.
         rows: first and last (exclusive) row of planes to do; by default all.
 
     Raises:
-        ValueError: an array has the wrong shape or dtype.
+        ValueError: An array has the wrong shape or dtype, or the matrix is not 3x3 finite numbers.
     """
     if planes.ndim != 3 or planes.shape[2] != 12:
         raise ValueError(f"planes must be int8 (h, w, 12), found {planes.dtype} {planes.shape}")
@@ -114,7 +126,11 @@ def decode_residual(
 
 
 def scaled_matrix(matrix: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """A colour matrix for squares of `ROOT_WHITE`, to steps of a tone table."""
+    """A colour matrix that takes squares of `ROOT_WHITE` to steps of a tone table.
+
+    Args:
+        matrix: 3x3, white-balanced camera colour to linear RGB.
+    """
     return (np.asarray(matrix, np.float64) * ((TONE_ENTRIES - 1) / ROOT_WHITE**2)).astype(np.float32)
 
 
@@ -220,20 +236,20 @@ def _demosaic(
 
 @kernel(inline="always")
 def _green(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
-    """Sixteenths of green where red or blue stands: four neighbours, and the own colour two pixels away."""
+    """Sixteenths of green at red or blue: four neighbours, and the own colour two pixels away."""
     return np.int16((neighbours << 2) + (own << 3) - (far << 1))
 
 
 @kernel(inline="always")
 def _along(neighbours: np.int16, own: np.int16, minus: np.int16, plus: np.int16) -> np.int16:
-    """Sixteenths of red or blue where green stands: two neighbours, and the greens around: the diagonal ones and
-    those two pixels further along (minus), those two pixels across (plus)."""
+    """Sixteenths of red or blue at green: two neighbours, less the diagonal greens and those two pixels further along
+    (minus), and the greens two pixels across (plus)."""
     return np.int16((neighbours << 3) + 10 * own - (minus << 1) + plus)
 
 
 @kernel(inline="always")
 def _diagonal(neighbours: np.int16, own: np.int16, far: np.int16) -> np.int16:
-    """Sixteenths of red where blue stands, or the other way round."""
+    """Sixteenths of red at blue, or of blue at red."""
     return np.int16((neighbours << 2) + 12 * own - 3 * far)
 
 
@@ -257,8 +273,8 @@ def _develop(roots: NDArray[np.int16], residual: NDArray[np.int16], matrix: NDAr
 
 @kernel(inline="always")
 def _step(light: np.float32) -> np.int16:
-    held = min(max(light, np.float32(0)), np.float32(TONE_ENTRIES - 1))
-    return np.int16(np.int32(held + np.float32(0.5)))
+    clamped = min(max(light, np.float32(0)), np.float32(TONE_ENTRIES - 1))
+    return np.int16(np.int32(clamped + np.float32(0.5)))
 
 
 @kernel

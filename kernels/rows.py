@@ -1,10 +1,10 @@
-"""Reading rows: whatever the layout, a row of a Bayer frame comes out as its two colours.
+"""Reading rows: for every packing, a row of a Bayer frame comes out as its two colours.
 
-Every other kernel stands on this one. A row is split into the codes of its even and its odd columns, in a buffer that
-stays in the first-level cache: each is a run of one colour, which vectorises where interleaved colours do not, and no
-kernel but this knows how codes are packed.
+Every other kernel uses this one. A row is split into the codes of its even and its odd columns, in a buffer that stays
+in the first-level cache: each is a run of one colour, which vectorises where interleaved colours do not, and only this
+kernel knows how codes are packed.
 
-The arithmetic is kept in 16 bits where it can be: twice as many lanes, half the time.
+The arithmetic uses 16 bits where they suffice: twice as many lanes, half the time.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ U16Array = NDArray[np.uint16]
 
 @kernel
 def cell_buffers(plan: RowPlan) -> U16Array:
-    """Buffers (4, columns) for `read_cells`, one a colour plane, with room for the group that a window begins in."""
+    """Buffers (4, columns) for `read_cells`, one per colour plane, with room for the group that a window begins in."""
     return np.empty((4, (plan.pixels + 1) // 2), np.uint16)
 
 
 @kernel
-def read_cells(flat: U8Array, plan: RowPlan, cell_row: int, red_row: int, red_column: int, buffers: U16Array) -> None:
+def read_cells(flat: U8Array, plan: RowPlan, cell_row: int | np.int64, buffers: U16Array) -> None:
     """Codes of a row of cells to `buffers`, in the order R, Gr, Gb, B; the window begins at column plan.skip // 2.
 
     Args:
-        flat, plan: see `kernels.layout.plan_rows`.
+        flat: the frame's bytes, see `kernels.layout.plan_rows`.
+        plan: see `kernels.layout.plan_rows`.
         cell_row: counted from the window's top.
-        red_row, red_column: place of red in the cell.
         buffers: see `cell_buffers`.
     """
     for colour_row in range(2):
-        y = 2 * cell_row + (colour_row ^ red_row)
-        even = buffers[2 * colour_row + red_column]
-        odd = buffers[2 * colour_row + 1 - red_column]
+        y = 2 * cell_row + (colour_row ^ plan.red_row)
+        even = buffers[2 * colour_row + plan.red_column]
+        odd = buffers[2 * colour_row + 1 - plan.red_column]
         read_row(flat, plan, y, even, odd)
 
 
 @kernel
-def read_row(flat: U8Array, plan: RowPlan, y: int, even: U16Array, odd: U16Array) -> None:
+def read_row(flat: U8Array, plan: RowPlan, y: int | np.int64, even: U16Array, odd: U16Array) -> None:
     """Row `y` of the window, `plan.pixels` codes from `plan.first_byte` on, to its even and its odd columns."""
     begin = plan.first_byte + y * plan.stride
     line = flat[begin : begin + plan.bytes]
@@ -134,7 +134,7 @@ def _read_pisp(line: U8Array, even: U16Array, odd: U16Array) -> None:
 
 @kernel(inline="always")
 def _pisp_word(unsigned: np.uint32) -> tuple[np.uint16, np.uint16, np.uint16, np.uint16]:
-    """The four codes of a word. Both ways are computed and one chosen, since branches would not vectorise."""
+    """The four codes of a word. Both variants are computed and one chosen, since branches would not vectorise."""
     mode = np.int32(unsigned & np.uint32(3))
     word = np.int32(unsigned >> np.uint32(2))
     # Quantisation modes 0 to 2: the middle two samples as 9 bits and a difference, the outer two relative to them.

@@ -1,4 +1,4 @@
-"""What a frame says about the light, in one sub-sampled pass over its packed bytes.
+"""What a frame tells about the light, in one sub-sampled pass over its packed bytes.
 
 Enough for an auto-exposure and an auto-white-balance loop on boards without an image signal processor.
 """
@@ -12,14 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import (
-    RowPlan,
-    check_cells,
-    check_rows,
-    plan_rows,
-    read_only,
-    red_place,
-)
+from edge_isp.kernels.layout import RawLayout, RowPlan, check_rows, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
 
 # Light from this share of the range on counts as clipped: its colour is lost.
@@ -29,12 +22,12 @@ BINS = 256
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of the cells that were looked at. Channels in the order R, Gr, Gb, B.
+    """Of the cells that were looked at. Channels are in the order R, Gr, Gb, B.
 
     Attributes:
         histograms: int64 (4, 256): how many codes lie in each 256th of the code range.
-        means: of all codes.
-        clipped: share of the codes that are clipped.
+        means: the mean code of each channel.
+        clipped: the share of clipped codes in each channel, 0 to 1.
         grey_world_gains: white-balance gains (red, blue; green is 1) that make the mean of all cells without a clipped
             channel grey; (1, 1) where there is no such light.
     """
@@ -47,34 +40,29 @@ class Statistics:
 
 def statistics(
     data: NDArray[np.uint8],
+    layout: RawLayout,
     *,
-    width: int,
-    height: int,
-    packing: str,
-    bit_depth: int,
-    cfa: str,
     black_level: Sequence[float],
     white_level: float,
-    left: int = 0,
-    top: int = 0,
     step: int = 8,
     rows: tuple[int, int] | None = None,
 ) -> Statistics:
     """Means, histograms, clipped shares and grey-world gains of a window.
 
     Args:
-        data, width, height, packing, bit_depth, cfa, left, top: as for `kernels.encode.encode`.
+        data: uint8 (rows, stride); rows may be padded.
+        layout: of the window of `data` to read; its width and height are even.
         black_level: codes in the order R, Gr, Gb, B.
         white_level: code.
-        step: looks at one row of cells in so many, and in it at every cell.
+        step: looks at every step-th row of cells, and at every cell of such a row.
         rows: first and last (exclusive) row of cells to look at; by default all.
 
     Raises:
-        ValueError: the layout is not known, `data` has the wrong shape, or a level makes no sense.
+        ValueError: The window's size is odd, `data` has the wrong shape, or a level or the step is out of range.
     """
-    check_cells(width, height)
-    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
-    first, last = check_rows(rows, height // 2)
+    height, width = layout.cells
+    flat, plan = plan_rows(data, layout)
+    first, last = check_rows(rows, height)
     if step < 1 or first == last:
         raise ValueError(f"step must be at least 1 and rows not empty, found {step} and {first} to {last}")
     black = np.asarray(black_level, np.float64)
@@ -82,7 +70,7 @@ def statistics(
         raise ValueError(f"black_level must be four codes below white_level {white_level}, found {black_level}")
     limits = np.ceil(black + CLIPPED * (white_level - black)).astype(np.int64)
     histograms, sums, clipped, usable_sums, counts = _statistics(
-        flat, plan, width // 2, red_place(cfa), (first, last, step), read_only(limits), bit_depth - 8
+        flat, plan, width, (first, last, step), read_only(limits), layout.bit_depth - 8
     )
     cells, usable = int(counts[0]), int(counts[1])
     means, shares = sums / cells, clipped / cells
@@ -107,7 +95,6 @@ def _statistics(
     flat: U8Array,
     plan: RowPlan,
     columns: int,
-    red: tuple[int, int],
     rows: tuple[int, int, int],
     limits: NDArray[np.int64],
     shift: int,
@@ -121,7 +108,7 @@ def _statistics(
     skip = plan.skip // 2
     usable = np.empty(columns, np.bool_)
     for row in range(rows[0], rows[1], rows[2]):
-        read_cells(flat, plan, row, red[0], red[1], buffers)
+        read_cells(flat, plan, row, buffers)
         usable[:] = True
         for plane in range(4):
             codes = buffers[plane, skip : skip + columns]

@@ -2,7 +2,7 @@
 
     table[channel][code] = quantise(curve(clip((code - black) * gain / (white - black), 0, 1)))
 
-with the channels in the order R, Gr, Gb, B. Where lens shading is corrected, a grid picks among a few dozen such
+with the channels in the order R, Gr, Gb, B. Where lens shading is corrected, a grid chooses among a few dozen such
 tables, each of which has one more gain.
 """
 
@@ -36,17 +36,19 @@ def encoding_table(
     """Four tables, shape (4, 2**bit_depth), from RAW codes to the network's input.
 
     Args:
+        bit_depth: significant bits of a RAW code.
         black_level: codes, in the order R, Gr, Gb, B.
         white_level: code.
         gains: white-balance gains (red, green, blue).
         curve: "sqrt" or "linear".
-        scale, zero_point: quantised = round(value / scale) + zero_point, halves to even, saturated. A floating dtype
-            holds value / scale + zero_point as it is.
+        scale: quantised = round(value / scale) + zero_point, halves to even, saturated. A floating dtype holds
+            value / scale + zero_point as it is.
+        zero_point: see `scale`.
         dtype: of the network's input.
-        lens_gain: correction of lens shading.
+        lens_gain: factor on all light that corrects lens shading.
 
     Raises:
-        ValueError: the curve is unknown, or a level or gain makes no sense.
+        ValueError: The curve is not known, a black level is not below white, or a gain is not positive.
     """
     if curve not in CURVES:
         raise ValueError(f"curve must be one of {', '.join(CURVES)}, found '{curve}'")
@@ -62,28 +64,29 @@ def encoding_table(
     value = CURVES[curve](np.clip(light, 0, 1)) / scale
     if np.issubdtype(dtype, np.floating):
         return (value + zero_point).astype(dtype)
-    limits = np.iinfo(np.dtype(dtype))
-    return np.clip(np.rint(value) + zero_point, limits.min, limits.max).astype(dtype)
+    limits = np.iinfo(np.dtype(dtype).type)
+    table: NDArray[Any] = np.clip(np.rint(value) + zero_point, limits.min, limits.max).astype(dtype)
+    return table
 
 
 def shading_choice(
     gains: NDArray[np.floating[Any]], *, levels: int = 32, shape: tuple[int, int] = (48, 64)
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Lens-shading gains as a choice among a few: the gains to make tables with, and which holds where.
+    """Lens-shading gains as a choice among a few: the gains to make tables with, and which one applies where.
 
     Args:
         gains: (rows, columns, 4), in the order R, Gr, Gb, B: gains at the centres of a grid's cells, as libcamera's
             tuning has them (rpi.alsc, 12x16 or 32x32, each times luminance).
         levels: how many gains to choose from, evenly spaced in their logarithms, 1 to 256.
-        shape: rows and columns of the choice; in between the gains are interpolated bilinearly, so that steps stay
-            small.
+        shape: rows and columns of the choice. Between the centres of `gains` the gain is interpolated bilinearly, so
+            that steps stay small.
 
     Returns:
         The gains, ascending (levels,), for `encoding_table(lens_gain=...)` stacked in this order; and the choice, uint8
         (*shape, 4), for `kernels.encode.encode`.
 
     Raises:
-        ValueError: a gain is not positive, or a shape makes no sense.
+        ValueError: A gain is not positive, or `levels` or `shape` is out of range.
     """
     gains = np.asarray(gains, np.float64)
     if gains.ndim != 3 or gains.shape[2] != 4 or not gains.size or not np.all(np.isfinite(gains) & (gains > 0)):

@@ -6,42 +6,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RowPlan, check_array, check_rows, plan_rows
+from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_row
 
 
 def unpack(
     data: NDArray[np.uint8],
+    layout: RawLayout,
     *,
-    width: int,
-    height: int,
-    packing: str,
-    bit_depth: int,
-    left: int = 0,
-    top: int = 0,
     out: NDArray[np.uint16] | None = None,
     rows: tuple[int, int] | None = None,
 ) -> NDArray[np.uint16]:
     """RAW bytes to codes (height, width), right-aligned; "pisp-comp1" is decompressed.
 
-    Codes of "u16" above the bit depth, which only a fault or a wrong format gives, are held at its highest.
+    Codes of "u16" above the bit depth, which only a fault or a wrong format gives, become the highest code.
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
-        width, height: of the window, in pixels; odd sizes will do.
-        packing, bit_depth: see `kernels.layout`.
-        left, top: the window's first pixel, even.
+        layout: of the window of `data` to read; its size may be odd.
         out: uint16 (height, width), C-contiguous, to write into; by default a new array.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: the layout is not known, or `data` or `out` has the wrong shape.
+        ValueError: `data` or `out` has the wrong shape or dtype.
     """
-    flat, plan = plan_rows(data, packing=packing, bit_depth=bit_depth, left=left, top=top, width=width, height=height)
+    flat, plan = plan_rows(data, layout)
     if out is None:
-        out = np.empty((height, width), np.uint16)
-    check_array("out", out, np.uint16, (height, width))
-    first, last = check_rows(rows, height)
+        out = np.empty((layout.height, layout.width), np.uint16)
+    check_array("out", out, np.uint16, (layout.height, layout.width))
+    first, last = check_rows(rows, layout.height)
     _unpack(flat, plan, out, first, last)
     return out
 

@@ -5,8 +5,6 @@ numba keeps what it compiled beside the modules, or in the folder that NUMBA_CAC
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -15,6 +13,7 @@ from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
+from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.unpack import unpack as unpack_frame
@@ -22,12 +21,12 @@ from edge_isp.kernels.unpack import unpack as unpack_frame
 DTYPES = (np.int8, np.uint8, np.int16, np.float32)
 
 _FRAME = np.zeros((8, 8), np.uint8)
-_LAYOUT: dict[str, Any] = {"width": 8, "height": 8, "packing": "u8", "bit_depth": 8}
+_LAYOUT = RawLayout(8, 8, "u8", 8, "RGGB")
 
 
 def compile_pipeline_kernels(task: str = "isp") -> None:
     """What a pipeline of a task needs: "isp", frames to pictures by a network, or "detector", frames to boxes."""
-    statistics(_FRAME, cfa="RGGB", black_level=(0, 0, 0, 0), white_level=255, **_LAYOUT)
+    statistics(_FRAME, _LAYOUT, black_level=(0, 0, 0, 0), white_level=255)
     if task == "detector":
         _encode_resampled(np.int8)
         _detect()
@@ -50,33 +49,32 @@ def compile_kernels() -> tuple[int, int]:
         _encode(dtype)
         _encode_resampled(dtype)
     _detect()
-    unpack_frame(_FRAME, **_LAYOUT)
+    unpack_frame(_FRAME, _LAYOUT)
     rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8))
-    for layout in (_LAYOUT, _LAYOUT | {"packing": "u16", "bit_depth": 12, "width": 4}):  # sums of 16 and of 32 bits
-        demosaic.demosaic(_FRAME, np.empty((8, layout["width"], 3), np.uint16), cfa="RGGB", **layout)
+    for layout in (_LAYOUT, RawLayout(4, 8, "u16", 12, "RGGB")):  # sums of 16 and of 32 bits
+        demosaic.demosaic(_FRAME, np.empty((8, layout.width, 3), np.uint16), layout)
     develop(
         _FRAME,
         np.empty((8, 8, 3), np.uint8),
-        cfa="RGGB",
+        _LAYOUT,
         tables=np.full((4, 256), LINEAR_WHITE, np.uint16),
         matrix=np.eye(3),
         tone=np.zeros(TONE_ENTRIES, np.uint8),
-        **_LAYOUT,
     )
     codes = np.zeros((8, 8), np.uint16)
     defects.replace_hot_pixels(codes, codes.copy(), threshold=1)
-    defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), **_LAYOUT)
+    defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), _LAYOUT)
     return counts()
 
 
 def _encode(dtype: DTypeLike) -> None:
     out = np.empty((4, 4, 4), dtype)
-    encode_frame(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
+    encode_frame(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
 def _encode_resampled(dtype: DTypeLike) -> None:
     out = np.empty((2, 2, 4), dtype)
-    encode_resampled(_FRAME, out, cfa="RGGB", tables=np.zeros((4, 256), dtype), **_LAYOUT)
+    encode_resampled(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
 def _detect() -> None:

@@ -108,18 +108,8 @@ def read_stacks(frames: Iterable[RawFrame]) -> list[Stack]:
 
 def _copied(frames: Iterable[RawFrame]) -> Iterable[tuple[NDArray[np.uint16], RawFrame]]:
     for frame in frames:
-        layout = frame.format
         with frame:
-            yield (
-                unpack(
-                    frame.data,
-                    width=layout.width,
-                    height=layout.height,
-                    packing=layout.packing,
-                    bit_depth=layout.bit_depth,
-                ),
-                frame,
-            )
+            yield unpack(frame.data, frame.format.layout), frame
 
 
 def require_frames(stack: Stack, least: int) -> None:

@@ -26,7 +26,7 @@ from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.encode import encode
-from edge_isp.kernels.layout import row_bytes, row_ranges
+from edge_isp.kernels.layout import RawLayout, row_bytes, row_ranges
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.tables import encoding_table, shading_choice
@@ -179,29 +179,29 @@ def _cases(width: int, height: int, cv2: Any) -> list[_Case]:
 
 
 def _unpack_case(data: NDArray[np.uint8], layout: tuple[str, int], width: int, height: int) -> _Case:
-    window: dict[str, Any] = {"width": width, "height": height, "packing": layout[0], "bit_depth": layout[1]}
+    raw = RawLayout(width, height, *layout, "RGGB")
     out = np.empty((height, width), np.uint16)
     compressed = layout[0] == "pisp-comp1"
     return _Case(
         f"{'decompress' if compressed else 'unpack'} {_name(layout)}",
-        partial(unpack, data, out=out, **window),
+        partial(unpack, data, raw, out=out),
         data.size + out.nbytes,
-        numpy=partial(reference.unpack, data, **window),
+        numpy=partial(reference.unpack, data, raw),
         target="15 x NumPy" if compressed else "4 copies",
         meets=lambda result, _: (result.faster_than_numpy or 0) >= 15 if compressed else result.times_copy <= 4,
     )
 
 
 def _encode_case(data: NDArray[np.uint8], layout: tuple[str, int], width: int, height: int) -> _Case:
-    window: dict[str, Any] = {"width": width, "height": height, "packing": layout[0], "bit_depth": layout[1]}
+    raw = RawLayout(width, height, *layout, "RGGB")
     out = np.empty((height // 2, width // 2, 4), np.int8)
     tables = _tables(layout[1])
     raw10 = layout == ("csi2p", 10)
     return _Case(
         f"encode {_name(layout)} to int8",
-        partial(encode, data, out, cfa="RGGB", tables=tables, **window),
+        partial(encode, data, out, raw, tables=tables),
         data.size + out.nbytes,
-        numpy=partial(_encode_with_numpy, data, window),
+        numpy=partial(_encode_with_numpy, data, raw),
         target="30 x NumPy, 10 copies" if raw10 else None,
         meets=(lambda result, _: (result.faster_than_numpy or 0) >= 30 and result.times_copy <= 10) if raw10 else None,
     )
@@ -209,7 +209,7 @@ def _encode_case(data: NDArray[np.uint8], layout: tuple[str, int], width: int, h
 
 def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case]:
     """RAW10 to the network's input in all its forms."""
-    window: dict[str, Any] = {"width": width, "height": height, "packing": "csi2p", "bit_depth": 10, "cfa": "RGGB"}
+    raw = RawLayout(width, height, "csi2p", 10, "RGGB")
     mirrored, shaded = (np.empty((height // 2, width // 2, 4), np.int8) for _ in range(2))
     floating = np.empty((height // 2, width // 2, 4), np.float32)
     small = np.empty((208, 208, 4), np.int8)  # a mosaic of 416, as detectors take it
@@ -222,34 +222,34 @@ def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case
     return [
         _Case(
             "encode RAW10, mirrored twice",
-            partial(encode, data, mirrored, tables=tables, flip_vertical=True, flip_horizontal=True, **window),
+            partial(encode, data, mirrored, raw, tables=tables, flip_vertical=True, flip_horizontal=True),
             data.size + mirrored.nbytes,
         ),
         _Case(
             "encode RAW10, lens shading",
-            partial(encode, data, shaded, tables=shading_tables, shading=shading, **window),
+            partial(encode, data, shaded, raw, tables=shading_tables, shading=shading),
             data.size + shaded.nbytes,
         ),
         _Case(
             "encode RAW10 to float32",
-            partial(encode, data, floating, tables=tables.astype(np.float32), **window),
+            partial(encode, data, floating, raw, tables=tables.astype(np.float32)),
             data.size + floating.nbytes,
         ),
         _Case(
             "encode RAW10 to a mosaic of 416",
-            partial(encode_resampled, data, small, tables=tables, **window),
+            partial(encode_resampled, data, small, raw, tables=tables),
             data.size + small.nbytes,
             target="1.5 x plain encode",
             meets=lambda result, shortest: result.min_ms <= 1.5 * shortest[plain],
         ),
         _Case(
             "encode RAW10 to a mosaic of 832",
-            partial(encode_resampled, data, large, tables=tables, **window),
+            partial(encode_resampled, data, large, raw, tables=tables),
             data.size + large.nbytes,
         ),
         _Case(
             "statistics RAW10, 1 row in 8",
-            partial(statistics, data, black_level=(64,) * 4, white_level=1023, **window),
+            partial(statistics, data, raw, black_level=(64,) * 4, white_level=1023),
             data.size // 8,
         ),
     ]
@@ -303,7 +303,7 @@ def _detector_case(rng: np.random.Generator) -> _Case:
 def _demosaic_cases(codes: NDArray[np.uint16], width: int, height: int, cv2: Any) -> list[_Case]:
     """From unpacked codes, as OpenCV takes them."""
     data = codes.view(np.uint8)
-    window: dict[str, Any] = {"width": width, "height": height, "packing": "u16", "bit_depth": 10, "cfa": "RGGB"}
+    raw = RawLayout(width, height, "u16", 10, "RGGB")
     rgb, opencv_rgb = (np.empty((height, width, 3), np.uint16) for _ in range(2))
     picture = np.empty((height, width, 3), np.uint8)
     linear = encoding_table(
@@ -324,16 +324,16 @@ def _demosaic_cases(codes: NDArray[np.uint16], width: int, height: int, cv2: Any
     return [
         _Case(
             "demosaic Malvar (OpenCV: edge-aware)",
-            partial(demosaic, data, rgb, **window),
+            partial(demosaic, data, rgb, raw),
             moved,
             opencv=edge_aware,
             target="OpenCV",
             meets=(lambda result, _: (result.faster_than_opencv or 0) >= 1) if cv2 else None,
         ),
-        _Case("demosaic bilinear", partial(demosaic, data, rgb, method="bilinear", **window), moved, opencv=bilinear),
+        _Case("demosaic bilinear", partial(demosaic, data, rgb, raw, method="bilinear"), moved, opencv=bilinear),
         _Case(
             "develop Malvar to RGB8",
-            partial(develop, data, picture, tables=linear, matrix=matrix, tone=tone, **window),
+            partial(develop, data, picture, raw, tables=linear, matrix=matrix, tone=tone),
             data.size + picture.size,
         ),
     ]
@@ -342,14 +342,13 @@ def _demosaic_cases(codes: NDArray[np.uint16], width: int, height: int, cv2: Any
 def _two_threads_speed_up(seconds: float) -> float:
     """How many times as fast two threads, each with half of the rows, encode 4056x3040 of RAW10."""
     width, height = SIZES[1]
+    raw = RawLayout(width, height, "csi2p", 10, "RGGB")
     data = np.random.default_rng(0).integers(0, 256, (height, row_bytes("csi2p", 10, width)), dtype=np.uint8)
     out = np.empty((height // 2, width // 2, 4), np.int8)
     tables = _tables(10)
 
     def part(rows: tuple[int, int]) -> None:
-        encode(
-            data, out, width=width, height=height, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables, rows=rows
-        )
+        encode(data, out, raw, tables=tables, rows=rows)
 
     times: dict[int, list[float]] = {1: [], 2: []}
     with ThreadPoolExecutor(2) as pool:
@@ -362,10 +361,10 @@ def _two_threads_speed_up(seconds: float) -> float:
     return min(times[1]) / min(times[2])
 
 
-def _encode_with_numpy(data: NDArray[np.uint8], window: dict[str, Any]) -> NDArray[np.int8]:
+def _encode_with_numpy(data: NDArray[np.uint8], raw: RawLayout) -> NDArray[np.int8]:
     """What people write: unpack, subtract the black level, divide, square root, stack the planes, quantise."""
-    codes = reference.unpack(data, **window).astype(np.float32)
-    highest = 2 ** window["bit_depth"] - 1
+    codes = reference.unpack(data, raw).astype(np.float32)
+    highest = raw.highest
     light = np.clip((codes - _BLACK * highest) / (highest - _BLACK * highest), 0, 1)
     cells = np.stack([light[::2, ::2], light[::2, 1::2], light[1::2, ::2], light[1::2, 1::2]], -1)
     cells = np.sqrt(np.clip(cells * np.array([1.8, 1, 1, 1.5], np.float32), 0, 1))

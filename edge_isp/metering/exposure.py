@@ -72,7 +72,7 @@ def measure(frame: RawFrame) -> Light:
     Raises:
         ValueError: the frame's bytes are not what its format says.
     """
-    layout, white = frame.format, frame.white_level
+    layout, white = frame.format.layout, frame.white_level
     zones_high, zones_wide = min(_ZONES[0], layout.height // 2), min(_ZONES[1], layout.width // 2)
     cells_high, cells_wide = layout.height // 2 // zones_high, layout.width // 2 // zones_wide
     black = np.array(frame.black_level)
@@ -81,14 +81,14 @@ def measure(frame: RawFrame) -> Light:
         row, column = divmod(zone, zones_wide)
         seen = statistics(
             frame.data,
-            left=2 * cells_wide * column,
-            top=2 * cells_high * row,
-            width=2 * cells_wide,
-            height=2 * cells_high,
+            replace(
+                layout,
+                width=2 * cells_wide,
+                height=2 * cells_high,
+                left=2 * cells_wide * column,
+                top=2 * cells_high * row,
+            ),
             step=max(1, cells_high // _ROWS_IN_ZONE),
-            packing=layout.packing,
-            bit_depth=layout.bit_depth,
-            cfa=layout.cfa,
             black_level=frame.black_level,
             white_level=white,
         )

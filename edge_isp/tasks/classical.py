@@ -13,7 +13,7 @@ from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.results import Picture
 from edge_isp.tasks.colour import SensorProfiles, colour_matrix
-from edge_isp.tasks.encoding import levels, raw_layout, white_balance
+from edge_isp.tasks.encoding import levels, white_balance
 
 
 class ClassicalIsp:
@@ -47,5 +47,5 @@ class ClassicalIsp:
             )
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
         matrix = colour_matrix(frame, self._profiles.of(frame))
-        develop(frame.data, rgb, **raw_layout(frame), tables=self._tables, matrix=matrix, tone=self._tone)
+        develop(frame.data, rgb, frame.format.layout, tables=self._tables, matrix=matrix, tone=self._tone)
         return Picture(rgb, frame.source, frame.sequence, frame.timestamp_ns)

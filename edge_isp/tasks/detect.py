@@ -97,8 +97,7 @@ class DetectTask:
             FormatError: the frames would have to be made larger.
         """
         _, height, width, _ = self._input_shape
-        _, window = upright_window(raw_format)
-        cells = window["height"] // 2, window["width"] // 2
+        cells = upright_window(raw_format).layout.cells
         box = letterbox(cells, (height, width))
         if box[2] > cells[0] or box[3] > cells[1]:
             raise FormatError(
@@ -109,13 +108,14 @@ class DetectTask:
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
         """Frame to input tensor, int8 of `input_shape`; see `kernels.resample.encode_resampled`."""
-        top, window = upright_window(frame.format)
+        window = upright_window(frame.format)
         encode_resampled(
-            frame.data[top:],
+            frame.data[window.first_row :],
             out[0],
-            **window,
+            window.layout,
             tables=self._tables_for(frame),
             border=self._border,
+            flip_horizontal=window.flip_horizontal,
         )
 
     def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Detections:
@@ -168,15 +168,15 @@ def _to_sensor(boxes: NDArray[np.float32], frame: RawFrame, cells: tuple[int, in
     Args:
         cells: height and width of the input.
     """
-    first_row, window = upright_window(frame.format)
-    width, height = window["width"], window["height"]
+    window = upright_window(frame.format)
+    width, height = window.layout.width, window.layout.height
     # In cells of 2x2 pixels on both sides.
-    top, left, inner_height, inner_width = letterbox((height // 2, width // 2), cells)
+    top, left, inner_height, inner_width = letterbox(window.layout.cells, cells)
     x = (boxes[:, 0::2] - 2 * left) * (width / (2 * inner_width))
     y = (boxes[:, 1::2] - 2 * top) * (height / (2 * inner_height))
-    if window["flip_horizontal"]:
+    if window.flip_horizontal:
         x = width - x[:, ::-1]
-    x, y = np.clip(x, 0, width), np.clip(y + first_row, 0, frame.format.height)
+    x, y = np.clip(x, 0, width), np.clip(y + window.first_row, 0, frame.format.height)
     return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1).astype(np.float32)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.light import normalise_gains
 from edge_isp.engines.base import TensorInfo
-from edge_isp.errors import ModelError
+from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
-from edge_isp.kernels.layout import flips_to_rggb
+from edge_isp.kernels.layout import RawLayout, flips_to_rggb, mirrored_cfa
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.tables import CURVES, encoding_table
 from edge_isp.models.card import ModelCard, TensorCard
@@ -23,47 +25,45 @@ def white_balance(frame: RawFrame) -> tuple[float, float, float]:
     red, blue = (
         frame.colour_gains
         or statistics(
-            frame.data, **raw_layout(frame), black_level=frame.black_level, white_level=frame.white_level
+            frame.data, frame.format.layout, black_level=frame.black_level, white_level=frame.white_level
         ).grey_world_gains
     )
     return normalise_gains(red, 1.0, blue)
 
 
-def raw_layout(frame: RawFrame) -> dict[str, Any]:
-    """The frame's layout, as the kernels take it."""
-    layout = frame.format
-    return {
-        "width": layout.width,
-        "height": layout.height,
-        "packing": layout.packing,
-        "bit_depth": layout.bit_depth,
-        "cfa": layout.cfa,
-    }
+@dataclass(frozen=True, slots=True)
+class UprightWindow:
+    """How to read a frame as RGGB without turning the scene upside down; made by `upright_window`.
 
-
-def mirrored_to_rggb(frame: RawFrame) -> dict[str, Any]:
-    """How a kernel has to mirror the frame, or mirror back what was made of it; see `kernels.layout.flips_to_rggb`."""
-    vertical, horizontal = flips_to_rggb(frame.format.cfa)
-    return {"flip_vertical": vertical, "flip_horizontal": horizontal}
-
-
-def upright_window(raw_format: RawFormat) -> tuple[int, dict[str, Any]]:
-    """How to read a frame as RGGB with up still up: its first row, and what the kernels are told of the rest.
-
-    To mirror rows as well, as `mirrored_to_rggb` does, would turn the scene upside down. A restoring network does not
-    mind; a detector does. So the first row and the last are left out where red is not in the first; left and right
-    may be exchanged.
+    Attributes:
+        first_row: of the frame; the rows above it are left out, and the layout counts from it.
+        layout: of the rows from `first_row` on.
+        flip_horizontal: whether to exchange left and right.
     """
-    vertical, horizontal = flips_to_rggb(raw_format.cfa)
-    letters = str(raw_format.cfa.value)
-    return int(vertical), {
-        "width": raw_format.width,
-        "height": raw_format.height - 2 * vertical,
-        "packing": raw_format.packing,
-        "bit_depth": raw_format.bit_depth,
-        "cfa": letters[2:] + letters[:2] if vertical else letters,
-        "flip_horizontal": horizontal,
-    }
+
+    first_row: int
+    layout: RawLayout
+    flip_horizontal: bool
+
+
+@lru_cache(maxsize=16)
+def upright_window(raw_format: RawFormat) -> UprightWindow:
+    """How to read frames of a format as RGGB with up still up.
+
+    To mirror rows as well, as `kernels.layout.flips_to_rggb` asks for, would turn the scene upside down. A network that
+    restores pictures does not mind; a detector does. So the first row and the last are left out where red is not in the
+    first; left and right may be exchanged.
+
+    Raises:
+        FormatError: The frames have only two rows, and red is in the second.
+    """
+    flips = flips_to_rggb(raw_format.cfa)
+    if not flips.vertical:
+        return UprightWindow(0, raw_format.layout, flips.horizontal)
+    if raw_format.height < 4:
+        raise FormatError(f"frames of CFA order {raw_format.cfa} need at least 4 rows, found {raw_format.height}")
+    cfa = mirrored_cfa(raw_format.cfa, vertical=True, horizontal=False)
+    return UprightWindow(1, replace(raw_format.layout, height=raw_format.height - 2, cfa=cfa), flips.horizontal)
 
 
 def levels(frame: RawFrame) -> tuple[Any, ...]:

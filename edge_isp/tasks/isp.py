@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edge_isp.errors import ModelError, ProfileError
 from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.decode import decode_rgb, output_table
 from edge_isp.kernels.encode import encode
+from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.residual import RESIDUAL_SCALE, TONE_ENTRIES, decode_residual, tone_table
 from edge_isp.kernels.tables import shading_choice
 from edge_isp.models.card import ModelCard
@@ -24,8 +26,6 @@ from edge_isp.tasks.colour import SensorProfiles, colour_matrix, colour_temperat
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
-    mirrored_to_rggb,
-    raw_layout,
     verify_input,
     verify_task,
     verify_tensors,
@@ -46,6 +46,15 @@ UNKNOWN_SHOT_NOISE = 2e-4
 
 # Lens shading is corrected in so many steps, on a grid of so many pixels: flat within 0.7 %.
 _SHADING_LEVELS, _SHADING_PIXELS = 160, 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """What `kernels.encode.encode` takes besides the frame: its tables, the lens shading and the noise's constants."""
+
+    tables: NDArray[np.int8]
+    shading: NDArray[np.uint8] | None
+    constants: NDArray[np.int8] | None
 
 
 class IspTask:
@@ -74,7 +83,7 @@ class IspTask:
         self._output_table = output_table(card.outputs[0].scale, card.outputs[0].zero_point)
         steps = np.arange(TONE_ENTRIES) / (TONE_ENTRIES - 1)
         self._tone = tone_table(srgb_encode(steps))
-        self._encoding: dict[str, Any] = {}
+        self._encoding: _Encoding | None = None
         self._encoding_of: tuple[Any, ...] | None = None
 
     def verify(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
@@ -87,7 +96,18 @@ class IspTask:
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
         """Frame to input tensor, int8 of `input_shape`; see `kernels.encode.encode`."""
-        encode(frame.data, out[0], **raw_layout(frame), **mirrored_to_rggb(frame), **self._encoding_for(frame))
+        encoding = self._encoding_for(frame)
+        flips = flips_to_rggb(frame.format.cfa)
+        encode(
+            frame.data,
+            out[0],
+            frame.format.layout,
+            tables=encoding.tables,
+            flip_vertical=flips.vertical,
+            flip_horizontal=flips.horizontal,
+            shading=encoding.shading,
+            constants=encoding.constants,
+        )
 
     def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Picture:
         """Output tensor to picture, of the frame's size.
@@ -96,11 +116,25 @@ class IspTask:
             tensor: the input that the output was made of: a calibrated picture stands on it.
         """
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
+        flips = flips_to_rggb(frame.format.cfa)
         if self.card.colour == "calibrated":
-            matrix = colour_matrix(frame, self._profile_of(frame))
-            decode_residual(outputs[0][0], tensor[0], rgb, matrix=matrix, tone=self._tone, **mirrored_to_rggb(frame))
+            decode_residual(
+                outputs[0][0],
+                tensor[0],
+                rgb,
+                matrix=colour_matrix(frame, self._profile_of(frame)),
+                tone=self._tone,
+                flip_vertical=flips.vertical,
+                flip_horizontal=flips.horizontal,
+            )
         else:
-            decode_rgb(outputs[0][0], rgb, self._output_table, **mirrored_to_rggb(frame))
+            decode_rgb(
+                outputs[0][0],
+                rgb,
+                self._output_table,
+                flip_vertical=flips.vertical,
+                flip_horizontal=flips.horizontal,
+            )
         return Picture(rgb, frame.source, frame.sequence, frame.timestamp_ns)
 
     def _profile_of(self, frame: RawFrame) -> SensorProfile | None:
@@ -117,7 +151,7 @@ class IspTask:
             )
         return profile
 
-    def _encoding_for(self, frame: RawFrame) -> dict[str, Any]:
+    def _encoding_for(self, frame: RawFrame) -> _Encoding:
         """Tables, shading and noise for `kernels.encode.encode`; made anew only when the circumstances change."""
         profile = self._profile_of(frame)
         gains = white_balance(frame)
@@ -125,29 +159,27 @@ class IspTask:
         # Shading follows the light's colour, in steps that nobody sees: 160 tables are not made for every frame.
         light = frame.colour_temperature_k and round(frame.colour_temperature_k, -2) if self._correct_shading else None
         key = (levels(frame), size, gains, frame.analogue_gain, frame.sensor, light)
-        if key != self._encoding_of:
+        if self._encoding is None or key != self._encoding_of:
             self._encoding, self._encoding_of = self._make_encoding(frame, profile, gains), key
         return self._encoding
 
     def _make_encoding(
         self, frame: RawFrame, profile: SensorProfile | None, gains: tuple[float, float, float]
-    ) -> dict[str, NDArray[Any]]:
+    ) -> _Encoding:
         lens_gains, shading = np.ones(1), None
         if self._correct_shading:
             lens_gains, shading = self._shading(frame, profile)
         source = self.card.input
         tables = [frame_tables(frame, gains, source, lens_gain=float(gain)) for gain in lens_gains]
-        made: dict[str, NDArray[Any]] = {"tables": np.stack(tables) if shading is not None else tables[0]}
-        if shading is not None:
-            made["shading"] = shading
+        constants = None
         if source.layout == "rggb-noise":
             noise = profile.noise if profile else None
             shot = noise.shot if noise else UNKNOWN_SHOT_NOISE
             every = np.array([gains[0], gains[1], gains[1], gains[2]]) * lens_gains[:, None]
             deviation = noise_deviation(shot, frame.analogue_gain or 1.0, every) * source.noise_factor
             codes = np.rint(np.clip(deviation, 0, 1) / source.scale) + source.zero_point
-            made["constants"] = np.clip(codes, -128, 127).astype(np.int8)
-        return made
+            constants = np.clip(codes, -128, 127).astype(np.int8)
+        return _Encoding(np.stack(tables) if shading is not None else tables[0], shading, constants)
 
     def _shading(self, frame: RawFrame, profile: SensorProfile | None) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
         if profile is None or profile.shading is None:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.measure.colour_chart import COLUMNS, ROWS, Corners
 from edge_isp.calibration.measure.stack import Stack
-from edge_isp.calibration.profile import CFA_ORDERS, AwbPoint, ColourMatrix, Defect, Noise, SensorProfile
+from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Defect, Noise, SensorProfile
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.calibration.simulation import Imperfections, SensorModel
+from edge_isp.kernels.layout import CELL_PLANES
 
 TEMPERATURE_K = 5000.0
 
@@ -42,7 +43,7 @@ def sensors(draw: st.DrawFn, *, shading: bool = False) -> SensorProfile:
     return SensorProfile(
         name="random",
         bit_depth=bit_depth,
-        cfa=draw(st.sampled_from(CFA_ORDERS)),
+        cfa=draw(st.sampled_from(list(CELL_PLANES))),
         black_level=(red, green_red, green_blue, blue),
         white_level=float(highest),
         noise=Noise(

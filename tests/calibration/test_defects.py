@@ -13,6 +13,7 @@ from edge_isp.calibration.measure.black_level import measure_black_level, with_b
 from edge_isp.calibration.profile import Defect, load_profile
 from edge_isp.kernels import reference
 from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels
+from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
 from tests.calibration.sensors import grey, stack_of
@@ -38,8 +39,9 @@ def test_listed_defects_equal_the_reference(
     places = defect_list(zip(rng.integers(0, width, count), rng.integers(0, height, count), strict=True))
     data = pack(codes, packing=packing, bit_depth=bit_depth)
     data = np.pad(data, ((0, 0), (0, padding)), constant_values=0xA5)
-    replace_defects(data, places, width=width, height=height, packing=packing, bit_depth=bit_depth)
-    found = unpack(data, width=width, height=height, packing=packing, bit_depth=bit_depth)
+    raw = RawLayout(width, height, packing, bit_depth, "RGGB")
+    replace_defects(data, places, raw)
+    found = unpack(data, raw)
     assert np.array_equal(found, reference.replace_defects(codes, places))
     assert np.all(data[:, data.shape[1] - padding :] == 0xA5)
 
@@ -85,8 +87,9 @@ def test_hot_pixels_are_found_listed_and_replaced() -> None:
     places = defect_list((d.x, d.y) for d in measured.defects)
     frame = stack_of(profile, grey(0.5, 96, 128), 1).codes[0]
     data = pack(frame, packing="csi2p", bit_depth=10)
-    replace_defects(data, places, width=128, height=96, packing="csi2p", bit_depth=10)
-    mended = unpack(data, width=128, height=96, packing="csi2p", bit_depth=10).astype(int)
+    raw = RawLayout(128, 96, "csi2p", 10, profile.cfa)
+    replace_defects(data, places, raw)
+    mended = unpack(data, raw).astype(int)
     for defect in hot:
         around = mended[defect.y - 4 : defect.y + 5 : 2, defect.x - 4 : defect.x + 5 : 2]
         assert abs(mended[defect.y, defect.x] - np.median(around)) < 40
@@ -94,20 +97,22 @@ def test_hot_pixels_are_found_listed_and_replaced() -> None:
 
 def test_bad_arguments_are_named() -> None:
     data = np.zeros((8, 16), np.uint8)
-    layout = {"width": 8, "height": 8, "packing": "u16", "bit_depth": 10}
+    layout = RawLayout(8, 8, "u16", 10, "RGGB")
     with pytest.raises(ValueError, match="must lie inside the 8x8 frame"):
-        replace_defects(data, defect_list([(8, 0)]), **layout)
+        replace_defects(data, defect_list([(8, 0)]), layout)
     with pytest.raises(ValueError, match="sorted by y"):
-        replace_defects(data, np.array([(1, 1), (0, 0)], np.int32), **layout)
+        replace_defects(data, np.array([(1, 1), (0, 0)], np.int32), layout)
     with pytest.raises(ValueError, match="int32"):
-        replace_defects(data, np.zeros((1, 2)), **layout)
+        replace_defects(data, np.zeros((1, 2)), layout)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="data must be bytes of shape"):
-        replace_defects(data[:, :10], defect_list([(0, 0)]), **layout)
-    with pytest.raises(ValueError, match="cannot be replaced in packing 'rgb'"):
-        replace_defects(data, defect_list([(0, 0)]), **(layout | {"packing": "rgb"}))
+        replace_defects(data[:, :10], defect_list([(0, 0)]), layout)
+    with pytest.raises(ValueError, match="cannot be replaced in packing 'csi2p' of 14 bits"):
+        replace_defects(data, defect_list([(0, 0)]), replace(layout, packing="csi2p", bit_depth=14))
+    with pytest.raises(ValueError, match="whole frames, found a window at 2, 0"):
+        replace_defects(data, defect_list([(0, 0)]), replace(layout, width=6, left=2))
     data.flags.writeable = False
     with pytest.raises(ValueError, match="writeable"):
-        replace_defects(data, defect_list([(0, 0)]), **layout)
+        replace_defects(data, defect_list([(0, 0)]), layout)
     codes = np.zeros((8, 8), np.uint16)
     with pytest.raises(ValueError, match="another array"):
         replace_hot_pixels(codes, codes, threshold=10)

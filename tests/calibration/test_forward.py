@@ -14,6 +14,7 @@ from edge_isp.calibration.profile import Noise, SensorProfile, load_profile
 from edge_isp.calibration.simulation import Flicker, Imperfections, SensorModel
 from edge_isp.kernels import tables
 from edge_isp.kernels.encode import encode
+from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.pack import pack
 from tests.calibration.sensors import DEFECTS, TEMPERATURE_K, grey
 
@@ -134,11 +135,7 @@ def corrected(profile: SensorProfile, seen: NDArray[np.uint16], colour_temperatu
     encode(
         pack(seen, packing="u16", bit_depth=profile.bit_depth),
         out,
-        width=WIDTH,
-        height=HEIGHT,
-        packing="u16",
-        bit_depth=profile.bit_depth,
-        cfa=profile.cfa,
+        RawLayout(WIDTH, HEIGHT, "u16", profile.bit_depth, profile.cfa),
         tables=bank,
         shading=choice,
     )

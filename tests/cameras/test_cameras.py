@@ -180,7 +180,7 @@ def test_synthetic_frames_are_reproducible_and_move(photo: Path) -> None:
         np.testing.assert_array_equal(a.data, b.data)
     layout = first[0].format
     assert (layout.cfa, layout.bit_depth, layout.packing) == (Cfa.RGGB, 10, Packing.CSI2P)
-    codes = [unpack(f.data, width=64, height=48, packing="csi2p", bit_depth=10).astype(float) for f in first]
+    codes = [unpack(f.data, f.format.layout).astype(float) for f in first]
     noise = np.abs(codes[0] - codes[1]).mean()
     assert np.abs(codes[0] - codes[99]).mean() > 2 * noise
     assert first[0].sensor == "imx219"

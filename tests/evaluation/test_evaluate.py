@@ -34,6 +34,7 @@ from edge_isp.evaluation.isp.methods import Develop, Rgb, model_method  # noqa: 
 from edge_isp.evaluation.isp.run import GAINS, capture, picture_plan  # noqa: E402
 from edge_isp.evaluation.isp.weights import network_inputs, weights_methods  # noqa: E402
 from edge_isp.evaluation.store import Method, Store  # noqa: E402
+from edge_isp.kernels.layout import CELL_PLANES  # noqa: E402
 from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.isp.architectures import ARCHITECTURES, Architecture  # noqa: E402
 from edge_isp.training.isp.card import write_isp_model  # noqa: E402
@@ -46,7 +47,6 @@ from edge_isp.training.quantisation.post_training import quantise  # noqa: E402
 from edge_isp.training.simulation import Capture, simulate  # noqa: E402
 
 IMX219 = SensorModel(load_profile("imx219"))
-CFA_ORDERS = ("RGGB", "GRBG", "GBRG", "BGGR")
 
 
 def grey(value: int) -> NDArray[np.uint8]:
@@ -92,7 +92,7 @@ def test_metrics_of_known_pictures() -> None:
     assert metrics.ciede2000(a, b) == pytest.approx(expected, abs=2e-3)
 
 
-@pytest.mark.parametrize("cfa", CFA_ORDERS)
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
 @pytest.mark.parametrize("demosaicing", classical.DEMOSAICINGS)
 def test_classical_pictures_of_a_smooth_scene(tmp_path: Path, demosaicing: str, cfa: str) -> None:
     exposure = exposure_without_noise(tmp_path, cfa)
@@ -129,7 +129,7 @@ def test_an_exposure_depends_on_image_sensor_and_capture_only(images: Path) -> N
     assert not np.array_equal(first.codes, expose_image(images / "scene0.png", IMX219, capture(5700, 16)).codes)
 
 
-@pytest.mark.parametrize("cfa", CFA_ORDERS)
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
 def test_networks_see_what_they_were_trained_on(tmp_path: Path, cfa: str) -> None:
     """Mirrored to RGGB: the planes of the scene, mirrored, as training encodes them."""
     exposure = exposure_without_noise(tmp_path, cfa)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from edge_isp.kernels.decode import decode_rgb, rgb_to_i420
 from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels
 from edge_isp.kernels.demosaic import METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.encode import encode
-from edge_isp.kernels.layout import row_bytes
+from edge_isp.kernels.layout import RawLayout, row_bytes
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.statistics import statistics
 from edge_isp.kernels.unpack import unpack
@@ -46,7 +47,8 @@ def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool) -> NDArray[Any]:
     offset = mmap.PAGESIZE + (pages * mmap.PAGESIZE - size if at_end else 0)
     array = np.frombuffer(memory, np.uint8, size, offset)
     array[:] = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
-    return array.view(dtype).reshape(shape)
+    typed: NDArray[Any] = array.view(dtype).reshape(shape)
+    return typed
 
 
 def main() -> None:
@@ -69,40 +71,38 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
     # The window ends with the buffer, and at its end begins with it.
     left, top = (6, 2) if at_end else (0, 0)
     data = guarded((top + height, row_bytes(packing, bit_depth, left + width)), np.uint8, at_end)
-    window: dict[str, Any] = {"packing": packing, "bit_depth": bit_depth, "width": width, "height": height}
-    window |= {"left": left, "top": top}
-    unpack(data, out=guarded((height, width), np.uint16, at_end), **window)
-    odd = window | {"width": width - 1, "height": height - 1}
-    unpack(data, out=guarded((height - 1, width - 1), np.uint16, at_end), **odd)
+    whole = RawLayout(width, height, packing, bit_depth, "RGGB", left, top)
+    unpack(data, whole, out=guarded((height, width), np.uint16, at_end))
+    odd = replace(whole, width=width - 1, height=height - 1)
+    unpack(data, odd, out=guarded((height - 1, width - 1), np.uint16, at_end))
     entries = 2**bit_depth
-    for cfa in ("RGGB", "GBRG", "BGGR"):
+    for layout in (replace(whole, cfa=cfa) for cfa in ("RGGB", "GBRG", "BGGR")):
         for flip in (False, True):
-            flips = {"flip_vertical": flip, "flip_horizontal": flip}
+            flips: dict[str, Any] = {"flip_vertical": flip, "flip_horizontal": flip}
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 tables = guarded((4, entries), dtype, at_end)
                 if dtype == np.float32:
                     tables[:] = 0
                 out = guarded((height // 2, width // 2, 4), dtype, at_end)
-                encode(data, out, cfa=cfa, tables=tables, **flips, **window)
+                encode(data, out, layout, tables=tables, **flips)
                 out = guarded((max(1, height // 3), max(1, width // 5), 4), dtype, at_end)
-                encode_resampled(data, out, cfa=cfa, tables=tables, **flips, **window)
+                encode_resampled(data, out, layout, tables=tables, **flips)
             out = guarded((height // 2, width // 2, 4), np.int8, at_end)
             shading = guarded((3, 5, 4), np.uint8, at_end)
             shading %= 2
             tables = guarded((2, 4, entries), np.int8, at_end)
-            encode(data, out, cfa=cfa, tables=tables, shading=shading, **flips, **window)
-        statistics(data, cfa=cfa, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1, **window)
+            encode(data, out, layout, tables=tables, shading=shading, **flips)
+        statistics(data, layout, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1)
         for method in METHODS:
-            demosaic(data, guarded((height, width, 3), np.uint16, at_end), cfa=cfa, method=method, **window)
+            demosaic(data, guarded((height, width, 3), np.uint16, at_end), layout, method=method)
             develop(
                 data,
                 guarded((height, width, 3), np.uint8, at_end),
-                cfa=cfa,
+                layout,
                 method=method,
                 tables=guarded((4, entries), np.uint16, at_end),  # corrupt: up to 65535
                 matrix=np.array([[9.0, -1, 0], [0, 1, 0], [1e30, 0, -1e30]]),
                 tone=guarded((TONE_ENTRIES,), np.uint8, at_end),
-                **window,
             )
     _kept.clear()
 
@@ -110,8 +110,7 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
 def run_on_defects(packing: str, bit_depth: int, width: int, height: int, at_end: bool) -> None:
     data = guarded((height, row_bytes(packing, bit_depth, width)), np.uint8, at_end)
     corners = [(x, y) for x in (0, 1, width - 2, width - 1) for y in (0, 1, height - 2, height - 1)]
-    layout = {"packing": packing, "bit_depth": bit_depth, "width": width, "height": height}
-    replace_defects(data, defect_list(corners), **layout)
+    replace_defects(data, defect_list(corners), RawLayout(width, height, packing, bit_depth, "RGGB"))
     codes = guarded((height, width), np.uint16, at_end)
     replace_hot_pixels(codes, guarded((height, width), np.uint16, at_end), threshold=1)
 

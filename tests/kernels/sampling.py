@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_isp.kernels.layout import CELL_PLANES, row_bytes
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_bytes
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
@@ -26,25 +26,20 @@ LAYOUTS = [
     ("pisp-comp1", 16),
 ]
 
-cfas = st.sampled_from(list(CELL_PLANES))
 dtypes = st.sampled_from([np.int8, np.uint8, np.int16, np.float32])
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A window of a frame of random bytes: `data`, and the arguments that say where the window lies."""
+    """A frame of random bytes, and a window of it."""
 
     data: NDArray[np.uint8]
-    window: dict[str, Any]
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        return self.window["height"] // 2, self.window["width"] // 2
+    layout: RawLayout
 
 
 @st.composite
 def samples(draw: st.DrawFn, *, even: bool = True, smallest: int = 1) -> Sample:
-    """Frames of every layout, with padding, an odd start in memory, and a crop at even offsets."""
+    """Frames of every packing and CFA order, with padding, an odd start in memory, and a crop at even offsets."""
     packing, bit_depth = draw(st.sampled_from(LAYOUTS))
     unit = 2 if even else 1
     width = unit * draw(st.integers(smallest, 50 if COMPILED else 12))
@@ -55,8 +50,8 @@ def samples(draw: st.DrawFn, *, even: bool = True, smallest: int = 1) -> Sample:
     offset = draw(st.integers(0, 7))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     data = rng.integers(0, 256, offset + rows * stride, dtype=np.uint8)[offset:].reshape(rows, stride)
-    window = {"packing": packing, "bit_depth": bit_depth, "width": width, "height": height, "left": left, "top": top}
-    return Sample(data, window)
+    cfa = draw(st.sampled_from(list(CELL_PLANES)))
+    return Sample(data, RawLayout(width, height, packing, bit_depth, cfa, left, top))
 
 
 def random_tables(seed: int, bit_depth: int, dtype: Any, *leading: int) -> NDArray[Any]:

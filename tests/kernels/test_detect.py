@@ -120,7 +120,7 @@ def test_suppression_equals_its_reference(
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, count)
     if ties:
-        boxes = np.round(boxes / 50) * 50  # equal, touching and empty boxes
+        boxes = (np.round(boxes / 50) * 50).astype(np.float32)  # equal, touching and empty boxes
     scores = (rng.integers(0, 8, count) / 8 if ties else rng.random(count)).astype(np.float32)
     class_ids = rng.integers(0, classes, count).astype(np.int32)
     arguments: dict[str, Any] = {"iou_threshold": iou_threshold, "max_detections": limit}

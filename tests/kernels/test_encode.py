@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,40 +10,38 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edge_isp.kernels import reference
 from edge_isp.kernels.encode import encode
-from edge_isp.kernels.layout import CELL_PLANES, row_bytes, row_ranges
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_bytes, row_ranges
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.kernels.tables import encoding_table, shading_choice
-from tests.kernels.sampling import Sample, cfas, dtypes, examples, random_tables, samples
+from tests.kernels.sampling import Sample, dtypes, examples, random_tables, samples
 
 seeds = st.integers(0, 2**32)
 
 
 @examples
-@given(samples(), cfas, dtypes, st.booleans(), st.booleans(), st.booleans(), seeds)
+@given(samples(), dtypes, st.booleans(), st.booleans(), st.booleans(), seeds)
 def test_encode_equals_its_reference(
-    sample: Sample, cfa: str, dtype: type, flip_vertical: bool, flip_horizontal: bool, constants: bool, seed: int
+    sample: Sample, dtype: type, flip_vertical: bool, flip_horizontal: bool, constants: bool, seed: int
 ) -> None:
     arguments: dict[str, Any] = {
-        **sample.window,
-        "cfa": cfa,
-        "tables": random_tables(seed, sample.window["bit_depth"], dtype),
+        "tables": random_tables(seed, sample.layout.bit_depth, dtype),
         "constants": np.arange(4).astype(dtype) if constants else None,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
     }
-    out = np.zeros((*sample.cells, 8 if constants else 4), dtype)
-    encode(sample.data, out, **arguments)
-    np.testing.assert_array_equal(out, reference.encode(sample.data, **arguments))
+    out: NDArray[Any] = np.zeros((*sample.layout.cells, 8 if constants else 4), dtype)
+    encode(sample.data, out, sample.layout, **arguments)
+    np.testing.assert_array_equal(out, reference.encode(sample.data, sample.layout, **arguments))
 
 
 @examples
 @given(
     samples(),
-    cfas,
     st.booleans(),
     st.booleans(),
     st.integers(1, 5),
@@ -53,7 +52,6 @@ def test_encode_equals_its_reference(
 )
 def test_encode_with_lens_shading_equals_its_reference(
     sample: Sample,
-    cfa: str,
     flip_vertical: bool,
     flip_horizontal: bool,
     grid_rows: int,
@@ -64,23 +62,20 @@ def test_encode_with_lens_shading_equals_its_reference(
 ) -> None:
     rng = np.random.default_rng(seed)
     arguments: dict[str, Any] = {
-        **sample.window,
-        "cfa": cfa,
-        "tables": random_tables(seed, sample.window["bit_depth"], np.int8, levels),
+        "tables": random_tables(seed, sample.layout.bit_depth, np.int8, levels),
         "shading": rng.integers(0, levels, (grid_rows, grid_columns, 4), dtype=np.uint8),
         "constants": rng.integers(-128, 128, (levels, 4), dtype=np.int8) if constants else None,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
     }
-    out = np.zeros((*sample.cells, 8 if constants else 4), np.int8)
-    encode(sample.data, out, **arguments)
-    np.testing.assert_array_equal(out, reference.encode(sample.data, **arguments))
+    out = np.zeros((*sample.layout.cells, 8 if constants else 4), np.int8)
+    encode(sample.data, out, sample.layout, **arguments)
+    np.testing.assert_array_equal(out, reference.encode(sample.data, sample.layout, **arguments))
 
 
 @examples
 @given(
     samples(),
-    cfas,
     dtypes,
     st.booleans(),
     st.booleans(),
@@ -91,7 +86,6 @@ def test_encode_with_lens_shading_equals_its_reference(
 )
 def test_encode_resampled_equals_its_reference(
     sample: Sample,
-    cfa: str,
     dtype: type,
     flip_vertical: bool,
     flip_horizontal: bool,
@@ -101,38 +95,36 @@ def test_encode_resampled_equals_its_reference(
     seed: int,
 ) -> None:
     # A target within the window, or one that the letterbox fills up in one direction.
-    target = (1 + height % sample.cells[0], 1 + width % (sample.cells[1] if fits else 60))
+    target = (1 + height % sample.layout.cells[0], 1 + width % (sample.layout.cells[1] if fits else 60))
     arguments: dict[str, Any] = {
-        **sample.window,
-        "cfa": cfa,
-        "tables": random_tables(seed, sample.window["bit_depth"], dtype),
+        "tables": random_tables(seed, sample.layout.bit_depth, dtype),
         "border": 7,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
     }
-    out = np.zeros((*target, 4), dtype)
-    encode_resampled(sample.data, out, **arguments)
-    np.testing.assert_array_equal(out, reference.encode_resampled(sample.data, target, **arguments))
+    out: NDArray[Any] = np.zeros((*target, 4), dtype)
+    encode_resampled(sample.data, out, sample.layout, **arguments)
+    np.testing.assert_array_equal(out, reference.encode_resampled(sample.data, target, sample.layout, **arguments))
 
 
 @examples
-@given(samples(smallest=2), cfas, st.integers(1, 4), st.booleans(), seeds)
-def test_threads_that_share_a_frame_give_what_one_gives(
-    sample: Sample, cfa: str, threads: int, flip: bool, seed: int
-) -> None:
+@given(samples(smallest=2), st.integers(1, 4), st.booleans(), seeds)
+def test_threads_that_share_a_frame_give_what_one_gives(sample: Sample, threads: int, flip: bool, seed: int) -> None:
     arguments: dict[str, Any] = {
-        **sample.window,
-        "cfa": cfa,
-        "tables": random_tables(seed, sample.window["bit_depth"], np.int8),
+        "tables": random_tables(seed, sample.layout.bit_depth, np.int8),
         "flip_vertical": flip,
     }
-    small = (max(1, sample.cells[0] // 2), max(1, sample.cells[1] // 2))
-    for kernel, shape in ((encode, sample.cells), (encode_resampled, small)):
+    small = (max(1, sample.layout.cells[0] // 2), max(1, sample.layout.cells[1] // 2))
+    kernels: list[tuple[Callable[..., None], tuple[int, int]]] = [
+        (encode, sample.layout.cells),
+        (encode_resampled, small),
+    ]
+    for kernel, shape in kernels:
         whole, shared = np.zeros((*shape, 4), np.int8), np.zeros((*shape, 4), np.int8)
-        kernel(sample.data, whole, **arguments)  # type: ignore[operator]
+        kernel(sample.data, whole, sample.layout, **arguments)
         with ThreadPoolExecutor(threads) as pool:
             calls = [
-                pool.submit(kernel, sample.data, shared, rows=rows, **arguments)  # type: ignore[arg-type]
+                pool.submit(kernel, sample.data, shared, sample.layout, rows=rows, **arguments)
                 for rows in row_ranges(shape[0], threads)
             ]
         for call in calls:
@@ -145,7 +137,7 @@ def test_a_monochrome_frame_fills_the_planes_in_reading_order() -> None:
     data = pack(codes, packing="csi2p", bit_depth=10)
     tables = np.tile(np.arange(1024, dtype=np.int16), (4, 1))
     out = np.empty((2, 4, 4), np.int16)
-    encode(data, out, width=8, height=4, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables)
+    encode(data, out, RawLayout(8, 4, "csi2p", 10, "RGGB"), tables=tables)
     np.testing.assert_array_equal(out[0, 0], [0, 1, 8, 9])
     np.testing.assert_array_equal(out[1, 3], [22, 23, 30, 31])
 
@@ -158,7 +150,7 @@ def test_a_flat_frame_stays_flat_when_resampled(cfa: str) -> None:
     data = pack(codes, packing="csi2p", bit_depth=12)
     tables = np.tile(np.arange(4096, dtype=np.int16), (4, 1))
     out = np.empty((19, 19, 4), np.int16)
-    encode_resampled(data, out, width=92, height=60, packing="csi2p", bit_depth=12, cfa=cfa, tables=tables, border=-1)
+    encode_resampled(data, out, RawLayout(92, 60, "csi2p", 12, cfa), tables=tables, border=-1)
     top, left, height, width = letterbox((30, 46), (19, 19))
     assert (top, left, height, width) == (3, 0, 12, 19)
     picture = out[top : top + height]
@@ -168,32 +160,27 @@ def test_a_flat_frame_stays_flat_when_resampled(cfa: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("width", "change", "message"),
     [
-        ({"cfa": "RGBG"}, "CFA order must be one of"),
-        ({"width": 7}, "width and height must be even, found 7x4"),
+        (7, {}, "width and height must be even, found 7x4"),
         (
+            8,
             {"tables": np.zeros((4, 512), np.int8)},
             r"tables must be C-contiguous int8 \(4, 1024\), found int8 \(4, 512\)",
         ),
-        ({"tables": np.zeros((4, 1024), np.int16)}, r"out must be C-contiguous int16 \(2, 4, 4\), found int8"),
+        (8, {"tables": np.zeros((4, 1024), np.int16)}, r"out must be C-contiguous int16 \(2, 4, 4\), found int8"),
         (
+            8,
             {"tables": np.zeros((2, 4, 1024), np.int8), "shading": np.full((1, 1, 4), 2, np.uint8)},
             "shading must name one of 2 tables, found 2",
         ),
     ],
 )
-def test_encode_refuses_what_cannot_be(change: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = {
-        "width": 8,
-        "height": 4,
-        "packing": "csi2p",
-        "bit_depth": 10,
-        "cfa": "RGGB",
-        "tables": np.zeros((4, 1024), np.int8),
-    }
+def test_encode_refuses_what_cannot_be(width: int, change: dict[str, Any], message: str) -> None:
+    layout = RawLayout(width, 4, "csi2p", 10, "RGGB")
+    arguments: dict[str, Any] = {"tables": np.zeros((4, 1024), np.int8)}
     with pytest.raises(ValueError, match=message):
-        encode(np.zeros((4, 10), np.uint8), np.zeros((2, 4, 4), np.int8), **(arguments | change))
+        encode(np.zeros((4, 10), np.uint8), np.zeros((2, 4, 4), np.int8), layout, **(arguments | change))
 
 
 def test_resampling_does_not_enlarge() -> None:
@@ -201,11 +188,7 @@ def test_resampling_does_not_enlarge() -> None:
         encode_resampled(
             np.zeros((4, 8), np.uint8),
             np.zeros((6, 12, 4), np.int8),
-            width=8,
-            height=4,
-            packing="u8",
-            bit_depth=8,
-            cfa="RGGB",
+            RawLayout(8, 4, "u8", 8, "RGGB"),
             tables=np.zeros((4, 256), np.int8),
         )
 
@@ -260,5 +243,5 @@ def test_reads_a_frame_that_cannot_be_written() -> None:
     data.flags.writeable = False
     out = np.ones((2, 4, 4), np.int8)
     tables = np.zeros((4, 1024), np.int8)
-    encode(data, out, width=8, height=4, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables)
+    encode(data, out, RawLayout(8, 4, "csi2p", 10, "RGGB"), tables=tables)
     assert not out.any()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +15,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_isp.frame import Cfa, Packing
 from edge_isp.kernels import reference
 from edge_isp.kernels.encode import encode
-from edge_isp.kernels.layout import check_rows, plan_rows, row_bytes, row_ranges
+from edge_isp.kernels.layout import (
+    CELL_PLANES,
+    PACKINGS,
+    RawLayout,
+    check_rows,
+    mirrored_cfa,
+    plan_rows,
+    row_bytes,
+    row_ranges,
+)
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
 from tests.kernels.sampling import COMPILED, LAYOUTS, Sample, examples, samples
 
+LAYOUT = RawLayout(16, 4, "csi2p", 10, "RGGB")
 PACKABLE = [layout for layout in LAYOUTS if layout[0] != "pisp-comp1"]
 
 
 @examples
 @given(samples(even=False))
 def test_unpack_equals_its_reference(sample: Sample) -> None:
-    np.testing.assert_array_equal(unpack(sample.data, **sample.window), reference.unpack(sample.data, **sample.window))
+    np.testing.assert_array_equal(unpack(sample.data, sample.layout), reference.unpack(sample.data, sample.layout))
 
 
 @examples
 @given(samples(even=False), st.integers(0, 100), st.integers(0, 100))
 def test_unpack_of_a_range_of_rows_writes_those_rows_only(sample: Sample, a: int, b: int) -> None:
-    height = sample.window["height"]
+    height = sample.layout.height
     first, last = sorted((a % (height + 1), b % (height + 1)))
-    out = np.full((height, sample.window["width"]), 12345, np.uint16)
-    unpack(sample.data, **sample.window, out=out, rows=(first, last))
+    out = np.full((height, sample.layout.width), 12345, np.uint16)
+    unpack(sample.data, sample.layout, out=out, rows=(first, last))
     expected = np.full(out.shape, 12345, np.uint16)
-    expected[first:last] = reference.unpack(sample.data, **sample.window)[first:last]
+    expected[first:last] = reference.unpack(sample.data, sample.layout)[first:last]
     np.testing.assert_array_equal(out, expected)
 
 
@@ -47,7 +60,7 @@ def test_unpack_undoes_pack(layout: tuple[str, int], width: int, height: int, pa
     packing, bit_depth = layout
     codes = np.random.default_rng(seed).integers(0, 2**bit_depth, (height, width)).astype(np.uint16)
     packed = pack(codes, packing=packing, bit_depth=bit_depth, stride=row_bytes(packing, bit_depth, width) + padding)
-    found = unpack(packed, width=width, height=height, packing=packing, bit_depth=bit_depth)
+    found = unpack(packed, RawLayout(width, height, packing, bit_depth, "RGGB"))
     np.testing.assert_array_equal(found, codes)
 
 
@@ -66,14 +79,14 @@ def test_unpack_undoes_pack(layout: tuple[str, int], width: int, height: int, pa
 )
 def test_codes_bit_by_bit(packing: str, bit_depth: int, raw: list[int], codes: list[int]) -> None:
     data = np.array([raw], np.uint8)
-    found = unpack(data, width=len(codes), height=1, packing=packing, bit_depth=bit_depth)
+    found = unpack(data, RawLayout(len(codes), 1, packing, bit_depth, "RGGB"))
     np.testing.assert_array_equal(found, [codes])
 
 
 def decompress(words: NDArray[np.uint32]) -> NDArray[np.uint16]:
     """Codes (words, 4) of words that come in pairs: even columns, odd columns."""
     data = words.astype("<u4").view(np.uint8).reshape(-1, 4000 if words.size % 1000 == 0 else 8)
-    codes = unpack(data, width=data.shape[1], height=data.shape[0], packing="pisp-comp1", bit_depth=16)
+    codes = unpack(data, RawLayout(data.shape[1], data.shape[0], "pisp-comp1", 16, "RGGB"))
     return codes.reshape(-1, 4, 2).swapaxes(1, 2).reshape(-1, 4)
 
 
@@ -88,11 +101,11 @@ def test_pisp_equals_its_scalar_reference_on_random_words() -> None:
 
 @pytest.mark.skipif(not COMPILED, reason="ten million words take too long without compilation")
 def test_pisp_equals_its_scalar_reference_on_ten_million_words() -> None:
-    code = numba.njit(reference._pisp_code)
-    namespace: dict[str, Any] = {"_pisp_code": code}
-    word = numba.njit(type(reference.pisp_word)(reference.pisp_word.__code__, namespace))
+    code = numba.njit(reference.pisp_code)
+    namespace: dict[str, Any] = {"pisp_code": code}
+    word = numba.njit(types.FunctionType(reference.pisp_word.__code__, namespace))
 
-    @numba.njit
+    @numba.njit  # type: ignore[untyped-decorator]
     def each(words: NDArray[np.uint32], out: NDArray[np.uint16]) -> None:
         for i in range(len(words)):
             out[i] = word(np.int64(words[i]))
@@ -153,7 +166,7 @@ def test_bars_of_a_real_driver_have_their_exact_levels(fourcc: str) -> None:
     raw = np.fromfile(path, np.uint8).reshape(180, -1)
     tables = np.tile(np.arange(2**bit_depth, dtype=np.int32), (4, 1))
     out = np.zeros((90, 160, 4), np.int32)
-    encode(raw, out, width=320, height=180, packing=packing, bit_depth=bit_depth, cfa=cfa, tables=tables)
+    encode(raw, out, RawLayout(320, 180, packing, bit_depth, cfa), tables=tables)
     for bar, lit in enumerate(BARS):
         cells = out[:, 20 * bar : 20 * (bar + 1)]
         expected = [level * (colour in lit) for colour in "RGGB"]
@@ -165,6 +178,7 @@ def test_bars_of_a_real_driver_have_their_exact_levels(fourcc: str) -> None:
     [
         ({"packing": "csi3"}, "packing must be one of u8, u16, u16-left, csi2p, pisp-comp1, found 'csi3'"),
         ({"bit_depth": 9}, r"bit depth of packing 'csi2p' must be one of \(8, 10, 12, 14\), found 9"),
+        ({"cfa": "RGBG"}, "CFA order must be one of RGGB, GRBG, GBRG, BGGR, found 'RGBG'"),
         ({"left": 1}, "even, not negative pixel, found 1, 0"),
         ({"top": -2}, "even, not negative pixel, found 0, -2"),
         ({"width": 18}, r"at least 25\), found uint8 \(4, 20\)"),
@@ -173,15 +187,34 @@ def test_bars_of_a_real_driver_have_their_exact_levels(fourcc: str) -> None:
     ],
 )
 def test_a_window_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
-    window = {"packing": "csi2p", "bit_depth": 10, "width": 16, "height": 4, "left": 0, "top": 0} | change
     with pytest.raises(ValueError, match=message):
-        plan_rows(np.zeros((4, 20), np.uint8), **window)
+        plan_rows(np.zeros((4, 20), np.uint8), replace(LAYOUT, **change))
+
+
+@pytest.mark.parametrize("change", [{"packing": "csi3"}, {"bit_depth": 9}, {"cfa": "RGBG"}, {"left": 1}, {"width": 0}])
+def test_a_layout_is_checked_when_it_is_made(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="found"):
+        replace(LAYOUT, **change)
+
+
+def test_the_names_of_a_frame_are_those_that_the_kernels_know() -> None:
+    assert {str(cfa) for cfa in Cfa} == set(CELL_PLANES)
+    assert [str(packing) for packing in Packing] == list(PACKINGS)
+
+
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
+def test_a_cfa_order_is_mirrored_as_its_mosaic_is(cfa: str) -> None:
+    mosaic = np.array(list(cfa)).reshape(2, 2)
+    for vertical in (False, True):
+        for horizontal in (False, True):
+            seen = mosaic[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+            assert mirrored_cfa(cfa, vertical=vertical, horizontal=horizontal) == "".join(seen.ravel())
 
 
 def test_rows_that_are_not_contiguous_are_refused() -> None:
     data = np.zeros((4, 40), np.uint8)[:, ::2]
     with pytest.raises(ValueError, match="rows of bytes must be contiguous"):
-        unpack(data, width=20, height=4, packing="u8", bit_depth=8)
+        unpack(data, RawLayout(20, 4, "u8", 8, "RGGB"))
 
 
 def test_pisp_cannot_be_packed() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from edge_isp.kernels import reference, residual
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, METHODS, TONE_ENTRIES, demosaic, develop
-from edge_isp.kernels.layout import CELL_PLANES
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.statistics import CLIPPED, statistics
-from tests.kernels.sampling import COMPILED, Sample, cfas, examples, samples
+from tests.kernels.sampling import COMPILED, Sample, examples, samples
 
 seeds = st.integers(0, 2**32)
 sizes = st.integers(1, 40 if COMPILED else 6)
@@ -29,7 +29,7 @@ def test_decode_rgb_equals_its_reference(
     rng = np.random.default_rng(seed)
     planes = rng.integers(0, 256, (height, width, 12), dtype=np.uint8).view(np.int8 if signed else np.uint8)
     table = np.arange(256, dtype=np.uint8) if plain else rng.integers(0, 256, 256, dtype=np.uint8)
-    arguments = {"bgr": bgr, "flip_vertical": flip_vertical, "flip_horizontal": flip_horizontal}
+    arguments: dict[str, Any] = {"bgr": bgr, "flip_vertical": flip_vertical, "flip_horizontal": flip_horizontal}
     out = np.zeros((2 * height, 2 * width, 3), np.uint8)
     decode_rgb(planes, out, table, **arguments)
     np.testing.assert_array_equal(out, reference.decode_rgb(planes, table, **arguments))
@@ -71,7 +71,7 @@ def test_without_a_residual_a_picture_is_malvars() -> None:
     tone = residual.tone_table(steps)
     residual.decode_residual(np.zeros((12, 18, 12), np.int8), cells, out, matrix=np.eye(3), tone=tone)
     expected = np.zeros((24, 36, 3), np.uint16)
-    demosaic(codes, expected, width=36, height=24, packing="u8", bit_depth=8, cfa="RGGB")
+    demosaic(codes, expected, RawLayout(36, 24, "u8", 8, "RGGB"))
     bright = expected[4:-4, 4:-4] > 32  # the table is coarser than a root in the shadows
     difference = np.abs(out[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4])[bright]
     assert difference.max() <= 1
@@ -98,38 +98,37 @@ def test_i420_of_known_colours(colour: tuple[int, int, int], yuv: tuple[int, int
 
 
 @examples
-@given(samples(smallest=2), cfas, st.sampled_from(METHODS))
-def test_demosaic_equals_its_reference(sample: Sample, cfa: str, method: str) -> None:
-    out = np.zeros((sample.window["height"], sample.window["width"], 3), np.uint16)
-    demosaic(sample.data, out, cfa=cfa, method=method, **sample.window)
-    np.testing.assert_array_equal(out, reference.demosaic(sample.data, cfa=cfa, method=method, **sample.window))
+@given(samples(smallest=2), st.sampled_from(METHODS))
+def test_demosaic_equals_its_reference(sample: Sample, method: str) -> None:
+    out = np.zeros((sample.layout.height, sample.layout.width, 3), np.uint16)
+    demosaic(sample.data, out, sample.layout, method=method)
+    np.testing.assert_array_equal(out, reference.demosaic(sample.data, sample.layout, method=method))
 
 
 @examples
-@given(samples(smallest=2), cfas, st.sampled_from(METHODS), seeds)
-def test_develop_equals_its_reference(sample: Sample, cfa: str, method: str, seed: int) -> None:
+@given(samples(smallest=2), st.sampled_from(METHODS), seeds)
+def test_develop_equals_its_reference(sample: Sample, method: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     arguments: dict[str, Any] = {
-        **sample.window,
-        "cfa": cfa,
         "method": method,
-        "tables": rng.integers(0, LINEAR_WHITE + 1, (4, 2 ** sample.window["bit_depth"])).astype(np.uint16),
+        "tables": rng.integers(0, LINEAR_WHITE + 1, (4, 2**sample.layout.bit_depth)).astype(np.uint16),
         "matrix": rng.uniform(-1, 2, (3, 3)),
         "tone": rng.integers(0, 256, TONE_ENTRIES, dtype=np.uint8),
     }
-    out = np.zeros((sample.window["height"], sample.window["width"], 3), np.uint8)
-    develop(sample.data, out, **arguments)
-    np.testing.assert_array_equal(out, reference.develop(sample.data, linear_white=LINEAR_WHITE, **arguments))
+    out = np.zeros((sample.layout.height, sample.layout.width, 3), np.uint8)
+    develop(sample.data, out, sample.layout, **arguments)
+    expected = reference.develop(sample.data, sample.layout, linear_white=LINEAR_WHITE, **arguments)
+    np.testing.assert_array_equal(out, expected)
 
 
 @examples
-@given(samples(smallest=2), cfas, st.integers(0, 30), st.integers(0, 30))
-def test_demosaic_of_a_range_of_rows_writes_those_rows_only(sample: Sample, cfa: str, a: int, b: int) -> None:
-    first, last = sorted((a % (sample.cells[0] + 1), b % (sample.cells[0] + 1)))
-    out = np.full((sample.window["height"], sample.window["width"], 3), 7, np.uint16)
-    demosaic(sample.data, out, cfa=cfa, rows=(first, last), **sample.window)
+@given(samples(smallest=2), st.integers(0, 30), st.integers(0, 30))
+def test_demosaic_of_a_range_of_rows_writes_those_rows_only(sample: Sample, a: int, b: int) -> None:
+    first, last = sorted((a % (sample.layout.cells[0] + 1), b % (sample.layout.cells[0] + 1)))
+    out = np.full((sample.layout.height, sample.layout.width, 3), 7, np.uint16)
+    demosaic(sample.data, out, sample.layout, rows=(first, last))
     expected = np.full(out.shape, 7, np.uint16)
-    whole = reference.demosaic(sample.data, cfa=cfa, **sample.window)
+    whole = reference.demosaic(sample.data, sample.layout)
     expected[2 * first : 2 * last] = whole[2 * first : 2 * last]
     np.testing.assert_array_equal(out, expected)
 
@@ -142,23 +141,21 @@ def test_demosaic_of_one_colour_is_that_colour(cfa: str, method: str) -> None:
         codes[place // 2 :: 2, place % 2 :: 2] = {"R": 100, "G": 500, "B": 900}[letter]
     out = np.empty((12, 16, 3), np.uint16)
     data = pack(codes, packing="csi2p", bit_depth=10)
-    demosaic(data, out, width=16, height=12, packing="csi2p", bit_depth=10, cfa=cfa, method=method)
+    demosaic(data, out, RawLayout(16, 12, "csi2p", 10, cfa), method=method)
     np.testing.assert_array_equal(out, np.broadcast_to([100, 500, 900], out.shape))
 
 
 @examples
-@given(samples(), cfas, st.integers(1, 5))
-def test_statistics_equal_their_reference(sample: Sample, cfa: str, step: int) -> None:
-    highest = 2 ** sample.window["bit_depth"] - 1
+@given(samples(), st.integers(1, 5))
+def test_statistics_equal_their_reference(sample: Sample, step: int) -> None:
+    highest = 2**sample.layout.bit_depth - 1
     arguments: dict[str, Any] = {
-        **sample.window,
-        "cfa": cfa,
         "black_level": [0.05 * highest, 0.06 * highest, 0.07 * highest, 0.08 * highest],
         "white_level": 0.9 * highest,
         "step": step,
     }
-    found = statistics(sample.data, **arguments)
-    histograms, means, clipped, gains = reference.statistics(sample.data, clipped=CLIPPED, **arguments)
+    found = statistics(sample.data, sample.layout, **arguments)
+    histograms, means, clipped, gains = reference.statistics(sample.data, sample.layout, clipped=CLIPPED, **arguments)
     np.testing.assert_array_equal(found.histograms, histograms)
     np.testing.assert_allclose(found.means, means, rtol=1e-12)
     np.testing.assert_allclose(found.clipped, clipped, rtol=1e-12)
@@ -171,11 +168,7 @@ def test_grey_world_finds_the_light_and_leaves_out_what_is_clipped() -> None:
     codes[:2] = 1023
     found = statistics(
         pack(codes, packing="csi2p", bit_depth=10),
-        width=16,
-        height=16,
-        packing="csi2p",
-        bit_depth=10,
-        cfa="RGGB",
+        RawLayout(16, 16, "csi2p", 10, "RGGB"),
         black_level=(64, 64, 64, 64),
         white_level=1023,
         step=1,
@@ -189,11 +182,7 @@ def test_a_frame_without_light_has_no_white_balance() -> None:
         data = pack(np.full((4, 4), value, np.uint16), packing="u16", bit_depth=10)
         found = statistics(
             data,
-            width=4,
-            height=4,
-            packing="u16",
-            bit_depth=10,
-            cfa="RGGB",
+            RawLayout(4, 4, "u16", 10, "RGGB"),
             black_level=(64, 64, 64, 64),
             white_level=1023,
         )
@@ -218,10 +207,12 @@ def test_decode_refuses_what_cannot_be(planes: Any, out: Any, message: str) -> N
 
 
 def test_demosaic_refuses_what_cannot_be() -> None:
-    arguments: dict[str, Any] = {"packing": "u8", "bit_depth": 8, "cfa": "RGGB"}
     with pytest.raises(ValueError, match="at least 4x4 pixels, found 2x4"):
-        demosaic(np.zeros((4, 4), np.uint8), np.zeros((4, 2, 3), np.uint16), width=2, height=4, **arguments)
+        demosaic(np.zeros((4, 4), np.uint8), np.zeros((4, 2, 3), np.uint16), RawLayout(2, 4, "u8", 8, "RGGB"))
     with pytest.raises(ValueError, match="method must be one of bilinear, malvar, found 'menon'"):
         demosaic(
-            np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.uint16), width=4, height=4, method="menon", **arguments
+            np.zeros((4, 4), np.uint8),
+            np.zeros((4, 4, 3), np.uint16),
+            RawLayout(4, 4, "u8", 8, "RGGB"),
+            method="menon",
         )

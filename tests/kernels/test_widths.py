@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_isp.kernels import reference
-from edge_isp.kernels.layout import CELL_PLANES, flips_to_rggb, row_bytes
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, flips_to_rggb, row_bytes
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.kernels.unpack import unpack
 
@@ -29,8 +29,8 @@ def random_bytes(seed: int, packing: str, bit_depth: int, width: int, height: in
 @pytest.mark.parametrize(("packing", "bit_depth"), LAYOUTS)
 def test_unpack_equals_its_reference_at_every_width(packing: str, bit_depth: int, width: int) -> None:
     raw = random_bytes(width, packing, bit_depth, width, 3, padding=width % 7)
-    arguments = {"width": width, "height": 3, "packing": packing, "bit_depth": bit_depth}
-    np.testing.assert_array_equal(unpack(raw, **arguments), reference.unpack(raw, **arguments))
+    layout = RawLayout(width, 3, packing, bit_depth, "RGGB")
+    np.testing.assert_array_equal(unpack(raw, layout), reference.unpack(raw, layout))
 
 
 @pytest.mark.parametrize("cfa", list(CELL_PLANES))

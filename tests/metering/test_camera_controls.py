@@ -26,7 +26,7 @@ def read(camera: SyntheticCamera) -> tuple[RawFrame, float]:
     """A frame, and its mean light."""
     frame = camera.read()
     assert frame is not None
-    codes = unpack(frame.data, width=64, height=48, packing=frame.format.packing, bit_depth=frame.format.bit_depth)
+    codes = unpack(frame.data, frame.format.layout)
     return frame, float((codes.mean() - frame.black_level[0]) / (frame.white_level - frame.black_level[0]))
 
 

@@ -23,6 +23,8 @@ from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.cli.main import app
 from edge_isp.errors import CameraError
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.kernels.layout import CELL_PLANES
+from edge_isp.kernels.unpack import unpack
 from edge_isp.metering.exposure import TARGET, AutoExposure, measure
 from edge_isp.pipeline import Pipeline
 
@@ -304,18 +306,14 @@ def test_damaged_frames_are_not_measured(scene: Path) -> None:
     assert spy.asked == 0
 
 
-@pytest.mark.parametrize("cfa", ["RGGB", "GRBG", "GBRG", "BGGR"])
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
 @pytest.mark.parametrize("packing", ["csi2p", "u16", "u16-left"])
 def test_light_is_measured_alike_in_every_layout(recording: Callable[..., Path], cfa: str, packing: str) -> None:
     path = recording(cfa=cfa, packing=packing, stride=160, frames=1, width=64, height=48)
     with ReplayCamera(path) as camera:
         frame = camera.read()
         assert frame is not None
-        from edge_isp.kernels.layout import CELL_PLANES
-        from edge_isp.kernels.unpack import unpack
-
-        layout = frame.format
-        codes = unpack(frame.data, width=64, height=48, packing=packing, bit_depth=layout.bit_depth)
+        codes = unpack(frame.data, frame.format.layout)
         greens = [
             codes[place // 2 :: 2, place % 2 :: 2] for place, plane in enumerate(CELL_PLANES[cfa]) if plane in (1, 2)
         ]

@@ -18,4 +18,4 @@ def planned_operators(path: Path, shape: tuple[int, ...]) -> tuple[Any, list[dic
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
     interpreter.allocate_tensors()
-    return interpreter, interpreter._get_ops_details()  # noqa: SLF001 - LiteRT has nothing public that says it
+    return interpreter, interpreter._get_ops_details()

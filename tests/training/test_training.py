@@ -25,6 +25,7 @@ from edge_isp.cli.main import app
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.errors import DatasetError, ModelError
 from edge_isp.kernels.encode import encode
+from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.models.card import find_model, read_card, shipped_models
@@ -70,7 +71,7 @@ def test_training_encodes_as_the_kernel_does() -> None:
     )
     out = np.empty((6, 8, 4), np.int8)
     raw = pack(codes, packing="csi2p", bit_depth=10)
-    encode(raw, out, width=16, height=12, packing="csi2p", bit_depth=10, cfa="RGGB", tables=tables)
+    encode(raw, out, RawLayout(16, 12, "csi2p", 10, "RGGB"), tables=tables)
     expected = (out.transpose(2, 0, 1).astype(np.float64) + 128) / 255
     np.testing.assert_allclose(encode_codes(codes, profile, gains), expected, atol=1e-6)
 

@@ -412,7 +412,7 @@ def raw_format(stream: Mapping[str, Any], sensor_bit_depth: int) -> RawFormat:
         FormatError: it is no Bayer format, or one that is not known.
     """
     name, (width, height) = str(stream["format"]), stream["size"]
-    match = re.fullmatch(r"S?(RGGB|GRBG|GBRG|BGGR)(\d*)(|_CSI2P|_PISP_COMP1)", name)
+    match = re.fullmatch(rf"S?({'|'.join(Cfa)})(\d*)(|_CSI2P|_PISP_COMP1)", name)
     if match is None:
         raise FormatError(
             f"camera 'picamera2': RAW format {name} is not known; expected a Bayer format such as SRGGB10"

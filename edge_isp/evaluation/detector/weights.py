@@ -41,14 +41,14 @@ def student_method(
         def detect(exposure: SimulatedExposure) -> Boxes:
             profile, frame = sensor.profile, exposure.frame()
             gains = profile.normalised_gains(exposure.capture.colour_temperature_k)
-            first_row, window = upright_window(frame.format)
-            codes = exposure.codes[first_row:][: window["height"]]
-            codes = np.ascontiguousarray(codes[:, ::-1] if window["flip_horizontal"] else codes)
+            window = upright_window(frame.format)
+            codes = exposure.codes[window.first_row :][: window.layout.height]
+            codes = np.ascontiguousarray(codes[:, ::-1] if window.flip_horizontal else codes)
             with torch.inference_mode():
                 planes = torch.from_numpy(encode(codes, profile, gains, size))
                 found = boxes_of(decode(run(planes[None])), codes.shape, size)
-            xyxy = found.xyxy + np.array([0, first_row, 0, first_row])
-            if window["flip_horizontal"]:
+            xyxy = found.xyxy + np.array([0, window.first_row, 0, window.first_row])
+            if window.flip_horizontal:
                 xyxy[:, [0, 2]] = codes.shape[1] - xyxy[:, [2, 0]]
             return replace(found, xyxy=xyxy)
 

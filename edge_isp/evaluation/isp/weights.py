@@ -154,9 +154,9 @@ def _development(run: Callable[[Tensor], Tensor], colour: Colour) -> Develop:
 
 def _mirrored(image: NDArray[Any], cfa: str) -> NDArray[Any]:
     """A mosaic to RGGB, or the picture of the mirrored mosaic back."""
-    vertical, horizontal = flips_to_rggb(cfa)
-    image = image[::-1] if vertical else image
-    return np.ascontiguousarray(image[:, ::-1] if horizontal else image)
+    flips = flips_to_rggb(cfa)
+    image = image[::-1] if flips.vertical else image
+    return np.ascontiguousarray(image[:, ::-1] if flips.horizontal else image)
 
 
 def _verify_quantised(path: Path, network: str, state: dict[str, Any], graph: Graph) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from PIL import Image
 
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.calibration.simulation import SensorModel
+from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT, LINEAR_LIGHT, Capture
@@ -136,24 +137,25 @@ def encode(
         codes.view(np.uint8),
         table,
         size,
-        width=codes.shape[1],
-        height=codes.shape[0],
-        packing="u16",
-        bit_depth=profile.bit_depth,
-        cfa="RGGB",
+        RawLayout(codes.shape[1], codes.shape[0], "u16", profile.bit_depth, "RGGB"),
     )
 
 
-def encode_bytes(data: NDArray[np.uint8], tables: NDArray[Any], size: int, **layout: Any) -> NDArray[np.float32]:
-    """RAW bytes to the student's planes, see `encode`; `layout` is what `kernels.resample.encode_resampled` takes.
+def encode_bytes(
+    data: NDArray[np.uint8], tables: NDArray[np.int8], size: int, layout: RawLayout, *, flip_horizontal: bool = False
+) -> NDArray[np.float32]:
+    """RAW bytes to the student's planes, see `encode` and `kernels.resample.encode_resampled`.
 
     Args:
         data: RAW bytes.
         tables: that encode them, see `kernels.tables`.
         size: side of the network's input in pixels.
+        layout: of the RAW bytes.
+        flip_horizontal: whether the mosaic is mirrored left to right.
     """
     out = np.empty((size // 2, size // 2, 4), np.int8)
-    encode_resampled(data, out, tables=tables, border=BORDER + INPUT_ZERO_POINT, **layout)
+    border = BORDER + INPUT_ZERO_POINT
+    encode_resampled(data, out, layout, tables=tables, border=border, flip_horizontal=flip_horizontal)
     return (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,17 +56,16 @@ class Recording:
             int(rng.integers(max(0, n - m - 2) // 2 + 1)) * 2
             for n, m in ((layout.height, height), (layout.width, width))
         )
-        first_row, window = upright_window(layout)
+        window = upright_window(layout)
         mosaic = encode_bytes(
-            self.frame.data[first_row:],
+            self.frame.data[window.first_row :],
             self.tables,
             size,
-            **{**window, "width": width, "height": height},
-            left=left,
-            top=top,
+            replace(window.layout, width=width, height=height, left=left, top=top),
+            flip_horizontal=window.flip_horizontal,
         )
-        seen = self._preview_of(top + first_row, left, height, width)
-        seen = seen[:, ::-1] if window["flip_horizontal"] else seen
+        seen = self._preview_of(top + window.first_row, left, height, width)
+        seen = seen[:, ::-1] if window.flip_horizontal else seen
         return Pair(
             mosaic, picture(np.ascontiguousarray(seen), size), np.empty((0, NO_OBJECTS.shape[1] + 1), np.float32)
         )

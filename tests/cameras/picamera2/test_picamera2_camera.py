@@ -80,13 +80,7 @@ def test_frames_of_every_layout(plug: Plug, board: str, settings: dict[str, Any]
         with read(camera) as frame:
             assert frame.data.shape == (layout.height, stride)
             assert frame.data.dtype == np.uint8
-            found = unpack(
-                frame.data,
-                width=layout.width,
-                height=layout.height,
-                packing=layout.packing,
-                bit_depth=layout.bit_depth,
-            )
+            found = unpack(frame.data, layout.layout)
             np.testing.assert_array_equal(found, codes)
             depth = layout.bit_depth
             assert frame.black_level == tuple(level / 2 ** (16 - depth) for level in (4096, 4096, 4160, 4096))
@@ -112,7 +106,7 @@ def test_padding_beyond_the_boards_own(plug: Plug) -> None:
         assert (str(camera.format), camera.format.stride) == ("1640x60 BGGR 10 bit csi2p", 2176)
         codes = expose(device, camera)
         with read(camera) as frame:
-            found = unpack(frame.data, width=1640, height=60, packing="csi2p", bit_depth=10)
+            found = unpack(frame.data, frame.format.layout)
         np.testing.assert_array_equal(found, codes)
 
 
@@ -251,7 +245,7 @@ def test_closing_wakes_a_reader_and_takes_every_buffer_back(plug: Plug) -> None:
     assert results == [None]
     camera.close()
     # What was held can still be looked at, and released.
-    found = unpack(held.data, width=1640, height=60, packing="csi2p", bit_depth=10)
+    found = unpack(held.data, held.format.layout)
     np.testing.assert_array_equal(found, codes)
     held.release()
     with pytest.raises(CameraError, match="picamera2:0: the camera is closed"):
@@ -266,9 +260,7 @@ def test_modes_change_from_one_opening_to_the_next(plug: Plug) -> None:
         with Picamera2Camera(0, **settings) as camera:
             codes, layout = expose(device, camera), camera.format
             held = read(camera)
-        found = unpack(
-            held.data, width=layout.width, height=layout.height, packing=layout.packing, bit_depth=layout.bit_depth
-        )
+        found = unpack(held.data, layout.layout)
         np.testing.assert_array_equal(found, codes)
 
 
@@ -301,7 +293,7 @@ def test_several_cameras(plug: Plug) -> None:
         for camera, expected, sensor in ((second, codes[1], "imx477"), (first, codes[0], "imx219")):
             with read(camera) as frame:
                 assert frame.sensor == sensor
-                found = unpack(frame.data, width=1640, height=60, packing="csi2p", bit_depth=10)
+                found = unpack(frame.data, frame.format.layout)
                 np.testing.assert_array_equal(found, expected)
     with pytest.raises(CameraError, match=r"no camera of this number; there are: 0 \(imx219\), 1 \(imx477\)"):
         Picamera2Camera(2)

@@ -52,7 +52,7 @@ def test_frames_of_every_bayer_format(kernel: FakeKernel, code: str, multiplanar
             assert (frame.data.shape, frame.data.dtype) == ((48, node.stride), np.uint8)
             assert frame.status is FrameStatus.OK
             assert (frame.black_level, frame.white_level) == ((0,) * 4, 2**layout.bit_depth - 1)
-            found = unpack(frame.data, width=64, height=48, packing=layout.packing, bit_depth=layout.bit_depth)
+            found = unpack(frame.data, frame.format.layout)
             np.testing.assert_array_equal(found, codes)
 
 
