@@ -316,7 +316,7 @@ def test_a_temperature_is_a_number(images: Path) -> None:
     arguments = ["evaluate", "isp", "--images", str(images), "--colour-temperature", "warm"]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert result.exit_code == 2
-    assert "'warm' is not a valid float" in result.output
+    assert "Invalid value for '--colour-temperature'" in result.output
 
 
 def test_the_plot_command(tmp_path: Path) -> None:
