@@ -1,0 +1,66 @@
+"""The public names: written here once, read by type checkers, editors and `__init__.py`; one import a line."""
+
+from edge_isp.calibration.profile import SensorProfile as SensorProfile
+from edge_isp.calibration.profile import load_profile as load_profile
+from edge_isp.calibration.simulation import SensorModel as SensorModel
+from edge_isp.calibration.tuning import load_libcamera_tuning as load_libcamera_tuning
+from edge_isp.cameras.base import Camera as Camera
+from edge_isp.cameras.base import CameraDevice as CameraDevice
+from edge_isp.cameras.base import CameraMode as CameraMode
+from edge_isp.cameras.base import ControlLimits as ControlLimits
+from edge_isp.cameras.picamera2.camera import Picamera2Camera as Picamera2Camera
+from edge_isp.cameras.replay import ReplayCamera as ReplayCamera
+from edge_isp.cameras.spec import demo_recording as demo_recording
+from edge_isp.cameras.spec import open_camera as open_camera
+from edge_isp.cameras.synthetic import SyntheticCamera as SyntheticCamera
+from edge_isp.cameras.v4l2.camera import V4l2Camera as V4l2Camera
+from edge_isp.engines.base import Engine as Engine
+from edge_isp.engines.base import EngineEvent as EngineEvent
+from edge_isp.engines.base import EngineReport as EngineReport
+from edge_isp.engines.delegates import DelegateSpec as DelegateSpec
+from edge_isp.engines.fallback import Delegation as Delegation
+from edge_isp.engines.fallback import FallbackEngine as FallbackEngine
+from edge_isp.engines.litert import LiteRtEngine as LiteRtEngine
+from edge_isp.engines.process import ProcessEngine as ProcessEngine
+from edge_isp.errors import BenchError as BenchError
+from edge_isp.errors import CalibrationError as CalibrationError
+from edge_isp.errors import CameraDisconnectedError as CameraDisconnectedError
+from edge_isp.errors import CameraError as CameraError
+from edge_isp.errors import CameraTimeoutError as CameraTimeoutError
+from edge_isp.errors import EdgeIspError as EdgeIspError
+from edge_isp.errors import EngineError as EngineError
+from edge_isp.errors import FormatError as FormatError
+from edge_isp.errors import MissingDependencyError as MissingDependencyError
+from edge_isp.errors import ModelError as ModelError
+from edge_isp.errors import PipelineError as PipelineError
+from edge_isp.errors import PluginError as PluginError
+from edge_isp.errors import ProfileError as ProfileError
+from edge_isp.errors import SinkError as SinkError
+from edge_isp.frame import Cfa as Cfa
+from edge_isp.frame import FrameStatus as FrameStatus
+from edge_isp.frame import Packing as Packing
+from edge_isp.frame import RawFormat as RawFormat
+from edge_isp.frame import RawFrame as RawFrame
+from edge_isp.metering.exposure import AutoExposure as AutoExposure
+from edge_isp.models.card import ModelCard as ModelCard
+from edge_isp.models.card import find_model as find_model
+from edge_isp.pipeline.consumer import Consumer as Consumer
+from edge_isp.pipeline.consumer import FrameResult as FrameResult
+from edge_isp.pipeline.drops import DropReason as DropReason
+from edge_isp.pipeline.drops import FrameCounts as FrameCounts
+from edge_isp.pipeline.drops import FramesDropped as FramesDropped
+from edge_isp.pipeline.drops import PipelineState as PipelineState
+from edge_isp.pipeline.drops import StateChange as StateChange
+from edge_isp.pipeline.pipeline import Pipeline as Pipeline
+from edge_isp.pipeline.source import ReconnectPolicy as ReconnectPolicy
+from edge_isp.results import Detections as Detections
+from edge_isp.results import Picture as Picture
+from edge_isp.sinks.png import PngSink as PngSink
+from edge_isp.tasks.detect import DetectTask as DetectTask
+from edge_isp.tasks.isp import IspTask as IspTask
+from edge_isp.tasks.protocol import Task as Task
+from edge_isp.verbs import detect as detect
+from edge_isp.verbs import develop as develop
+
+__version__: str
+__all__: list[str]
