@@ -12,75 +12,135 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from edge_isp.cli import options
 from edge_isp.errors import MissingDependencyError
 
-train = typer.Typer(name="train", help="Train a network (needs PyTorch: the extra train).", no_args_is_help=True)
+_SENSORS = ["imx219", "imx477", "imx708", "ov5647"]
+_DETECTOR_INPUT = 416
+_TEMPERATURES_K = [5700.0]
+_EXPOSURES = ["1", "4", "16", "16@0.125"]
+_SPEED_NETWORKS = ["rfdcsanet-s", "rfdcsanet-m", "rfdcsanet-published", "plain-24x4", "plain-32x7"]
+
+_Run = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", file_okay=False, help="Folder of the run, which is resumed if it is there."),
+]
+_Steps = Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps of the float training.")]
+_QuantisedSteps = Annotated[
+    int,
+    typer.Option("--quantised-steps", metavar="N", min=0, help="Steps of the quantisation-aware training after it."),
+]
+_Classical = Annotated[
+    bool, typer.Option("--classical", help="Measure classical pictures as well: demosaicing and denoising.")
+]
+_Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads of each runtime.")]
+_Rounds = Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="How often each form runs.")]
+_FrameSize = Annotated[options.Size, options.size_option("Size of the frames.")]
+
+train = typer.Typer(name="train", help="Train a network; needs: pip install 'edge-isp[train]'.", no_args_is_help=True)
 evaluate = typer.Typer(
-    name="evaluate", help="Measure a model's quality (the extras train and evaluate).", no_args_is_help=True
+    name="evaluate",
+    help="Measure models; needs: pip install 'edge-isp[train,evaluate]'.",
+    no_args_is_help=True,
 )
 
 
 @train.command("isp")
 def train_isp(
-    photos: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; resumed from if it is there.")],
-    model: Annotated[str, typer.Option(help="Name of the network.")] = "rfdcsanet-s",
-    sensor: Annotated[str, typer.Option(help="A shipped profile, the path of one, or 'generic'.")] = "generic",
+    photos: options.Photos,
+    out: _Run,
+    network: options.Network = "rfdcsanet-s",
+    sensor: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The sensor to train for: the name of a shipped profile, the path of a .toml, or 'generic'.",
+        ),
+    ] = "generic",
     init: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Weights to start from: '-float.pt' of it or a smaller size."),
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Weights to start from: a '-float.pt' of the same network, or of a smaller one.",
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 20000,
-    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 1500,
-    batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
-    crop: Annotated[int, typer.Option(min=16, help="Side of a training crop in pixels, even.")] = 128,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the float training.")] = 1e-3,
+    steps: _Steps = 20000,
+    quantised_steps: _QuantisedSteps = 1500,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Number of crops per step.")] = 8,
+    crop: Annotated[int, typer.Option(metavar="PIXELS", min=16, help="Side of a training crop, even.")] = 128,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the float training.")] = 1e-3,
     validation: Annotated[
-        str, typer.Option(help="Stems of the photographs kept for validation, separated by commas.")
-    ] = "",
-    seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
+        list[str] | None,
+        typer.Option(
+            metavar="STEM", help="Name, without suffix, of a photograph that is kept for validation. May be repeated."
+        ),
+    ] = None,
+    seed: options.Seed = 0,
 ) -> None:
     """Train a network on photographs through a sensor's forward model, quantise it, write model and card."""
     _need_torch("edge-isp train")
     from edge_isp.training.isp.run import IspRun, run_training
 
-    kept = tuple(stem for stem in validation.split(",") if stem)
-    run = IspRun(photos, out, model, sensor, init, steps, quantised_steps, batch, crop, learning_rate, kept, seed)
+    kept = tuple(validation or ())
+    run = IspRun(photos, out, network, sensor, init, steps, quantised_steps, batch, crop, learning_rate, kept, seed)
     console = Console()
     console.print(f"{run_training(run, console)} and its card are written")
 
 
 @train.command("detector")
 def train_detector(
-    teacher: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="YOLOX-Nano as an ONNX file.")],
+    teacher: options.Teacher,
     images: Annotated[
         list[Path],
-        typer.Option(exists=True, file_okay=False, help="Folder of images, without labels; may be repeated."),
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder of unlabelled training images. May be repeated.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; resumed from if it is there.")],
+    out: _Run,
     recordings: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of DNG files with previews: real pairs as well."),
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder of DNG files with previews, which are real pairs of RAW and picture.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="Learn from the images' labels, not from the teacher: to compare."
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder of the images' labels, to learn from them and not from the teacher, for a comparison.",
         ),
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Weights to start from: a student's '-float.pt'."),
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="Weights to start from: a student's '-float.pt'."
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of the float training.")] = 3000,
-    quantised_steps: Annotated[int, typer.Option(min=0, help="Of the quantisation-aware training after it.")] = 400,
+    steps: _Steps = 3000,
+    quantised_steps: _QuantisedSteps = 400,
     learning_rate: Annotated[
-        float, typer.Option(min=0, help="Peak of the float training, as a share of each weight.")
+        float, typer.Option(min=0, help="Highest learning rate of the float training, as a share of each weight.")
     ] = 1e-3,
     validation: Annotated[
-        int, typer.Option(min=0, help="How many images of the first folder, the last by name, are kept for validation.")
+        int,
+        typer.Option(
+            "--validation-images",
+            metavar="N",
+            min=0,
+            help="Keep the last N images of the first folder, by name, for validation.",
+        ),
     ] = 28,
-    seed: Annotated[int, typer.Option(help="Of views and noise.")] = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """Distil a detector that reads RAW from one that reads pictures."""
     _need_torch("edge-isp train")
@@ -96,9 +156,14 @@ def train_detector(
 
 @train.command("plot")
 def plot(
-    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of a run: its --out.")],
+    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, metavar="DIR", help="Folder of a training run.")],
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="PNG file; by default training.png in the run's folder.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            dir_okay=False,
+            help="The file to write; training.png in the run's folder by default.",
+        ),
     ] = None,
 ) -> None:
     """Draw loss and validation PSNR over the steps of a run."""
@@ -115,42 +180,42 @@ def plot(
 
 @evaluate.command("isp")
 def evaluate_isp(
-    images: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of test images.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="A shipped model, a family, or the path of one, as it runs on the board; may be repeated."),
-    ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="A '-float.pt' or '-int8.pt', in PyTorch; may be repeated."),
-    ] = None,
-    network: Annotated[str, typer.Option(help="Name of the network that the weights are of.")] = "rfdcsanet-s",
+    images: options.Images,
+    model: options.Models = None,
+    weights: options.Weights = None,
+    network: options.Network = "rfdcsanet-s",
     photos: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="Training photographs: float weights are quantised on them as well."
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder of training photographs, to measure float weights quantised on them as well.",
         ),
     ] = None,
-    classical: Annotated[bool, typer.Option(help="Classical pictures as well: demosaicing, denoising.")] = False,
+    classical: _Classical = False,
     tune_on: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="PATH",
             exists=True,
-            help="An image or a folder of them: find the strengths of classical denoising there; may be repeated.",
+            help="Image or folder on which the strength of classical denoising is tuned. May be repeated.",
         ),
     ] = None,
-    sensors: Annotated[
-        str, typer.Option(help="Shipped profiles, or paths of some, separated by commas.")
-    ] = "imx219,imx477,imx708,ov5647",
+    sensors: options.Sensors = _SENSORS,
     temperatures: Annotated[
-        str, typer.Option(help="Colour temperatures of the light in kelvin, separated by commas.")
-    ] = "5700",
-    json: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, help="File of every single figure; those that it holds are not measured again."),
-    ] = None,
+        list[float],
+        typer.Option(
+            "--colour-temperature",
+            metavar="KELVIN",
+            min=1000,
+            max=20000,
+            help="Colour temperature of the light. May be repeated.",
+        ),
+    ] = _TEMPERATURES_K,
+    results: options.Results = None,
 ) -> None:
-    """PSNR, SSIM and CIEDE2000 of pictures of simulated RAW, at analogue gains 1, 4 and 16.
+    """Measure PSNR, SSIM and CIEDE2000 of pictures of simulated RAW, at analogue gains 1, 4 and 16.
 
     Without models, weights and classical pictures, every shipped model is measured.
     """
@@ -160,60 +225,59 @@ def evaluate_isp(
     _need("edge-isp evaluate", "colour_demosaicing", "colour-demosaicing", "evaluate")
     from edge_isp.evaluation.isp.run import Evaluation, run_evaluation
 
-    try:
-        kelvin = tuple(float(temperature) for temperature in temperatures.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"--temperatures must be numbers separated by commas, found '{temperatures}'"
-        ) from error
     asked = Evaluation(
         images=images,
-        sensors=tuple(sensors.split(",")),
-        temperatures=kelvin,
+        sensors=tuple(sensors),
+        temperatures=tuple(temperatures),
         models=tuple(model or ()),
         weights=tuple(weights or ()),
         network=network,
         photos=photos,
         classical=classical,
         tune_on=tuple(tune_on or ()),
-        json=json,
+        json=results,
     )
     run_evaluation(asked, Console())
 
 
 @evaluate.command("detector")
 def evaluate_detector(
-    images: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of test images.")],
-    labels: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of their labels, YOLO's format.")],
-    teacher: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="YOLOX-Nano as an ONNX file.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="A detector, shipped or by its path, as it runs on the board; may be repeated."),
-    ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="A student's '-float.pt', in PyTorch; may be repeated."),
-    ] = None,
+    images: options.Images,
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", exists=True, file_okay=False, help="Folder of the images' labels, in YOLO's format."
+        ),
+    ],
+    teacher: options.Teacher,
+    model: options.Models = None,
+    weights: options.Weights = None,
     pictures: Annotated[
         list[str] | None,
-        typer.Option(help="An ISP model: the teacher looks at its pictures of the RAW; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="An ISP model whose pictures of the RAW the teacher is measured on. May be repeated."
+        ),
     ] = None,
-    classical: Annotated[bool, typer.Option(help="The teacher on classical pictures of the RAW as well.")] = False,
-    sensors: Annotated[
-        str, typer.Option(help="Shipped profiles, or paths of some, separated by commas.")
-    ] = "imx219,imx477,imx708,ov5647",
+    classical: _Classical = False,
+    sensors: options.Sensors = _SENSORS,
     exposures: Annotated[
-        str, typer.Option(help="Analogue gains, each alone or as GAIN@EXPOSURE, separated by commas.")
-    ] = "1,4,16,16@0.125",
+        list[str],
+        typer.Option(
+            "--exposure",
+            metavar="GAIN[@EXPOSURE]",
+            help="Analogue gain of the frames, alone or with an exposure relative to full. May be repeated.",
+        ),
+    ] = _EXPOSURES,
     against: Annotated[
-        str | None, typer.Option(help="Name of a way: how much better or worse the others are, 95 % of a bootstrap.")
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Name of a method that the others are compared with, with 95 % confidence intervals of a bootstrap.",
+        ),
     ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, help="File of all detections; those that it holds are not made again."),
-    ] = None,
+    results: options.Results = None,
 ) -> None:
-    """COCO's average precision of detectors on simulated RAW, and of their teacher on pictures of it."""
+    """Measure COCO's average precision of detectors on simulated RAW, and of their teacher on pictures of it."""
     _need_torch("edge-isp evaluate")
     _need("edge-isp evaluate detector", "faster_coco_eval", "faster-coco-eval", "evaluate")
     _need("edge-isp evaluate detector", "onnx", "onnx", "onnx")
@@ -222,9 +286,11 @@ def evaluate_detector(
     from edge_isp.evaluation.detector.run import DetectorEvaluation, parse_exposures, run_evaluation
 
     try:
-        parsed = parse_exposures(exposures)
+        parsed = parse_exposures(",".join(exposures))
     except ValueError as error:
-        raise typer.BadParameter(f"--exposures must be GAIN or GAIN@EXPOSURE, found '{exposures}'") from error
+        raise typer.BadParameter(
+            f"expected GAIN or GAIN@EXPOSURE, such as 16@0.125; found {', '.join(exposures)}", param_hint="'--exposure'"
+        ) from error
     asked = DetectorEvaluation(
         images=images,
         labels=labels,
@@ -233,10 +299,10 @@ def evaluate_detector(
         weights=tuple(weights or ()),
         pictures=tuple(pictures or ()),
         classical=classical,
-        sensors=tuple(sensors.split(",")),
+        sensors=tuple(sensors),
         exposures=parsed,
         against=against,
-        json=json,
+        json=results,
     )
     run_evaluation(asked, Console())
 
@@ -244,47 +310,47 @@ def evaluate_detector(
 @evaluate.command("speed")
 def evaluate_speed(
     network: Annotated[
-        list[str] | None, typer.Option(help="Name of a network; may be repeated; by default every size and the rivals.")
-    ] = None,
-    size: Annotated[str, typer.Option(help="Of the frame, WIDTHxHEIGHT.")] = "1280x720",
-    threads: Annotated[int, typer.Option(min=1, help="Of each runtime.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each form runs.")] = 15,
+        list[str],
+        typer.Option(metavar="NAME", help="Name of the network's architecture. May be repeated."),
+    ] = _SPEED_NETWORKS,
+    size: _FrameSize = options.Size(1280, 720),
+    threads: _Threads = 2,
+    rounds: _Rounds = 15,
 ) -> None:
-    """Time networks as int8 in LiteRT, as float32 in ONNX Runtime, and there with ECB's branches one by one."""
+    """Time networks in int8 in LiteRT, in float32 in ONNX Runtime, and there with the branches of ECBs apart."""
     _need_torch("edge-isp evaluate")
     _need("edge-isp evaluate", "onnxruntime", "onnxruntime", "onnx")
     from edge_isp.evaluation.isp.speed import run_speed
 
-    width, height = _frame_size(size)
-    names = network or ["rfdcsanet-s", "rfdcsanet-m", "rfdcsanet-published", "plain-24x4", "plain-32x7"]
-    run_speed(names, width, height, threads, rounds, Console())
+    run_speed(network, *size, threads, rounds, Console())
 
 
 @evaluate.command("detector-speed")
 def evaluate_detector_speed(
-    model: Annotated[str, typer.Option(help="A shipped detector, or the path of one.")] = "raw-detector",
-    isp: Annotated[str, typer.Option(help="The ISP model whose pictures the teacher looks at.")] = "rfdcsanet-s",
-    size: Annotated[str, typer.Option(help="Of the frame, WIDTHxHEIGHT.")] = "1280x720",
-    input_size: Annotated[int, typer.Option(help="Width and height of the detector's input in pixels.")] = 416,
-    threads: Annotated[int, typer.Option(min=1, help="Of each runtime.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 30,
+    model: options.Model = "raw-detector",
+    pictures: Annotated[
+        str, typer.Option(metavar="NAME", help="The ISP model whose pictures the teacher detects objects in.")
+    ] = "rfdcsanet-s",
+    size: _FrameSize = options.Size(1280, 720),
+    input_size: options.InputSize = None,
+    threads: _Threads = 2,
+    rounds: _Rounds = 30,
 ) -> None:
-    """Time the way from RAW bytes to boxes, beside the way through a picture, and the network in int8 and float32."""
+    """Time detection from RAW bytes, detection in a picture made from them, and the network in int8 and float32."""
     _need_torch("edge-isp evaluate")
     _need("edge-isp evaluate", "onnxruntime", "onnxruntime", "onnx")
     from edge_isp.evaluation.detector.speed import run_detector_speed
 
-    width, height = _frame_size(size)
     run_detector_speed(
-        model, isp, width=width, height=height, size=input_size, threads=threads, rounds=rounds, console=Console()
+        model,
+        pictures,
+        width=size.width,
+        height=size.height,
+        size=input_size or _DETECTOR_INPUT,
+        threads=threads,
+        rounds=rounds,
+        console=Console(),
     )
-
-
-def _frame_size(text: str) -> tuple[int, int]:
-    width, separator, height = text.partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"--size must be WIDTHxHEIGHT, found '{text}'")
-    return int(width), int(height)
 
 
 def _need_torch(command: str) -> None:
