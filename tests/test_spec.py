@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edge_isp import plugins
-from edge_isp.errors import CameraError
+from edge_isp.errors import CameraError, did_you_mean
 from edge_isp.frame import Packing
-from edge_isp.spec import Spec, construct, did_you_mean, parse_spec
+from edge_isp.spec import Spec, construct, parse_spec
 
 
 class Everything:
