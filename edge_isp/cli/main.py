@@ -7,6 +7,7 @@ Packages that the command line must not know (training) add their commands throu
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib.metadata import entry_points
@@ -93,14 +94,8 @@ def _is_closed_pipe(error: BaseException | None) -> bool:
 
 
 def _is_of_output(error: OSError) -> bool:
-    """Whether an error came from writing to standard output: it names no file, and another write fails as well."""
-    if error.filename is not None or sys.stdout is None:
-        return False
-    try:
-        sys.stdout.flush()
-    except OSError as again:
-        return again.errno == error.errno
-    return False
+    """Whether an error came from writing to standard output: of what else fails the library names the file."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 def _discard_output() -> None:
