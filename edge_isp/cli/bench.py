@@ -124,7 +124,8 @@ def model(
     plot: _Plot = None,
 ) -> None:
     """Time a model on its engine alone, on one tensor."""
-    from edge_isp.bench.streaming import Plan, Subject, measure_model
+    from edge_isp.bench.model import measure_model
+    from edge_isp.bench.plan import Plan, Subject
 
     old = _earlier(compare, fail_if)
     width, height = _parse_size(size)
@@ -148,14 +149,14 @@ def pipeline(
     pin_cpus: _Pin = None,
     seed: _Seed = 0,
     overhead: Annotated[
-        bool, typer.Option("--overhead", help="Also the whole pipeline beside its engine alone, in turns.")
+        bool, typer.Option("--overhead", help="Also measure the whole pipeline and its engine alone, in turns.")
     ] = False,
-    peers: Annotated[
+    baselines: Annotated[
         bool,
         typer.Option(
-            "--peers",
-            help="Also the way of today (NumPy, float32, ONNX Runtime), OpenCV and rawpy, in turns, on frames in "
-            "memory; pip install 'edge-isp[bench,onnx,dng]'.",
+            "--baselines",
+            help="Also measure NumPy with ONNX Runtime in float32, OpenCV and rawpy, in turns, on frames in memory; "
+            "needs pip install 'edge-isp[bench,onnx,dng]'.",
         ),
     ] = False,
     as_json: _Json = False,
@@ -164,7 +165,9 @@ def pipeline(
     plot: _Plot = None,
 ) -> None:
     """Time the whole way from frames to pictures."""
-    from edge_isp.bench.streaming import Plan, Subject, measure_overhead, measure_pipeline
+    from edge_isp.bench.overhead import measure_overhead
+    from edge_isp.bench.pipeline import measure_pipeline
+    from edge_isp.bench.plan import Plan, Subject
 
     old = _earlier(compare, fail_if)
     width, height = _parse_size(size)
@@ -174,12 +177,12 @@ def pipeline(
     report = measure_pipeline(
         subject, plan, _opener(camera, width, height, fps, seed), requested_fps=fps, overhead=beside
     )
-    if peers:
+    if baselines:
         from msgspec.structs import replace
 
-        from edge_isp.bench.baselines import measure_peers
+        from edge_isp.bench.baselines import measure_baselines
 
-        report = replace(report, peers=measure_peers(model, width=width, height=height))
+        report = replace(report, baselines=measure_baselines(model, width=width, height=height))
     _publish(report, as_json=as_json, old=old, fail_if=fail_if, plot=plot)
 
 
@@ -201,7 +204,8 @@ def soak(
     plot: _Plot = None,
 ) -> None:
     """Run a pipeline for half an hour: memory that grows, drops that nobody explains, heat."""
-    from edge_isp.bench.streaming import Plan, Subject, measure_pipeline
+    from edge_isp.bench.pipeline import measure_pipeline
+    from edge_isp.bench.plan import Plan, Subject
 
     old = _earlier(compare, fail_if)
     width, height = _parse_size(size)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from edge_isp.bench.compare import Comparison
-    from edge_isp.bench.report import Distribution, Peer, Report
+    from edge_isp.bench.report import Baseline, Distribution, Report
 
 
 def show_report(report: Report, console: Console) -> None:
@@ -30,8 +30,8 @@ def show_report(report: Report, console: Console) -> None:
     console.print(table)
     for line in _footer(report):
         console.print(line, highlight=False)
-    if report.peers:
-        console.print(_peers(report.peers))
+    if report.baselines:
+        console.print(_baselines(report.baselines))
     console.print("VALID" if report.valid else f"INVALID: {'; '.join(report.invalid_reasons)}", highlight=False)
 
 
@@ -126,25 +126,25 @@ def _resources(report: Report) -> str:
     return ", ".join(parts)
 
 
-def _peers(peers: list[Peer]) -> Table:
-    table = Table(title="side by side, each in a process of its own, in turns", title_justify="left")
-    table.add_column("way")
+def _baselines(baselines: list[Baseline]) -> Table:
+    table = Table(title="baselines, each in a process of its own, in turns", title_justify="left")
+    table.add_column("implementation")
     table.add_column("makes")
-    for column in ("frames/s", "p50 ms", "p95 ms", "CPU s a frame", "MB above imports", "MB at most"):
+    for column in ("frames/s", "p50 ms", "p95 ms", "CPU s per frame", "MB above imports", "MB at most"):
         table.add_column(column, justify="right")
-    for peer in peers:
-        if peer.skipped:
-            table.add_row(peer.name, f"skipped: {peer.skipped}")
+    for baseline in baselines:
+        if baseline.skipped:
+            table.add_row(baseline.name, f"skipped: {baseline.skipped}")
             continue
         table.add_row(
-            peer.name,
-            peer.makes,
-            _figure(peer.fps, 1, 2),
-            _figure(peer.latency_p50_ns, 1e6, 2),
-            _figure(peer.latency_p95_ns, 1e6, 2),
-            _figure(peer.cpu_s_per_frame, 1, 4),
-            _figure(peer.rss_above_imports_bytes, 1e6, 1),
-            _figure(peer.rss_peak_bytes, 1e6, 1),
+            baseline.name,
+            baseline.makes,
+            _figure(baseline.fps, 1, 2),
+            _figure(baseline.latency_p50_ns, 1e6, 2),
+            _figure(baseline.latency_p95_ns, 1e6, 2),
+            _figure(baseline.cpu_s_per_frame, 1, 4),
+            _figure(baseline.rss_above_imports_bytes, 1e6, 1),
+            _figure(baseline.rss_peak_bytes, 1e6, 1),
         )
     return table
 

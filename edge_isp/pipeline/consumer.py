@@ -12,6 +12,7 @@ from edge_isp.frame import FrameStatus
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Account, DropReason, FrameCounts
 from edge_isp.pipeline.queue import Ended, FrameQueue, Policy
+from edge_isp.pipeline.runner import Runner
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.results import Detections, Picture
 
@@ -94,14 +95,14 @@ class Consumer:
         account: Account,
         clock: Clock,
         start: Callable[[], None],
-        report: Callable[[], EngineReport | None],
+        runner: Runner,
     ) -> None:
         self.name = name
         self.every = every
         self.policy, self.max_age_ns = policy, None if max_age_s is None else round(max_age_s * 1e9)
         self.callback = callback
         self.account = account
-        self._clock, self._start, self._report = clock, start, report
+        self._clock, self._start, self.runner = clock, start, runner
         self.heartbeat = Heartbeat(f"{name}: callback")
         self.offered = 0
         self._results: FrameQueue[FrameResult] = FrameQueue(Policy.parse("latest"))
@@ -109,7 +110,7 @@ class Consumer:
     @property
     def report(self) -> EngineReport | None:
         """What runs the model; None before the first frame."""
-        return self._report()
+        return self.runner.report
 
     @property
     def counts(self) -> FrameCounts:

@@ -202,7 +202,7 @@ class Pipeline:
                 account=Account(name, self._tell, self._clock.now_ns),
                 clock=self._clock,
                 start=self._start_first,
-                report=lambda: branch.runner.report,
+                runner=branch.runner,
             )
             branch.consumers.append(consumer)
             self._consumers.append(consumer)

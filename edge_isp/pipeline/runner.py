@@ -79,6 +79,7 @@ class Runner:
         threads: of the engine; by default one a core.
 
     Attributes:
+        card: the card that was loaded last; None before the first frame.
         shape: of the inputs that it is ready for.
 
     Raises:
@@ -94,7 +95,7 @@ class Runner:
             load("engines", self._engine_name)
         self._threads = threads
         self._engine: Engine | None = None
-        self._card: ModelCard | None = None
+        self.card: ModelCard | None = None
         self.shape: tuple[int, ...] = ()
 
     @property
@@ -113,7 +114,7 @@ class Runner:
         Raises:
             ModelError, EngineError: it cannot be loaded.
         """
-        if self._engine is None or self._card is not card:
+        if self._engine is None or self.card is not card:
             self.close()
             engine: Engine = FallbackEngine(
                 card.path,
@@ -128,7 +129,7 @@ class Runner:
             except ModelError:
                 engine.close()
                 raise
-            self._engine, self._card, self.shape = engine, card, ()
+            self._engine, self.card, self.shape = engine, card, ()
         if self.shape != shape:
             self._engine.resize(shape)
             self.shape = shape
