@@ -1,8 +1,8 @@
 """Other implementations on the same frames: NumPy with float32, OpenCV and rawpy, in turns.
 
-Each runs in a process of its own, so that its memory can be told apart: `python -m edge_isp.bench.baselines` with a job as JSON, which
-prints its figures as JSON. All get the same frames, packed as the sensor sends them, in memory. Their results differ,
-and the report says what each makes.
+Each runs in a process of its own, so that its memory can be told apart: `python -m edge_isp.bench.baselines` gets a job
+as JSON and prints its figures as JSON. All get the same frames, packed as the sensor sends them, in memory. Their
+results differ, and the report says what each makes.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from tests.support.scripted import ScriptedEngine, engine
 __all__ = ["engine"]
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "bench-schema-1.json"
+KEYS = Path(__file__).parent / "schema-1-keys.txt"
 SHORT = Plan(warmup=3, warmup_s=0.0, frames=20, duration_s=0.0)
 
 
@@ -264,6 +265,28 @@ def test_what_is_not_a_number_is_null(report: Report) -> None:
 def test_the_published_schema_is_that_of_the_code() -> None:
     assert json.loads(SCHEMA.read_text()) == json_schema(), f"write it anew: edge-isp bench schema > {SCHEMA}"
     jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def keys_of(schema: dict[str, Any], part: dict[str, Any], path: str = "") -> set[str]:
+    """Where the keys of a document stand ("latency.e2e.p95", "stages[].name")."""
+    found: set[str] = set()
+    for branch in [part, *part.get("anyOf", [])]:
+        if "$ref" in branch:
+            found |= keys_of(schema, schema["$defs"][branch["$ref"].rpartition("/")[2]], path)
+        if isinstance(branch.get("items"), dict):
+            found |= keys_of(schema, branch["items"], f"{path}[]")
+        for name, value in branch.get("properties", {}).items():
+            place = f"{path}.{name}".lstrip(".")
+            found |= {place} | keys_of(schema, value, place)
+    return found
+
+
+def test_no_key_of_schema_1_is_renamed() -> None:
+    """What reads reports of version 1 goes on reading them: keys may be added."""
+    recorded = set(KEYS.read_text().split())
+    found = keys_of(json_schema(), json_schema())
+    assert recorded <= found
+    assert {"peers[].fps", "waits[].p95", "latency.e2e.p99", "thermal.throttled.raw"} <= recorded
 
 
 def slower(report: Report, factor: float) -> Report:
