@@ -11,7 +11,7 @@ from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors  # pyright: ignore[reportAttributeAccessIssue]
 
 from edge_isp.engines.base import (
     DescribedEngine,
