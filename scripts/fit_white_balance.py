@@ -1,9 +1,9 @@
 """Fits the table of `edge_isp.metering.white_balance` on photographs, and writes it into the package.
 
-Each photograph is exposed by simulated sensors under random lights along their AWB curves, at random exposures and gains,
-and measured as at run time. The table, points times brightness levels, is what makes the right light the likeliest and
-the expected error of the gains small (a softmax over the lights; Adam), held smooth and small, since there are more
-points than photographs.
+Each photograph is exposed by simulated sensors under random lights along their AWB curves, at random exposures and
+gains, and measured as at run time. The table is what makes the right light the likeliest and the expected error of the
+gains small (a softmax over the lights; Adam), held smooth and small, since it has more points than there are
+photographs.
 
     python scripts/fit_white_balance.py PHOTOS... [--held-out N]
 
@@ -91,9 +91,7 @@ def exposures(file: Path, rng: np.random.Generator) -> list[tuple[RawFrame, tupl
     return found
 
 
-def example(
-    frame: RawFrame, gains: tuple[float, float]
-) -> tuple[NDArray[np.float16] | None, NDArray[np.float64]]:
+def example(frame: RawFrame, gains: tuple[float, float]) -> tuple[NDArray[np.float16] | None, NDArray[np.float64]]:
     """What the colours of a frame are under each light, (lights, points of the table), and each light's error, with a
     sign: negative for warmer ones."""
     profile, light = load_profile(str(frame.sensor)), measure(frame)

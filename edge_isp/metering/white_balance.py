@@ -1,17 +1,17 @@
 """White-balance gains from RAW statistics, for frames that come without.
 
-Of a sensor whose AWB curve and colour matrices are known, the light is found by colour by correlation (Finlayson,
-Hordley and Hubel 2001): each of `_LIGHTS` colour temperatures along the curve makes a picture of the frame, in sRGB, and
-a table fitted on photographs says how likely its colours, and the differences between neighbouring ones, are in a right
-picture (`scripts/fit_white_balance.py`). Since it looks at pictures, not at camera colours, the table is the same for
-all sensors. Of other sensors, the frame is taken for grey by the Minkowski mean (shades of grey, Finlayson and Trezzi
-2004).
+For a sensor whose AWB curve and colour matrices are known, the light is found by colour by correlation (Finlayson,
+Hordley and Hubel 2001): the frame is turned into a picture, in sRGB, under each of `_LIGHTS` colour temperatures along
+the curve, and a table fitted on photographs (`scripts/fit_white_balance.py`) says how likely the colours of each are,
+and the differences between neighbouring ones. Since it looks at pictures, not at camera colours, the table is the
+same for all sensors. For other sensors the Minkowski mean of the frame is taken for grey (shades of grey, Finlayson and
+Trezzi 2004).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.light import UNKNOWN_COLOUR_TEMPERATURE_K
-from edge_isp.calibration.profile import SensorProfile, profile_of
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.correlate import REACH, correlate_colours
-from edge_isp.metering.light import Light, measure
+from edge_isp.metering.light import Light
 
 # Lights along an AWB curve that are compared, evenly in the inverse of their temperature, as the eye sees it.
 _LIGHTS = 20
@@ -85,26 +85,6 @@ def estimate_white_balance(light: Light, profile: SensorProfile | None) -> White
     return WhiteBalance(profile.colour_gains(temperature_k), temperature_k)
 
 
-def with_gains(frame: RawFrame, profile: SensorProfile | None = None) -> RawFrame:
-    """The frame with colour gains: as it is if it has some, otherwise with an estimate.
-
-    A frame that states the light's colour temperature gets the gains of the AWB curve there; one that shows too little
-    light, those of daylight.
-
-    Args:
-        frame: whose data is read if it has no gains. The result shares its lease: either may be released, once.
-        profile: the sensor's; None is the shipped profile of the frame's sensor, if there is one.
-
-    Raises:
-        ValueError: the frame's bytes or levels do not fit its format.
-    """
-    if frame.colour_gains is not None:
-        return frame
-    profile = profile_of(frame.sensor, profile)
-    balance = stated_white_balance(frame, profile) or estimate_white_balance(measure(frame), profile)
-    return balanced(frame, balance or daylight(profile))
-
-
 def stated_white_balance(frame: RawFrame, profile: SensorProfile | None) -> WhiteBalance | None:
     """White balance of a frame without gains that states its light's colour temperature; None where it does not.
 
@@ -126,17 +106,6 @@ def daylight(profile: SensorProfile | None) -> WhiteBalance:
     if profile is None or not profile.awb_curve:
         return WhiteBalance((1.0, 1.0), None)
     return WhiteBalance(profile.colour_gains(UNKNOWN_COLOUR_TEMPERATURE_K), UNKNOWN_COLOUR_TEMPERATURE_K)
-
-
-def balanced(frame: RawFrame, balance: WhiteBalance) -> RawFrame:
-    """The frame with a white balance; a colour temperature that it states stays.
-
-    Args:
-        frame: without gains.
-        balance: to give it.
-    """
-    temperature_k = frame.colour_temperature_k or balance.colour_temperature_k
-    return replace(frame, colour_gains=balance.colour_gains, colour_temperature_k=temperature_k)
 
 
 class WhiteBalanceLoop:

@@ -28,6 +28,7 @@ from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
     normalised_gains,
+    shot_noise,
     verify_entries,
     verify_input,
     verify_task,
@@ -41,9 +42,6 @@ _TENSORS = {
     "end-to-end": (("rggb", 4), ("planes12", 12)),
     "calibrated": (("rggb-noise", 8), ("residual12", 12)),
 }
-
-# Of an unknown sensor: the shot noise of the Raspberry Pi's.
-UNKNOWN_SHOT_NOISE = 2e-4
 
 # Lens shading is corrected in 160 steps, on a grid of 8 pixels: flat within 0.7 %.
 _SHADING_LEVELS, _SHADING_PIXELS = 160, 8
@@ -162,7 +160,7 @@ class IspTask:
         size = (frame.format.width, frame.format.height)
         # Shading follows the light's colour in invisible steps, so that 160 tables are not made for every frame.
         light = frame.colour_temperature_k and round(frame.colour_temperature_k, -2) if self._correct_shading else None
-        key = (levels(frame), size, gains, frame.analogue_gain, frame.sensor, light)
+        key = (levels(frame), size, gains, shot_noise(frame, profile), frame.sensor, light)
         if self._encoding is None or key != self._encoding_of:
             self._encoding, self._encoding_of = self._make_encoding(frame, profile, gains), key
         return self._encoding
@@ -177,10 +175,8 @@ class IspTask:
         tables = [frame_tables(frame, gains, source, lens_gain=float(gain)) for gain in lens_gains]
         constants = None
         if source.layout == "rggb-noise":
-            noise = profile.noise if profile else None
-            shot = noise.shot if noise else UNKNOWN_SHOT_NOISE
             every = np.array([gains[0], gains[1], gains[1], gains[2]]) * lens_gains[:, None]
-            deviation = noise_deviation(shot, frame.analogue_gain or 1.0, every) * source.noise_factor
+            deviation = noise_deviation(shot_noise(frame, profile), 1.0, every) * source.noise_factor
             codes = np.rint(np.clip(deviation, 0, 1) / source.scale) + source.zero_point
             constants = np.clip(codes, -128, 127).astype(np.int8)
         return _Encoding(np.stack(tables) if shading is not None else tables[0], shading, constants)
