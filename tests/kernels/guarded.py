@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.blocks import block_statistics
 from edge_isp.kernels.decode import decode_rgb, rgb_to_i420
 from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels
 from edge_isp.kernels.demosaic import METHODS, TONE_ENTRIES, demosaic, develop
@@ -93,6 +94,7 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
             tables = guarded((2, 4, entries), np.int8, at_end)
             encode(data, out, layout, tables=tables, shading=shading, **flips)
         statistics(data, layout, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1)
+        block_statistics(data, layout, limits=(entries - 1,) * 4)
         for method in METHODS:
             demosaic(data, guarded((height, width, 3), np.uint16, at_end), layout, method=method)
             develop(
