@@ -13,7 +13,7 @@ from edge_isp.calibration.profile import SensorProfile
 from edge_isp.cameras.base import Camera, ControlLimits, Controls
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.light import measure
-from edge_isp.metering.meter import FrameMeter, needs_metering
+from edge_isp.metering.meter import FrameMeter
 
 # The target of the mean of green: 18 % grey. Green alone, so that exposure does not depend on white balance.
 TARGET = 0.18
@@ -49,7 +49,6 @@ class AutoExposure:
     def __init__(self, *, profile: SensorProfile | None = None) -> None:
         self.exposure_locked = False
         self.white_balance_locked = False
-        self._profile = profile
         self._exposure = _ExposureLoop()
         self._meter = FrameMeter(profile)
 
@@ -70,10 +69,9 @@ class AutoExposure:
             self._exposure = _ExposureLoop()  # its state may be wrong when it is unlocked
         if FrameStatus.CORRUPTED in frame.status:
             return frame
-        if self.exposure_locked and not needs_metering(frame, self._profile):
-            return frame
-        light = measure(frame)
+        light = None
         if not self.exposure_locked:
+            light = measure(frame)
             self._exposure.adjust(light.green, frame, camera)
         return self._meter.complete(frame, light=light, locked=self.white_balance_locked)
 

@@ -20,16 +20,6 @@ _FAST, _SLOW = 0.5, 0.1
 _FAR_STOPS, _STILL_STOPS = 1.0, 0.1
 
 
-def needs_metering(frame: RawFrame, profile: SensorProfile | None = None) -> bool:
-    """Whether a frame lacks white balance or noise, so that `FrameMeter.complete` reads its data.
-
-    Args:
-        frame: a camera's.
-        profile: the sensor's; None is the shipped profile of the frame's sensor, if there is one.
-    """
-    return frame.colour_gains is None or _unknown_noise(frame, profile_of(frame.sensor, profile))
-
-
 def complete_frame(frame: RawFrame, profile: SensorProfile | None = None) -> RawFrame:
     """A single frame with white balance and noise: see `FrameMeter.complete`.
 
@@ -50,12 +40,14 @@ class FrameMeter:
 
     Args:
         profile: the sensor's; None is the shipped profile of the sensor that a frame names, if there is one.
+        noise: whether the noise is needed: a detector does without.
     """
 
-    def __init__(self, profile: SensorProfile | None = None) -> None:
-        self._given = profile
+    def __init__(self, profile: SensorProfile | None = None, *, noise: bool = True) -> None:
+        self._given, self._needs_noise = profile, noise
         self._stream: tuple[str, str | None] | None = None  # source and sensor
         self._profile: SensorProfile | None = None
+        self._curve_of: SensorProfile | None = None  # the profile, if white balance follows its AWB curve
         self._white_balance = WhiteBalanceLoop(None)
         self._noise = _NoiseLoop(UNKNOWN_NOISE)
         self._warned_of: set[str | None] = set()  # sensors without an AWB curve
@@ -78,14 +70,14 @@ class FrameMeter:
         self._follow(frame)
         balance = None
         if frame.colour_gains is None:
-            balance = stated_white_balance(frame, self._profile)
+            balance = stated_white_balance(frame, self._curve_of)
             if balance is None and not (locked and self._white_balance.balance is not None):
                 self._warn_of(frame)
                 light = light or measure(frame)
                 self._white_balance.adjust(light)
-            balance = balance or self._white_balance.balance or daylight(self._profile)
+            balance = balance or self._white_balance.balance or daylight(self._curve_of)
         noise_profile = frame.noise_profile
-        if _unknown_noise(frame, self._profile):
+        if self._needs_noise and _unknown_noise(frame, self._profile):
             light = light or measure(frame)
             noise_profile = self._noise.adjust(light)
         return _with(frame, balance, noise_profile)
@@ -97,11 +89,14 @@ class FrameMeter:
             return
         self._stream = stream
         profile = self._profile = profile_of(frame.sensor, self._given)
-        self._white_balance = WhiteBalanceLoop(profile)
+        # Without its infrared filter a sensor sees grey off its curve; libcamera takes grey world for these, too.
+        unfiltered = self._given is None and "noir" in (frame.sensor or "").lower().split("_")
+        self._curve_of = None if unfiltered or profile is None or not profile.awb_curve else profile
+        self._white_balance = WhiteBalanceLoop(self._curve_of)
         self._noise = _NoiseLoop(profile.noise if profile is not None and profile.noise is not None else UNKNOWN_NOISE)
 
     def _warn_of(self, frame: RawFrame) -> None:
-        if (self._profile is None or not self._profile.awb_curve) and frame.sensor not in self._warned_of:
+        if self._curve_of is None and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(
                 "%s: it has no colour gains, and no AWB curve of sensor %s is known: white balance takes the frame for "

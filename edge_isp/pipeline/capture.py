@@ -45,7 +45,11 @@ class Capture:
     def run(self) -> None:
         """Reads frames and offers them, in the calling thread."""
         self._adjusted = False
-        self._meter = FrameMeter(next((b.model.profile for b in self._branches if b.model.profile), None))
+        models = [branch.model for branch in self._branches]
+        self._meter = FrameMeter(
+            next((model.profile for model in models if model.profile is not None), None),
+            noise=any(model.card.input.layout == "rggb-noise" for model in models),
+        )
         try:
             while not self._stop.is_set():
                 begun = self._clock.now_ns()

@@ -57,6 +57,12 @@ def test_frames_without_gains_get_those_of_the_light_that_is_found(bare: RawFram
     assert released == ["once"]
 
 
+def test_a_sensor_without_its_infrared_filter_is_not_on_the_curve(bare: RawFrame) -> None:
+    unfiltered = complete_frame(replace(bare, sensor="imx219_noir")).colour_gains
+    assert unfiltered == complete_frame(replace(bare, sensor=None)).colour_gains
+    assert unfiltered != complete_frame(bare).colour_gains
+
+
 def test_a_stated_colour_temperature_is_believed(bare: RawFrame) -> None:
     balanced = complete_frame(replace(bare, colour_temperature_k=3200.0))
     assert balanced.colour_gains == load_profile("imx219").colour_gains(3200)
