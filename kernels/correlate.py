@@ -54,7 +54,8 @@ def correlate_colours(
     red, blue, total = matrices[:, 0], matrices[:, 2], matrices.sum(axis=1)
     rows = np.ascontiguousarray(np.stack([red, blue, total], axis=1), np.float32)
     scores: NDArray[np.float64] = _correlate(
-        *(read_only(np.ascontiguousarray(each, np.float32)) for each in (colours, weights)),
+        read_only(np.ascontiguousarray(colours, np.float32)),
+        read_only(np.ascontiguousarray(weights, np.float32)),
         read_only(np.ascontiguousarray(levels, np.int32)),
         read_only(rows),
         read_only(np.ascontiguousarray(table, np.float32)),

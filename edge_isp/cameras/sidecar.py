@@ -14,7 +14,7 @@ name = "imx219"               # a profile; the keys below override it, or stand 
 black_level = [64, 64, 64, 64]  # R, Gr, Gb, B, at bit_depth
 white_level = 1023
 [frame]                       # for all frames; or [[frame]], one per frame
-colour_gains = [1.75, 1.43]   # red, blue; without them: grey world
+colour_gains = [1.75, 1.43]   # red, blue; without them: estimated
 colour_temperature_k = 5700
 analogue_gain = 1.0
 exposure_ns = 10_000_000

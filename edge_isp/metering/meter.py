@@ -47,7 +47,7 @@ class FrameMeter:
         self._given, self._needs_noise = profile, noise
         self._stream: tuple[str, str | None] | None = None  # source and sensor
         self._profile: SensorProfile | None = None
-        self._curve_of: SensorProfile | None = None  # the profile, if white balance follows its AWB curve
+        self._on_curve: SensorProfile | None = None  # the profile, if white balance follows its AWB curve
         self._white_balance = WhiteBalanceLoop(None)
         self._noise = _NoiseLoop(UNKNOWN_NOISE)
         self._warned_of: set[str | None] = set()  # sensors without an AWB curve
@@ -70,12 +70,12 @@ class FrameMeter:
         self._follow(frame)
         balance = None
         if frame.colour_gains is None:
-            balance = stated_white_balance(frame, self._curve_of)
+            balance = stated_white_balance(frame, self._on_curve)
             if balance is None and not (locked and self._white_balance.balance is not None):
                 self._warn_of(frame)
                 light = light or measure(frame)
                 self._white_balance.adjust(light)
-            balance = balance or self._white_balance.balance or daylight(self._curve_of)
+            balance = balance or self._white_balance.balance or daylight(self._on_curve)
         noise_profile = frame.noise_profile
         if self._needs_noise and _unknown_noise(frame, self._profile):
             light = light or measure(frame)
@@ -91,12 +91,12 @@ class FrameMeter:
         profile = self._profile = profile_of(frame.sensor, self._given)
         # Without its infrared filter a sensor sees grey off its curve; libcamera takes grey world for these, too.
         unfiltered = self._given is None and "noir" in (frame.sensor or "").lower().split("_")
-        self._curve_of = None if unfiltered or profile is None or not profile.awb_curve else profile
-        self._white_balance = WhiteBalanceLoop(self._curve_of)
+        self._on_curve = None if unfiltered or profile is None or not profile.awb_curve else profile
+        self._white_balance = WhiteBalanceLoop(self._on_curve)
         self._noise = _NoiseLoop(profile.noise if profile is not None and profile.noise is not None else UNKNOWN_NOISE)
 
     def _warn_of(self, frame: RawFrame) -> None:
-        if self._curve_of is None and frame.sensor not in self._warned_of:
+        if self._on_curve is None and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(
                 "%s: it has no colour gains, and no AWB curve of sensor %s is known: white balance takes the frame for "

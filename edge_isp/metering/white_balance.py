@@ -170,8 +170,8 @@ def lights_of(profile: SensorProfile) -> Lights:
         profile: with a curve.
     """
     if profile not in _KNOWN_LIGHTS:
-        ends = (profile.awb_curve[-1], profile.awb_curve[0])
-        mireds = np.linspace(*(1e6 / point.colour_temperature_k for point in ends), _LIGHTS)
+        coolest, warmest = (1e6 / profile.awb_curve[end].colour_temperature_k for end in (-1, 0))
+        mireds = np.linspace(coolest, warmest, _LIGHTS)
         matrices = []
         for temperature_k in 1e6 / mireds:
             red, blue = profile.colour_gains(temperature_k)

@@ -81,6 +81,6 @@ def test_black_and_impossible_colours_do_not_speak() -> None:
 
 
 def test_a_level_that_the_table_does_not_have_is_refused() -> None:
-    ones = np.ones((1, 3), np.float32)
+    ones, table = np.ones((1, 3), np.float32), np.zeros((1, 3, 3), np.float32)
     with pytest.raises(ValueError, match="levels must be 0 to 0, found 1 to 1"):
-        correlate_colours(ones, ones[:, 0], np.ones(1, np.int32), np.ones((1, 3, 3)), np.zeros((1, 3, 3), np.float32))
+        correlate_colours(ones, ones[:, 0], np.ones(1, np.int32), np.ones((1, 3, 3), np.float32), table)

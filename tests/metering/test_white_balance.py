@@ -214,8 +214,10 @@ def test_damaged_frames_are_not_metered(engine: type[ScriptedEngine], measured: 
 def test_the_loop_says_nothing_before_it_has_seen_a_colour() -> None:
     loop = WhiteBalanceLoop(None)
     dark = photo_frame("wall", 5000)
-    loop.adjust(measure(replace(dark, data=np.zeros_like(dark.data))))
-    assert loop.balance is None
-    loop.adjust(measure(dark))
-    assert loop.balance is not None
-    assert loop.balance.colour_temperature_k is None
+    found = []
+    for frame in (replace(dark, data=np.zeros_like(dark.data)), dark):
+        loop.adjust(measure(frame))
+        found.append(loop.balance)
+    assert found[0] is None
+    assert found[1] is not None
+    assert found[1].colour_temperature_k is None
