@@ -96,17 +96,20 @@ def _encode_shaded(
     width, words = shape
     height, skip = len(out), plan.skip // 2
     codes = cell_buffers(plan)
-    above, below = np.empty((4, width), np.uint16), np.empty((4, width), np.uint16)
+    padded = (nodes.shape[1] - 1) * NODE_CELLS
+    weights, repeated = node_weights(padded), np.empty(padded + NODE_CELLS, np.uint16)
+    above, below = np.empty((4, padded), np.uint16), np.empty((4, padded), np.uint16)
     factors = np.empty((4, width), np.uint16)
     steps = np.empty(width, np.uint16)
     shaded = np.empty((4 * words, width), np.uint8)
     band = -1
     for i in range(rows[0], rows[1]):
         if i // NODE_CELLS != band:
+            if band < 0:
+                spread_nodes(nodes[i // NODE_CELLS], weights, repeated, below)
             band = i // NODE_CELLS
-            for plane in range(4):
-                spread_nodes(nodes[band], plane, above[plane])
-                spread_nodes(nodes[band + 1], plane, below[plane])
+            above, below = below, above
+            spread_nodes(nodes[band + 1], weights, repeated, below)
         read_cells(flat, plan, height - 1 - i if flips[0] else i, codes)
         for plane in range(4):
             mix_rows(above[plane], below[plane], i % NODE_CELLS, factors[plane])
@@ -127,15 +130,32 @@ def _high_half(a: np.uint16, b: np.uint16) -> np.uint16:
 
 
 @kernel
-def spread_nodes(nodes: U16Array, plane: int, line: U16Array) -> None:
-    """Factors of one plane at the cells of a row, from a row of nodes (columns, 4)."""
-    unit = 65536 // (2 * NODE_CELLS)
-    for node in range(len(nodes) - 1):
-        left, right = nodes[node, plane], nodes[node + 1, plane]
-        begin = node * NODE_CELLS
-        for j in range(min(NODE_CELLS, len(line) - begin)):
-            share = np.uint16((2 * j + 1) * unit)
-            line[begin + j] = _high_half(left, np.uint16(65536 - (2 * j + 1) * unit)) + _high_half(right, share)
+def node_weights(cells: int | np.int64) -> U16Array:
+    """Shares (2, cells) of the node to the left of each cell, and of the one to the right; both of 65536."""
+    weights = np.empty((2, cells), np.uint16)
+    for j in range(cells):
+        share = (2 * (j % NODE_CELLS) + 1) * (65536 // (2 * NODE_CELLS))
+        weights[0, j], weights[1, j] = 65536 - share, share
+    return weights
+
+
+@kernel
+def spread_nodes(nodes: U16Array, weights: U16Array, repeated: U16Array, lines: U16Array) -> None:
+    """Factors (4, cells) along the edge of a band, from its nodes (columns, 4).
+
+    Each node is written to `repeated` as often as there are cells from one node to the next, four in a word: what
+    remains is a multiplication of rows.
+    """
+    words = repeated.view(np.uint64)
+    words_of_node = NODE_CELLS // 4
+    for plane in range(4):
+        for node in range(len(nodes)):
+            word = np.uint64(nodes[node, plane]) * np.uint64(0x0001_0001_0001_0001)
+            for j in range(words_of_node):
+                words[node * words_of_node + j] = word
+        line, left, right = lines[plane], repeated[:-NODE_CELLS], repeated[NODE_CELLS:]
+        for j in range(len(line)):
+            line[j] = _high_half(left[j], weights[0, j]) + _high_half(right[j], weights[1, j])
 
 
 @kernel

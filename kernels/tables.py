@@ -24,7 +24,7 @@ CURVES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 # Bits of the fraction of a step: 255, the greatest value, takes all 16 bits.
 STEP_BITS = 8
 # Between its nodes a factor is interpolated; in cells of 2x2 pixels.
-NODE_CELLS = 16
+NODE_CELLS = 8
 # No lens needs more; a factor has 16 bits.
 HIGHEST_LENS_GAIN = 16.0
 

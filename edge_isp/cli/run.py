@@ -64,8 +64,13 @@ def run(
         float | None, typer.Option(min=0, max=1, help="The lowest of a detection; 0.3 by default.")
     ] = None,
     lens_shading: Annotated[
-        bool, typer.Option("--lens-shading", help="Correct it by the profile; frames must show the whole sensor.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--lens-shading/--no-lens-shading",
+            help="Correct the lens shading of pictures by the sensor's profile, or leave it as it is. By default it is "
+            "corrected where the profile has it and the part of the sensor that the frames show is known.",
+        ),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="By default LiteRT for a .tflite, ONNX Runtime for an .onnx.")
     ] = None,
