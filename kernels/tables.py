@@ -155,7 +155,7 @@ def lens_factors(gains: NDArray[np.floating[Any]], curve: str) -> Factors:
     highest = float(CURVES[curve](np.array(HIGHEST_LENS_GAIN)))
     bits = 16 - int(np.log2(highest))
     factors = CURVES[curve](np.asarray(gains, np.float64)) * 2**bits
-    return Factors(np.minimum(np.rint(factors), 65535).astype(np.uint16), bits)
+    return Factors(np.ascontiguousarray(np.minimum(np.rint(factors), 65535), np.uint16), bits)
 
 
 def node_places(cells: int) -> NDArray[np.float64]:
