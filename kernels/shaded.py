@@ -73,7 +73,12 @@ def encode_shaded(
         read_only(tables),
         read_only(factors.nodes),
         read_only(constants),
-        (np.uint16(1 << (shift - 1)), np.uint16(1 << (16 - shift)), np.uint8(127 - zero_point), np.uint8(zero_point & 255)),
+        (
+            np.uint16(1 << (shift - 1)),
+            np.uint16(1 << (16 - shift)),
+            np.uint8(127 - zero_point),
+            np.uint8(zero_point & 255),
+        ),
         (flip_vertical, flip_horizontal),
         (width, channels // 4),
         check_rows(rows, height),

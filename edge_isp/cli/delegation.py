@@ -1,4 +1,4 @@
-"""What runs the model, told to people."""
+"""What runs the model, in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def explain(report: EngineReport) -> str:
 
 
 def report_lines(report: EngineReport) -> list[str]:
-    """The whole report, as lines of a name and what is to be said of it."""
+    """The whole report, as lines of a name and a value."""
     lines = [("engine", f"{report.engine}, {report.threads} threads")]
     delegated = f"{report.delegate}: {report.nodes_delegated} of {report.nodes} nodes" if report.nodes else ""
     lines.append(("delegate", delegated or report.delegate))

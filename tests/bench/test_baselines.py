@@ -8,7 +8,7 @@ import pytest
 from edge_isp.bench.baselines import WAYS, _peer, _run, opencv, rawpy_half, today
 from edge_isp.bench.figures import distribution
 from edge_isp.cameras.replay import ReplayCamera
-from edge_isp.cameras.spec import DEMO
+from edge_isp.cameras.spec import demo_recording
 from edge_isp.pipeline import Pipeline
 
 
@@ -18,9 +18,9 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_the_way_of_today_runs_the_same_network() -> None:
     """In float, and on another demosaicing, so that it is close and not equal."""
-    with Pipeline(ReplayCamera(DEMO)) as pipeline:
+    with Pipeline(ReplayCamera(demo_recording())) as pipeline:
         ours = next(iter(pipeline)).picture.rgb
-    frame = ReplayCamera(DEMO).read()
+    frame = ReplayCamera(demo_recording()).read()
     assert frame is not None
     theirs = today("rfdcsanet-s", frame)(frame)
     assert theirs.shape == ours.shape
@@ -31,7 +31,7 @@ def test_the_way_of_today_runs_the_same_network() -> None:
 
 
 def test_rawpy_makes_the_same_scene_of_half_size() -> None:
-    frame = ReplayCamera(DEMO).read()
+    frame = ReplayCamera(demo_recording()).read()
     assert frame is not None
     half = rawpy_half("rfdcsanet-s", frame)(frame)
     assert half.shape == (frame.format.height // 2, frame.format.width // 2, 3)

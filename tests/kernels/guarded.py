@@ -96,9 +96,7 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
             constants = np.full(4, 65535, np.uint16)
             encode_shaded(data, out, layout, tables=tables, factors=factors, zero_point=-128, **flips)
             out = guarded((height // 2, width // 2, 8), np.int8, at_end)
-            encode_shaded(
-                data, out, layout, tables=tables, factors=factors, zero_point=0, constants=constants, **flips
-            )
+            encode_shaded(data, out, layout, tables=tables, factors=factors, zero_point=0, constants=constants, **flips)
         statistics(data, layout, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1)
         for method in METHODS:
             demosaic(data, guarded((height, width, 3), np.uint16, at_end), layout, method=method)
