@@ -11,7 +11,7 @@ from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors  # pyright: ignore[reportAttributeAccessIssue]
 
 from edge_isp.engines.base import (
     DescribedEngine,
@@ -19,6 +19,7 @@ from edge_isp.engines.base import (
     Partition,
     TensorInfo,
     check_inputs,
+    check_open,
     default_threads,
     read_model,
 )
@@ -73,13 +74,15 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
+        check_open(self.path, self._session)
         if shape != self._inputs[0].shape:
             self._check_shape(shape)
             self._prepare(shape)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         fixed = [isinstance(declared, int) for declared in self._declared]
-        if len(shape) != len(fixed) or any(f and n != d for f, n, d in zip(fixed, shape, self._declared, strict=True)):
+        fits = len(shape) == len(fixed) and min(shape) > 0
+        if not fits or any(f and n != d for f, n, d in zip(fixed, shape, self._declared, strict=True)):
             raise EngineError(
                 f"{self.path}: this model takes inputs of {self._declared} only, asked for {shape}; "
                 "'edge-isp export' makes one for that size, or without --size one for every size"
@@ -87,6 +90,7 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        check_open(self.path, self._session)
         check_inputs(self.path, inputs, self._inputs)
         feed = {info.name: array for info, array in zip(self._inputs, inputs, strict=True)}
         try:
@@ -110,7 +114,7 @@ class OnnxRuntimeEngine(DescribedEngine):
             f"onnxruntime {onnxruntime.__version__}",
             self._delegate.name if self._delegate else "none",
             self._threads,
-            self._shares(),
+            self._partitions(),
         )
 
     def _load(self, open_sizes: dict[str, int]) -> Any:
@@ -130,7 +134,7 @@ class OnnxRuntimeEngine(DescribedEngine):
         except _ERRORS as error:
             raise EngineError(f"{self.path}: ONNX Runtime cannot load this model: {error}") from error
 
-    def _shares(self) -> tuple[Partition, ...]:
+    def _partitions(self) -> tuple[Partition, ...]:
         """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not tell."""
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
             return ()
