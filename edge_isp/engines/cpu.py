@@ -79,9 +79,8 @@ class CpuEngine(ClosingEngine):
                     raise
                 self._notify("dropped", self.report.delegate, str(error))
                 self._settings.pop(0)
-                shape = self.inputs[0].shape
-                self._engine.close()
-                self._engine = self._open(shape)
+                failed, self._engine = self._engine, self._open(self.inputs[0].shape)
+                failed.close()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -89,20 +88,24 @@ class CpuEngine(ClosingEngine):
 
     def _open(self, shape: tuple[int, ...] | None) -> Engine:
         """The engine with the first settings that work; those before them are forgotten."""
-        failures: list[EngineError] = []
-        while self._settings:
+        first_error: EngineError | None = None
+        while True:
+            engine: Engine | None = None
             try:
                 engine = self._launch(self._settings[0])
                 if shape is not None:
                     engine.resize(shape)
             except EngineError as error:
-                failures.append(error)
+                if engine is not None:
+                    engine.close()
+                first_error = first_error or error
+                if len(self._settings) == 1:
+                    raise first_error from None
                 self._settings.pop(0)
                 continue
-            if failures:
-                self._notify("refused", "XNNPACK", str(failures[0]))
+            if first_error is not None:
+                self._notify("refused", "XNNPACK", str(first_error))
             return engine
-        raise failures[0]
 
     def _launch(self, settings: dict[str, Any]) -> Engine:
         return self._launcher.open(self._name, self._path, **settings)

@@ -228,15 +228,18 @@ class FallbackEngine(ClosingEngine):
         """The active candidate's outputs, or None where it and all after it were dropped."""
         try:
             outputs, duration_ns = _timed(active.engine, inputs)
-            self._durations_ns.append(duration_ns)
-            active.frames += 1
-            every = self._delegation.check_every
-            # The frame that it was chosen on may have been an empty one, so that the first after it is compared too.
-            if active.frames == 1 or (every and active.frames % every == 0):
-                self._parity = self._compare_with_cpu(inputs, outputs)
-                require_parity(self._parity, self._tolerance_lsb)
         except EngineError as error:
             return self._drop(active.candidate, str(error), inputs)
+        self._durations_ns.append(duration_ns)
+        active.frames += 1
+        every = self._delegation.check_every
+        # The frame that it was chosen on may have been an empty one, so that the first after it is compared too.
+        if active.frames == 1 or (every and active.frames % every == 0):
+            self._parity = self._compare_with_cpu(inputs, outputs)  # an error of the CPU is not the delegate's
+            try:
+                require_parity(self._parity, self._tolerance_lsb)
+            except EngineError as error:
+                return self._drop(active.candidate, str(error), inputs)
         return outputs
 
     def _drop(self, dropped: Candidate, reason: str, inputs: list[NDArray[Any]]) -> list[NDArray[Any]] | None:

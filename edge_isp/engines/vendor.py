@@ -1,7 +1,7 @@
 """What the engines of vendors' own runtimes have in common: codes go in as uint8, values come out as float.
 
 Their compilers quantise a model anew, so that the card's integers are only what goes in and what comes out: codes are
-shifted from int8 to uint8, which the compiler was told to divide by 255, and outputs are quantised as the card says.
+shifted from int8 to uint8, which the compiler was set to divide by 255, and outputs are quantised as the card says.
 """
 
 from __future__ import annotations

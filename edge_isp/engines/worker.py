@@ -105,9 +105,9 @@ def serve(socket_fd: int, memory_fd: int) -> None:
 def _open(request: dict[str, Any]) -> Engine:
     options = dict(request["options"])
     if "delegate" in options:
-        told = options["delegate"]
-        tensors = {name: tensors_from(told[name]) for name in ("inputs", "outputs")}
-        options["delegate"] = Delegate(**{**told, **tensors})
+        delegate = options["delegate"]
+        tensors = {name: tensors_from(delegate[name]) for name in ("inputs", "outputs")}
+        options["delegate"] = Delegate(**{**delegate, **tensors})
     if "shape" in options:
         options["shape"] = tuple(options["shape"])
     engine: Engine = load("engines", request["engine"])(request["path"], threads=request["threads"], **options)

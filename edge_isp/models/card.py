@@ -12,9 +12,6 @@ from typing import Any
 from edge_isp.errors import ModelError, did_you_mean, shortened
 from edge_isp.toml_file import TomlTable, describe, read_toml
 
-# Of a model whose card does not say: what int8 arithmetics that round differently come to in a deep network.
-DEFAULT_TOLERANCE_LSB = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class TensorCard:
@@ -31,7 +28,7 @@ class TensorCard:
             logits, see `kernels.detect`).
         curve: of the input: what linear light goes through before it is quantised ("sqrt").
         noise_factor: of the input: its noise planes hold the noise's standard deviation behind the curve, times this.
-        stride: of a detector's output: so many pixels of the mosaic lie between its cells.
+        stride: of a detector's output: the number of pixels of the mosaic from one of its cells to the next.
     """
 
     shape: tuple[int, int, int, int]
@@ -88,7 +85,7 @@ class ModelCard:
     outputs: tuple[TensorCard, ...]
     classes: tuple[str, ...]
     document: Mapping[str, Any]
-    tolerance_lsb: float = DEFAULT_TOLERANCE_LSB
+    tolerance_lsb: float | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
     def verify_file(self) -> None:
@@ -185,9 +182,9 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     )
 
 
-def _tolerance(document: TomlTable) -> float:
+def _tolerance(document: TomlTable) -> float | None:
     agreement = document.table("agreement")
-    return agreement.positive("rms_lsb") if "rms_lsb" in agreement else DEFAULT_TOLERANCE_LSB
+    return agreement.positive("rms_lsb") if "rms_lsb" in agreement else None
 
 
 def _verify(path: Path, sha256: str) -> None:
