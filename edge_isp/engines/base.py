@@ -222,7 +222,7 @@ def read_model(path: Path) -> bytes:
 
 
 def default_threads(threads: int | None) -> int:
-    """Threads for a runtime: as asked for, else one a core."""
+    """Threads for a runtime: as asked for, else one per core."""
     return threads or os.cpu_count() or 1
 
 

@@ -38,7 +38,7 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     Args:
         path: of the model's file.
-        threads: by default one a core.
+        threads: None for one per core.
         delegate: the execution provider that takes what it can of the graph before the CPU's.
         shape: of the first input; by default the file's.
 
