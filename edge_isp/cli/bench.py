@@ -15,8 +15,8 @@ from edge_isp.cli import options
 from edge_isp.errors import BenchError
 
 if TYPE_CHECKING:
+    from edge_isp.bench.plan import Plan
     from edge_isp.bench.report import Report
-    from edge_isp.bench.streaming import Plan
     from edge_isp.cameras.base import Camera
 
 bench = typer.Typer(help="Measure how fast this machine is.", no_args_is_help=True)
@@ -112,7 +112,8 @@ def model(
     plot: options.Plot = None,
 ) -> None:
     """Time a model on its engine alone, on one tensor."""
-    from edge_isp.bench.streaming import Subject, measure_model
+    from edge_isp.bench.model import measure_model
+    from edge_isp.bench.plan import Subject
 
     old = _earlier(compare, fail_if)
     plan = _plan(warmup, frames, duration, cpus, seed)
@@ -152,7 +153,9 @@ def pipeline(
     plot: options.Plot = None,
 ) -> None:
     """Time a whole pipeline, from frames to pictures."""
-    from edge_isp.bench.streaming import Subject, measure_overhead, measure_pipeline
+    from edge_isp.bench.overhead import measure_overhead
+    from edge_isp.bench.pipeline import measure_pipeline
+    from edge_isp.bench.plan import Subject
 
     old = _earlier(compare, fail_if)
     subject = Subject(model, engine, threads, policy)
@@ -162,9 +165,9 @@ def pipeline(
     if baselines:
         from msgspec.structs import replace
 
-        from edge_isp.bench.baselines import measure_peers
+        from edge_isp.bench.baselines import measure_baselines
 
-        report = replace(report, peers=measure_peers(model, width=size.width, height=size.height))
+        report = replace(report, baselines=measure_baselines(model, width=size.width, height=size.height))
     _publish(report, as_json=as_json, old=old, fail_if=fail_if, plot=plot)
 
 
@@ -188,7 +191,8 @@ def soak(
     plot: options.Plot = None,
 ) -> None:
     """Run a pipeline for half an hour and look for growing memory, unexplained losses and heat."""
-    from edge_isp.bench.streaming import Plan, Subject, measure_pipeline
+    from edge_isp.bench.pipeline import measure_pipeline
+    from edge_isp.bench.plan import Plan, Subject
 
     old = _earlier(compare, fail_if)
     plan = Plan(duration_s=duration, pinned=tuple(cpus) if cpus else None, seed=seed)
@@ -260,7 +264,7 @@ def _publish(
 
 def _plan(warmup: int, frames: int | None, duration: float | None, cpus: list[int] | None, seed: int) -> Plan:
     """How much is measured: N frames, or a time and as many frames as percentiles need."""
-    from edge_isp.bench.streaming import Plan
+    from edge_isp.bench.plan import Plan
 
     if frames is not None and duration is not None:
         raise typer.BadParameter("give --frames or --duration, not both", param_hint="'--frames'")

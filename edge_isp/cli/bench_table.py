@@ -12,7 +12,7 @@ from edge_isp.cli.tables import figures_table, plain_console
 if TYPE_CHECKING:
     from edge_isp.bench.compare import Comparison
     from edge_isp.bench.kernels import KernelReport, KernelResult
-    from edge_isp.bench.report import Distribution, Peer, Report
+    from edge_isp.bench.report import Baseline, Distribution, Report
 
 
 def show_report(report: Report, console: Console) -> None:
@@ -30,8 +30,8 @@ def show_report(report: Report, console: Console) -> None:
     console.print(table)
     for line in _footer(report):
         console.print(line)
-    if report.peers:
-        console.print(_baselines(report.peers))
+    if report.baselines:
+        console.print(_baselines(report.baselines))
     console.print("VALID" if report.valid else f"INVALID: {'; '.join(report.invalid_reasons)}")
 
 
@@ -157,7 +157,7 @@ def _resources(report: Report) -> str:
     return ", ".join(parts)
 
 
-def _baselines(peers: list[Peer]) -> Table:
+def _baselines(baselines: list[Baseline]) -> Table:
     table = figures_table(
         "what others do, in turns, each in a process of its own; CPU per frame, highest memory",
         "baseline",
@@ -168,20 +168,20 @@ def _baselines(peers: list[Peer]) -> Table:
         "MB",
         "imports",
     )
-    for peer in peers:
-        if peer.skipped:
-            table.add_row(f"{peer.name}: skipped: {peer.skipped}")
+    for baseline in baselines:
+        if baseline.skipped:
+            table.add_row(f"{baseline.name}: skipped: {baseline.skipped}")
             continue
         imports = None
-        if peer.rss_peak_bytes is not None and peer.rss_above_imports_bytes is not None:
-            imports = peer.rss_peak_bytes - peer.rss_above_imports_bytes
+        if baseline.rss_peak_bytes is not None and baseline.rss_above_imports_bytes is not None:
+            imports = baseline.rss_peak_bytes - baseline.rss_above_imports_bytes
         table.add_row(
-            f"{peer.name}: {peer.makes}",
-            _figure(peer.fps, 1, 2),
-            _figure(peer.latency_p50_ns, 1e6, 2),
-            _figure(peer.latency_p95_ns, 1e6, 2),
-            _figure(peer.cpu_s_per_frame, 1e-3, 1),
-            _figure(peer.rss_peak_bytes, 1e6, 1),
+            f"{baseline.name}: {baseline.makes}",
+            _figure(baseline.fps, 1, 2),
+            _figure(baseline.latency_p50_ns, 1e6, 2),
+            _figure(baseline.latency_p95_ns, 1e6, 2),
+            _figure(baseline.cpu_s_per_frame, 1e-3, 1),
+            _figure(baseline.rss_peak_bytes, 1e6, 1),
             _figure(imports, 1e6, 1),
         )
     return table
