@@ -15,6 +15,9 @@ from pathlib import Path
 
 from edge_isp.errors import EdgeIspError
 
+# The largest models for NPUs are far smaller.
+LARGEST_MODEL_BYTES = 1 << 29
+
 _PREFIX, _SUFFIX = ".edge-isp-", ".unfinished"
 
 # What a file system without hard links (FAT, exFAT) says of `link`.

@@ -20,6 +20,8 @@ from edge_isp.cli.calibrate import calibrate
 from edge_isp.cli.devices import devices
 from edge_isp.cli.doctor import doctor
 from edge_isp.cli.export import export
+from edge_isp.cli.models import models
+from edge_isp.cli.models import models
 from edge_isp.cli.run import run
 from edge_isp.cli.warmup import show_compilation, warmup
 from edge_isp.errors import EdgeIspError
@@ -38,6 +40,8 @@ app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(export, name="export")
+app.add_typer(models, name="models")
+app.add_typer(models, name="models")
 for _entry in entry_points(group="edge_isp.commands"):
     app.add_typer(_entry.load(), name=_entry.name)
 
