@@ -186,7 +186,7 @@ Isolate = Annotated[
     bool,
     typer.Option(
         "--isolate",
-        help="Run the model in a process of its own, on the CPU too. If it crashes its runtime, only that process ends.",
+        help="Run the model in a process of its own, on the CPU too. If the model crashes it, only that process ends.",
     ),
 ]
 MemoryLimit = Annotated[

@@ -221,9 +221,7 @@ def read_model(path: Path, sha256: str | None = None) -> bytes:
     content = read_file(path, EngineError, LARGEST_MODEL_BYTES)
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
-        raise EngineError(
-            f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}"
-        )
+        raise EngineError(f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}")
     return content
 
 
