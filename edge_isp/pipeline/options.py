@@ -74,8 +74,7 @@ class QueuePolicy:
         match = re.fullmatch(r"buffered\(([0-9]{1,6})\)", text)
         if match is None or int(match[1]) < 1:
             raise PipelineError(
-                f"policy must be 'latest', 'block' or 'buffered(N)' with N from 1 to 999999, found "
-                f"'{shortened(text)}'"
+                f"policy must be 'latest', 'block' or 'buffered(N)' with N from 1 to 999999, found '{shortened(text)}'"
             )
         return cls(int(match[1]))
 

@@ -24,6 +24,7 @@ from edge_isp.calibration.tuning import load_libcamera_tuning
 from edge_isp.cameras.photo import load_photo
 from edge_isp.cameras.replay import RawFile, ReplayCamera
 from edge_isp.cameras.sidecar import read_sidecar
+from edge_isp.cameras.spec import open_camera
 from edge_isp.cameras.v4l2.media import read_setup
 from edge_isp.errors import CameraError, DatasetError, EdgeIspError, FormatError, ModelError, ProfileError
 from edge_isp.models.card import find_model, read_card
@@ -219,3 +220,17 @@ def test_a_model_of_8_gb_is_not_read(tmp_path: Path) -> None:
     sparse(tmp_path / "model.tflite", 8 << 30)
     with pytest.raises(ModelError, match="model.tflite: larger than 536870912 bytes: found 8589934592"):
         find_model(str(tmp_path / "model.tflite"), None).verify_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("analogue_gain=1e40", "analogue_gain must be at least 1, at most 1000, found 1e"),
+        ("fps=1e-320", "fps must be positive, at least 0.001, found 1e-320"),
+    ],
+)
+def test_settings_of_the_synthetic_camera_that_overflow(setting: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (32, 32)).save(path)
+    with pytest.raises(CameraError, match=message):
+        open_camera(f"synthetic:{path},width=16,height=16,{setting}")
