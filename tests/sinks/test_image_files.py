@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -235,7 +236,8 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
 def test_a_file_taken_for_a_killed_ones_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cleaner may come between the making of a file and its lock."""
-    flock, rounds = files.fcntl.flock, []
+    flock = fcntl.flock
+    rounds: list[int] = []
 
     def clean_first(descriptor: int, operation: int) -> None:
         if not rounds:
@@ -243,7 +245,7 @@ def test_a_file_taken_for_a_killed_ones_is_made_again(tmp_path: Path, monkeypatc
             files.remove_unfinished(tmp_path)
         flock(descriptor, operation)
 
-    monkeypatch.setattr(files.fcntl, "flock", clean_first)
+    monkeypatch.setattr(fcntl, "flock", clean_first)
     files.write_file(tmp_path / "a", b"content", overwrite=False)
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"content"
