@@ -18,8 +18,8 @@ from edge_isp.files import check_regular
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _WHITE = 65535
 
-# Photographs of the largest cameras; each takes three bytes of memory, and more while it is converted.
-MOST_PIXELS = 120_000_000
+# Each takes up to eight bytes of memory while it is converted.
+MOST_PIXELS = 64_000_000
 
 # A damaged picture can break Pillow's readers anywhere.
 _PILLOW_ERRORS = (
@@ -73,8 +73,9 @@ def decode(path: Path, error: type[EdgeIspError], convert: Callable[[Image.Image
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and of damaged pictures; the error says it
             with Image.open(path) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise ValueError(f"expected at most {MOST_PIXELS} pixels, found {image.width}x{image.height}")
+                most = MOST_PIXELS // 3 if image.mode in (*_DEEP_MODES, "F") else MOST_PIXELS
+                if image.width * image.height > most:
+                    raise ValueError(f"expected at most {most} pixels, found {image.width}x{image.height}")
                 return convert(image)
     except _PILLOW_ERRORS as fault:
         raise error(f"{path}: cannot be read as a photograph: {shortened(str(fault))}") from fault

@@ -16,6 +16,9 @@ from edge_isp.tasks.classical import ClassicalIsp
 # Bytes of a source's name in a file's name, which may have 255 with all that follows.
 _LONGEST_SOURCE = 120
 
+# Characters of a folder's path in a message.
+_LONGEST_SHOWN = 1000
+
 
 class ImageFilesSink:
     """Writes each picture as `SOURCE_SESSION_NUMBER.SUFFIX`; a base class.
@@ -58,7 +61,7 @@ class ImageFilesSink:
                 pass
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = getattr(error, "strerror", None) or error
-            raise SinkError(f"{self.folder}: cannot write pictures there: {reason}") from error
+            raise SinkError(f"{str(self.folder)[:_LONGEST_SHOWN]}: cannot write pictures there: {reason}") from error
 
     def write(self, result: FrameResult) -> None:
         """Writes the result's picture, or its detections on a picture of their frame.
