@@ -123,14 +123,14 @@ class Crashing(LiteRtEngine):
         if inputs[0].flat[0] == 1:
             os.kill(os.getpid(), signal.SIGSEGV)
         if inputs[0].flat[0] == 2:
-            self.eaten = np.ones(1 << 30, np.uint8)
+            self.eaten = np.ones(1 << 31, np.uint8)
         return super().run(inputs)
 """
 
 
 @pytest.fixture
 def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An engine that crashes with inputs that begin with 1, and takes a GiB for those that begin with 2."""
+    """An engine that crashes with inputs that begin with 1, and takes two GiB for those that begin with 2."""
     packages = tmp_path / "packages"
     info = packages / "crashing-1.0.dist-info"
     info.mkdir(parents=True)
@@ -160,11 +160,11 @@ def test_an_isolated_engine_that_crashes_is_started_again(crashing: str) -> None
 
 
 def test_an_isolated_engine_has_a_limit_of_memory(crashing: str) -> None:
-    isolated = Delegation("none", isolate=True, memory_limit_bytes=512 << 20)
+    isolated = Delegation("none", isolate=True, memory_limit_bytes=1 << 30)
     with FallbackEngine(SMALL.path, engine=crashing, threads=1, delegation=isolated) as engine:
         engine.resize((1, 8, 8, 8))
         (expected,) = engine.run(first_value(0))
-        with pytest.raises(EngineError, match="out of memory in the engine's process, which may have 536870912 bytes"):
+        with pytest.raises(EngineError, match="out of memory in the engine's process, which may have 1073741824 bytes"):
             engine.run(first_value(2))
         np.testing.assert_array_equal(engine.run(first_value(0))[0], expected)
 
