@@ -62,6 +62,7 @@ from edge_isp.results import FrameResult as FrameResult
 from edge_isp.results import Picture as Picture
 from edge_isp.sinks.annotate import annotate as annotate
 from edge_isp.sinks.base import Sink as Sink
+from edge_isp.sinks.jpeg import JpegSink as JpegSink
 from edge_isp.sinks.png import PngSink as PngSink
 from edge_isp.sinks.spec import open_sink as open_sink
 from edge_isp.tasks.detect import DetectTask as DetectTask

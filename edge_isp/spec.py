@@ -21,6 +21,7 @@ from edge_isp.errors import CameraError, EdgeIspError, SinkError, did_you_mean, 
 from edge_isp.plugins import load, names
 
 _ERRORS: dict[str, type[EdgeIspError]] = {"cameras": CameraError, "sinks": SinkError}
+_LARGEST_NUMBER = 2**1000
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -186,7 +187,8 @@ def _number(choice: type[int] | type[float], text: str) -> tuple[bool, int | flo
         value = choice(text)
     except ValueError:
         return False, None
-    return math.isfinite(value), value
+    # A whole number of thousands of bits is no float.
+    return abs(value) < _LARGEST_NUMBER and math.isfinite(value), value
 
 
 def _guessed(text: str) -> int | float | str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import EngineError
+from edge_isp.files import LARGEST_MODEL_BYTES, read_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,19 +226,21 @@ class DescribedEngine(ClosingEngine):
         return self._report
 
 
-def read_model(path: Path) -> bytes:
-    """The content of a model's file.
+def read_model(path: Path, sha256: str | None = None) -> bytes:
+    """The content of a model's file, read once: what is verified is what is loaded.
 
     Args:
         path: of the file.
+        sha256: of the content, hexadecimal; None verifies nothing.
 
     Raises:
-        EngineError: it cannot be read.
+        EngineError: it cannot be read, or it is another file.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_file(path, EngineError, LARGEST_MODEL_BYTES)
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise EngineError(f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}")
+    return content
 
 
 def default_threads(threads: int | None) -> int:

@@ -41,6 +41,7 @@ class OnnxRuntimeEngine(DescribedEngine):
         threads: None for one per core.
         delegate: the execution provider that takes what it can of the graph before the CPU's.
         shape: of the first input; by default the file's.
+        sha256: of the file, hexadecimal; None verifies nothing.
 
     Raises:
         EngineError: the file is no model that ONNX Runtime can run, or the provider cannot be loaded.
@@ -54,10 +55,11 @@ class OnnxRuntimeEngine(DescribedEngine):
         threads: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._threads = default_threads(threads)
-        self._content = read_model(self.path)
+        self._content = read_model(self.path, sha256)
         self._delegate: Delegate | None = None
         self._session: Any = self._load({})
         self._declared: tuple[int | str, ...] = tuple(self._session.get_inputs()[0].shape)  # open sizes by name
