@@ -290,7 +290,11 @@ class SensorProfile:
 
 @lru_cache(maxsize=64)
 def _awb_locus(curve: tuple[AwbPoint, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """An AWB curve in steps of one mired: colour temperatures, and (temperatures, 2) logarithms of red and blue gain."""
+    """An AWB curve in steps of one mired.
+
+    Returns:
+        Colour temperatures in kelvin, (n,), and the logarithms of the gains of red and blue there, (n, 2).
+    """
     coolest, warmest = (1e6 / point.colour_temperature_k for point in (curve[-1], curve[0]))
     temperatures = 1e6 / np.linspace(coolest, warmest, max(2, math.ceil(warmest - coolest) + 1))
     points = [point.colour_temperature_k for point in curve]

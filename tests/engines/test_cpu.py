@@ -64,7 +64,7 @@ class Scene:
         self.events: list[tuple[str, str, str]] = []
         monkeypatch.setattr(Launcher, "open", self._open)
 
-    def _open(self, name: str, path: Path, *, xnnpack: bool = True) -> Scripted:
+    def _open(self, name: str, path: Path, *, xnnpack: bool = True, time_limit_s: float | None = None) -> Scripted:
         engine = Scripted(self.fails, xnnpack)
         self.opened.append(engine)
         return engine
