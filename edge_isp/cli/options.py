@@ -127,10 +127,11 @@ Confidence = Annotated[
     typer.Option("--confidence", min=0, max=1, help="Minimum confidence of a detection, 0.3 by default."),
 ]
 LensShading = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--lens-shading",
-        help="Correct the lens shading that the sensor profile describes. Frames must show the whole sensor.",
+        "--lens-shading/--no-lens-shading",
+        help="Correct the lens shading of pictures by the sensor profile, or leave it as it is. By default it is "
+        "corrected where the profile has it and the part of the sensor that the frames show is known.",
     ),
 ]
 Engine = Annotated[
@@ -180,6 +181,22 @@ EnginePython = Annotated[
         "--engine-python",
         metavar="PATH",
         help="Another Python interpreter that runs the engine, for packages that are not installed in this one.",
+    ),
+]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        help="Run the model in a process of its own, on the CPU too. If the model crashes it, only that process ends.",
+    ),
+]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="MIB",
+        min=64,
+        help="With --isolate: the most private memory of that process, in MiB. By default it is half of the machine's.",
     ),
 ]
 AutoExposure = Annotated[

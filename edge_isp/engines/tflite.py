@@ -19,6 +19,7 @@ from edge_isp.engines.base import (
     Partition,
     TensorInfo,
     check_inputs,
+    check_open,
     default_threads,
     read_model,
 )
@@ -37,6 +38,7 @@ class TfliteEngine(DescribedEngine):
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
+        sha256: of the file, hexadecimal; None verifies nothing.
 
     Raises:
         EngineError: the file is no model that the runtime can run, or the delegate cannot be loaded.
@@ -54,28 +56,31 @@ class TfliteEngine(DescribedEngine):
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
         xnnpack: bool = True,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._threads = default_threads(threads)
         self._delegate, self._xnnpack = delegate, xnnpack
-        self._content = read_model(self.path)
+        self._content = read_model(self.path, sha256)
         self._interpreter: Any = None
         self._loaded: Any = None  # the delegate, which must outlive its interpreter
         self._start(shape)
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
-        if shape == self._inputs[0].shape:
+        check_open(self.path, self._interpreter)
+        before = self._inputs[0].shape
+        if shape == before:
             return
-        if self._delegate is not None:  # a delegated graph cannot be changed
-            self._start(shape)
-            return
-        self._resize(shape)
-        self._allocate(f"resize this model to {shape}")
-        self._read_details()
+        try:
+            self._change(shape)
+        except EngineError:
+            self._change(before)  # the interpreter is left half-way
+            raise
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        check_open(self.path, self._interpreter)
         check_inputs(self.path, inputs, self._inputs)
         for array, index in zip(inputs, self._input_indices, strict=True):
             self._interpreter.set_tensor(index, array)
@@ -89,6 +94,16 @@ class TfliteEngine(DescribedEngine):
         """See `Engine.close`."""
         self._interpreter = None  # before the delegate
         self._loaded = None
+
+    def _change(self, shape: tuple[int, ...]) -> None:
+        if self._delegate is not None:  # a delegated graph cannot be changed
+            self._start(shape)
+            return
+        if len(shape) != len(self._inputs[0].shape) or min(shape) < 1:
+            raise EngineError(f"{self.path}: {self.title} cannot resize this model to {shape}")
+        self._resize(shape)
+        self._allocate(f"resize this model to {shape}")
+        self._read_details()
 
     def _start(self, shape: tuple[int, ...] | None) -> None:
         self.close()
