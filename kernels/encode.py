@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_image, check_output, check_rows, check_tables
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
 
 _NO_SHADING = read_only(np.zeros((1, 1, 4), np.uint8))
@@ -54,21 +55,22 @@ def encode(
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
     if shading is None:
-        check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
+        check_tables(tables, (4, layout.highest + 1))
         tables, shading = tables[None], _NO_SHADING
     else:
-        check_array("tables", tables, tables.dtype, (len(tables), 4, layout.highest + 1))
-        if shading.ndim != 3 or not shading.size:
-            raise ValueError(f"shading must be uint8 (grid rows, grid columns, 4), found {shading.shape}")
-        check_array("shading", shading, np.uint8, (*shading.shape[:2], 4))
+        check_tables(tables, (None, 4, layout.highest + 1))
+        check_image("shading", shading, (np.uint8,), 4)
         if int(shading.max()) >= len(tables):
             raise ValueError(f"shading must name one of {len(tables)} tables, found {int(shading.max())}")
     if constants is None:
         constants, channels = np.zeros((1, 4), tables.dtype), 4
     else:
-        constants, channels = constants.reshape(-1, constants.shape[-1]), 8
+        channels = 8
+        if isinstance(constants, np.ndarray) and constants.ndim == 1:
+            constants = constants[None]
         check_array("constants", constants, tables.dtype, (len(tables), 4))
-    check_array("out", out, tables.dtype, (height, width, channels))
+    inputs = {"data": data, "tables": tables, "shading": shading, "constants": constants}
+    check_output("out", out, tables.dtype, (height, width, channels), **inputs)
     _encode(
         flat,
         plan,
