@@ -1,15 +1,29 @@
-"""Compiling, or loading from numba's cache, before the first frame, since a first call takes seconds.
-
-numba keeps what it compiled beside the modules, or in the folder that NUMBA_CACHE_DIR names.
-"""
+"""Compiling, or loading from the cache (`cache.py`), before the first frame, since a first call takes seconds."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from edge_isp.kernels import decode, defects, demosaic, detect, encode, resample, residual, rows, simulate, unpack
+from edge_isp.kernels import (
+    decode,
+    defects,
+    demosaic,
+    detect,
+    encode,
+    progress,
+    resample,
+    residual,
+    rows,
+    simulate,
+    unpack,
+)
 from edge_isp.kernels import statistics as statistics_module
+from edge_isp.kernels.compiled import compile_listeners
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
@@ -21,38 +35,108 @@ from edge_isp.kernels.unpack import unpack as unpack_frame
 DTYPES = (np.int8, np.uint8, np.int16, np.float32)
 
 _FRAME = np.zeros((8, 8), np.uint8)
+_CODES = np.zeros((8, 8), np.uint16)
+_PLANES = np.zeros((4, 4, 12), np.int8)
 _LAYOUT = RawLayout(8, 8, "u8", 8, "RGGB")
+
+# Of two pipelines that are made at once, the second finds everything compiled.
+_one_at_a_time = threading.Lock()
 
 
 def compile_pipeline_kernels(task: str = "isp") -> None:
-    """What a pipeline of a task needs: "isp", frames to pictures by a network, or "detector", frames to boxes."""
-    statistics(_FRAME, _LAYOUT, black_level=(0, 0, 0, 0), white_level=255)
+    """Loads or compiles what a pipeline needs. `edge_isp.kernels.progress` shows it where something is compiled.
+
+    Args:
+        task: "isp", frames to pictures by a network, or "detector", frames to boxes.
+    """
+    steps: dict[str, Callable[[], object]]
     if task == "detector":
-        _encode_resampled(np.int8)
-        _detect()
-        return
-    _encode(np.int8)
-    planes, picture = np.zeros((4, 4, 12), np.int8), np.empty((8, 8, 3), np.uint8)
-    decode_rgb(planes, picture, output_table(1 / 255, -128))
-    tone = np.zeros(residual.TONE_ENTRIES, np.uint8)
-    residual.decode_residual(planes, np.zeros((4, 4, 8), np.int8), picture, matrix=np.eye(3), tone=tone)
+        steps = {
+            "statistics": _statistics,
+            "encode_resampled to int8": partial(_encode_resampled, np.int8),
+            "detect": _detect,
+        }
+    else:
+        steps = {
+            "statistics": _statistics,
+            "encode to int8": partial(_encode, np.int8),
+            "decode_rgb": _decode_rgb,
+            "decode_residual": _decode_residual,
+        }
+    _compile(steps)
 
 
 def compile_kernels() -> tuple[int, int]:
-    """Every kernel, for every dtype of output.
+    """Loads or compiles every kernel, for every dtype of output.
 
     Returns:
         How many functions were compiled, and how many came from the cache.
     """
-    compile_pipeline_kernels()
+    steps: dict[str, Callable[[], object]] = {"statistics": _statistics}
     for dtype in DTYPES:
-        _encode(dtype)
-        _encode_resampled(dtype)
-    _detect()
-    unpack_frame(_FRAME, _LAYOUT)
-    rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8))
+        steps[f"encode to {np.dtype(dtype)}"] = partial(_encode, dtype)
+        steps[f"encode_resampled to {np.dtype(dtype)}"] = partial(_encode_resampled, dtype)
+    steps |= {
+        "decode_rgb": _decode_rgb,
+        "decode_residual": _decode_residual,
+        "rgb_to_i420": lambda: rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8)),
+        "detect": _detect,
+        "unpack": lambda: unpack_frame(_FRAME, _LAYOUT),
+        "demosaic": _demosaic,
+        "develop": _develop,
+        "replace_hot_pixels": lambda: defects.replace_hot_pixels(_CODES, _CODES.copy(), threshold=1),
+        "simulate_frame": _simulate,
+        "replace_defects": lambda: defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), _LAYOUT),
+    }
+    _compile(steps)
+    return counts()
+
+
+def _compile(steps: Mapping[str, Callable[[], object]]) -> None:
+    """Calls each kernel once, and tells the program of it from the first one that has to be compiled.
+
+    Args:
+        steps: the calls by the kernel's name.
+    """
+    done, name, reported = 0, "", -1
+
+    def missed() -> None:
+        nonlocal reported
+        if reported != done:  # a kernel calls others, which are missing as well
+            reported = done
+            progress.report(progress.Compilation(done, len(steps), name))
+
+    with _one_at_a_time:
+        compile_listeners.append(missed)
+        try:
+            for done, (name, call) in enumerate(steps.items()):  # noqa: B007 (`missed` reads them)
+                call()
+        finally:
+            compile_listeners.remove(missed)
+            if reported >= 0:
+                progress.report(progress.Compilation(len(steps), len(steps), ""))
+
+
+def _statistics() -> None:
+    statistics(_FRAME, _LAYOUT, black_level=(0, 0, 0, 0), white_level=255)
+
+
+def _decode_rgb() -> None:
+    decode_rgb(_PLANES, np.empty((8, 8, 3), np.uint8), output_table(1 / 255, -128))
+
+
+def _decode_residual() -> None:
+    tone = np.zeros(residual.TONE_ENTRIES, np.uint8)
+    picture = np.empty((8, 8, 3), np.uint8)
+    residual.decode_residual(_PLANES, np.zeros((4, 4, 8), np.int8), picture, matrix=np.eye(3), tone=tone)
+
+
+def _demosaic() -> None:
     for layout in (_LAYOUT, RawLayout(4, 8, "u16", 12, "RGGB")):  # sums of 16 and of 32 bits
         demosaic.demosaic(_FRAME, np.empty((8, layout.width, 3), np.uint16), layout)
+
+
+def _develop() -> None:
     develop(
         _FRAME,
         np.empty((8, 8, 3), np.uint8),
@@ -61,11 +145,6 @@ def compile_kernels() -> tuple[int, int]:
         matrix=np.eye(3),
         tone=np.zeros(TONE_ENTRIES, np.uint8),
     )
-    codes = np.zeros((8, 8), np.uint16)
-    defects.replace_hot_pixels(codes, codes.copy(), threshold=1)
-    defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), _LAYOUT)
-    _simulate()
-    return counts()
 
 
 def _encode(dtype: DTypeLike) -> None:

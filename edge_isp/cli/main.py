@@ -19,7 +19,7 @@ from edge_isp.cli.devices import devices
 from edge_isp.cli.doctor import doctor
 from edge_isp.cli.export import export
 from edge_isp.cli.run import run
-from edge_isp.cli.warmup import warmup
+from edge_isp.cli.warmup import show_compilation, warmup
 from edge_isp.errors import EdgeIspError
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _root(
         False, "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
     ),
 ) -> None:
-    pass
+    show_compilation()
 
 
 def main() -> None:

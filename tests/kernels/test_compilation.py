@@ -32,23 +32,38 @@ def test_the_suite_passes_without_compilation() -> None:
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_after_a_warm_up_nothing_is_compiled(tmp_path: Path) -> None:
     # Only what a pipeline needs: compiling everything takes the better part of a minute.
-    program = (
-        "from edge_isp.kernels import warmup; warmup.compile_pipeline_kernels(); "
-        "warmup.compile_pipeline_kernels('detector'); print('counts', *warmup.counts())"
-    )
-    counts = []
+    program = """
+import logging
+from edge_isp.kernels import progress, warmup
+logging.basicConfig(level="INFO", format="log %(message)s")
+warmup.compile_pipeline_kernels()
+print("counts", *warmup.counts())
+progress.set_listener(lambda compilation: print("progress", compilation.done, compilation.total, compilation.kernel))
+warmup.compile_pipeline_kernels("detector")
+print("counts", *warmup.counts())
+"""
+    runs = []
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
+        runs.append(
+            subprocess.run(
+                [sys.executable, "-c", program],
+                env=os.environ | {"EDGE_ISP_CACHE": str(tmp_path)},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
         )
-        found = re.search(r"counts (\d+) (\d+)", done.stdout)
-        assert found, done.stdout
-        counts.append((int(found[1]), int(found[2])))
-    assert counts[0][0] > 0
-    assert counts[1][0] == 0
-    assert counts[1][1] > 0
-    assert any(tmp_path.rglob("*.nbi"))
+    first, second = runs
+    isp, *detector, both = first.stdout.splitlines()
+    assert re.fullmatch(r"counts [1-9]\d* 0", isp)
+    assert re.fullmatch(r"counts [1-9]\d* 0", both)
+    # The statistics are there from the other task.
+    assert detector == ["progress 1 3 encode_resampled to int8", "progress 2 3 detect", "progress 3 3 "]
+    begun, ended = first.stderr.splitlines()
+    assert begun.startswith("log compiling 4 kernels")
+    assert re.fullmatch(r"log compiled the kernels in [\d.]+ s", ended)
+
+    isp, both = second.stdout.splitlines()  # no progress
+    assert re.fullmatch(r"counts 0 [1-9]\d*", isp)
+    assert re.fullmatch(r"counts 0 [1-9]\d*", both)
+    assert second.stderr == ""

@@ -16,6 +16,8 @@ from edge_isp.cameras.v4l2.formats import BAYER_FORMATS
 from tests.vm.board import Board, Missing
 from tests.vm.model_digest import MODELS, digests
 
+pytestmark = pytest.mark.board
+
 HERE = Path(__file__).parent
 VIVID_FORMATS = [code for code in BAYER_FORMATS if not code.startswith(("p", "PC1")) and "14" not in code]
 
