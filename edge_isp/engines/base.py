@@ -93,6 +93,8 @@ class EngineReport:
         agreement: with the CPU, on the last such frame.
         frames: how many frames each delegate made, those that warmed up included.
         events: the last hundred, oldest first.
+        tile: height and width of the part of the input that the engine runs at a time; None for the whole. Where frames
+            are cut into tiles, durations are those of one tile.
     """
 
     engine: str
@@ -105,6 +107,7 @@ class EngineReport:
     agreement: ParityCheck | None = None
     frames: tuple[tuple[str, int], ...] = ()
     events: tuple[EngineEvent, ...] = ()
+    tile: tuple[int, int] | None = None
 
     @property
     def nodes(self) -> int:
