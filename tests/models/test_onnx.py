@@ -95,10 +95,10 @@ def test_a_whole_model_is_close_on_random_inputs(name: str, size: tuple[int, int
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_whole_model_is_equal_on_a_real_frame(name: str, tmp_path: Path) -> None:
-    from edge_isp.cameras.spec import DEMO
+    from edge_isp.cameras.spec import demo_recording
 
     card = read_card(shipped_models()[name])
-    with ReplayCamera(DEMO) as camera:
+    with ReplayCamera(demo_recording()) as camera:
         frame = camera.read()
     assert frame
     task = IspTask(card)
