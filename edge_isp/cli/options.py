@@ -133,6 +133,26 @@ LensShading = Annotated[
         help="Correct the lens shading that the sensor profile describes. Frames must show the whole sensor.",
     ),
 ]
+Tile = Annotated[
+    Size | None,
+    typer.Option(
+        "--tile",
+        metavar="WIDTHxHEIGHT",
+        parser=parse_size,
+        help="Run frames in tiles of this size, overlap included, as an NPU needs whose model has one size. The "
+        "picture is the same. By default only frames for which the engine needs too much memory are run in tiles.",
+    ),
+]
+MemoryBudget = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-budget",
+        metavar="MB",
+        min=1,
+        help="Memory that the engine may take for a frame before it is run in tiles. By default it is half of what is "
+        "available.",
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(

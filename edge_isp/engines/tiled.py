@@ -79,9 +79,7 @@ class TiledEngine(ClosingEngine):
         EngineError: The model has other tensors.
     """
 
-    def __init__(
-        self, engine: Engine, *, path: Path, radius: int, tile_for: Callable[[Size], Size | None]
-    ) -> None:
+    def __init__(self, engine: Engine, *, path: Path, radius: int, tile_for: Callable[[Size], Size | None]) -> None:
         self._engine, self._path, self._radius, self._tile_for = engine, path, radius, tile_for
         self._shape = engine.inputs[0].shape
         self._tile: Size | None = None

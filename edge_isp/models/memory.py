@@ -20,8 +20,18 @@ _POINTER_BYTES = 8
 # models at 0.2, 0.5 and 3 million cells, LiteRT 2.3.0 on x86-64).
 _MARGIN = 1.1
 
+# Rows and columns of a tile: 50 MB of `rfdcsanet-s`, and no slower than the whole frame, since what overlaps costs what
+# better use of the caches saves.
+_LARGEST_SIDE = 256
+
+# Python with NumPy, numba and LiteRT.
+_PROCESS_BYTES = 200_000_000
+
+# Four pixels of 10 bits; four pixels of RGB.
+_RAW_BYTES_PER_CELL, _PICTURE_BYTES_PER_CELL = 5, 12
+
 # Of a model whose graph is not known (`.onnx`, or operators that are not ours): more than any shipped one.
-UNKNOWN_BYTES_PER_CELL = 2000.0
+_UNKNOWN_BYTES_PER_CELL = 2000.0
 
 
 def engine_bytes(card: ModelCard, height: int, width: int) -> int:
@@ -35,16 +45,45 @@ def engine_bytes(card: ModelCard, height: int, width: int) -> int:
     return math.ceil(_bytes_per_cell(card.path) * height * width)
 
 
-def frame_bytes(card: ModelCard, height: int, width: int) -> int:
-    """Memory of a frame's own arrays, besides the engine's: the input, the outputs, and an 8-bit RGB picture of it.
+def default_tile(card: ModelCard, height: int, width: int) -> tuple[int, int] | None:
+    """Height and width of the tiles that frames are run in where they are too large; None where they cannot be.
 
     Args:
         card: of the model.
         height: of the input, in rows of cells.
         width: of the input, in columns of cells.
     """
-    picture = 12
-    return height * width * (card.input.shape[3] + sum(output.shape[3] for output in card.outputs) + picture)
+    radius = card.receptive_field_radius
+    if radius is None:
+        return None
+    return _tile_side(height, radius), _tile_side(width, radius)
+
+
+def _tile_side(size: int, radius: int) -> int:
+    """The size of tiles of at most `_LARGEST_SIDE` that overlap no more than they must."""
+    if size <= _LARGEST_SIDE:
+        return size
+    count = math.ceil((size - 2 * radius) / (_LARGEST_SIDE - 2 * radius))
+    return math.ceil((size - 2 * radius) / count) + 2 * radius
+
+
+def stream_bytes(card: ModelCard, height: int, width: int, tile: tuple[int, int] | None = None) -> int:
+    """Peak memory of a process that runs a model on a stream of frames as fast as it can; an upper estimate.
+
+    Args:
+        card: of the model.
+        height: of the frames, in rows of cells.
+        width: of the frames, in columns of cells.
+        tile: height and width of the tiles that frames are run in; None for whole frames.
+    """
+    # A model is loaded at the size that its file has.
+    engine = engine_bytes(card, *card.input.shape[1:3])
+    if card.task != "isp":  # frames are made smaller, to that size, while they are encoded
+        return _PROCESS_BYTES + engine + 3 * _RAW_BYTES_PER_CELL * height * width
+    engine = max(engine, engine_bytes(card, *(tile or (height, width))))
+    # At a time one frame is encoded, one is the engine's and one is decoded, while the last picture is still held.
+    arrays = _RAW_BYTES_PER_CELL + 3 * card.input.shape[3] + 2 * card.outputs[0].shape[3] + 2 * _PICTURE_BYTES_PER_CELL
+    return _PROCESS_BYTES + engine + arrays * height * width
 
 
 @lru_cache(maxsize=16)
@@ -57,7 +96,7 @@ def _bytes_per_cell(path: Path) -> float:
     try:
         graph = TfliteGraph(path.read_bytes(), path.name)
     except (OSError, ModelError):
-        return UNKNOWN_BYTES_PER_CELL
+        return _UNKNOWN_BYTES_PER_CELL
     _, height, width, _ = graph.shape(graph.input)
     return _MARGIN * (_pointer_bytes(graph) + _live_bytes(graph)) / (height * width)
 
@@ -85,46 +124,3 @@ def _live_bytes(graph: TfliteGraph) -> int:
         most = max(most, sum(size[index] for index in live))
         live = {index for index in live if last_use.get(index, step + 1) > step}
     return most + size[graph.input] + sum(size[index] for index in graph.outputs)
-
-
-def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that the system could give to this process now; None where it does not say.
-
-    Args:
-        root: of the file system that is read; tests have their own.
-    """
-    found = [_counters(root / "proc/meminfo").get("MemAvailable"), *_left_in_groups(root)]
-    known = [number for number in found if number is not None]
-    return min(known) if known else None
-
-
-def _left_in_groups(root: Path) -> list[int]:
-    """What the control groups of this process leave to it: a service's MemoryMax, a container's limit."""
-    # A line "0::/system.slice/edge-isp.service" is the group's path in the hierarchy of version 2.
-    groups = (line[3:].strip("/") for line in _text(root / "proc/self/cgroup").splitlines() if line.startswith("0::"))
-    left = []
-    for group in groups:
-        for folder in (root / "sys/fs/cgroup" / group, *(root / "sys/fs/cgroup" / group).parents):
-            limit, used = _text(folder / "memory.max").strip(), _text(folder / "memory.current").strip()
-            if limit.isdecimal() and used.isdecimal():
-                # Cached files count as used, and are given up when memory is wanted.
-                cached = _counters(folder / "memory.stat").get("inactive_file") or 0
-                left.append(max(int(limit) - int(used) + cached, 0))
-    return left
-
-
-def _counters(path: Path) -> dict[str, int]:
-    """Of lines such as "MemAvailable:  3904212 kB" and "inactive_file 4096"; in bytes."""
-    found = {}
-    for line in _text(path).splitlines():
-        name, *values = line.replace(":", " ").split()
-        if values and values[0].isdecimal():
-            found[name] = int(values[0]) * (1024 if values[1:] == ["kB"] else 1)
-    return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -103,8 +103,8 @@ class ModelOptions:
             sensor.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
-        tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models have
-            one size; None runs frames whole unless they need more than `memory_budget_bytes`. Tiles give the same
+        tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models
+            have one size; None runs frames whole unless they need more than `memory_budget_bytes`. Tiles give the same
             picture as the whole frame.
         memory_budget_bytes: memory that the engine may take for a frame before it is run in tiles; None is half of what
             is available.

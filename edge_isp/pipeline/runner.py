@@ -143,9 +143,7 @@ class Runner:
             except ModelError:
                 engine.close()
                 raise
-            tiled = TiledEngine(
-                engine, path=card.path, radius=card.receptive_field_radius or 0, tile_for=tiling.choose
-            )
+            tiled = TiledEngine(engine, path=card.path, radius=card.receptive_field_radius or 0, tile_for=tiling.choose)
             self._engine, self.card, self.shape = tiled, card, ()
         if self.shape != shape:
             self._engine.resize(shape)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
 
+from edge_isp.board import Board
 from edge_isp.engines.tiled import Size
 from edge_isp.errors import ModelError
 from edge_isp.models.card import ModelCard
-from edge_isp.models.memory import available_bytes, engine_bytes
+from edge_isp.models.memory import default_tile, engine_bytes
 
 _log = logging.getLogger(__name__)
 
-# Rows and columns of a tile that is not asked for: 50 MB of `rfdcsanet-s`, and no slower than the whole frame, since
-# what overlaps costs what better use of the caches saves.
-_SIDE = 256
-
 # No shipped model needs more for a row and column of its input, so that most frames are known to fit at a glance.
 _GLANCE_BYTES_PER_CELL = 4096
+
+
+_WHOLE = "each of its outputs depends on the whole frame (its card has no receptive_field_radius)"
 
 
 class Tiling:
@@ -50,8 +49,8 @@ class Tiling:
             return self._tile
         if self._card.task != "isp" or self._fits(size):
             return None
-        radius = self._card.receptive_field_radius
-        if radius is None:
+        tile = default_tile(self._card, *size)
+        if tile is None:
             _log.warning(
                 "%s needs about %d MB for frames of %dx%d pixels, more than its budget, and cannot be run in tiles: %s",
                 self._card.name,
@@ -60,13 +59,12 @@ class Tiling:
                 2 * size[0],
                 _WHOLE,
             )
-            return None
-        return _even(size[0], radius), _even(size[1], radius)
+        return tile
 
     def _fits(self, size: Size) -> bool:
         budget = self._budget_bytes
         if budget is None:
-            available = available_bytes()
+            available = Board().available_memory_bytes()
             if available is None:
                 return True
             budget = available // 2
@@ -84,14 +82,3 @@ class Tiling:
                 f"a tile for '{card.name}' must be at least {smallest}x{smallest} pixels, since tiles overlap by "
                 f"{2 * card.receptive_field_radius} pixels on each side; found {2 * tile[1]}x{2 * tile[0]}"
             )
-
-
-_WHOLE = "each of its outputs depends on the whole frame (its card has no receptive_field_radius)"
-
-
-def _even(size: int, radius: int) -> int:
-    """The size of tiles of at most `_SIDE` that overlap no more than they must."""
-    if size <= _SIDE:
-        return size
-    count = math.ceil((size - 2 * radius) / (_SIDE - 2 * radius))
-    return math.ceil((size - 2 * radius) / count) + 2 * radius
