@@ -25,7 +25,7 @@ class Tiling:
     Args:
         card: of the model.
         tile: width and height of a tile in pixels of the mosaic, overlap included; None cuts only frames that need more
-            than `budget_bytes`, into tiles of 512x512 pixels at most.
+            than `budget_bytes`, into tiles of 896x896 pixels at most.
         budget_bytes: memory that the engine may take for a frame; None is half of what is available when frames of a
             size begin.
 

@@ -223,7 +223,7 @@ def test_frames_beyond_the_budget_are_run_in_tiles() -> None:
     tile = Tiling(card, tile=None, budget_bytes=needed - 1).choose((1520, 2028))
     assert tile is not None
     assert tile == default_tile(card, 1520, 2028)
-    assert engine_bytes(card, *tile) < 60e6
+    assert engine_bytes(card, *tile) <= engine_bytes(card, *card.input.shape[1:3])
 
 
 def test_half_of_the_available_memory_is_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
