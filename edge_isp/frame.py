@@ -151,7 +151,7 @@ class RawFrame:
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)
 
     def release(self) -> None:
-        """Gives the buffer back to the camera. Doing so twice does no harm."""
+        """Gives the buffer back to the camera. Idempotent."""
         if not self._released:
             self._released.append(True)
             if self.on_release is not None:

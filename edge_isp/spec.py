@@ -105,6 +105,18 @@ def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str,
     return arguments, settings
 
 
+def usage(name: str, plugin: Callable[..., Any]) -> str:
+    """The specification that a plug-in expects, such as "synthetic:PHOTO".
+
+    Args:
+        name: the plug-in's.
+        plugin: its class.
+    """
+    parameters = signature(plugin).parameters
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return _usage(name, positional, {p.name: p for p in parameters.values() if p.kind is p.KEYWORD_ONLY})
+
+
 def _types(plugin: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of the parameters by name; none where they cannot be resolved."""
     try:

@@ -166,7 +166,7 @@ def test_several_governors_are_all_named(tmp_path: Path) -> None:
 
 def test_a_machine_of_which_nothing_is_known(tmp_path: Path) -> None:
     board = Board(tmp_path)
-    assert board.model() is board.soc() is board.governor() is board.memory_bytes() is board.system() is None
+    assert {board.model(), board.soc(), board.governor(), board.memory_bytes(), board.system()} == {None}
     assert board.throttling() is None
     assert (board.temperatures_c(), board.clock_policies(), board.compatible()) == ({}, (), ())
     assert board.cpu_count() > 0
@@ -175,4 +175,4 @@ def test_a_machine_of_which_nothing_is_known(tmp_path: Path) -> None:
 def test_files_that_are_not_numbers(tmp_path: Path) -> None:
     (tmp_path / "file").write_text(" 12 MHz\n")
     assert read_text(tmp_path / "file") == "12 MHz"
-    assert read_number(tmp_path / "file") is read_number(tmp_path / "none") is read_text(tmp_path) is None
+    assert {read_number(tmp_path / "file"), read_number(tmp_path / "none"), read_text(tmp_path)} == {None}

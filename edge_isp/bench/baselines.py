@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def numpy_float32(model: str, frame: RawFrame) -> Develop:
         planes = np.stack([light[::2, ::2], light[::2, 1::2], light[1::2, ::2], light[1::2, 1::2]], -1)
         planes = np.sqrt(np.clip(planes * every, 0, 1))
         tensor = np.concatenate([planes, np.broadcast_to(noise, planes.shape)], -1)[None]
-        residual = session.run(None, {name: tensor})[0][0]
+        residual = np.asarray(session.run(None, {name: tensor})[0])[0]
         mosaic = np.empty((height, width), np.float32)
         mosaic[::2, ::2], mosaic[::2, 1::2] = planes[..., 0], planes[..., 1]
         mosaic[1::2, ::2], mosaic[1::2, 1::2] = planes[..., 2], planes[..., 3]
@@ -134,11 +134,11 @@ def opencv(model: str, frame: RawFrame) -> Develop:
     table = np.rint(curve * 255).astype(np.uint8)
 
     def develop(leased: RawFrame) -> NDArray[np.uint8]:
-        codes = cv2.subtract(_unpack(np.array(leased.data), width, height), black)
+        codes = cv2.subtract(_unpack(np.array(leased.data), width, height), cast("Any", black))
         rgb = cv2.cvtColor(codes, cv2.COLOR_BayerRGGB2RGB_EA)
         balanced = cv2.transform(rgb, matrix)
-        picture: NDArray[np.uint8] = cv2.LUT(cv2.convertScaleAbs(balanced, alpha=255 / (white - black)), table)
-        return picture
+        picture = cv2.LUT(cv2.convertScaleAbs(balanced, alpha=255 / (white - black)), table)
+        return np.asarray(picture, np.uint8)
 
     return develop
 
@@ -269,6 +269,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     results = _stream(job["model"], camera) if prepare is None else _one_by_one(prepare, job["model"], camera)
     ages: list[int] = []
     times: list[int] = []
+    cpu_s = 0.0
     with results as done:
         for timestamp_ns in done:
             now = time.monotonic_ns()

@@ -60,7 +60,7 @@ def intervals(values_ns: Sequence[int] | NDArray[np.int64]) -> Intervals | None:
 
 
 class Samples:
-    """Values of so many frames that memory does not grow with the time that is measured.
+    """Values of a number of frames that is bounded, so that memory does not grow with the time that is measured.
 
     Of more than `capacity` frames, a random sample is kept, in which each has the same chance (Vitter's algorithm R).
 

@@ -53,7 +53,7 @@ class ProcessEngine(DescribedEngine):
     Args:
         path: of the model's file.
         engine: name of the engine that runs it there.
-        threads: of the engine; by default one a core.
+        threads: of the engine; None for one per core.
         python: path of the other Python, 3.11 or later, which needs NumPy and the engine's runtime; by default this
             one.
         time_limit_s: of one inference; by default it may take for ever. Loading has three minutes.
@@ -154,7 +154,8 @@ class ProcessEngine(DescribedEngine):
         try:
             answer = self._ask(request, LOAD_LIMIT_S)
         except EngineError:
-            self.close()
+            if request["do"] == "load":
+                self.close()
             raise
         self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
         report = answer["report"]

@@ -107,17 +107,26 @@ class TiledEngine(ClosingEngine):
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`; decides whether frames of this shape are done in tiles, and in which."""
-        tile = self._tile_for((shape[1], shape[2]))
+        tile = self._choose(shape)
+        before = self._engine.inputs[0].shape
+        self._engine.resize(shape if tile is None else (shape[0], *tile, shape[3]))
         if tile is not None:
-            tile = (min(tile[0], shape[1]), min(tile[1], shape[2]))
-        if tile == shape[1:3]:
-            tile = None
-        height, width = tile or shape[1:3]
-        self._engine.resize((shape[0], height, width, shape[3]))
+            try:
+                self._check_tensors(shape)
+            except EngineError:
+                self._engine.resize(before)
+                raise
         self._shape, self._tile = shape, tile
-        if tile is not None:
-            self._check_tensors()
         self._report = self._describe()
+
+    def _choose(self, shape: tuple[int, ...]) -> Size | None:
+        """Height and width of the tiles of an input; None for the whole, and for a shape that the engine refuses."""
+        if len(shape) != 4 or min(shape) < 1:
+            return None
+        tile = self._tile_for((shape[1], shape[2]))
+        if tile is None or (tile[0] >= shape[1] and tile[1] >= shape[2]):
+            return None
+        return min(tile[0], shape[1]), min(tile[1], shape[2])
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
@@ -146,8 +155,8 @@ class TiledEngine(ClosingEngine):
                     ]
         return whole
 
-    def _check_tensors(self) -> None:
-        """Raises where the outputs of tiles cannot be put together."""
+    def _check_tensors(self, shape: tuple[int, ...]) -> None:
+        """Raises where the outputs of tiles of an input of a shape cannot be put together."""
         inputs, outputs = self._engine.inputs, self._engine.outputs
         size = inputs[0].shape[1:3]
         is_picture = all(
@@ -156,7 +165,7 @@ class TiledEngine(ClosingEngine):
             and output.shape[1] // size[0] == output.shape[2] // size[1]
             for output in outputs
         )
-        if len(inputs) != 1 or self._shape[0] != 1 or not is_picture:
+        if len(inputs) != 1 or shape[0] != 1 or not is_picture:
             raise EngineError(
                 f"{self._path}: frames cannot be cut into tiles: expected one input (1, h, w, channels) and outputs of "
                 f"the same or a multiple of its height and width, found inputs {[i.shape for i in inputs]} and outputs "

@@ -31,7 +31,7 @@ class TensorCard:
             logits, see `kernels.detect`).
         curve: of the input: what linear light goes through before it is quantised ("sqrt").
         noise_factor: of the input: its noise planes hold the noise's standard deviation behind the curve, times this.
-        stride: of a detector's output: so many pixels of the mosaic lie between its cells.
+        stride: of a detector's output: the number of pixels of the mosaic between its cells.
     """
 
     shape: tuple[int, int, int, int]

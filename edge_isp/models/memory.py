@@ -20,8 +20,8 @@ _POINTER_BYTES = 8
 # models at 0.2, 0.5 and 3 million cells, LiteRT 2.3.0 on x86-64).
 _MARGIN = 1.1
 
-# Rows and columns of a tile: what overlaps costs little, and a tile needs no more memory than the shipped models do when
-# they are loaded, at 360x640.
+# Rows and columns of a tile. What overlaps costs little, and no more memory is needed than when a shipped model is loaded,
+# at 360x640.
 _LARGEST_SIDE = 448
 
 # Python with NumPy, numba and LiteRT.

@@ -71,7 +71,7 @@ class TfliteGraph:
     def __init__(self, content: bytes, name: str) -> None:
         self.name = name
         try:
-            self.model = schema.ModelT.InitFromPackedBuf(content, 0)
+            self.model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
             (graph,) = self.model.subgraphs
             (self.input,), self.outputs = graph.inputs, tuple(int(index) for index in graph.outputs)
         except (struct.error, TypeError, ValueError, IndexError) as error:
@@ -119,7 +119,7 @@ class TfliteGraph:
         """
         (source,) = self.outputs
         planes = self.tensors[source]
-        picture = schema.TensorT()
+        picture: Any = schema.TensorT()
         picture.name, picture.type, picture.quantization = b"rgb", planes.type, planes.quantization
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEPTH_TO_SPACE

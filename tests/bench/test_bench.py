@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from edge_isp.bench import sampler as sampler_module
 from edge_isp.bench.assemble import host_of
 from edge_isp.bench.compare import Limit, compare_reports
 from edge_isp.bench.figures import Samples, distribution, intervals, rate
@@ -105,7 +105,7 @@ def test_the_meters_of_a_machine(tmp_path: Path) -> None:
 
 def test_nothing_is_known_of_an_empty_machine(tmp_path: Path) -> None:
     meters = Meters(tmp_path)
-    assert meters.power_w() is meters.rss_bytes() is meters.busy_s() is meters.rapl_uj() is None
+    assert {meters.power_w(), meters.rss_bytes(), meters.busy_s(), meters.rapl_uj()} == {None}
     host = host_of(Board(tmp_path))
     assert (host.board, host.soc, host.governor, host.freq_khz, host.mem_total_bytes, host.os) == (None,) * 6
     with Sampler(tmp_path) as sampler:
@@ -126,7 +126,7 @@ def test_the_host_of_a_report(tmp_path: Path) -> None:
 
 def test_energy_is_power_over_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0, 0, 2_000_000_000, 4_000_000_000, 4_000_000_000])
-    monkeypatch.setattr(sampler_module.time, "monotonic_ns", lambda: next(times))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(times))
     root = board(tmp_path)
     with Sampler(root, period_s=3600) as sampler:
         (root / "sys/class/hwmon/hwmon1/power1_input").write_text("5500000\n")
@@ -409,7 +409,7 @@ def test_wrong_arguments_are_errors(tmp_path: Path) -> None:
         (["model", "--cpu", "4095"], "cannot run on CPUs"),
         (["pipeline", "--fail-if", "p95:+10%"], "--fail-if needs --compare"),
         (["pipeline", "--compare", tmp_path / "none.json"], "cannot be read"),
-        (["pipeline", "--camera", "x.raw", "--fps", "3"], "--fps is of the frames in memory"),
+        (["pipeline", "--camera", "x.raw", "--fps", "3"], "--fps is for frames in memory"),
     ):
         with pytest.raises(EdgeIspError, match=message):
             command(*arguments)

@@ -15,7 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.engines import process
 from edge_isp.engines.base import EngineReport
-from edge_isp.engines.fallback import Delegation, FallbackEngine, compare
+from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.parity import compare
 from edge_isp.errors import EngineError, ModelError, PluginError
 from edge_isp.models.card import find_model, shipped_models
 from edge_isp.models.tflite_graph import TfliteGraph

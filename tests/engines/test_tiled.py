@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.engines.base import EngineReport, TensorInfo
-from edge_isp.engines.fallback import Delegation
+from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.engines.tiled import TiledEngine, spans
 from edge_isp.errors import EngineError, ModelError, PipelineError
@@ -24,6 +24,7 @@ from edge_isp.models.card import ModelCard, read_card, shipped_models
 from edge_isp.models.memory import default_tile, engine_bytes, stream_bytes
 from edge_isp.pipeline import ModelOptions, Pipeline
 from edge_isp.pipeline.tiling import Tiling
+from edge_isp.testing import check_engine
 
 CARDS = {name: read_card(path) for name, path in shipped_models().items()}
 BOUNDED = [name for name, card in CARDS.items() if card.receptive_field_radius is not None]
@@ -211,6 +212,30 @@ def test_tensors_that_cannot_be_cut_are_refused() -> None:
         cut = tiled(engine, 8, (64, 64))
         with pytest.raises(EngineError, match="frames cannot be cut into tiles"):
             cut.resize((1, 208, 208, 4))
+
+
+@pytest.mark.parametrize("tile", [None, (40, 48)])
+def test_it_is_an_engine(tile: tuple[int, int] | None) -> None:
+    path = CARDS["rfdcsanet-s-generic"].path
+
+    def opened() -> TiledEngine:
+        engine = FallbackEngine(path, threads=1, delegation=Delegation("none"))
+        cut = TiledEngine(engine, path=path, radius=8, tile_for=lambda size: tile)
+        cut.resize((1, 64, 80, 8))
+        return cut
+
+    check_engine(opened, resized=(1, 96, 50, 8))
+
+
+def test_after_tensors_that_cannot_be_cut_the_engine_is_ready_for_the_old_size() -> None:
+    shape = CARDS["raw-detector-generic"].input.shape
+    with LiteRtEngine(CARDS["raw-detector-generic"].path) as engine:
+        cut = tiled(engine, 8, (64, 64))
+        before = cut.run([noise(shape)])
+        with pytest.raises(EngineError, match="frames cannot be cut into tiles"):
+            cut.resize((1, 320, 320, 4))
+        assert cut.inputs[0].shape == shape
+        np.testing.assert_array_equal(cut.run([noise(shape)])[0], before[0])
 
 
 # Which frames are run in tiles
