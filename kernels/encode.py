@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
+from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
 from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
 
@@ -28,6 +29,7 @@ def encode(
     flip_horizontal: bool = False,
     shading: NDArray[np.uint8] | None = None,
     constants: NDArray[Any] | None = None,
+    defects: DefectPlan | None = None,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B: out[i, j, plane] = tables[plane][code of that colour in cell i, j].
@@ -46,10 +48,11 @@ def encode(
             plane; see `kernels.tables.shading_choice`.
         constants: (4,), of the tables' dtype: what the planes 4 to 7 hold; with `shading`: (n, 4), chosen for each
             plane as its table is.
+        defects: replace defective pixels, as `kernels.defects.plan_defects` says for the same window.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: The window's size is odd, or an array has the wrong shape or dtype.
+        ValueError: The window's size is odd, or the defects are those of another, or an array has the wrong shape or dtype.
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
@@ -69,6 +72,8 @@ def encode(
         constants, channels = constants.reshape(-1, constants.shape[-1]), 8
         check_array("constants", constants, tables.dtype, (len(tables), 4))
     check_array("out", out, tables.dtype, (height, width, channels))
+    if defects is not None:
+        check_plan(defects, layout)
     _encode(
         flat,
         plan,
@@ -77,6 +82,7 @@ def encode(
         read_only(shading),
         read_only(constants),
         (flip_vertical, flip_horizontal),
+        defects,
         check_rows(rows, height),
     )
 
@@ -90,15 +96,21 @@ def _encode(
     shading: NDArray[np.uint8],
     constants: NDArray[Any],
     flips: tuple[bool, bool],
+    defects: DefectPlan | None,
     rows: tuple[int, int],
 ) -> None:
     height, width, channels = out.shape
     grid_rows, grid_columns, _ = shading.shape
     buffers = cell_buffers(plan)
     skip = plan.skip // 2
+    if defects is not None:
+        around = defect_rows(plan, width)
     for i in range(rows[0], rows[1]):
         row = height - 1 - i if flips[0] else i
-        read_cells(flat, plan, row, buffers)
+        if defects is None:
+            read_cells(flat, plan, row, buffers)
+        else:
+            read_mended_cells(flat, plan, defects, row, around, buffers)
         choice = shading[row * grid_rows // height]
         for column in range(grid_columns):
             begin = column * width // grid_columns
