@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import Enum
 from inspect import Parameter, signature
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from edge_isp.errors import CameraError, EdgeIspError, SinkError
+from edge_isp.errors import CameraError, EdgeIspError, SinkError, did_you_mean, shortened
 from edge_isp.plugins import load, names
 
 _ERRORS: dict[str, type[EdgeIspError]] = {"cameras": CameraError, "sinks": SinkError}
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-# A specification longer than this is shortened in messages.
-_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +78,6 @@ def construct(kind: str, spec: Spec) -> Any:
     except ValueError as failure:
         raise error(f"{what}: {failure}") from failure
     return plugin(*arguments, **settings)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: "; did you mean 'x'?", or nothing if no known name is similar.
-
-    Args:
-        name: that was given.
-        known: names that there are.
-    """
-    close = get_close_matches(name[:_SHOWN], list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def shortened(text: str) -> str:
-    """A text as messages show it: the end of a long one is left out.
-
-    Args:
-        text: of any length.
-    """
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str, Any]]:

@@ -20,6 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.board import Board
 from edge_isp.calibration.light import srgb_encode
 from edge_isp.kernels import reference
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
@@ -393,14 +394,8 @@ def _name(layout: tuple[str, int]) -> str:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith(("model name", "Model")):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
+    board = Board()
+    return board.processor() or board.model() or platform.processor()
 
 
 def _opencv() -> Any:

@@ -194,8 +194,16 @@ Policy = Annotated[
     typer.Option(
         "--policy",
         metavar="POLICY",
-        help="What happens when frames arrive faster than results: 'latest' drops older frames, 'wait' drops none, "
-        "'queue(N)' keeps up to N. By default it is 'latest' for live cameras and 'wait' for recordings.",
+        help="What happens when frames arrive faster than results: 'latest' drops older frames, 'block' drops none, "
+        "'buffered(N)' keeps up to N. By default it is 'latest' for live cameras and 'block' for recordings.",
+    ),
+]
+Sinks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sink",
+        metavar="SPEC",
+        help="Write each result to a sink: NAME[:ARGUMENT][,key=value...], such as png:pictures. May be repeated.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is random.")]

@@ -83,14 +83,14 @@ class EngineReport:
 
     Attributes:
         engine: the runtime and its version ("litert 2.3.0").
-        delegate: what takes the graph from the runtime's own kernels ("teflon", "XNNPACK"), or "none". Of a ladder:
+        delegate: what takes the graph from the runtime's own kernels ("teflon", "XNNPACK"), or "none". Of a engine:
             what made the last frame.
         threads: that the runtime was given.
-        shares: who runs which part of the graph; empty where the runtime does not tell.
+        partitions: who runs which part of the graph; empty where the runtime does not tell.
         first_inference_ns: duration of the delegate's first inference, 0 before it.
         steady_ns: median duration of the last inferences after the first, 0 before there are any.
         cpu_ns: duration of the CPU's last inference on a frame that the two were compared on, 0 where there is none.
-        agreement: with the CPU, on the last such frame.
+        parity: with the CPU, on the last such frame.
         frames: how many frames each delegate made, those that warmed up included.
         events: the last hundred, oldest first.
     """
@@ -98,23 +98,23 @@ class EngineReport:
     engine: str
     delegate: str
     threads: int
-    shares: tuple[Partition, ...] = ()
+    partitions: tuple[Partition, ...] = ()
     first_inference_ns: int = 0
     steady_ns: int = 0
     cpu_ns: int = 0
-    agreement: ParityCheck | None = None
+    parity: ParityCheck | None = None
     frames: tuple[tuple[str, int], ...] = ()
     events: tuple[EngineEvent, ...] = ()
 
     @property
     def nodes(self) -> int:
         """Nodes of the graph."""
-        return sum(share.nodes for share in self.shares)
+        return sum(partition.nodes for partition in self.partitions)
 
     @property
     def nodes_delegated(self) -> int:
         """Nodes that `delegate` runs."""
-        return sum(share.nodes for share in self.shares if share.executor == self.delegate)
+        return sum(partition.nodes for partition in self.partitions if partition.executor == self.delegate)
 
 
 def tensors_from(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:

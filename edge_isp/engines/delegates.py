@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+from edge_isp.board import Board
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import EngineError, PluginError
 
@@ -255,15 +256,6 @@ def is_installed(spec: DelegateSpec) -> bool:
     return not spec.package or find_spec(spec.package) is not None
 
 
-def board_compatible(root: Path = Path("/")) -> tuple[str, ...]:
-    """What the device tree calls the board and its SoC, most particular first; empty on a machine without one."""
-    try:
-        content = (root / "proc/device-tree/compatible").read_bytes()
-    except OSError:
-        return ()
-    return tuple(text for text in content.decode(errors="replace").split("\0") if text)
-
-
 def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) -> Probe:
     """Looks for a delegate: the board, its Python package, its library, its device; loads nothing.
 
@@ -271,7 +263,7 @@ def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) 
         root: of the file system that is searched.
         packages: False where the delegate is to run in another Python, whose packages are not known here.
     """
-    compatible = board_compatible(root)
+    compatible = Board(root).compatible()
     board = next((p for p in spec.models if p == "*" or any(fnmatch.fnmatch(c, p) for c in compatible)), "")
     if not board:
         return Probe(f"is on boards of {', '.join(spec.models)}; this is {compatible[0] if compatible else 'another'}")

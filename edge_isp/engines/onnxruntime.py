@@ -11,7 +11,7 @@ from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors  # pyright: ignore[reportAttributeAccessIssue]
 
 from edge_isp.engines.base import (
     DescribedEngine,
@@ -110,7 +110,7 @@ class OnnxRuntimeEngine(DescribedEngine):
             f"onnxruntime {onnxruntime.__version__}",
             self._delegate.name if self._delegate else "none",
             self._threads,
-            self._shares(),
+            self._partitions(),
         )
 
     def _load(self, open_sizes: dict[str, int]) -> Any:
@@ -130,7 +130,7 @@ class OnnxRuntimeEngine(DescribedEngine):
         except _ERRORS as error:
             raise EngineError(f"{self.path}: ONNX Runtime cannot load this model: {error}") from error
 
-    def _shares(self) -> tuple[Partition, ...]:
+    def _partitions(self) -> tuple[Partition, ...]:
         """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not tell."""
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
             return ()

@@ -157,9 +157,13 @@ class ProcessEngine(DescribedEngine):
             self.close()
             raise
         self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
-        told = answer["report"]
-        shares = tuple(Partition(s["executor"], tuple((name, n) for name, n in s["operators"])) for s in told["shares"])
-        self._report = EngineReport(f"{told['engine']} in its own process", told["delegate"], told["threads"], shares)
+        report = answer["report"]
+        partitions = tuple(
+            Partition(s["executor"], tuple((name, n) for name, n in s["operators"])) for s in report["partitions"]
+        )
+        self._report = EngineReport(
+            f"{report['engine']} in its own process", report["delegate"], report["threads"], partitions
+        )
         tensors = (*self._inputs, *self._outputs)
         self._arrays = []
         self._arrays = place(mmap.mmap(self._memory_fd, size_of(tensors)), tensors)

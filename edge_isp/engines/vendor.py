@@ -19,13 +19,13 @@ from edge_isp.errors import EngineError
 
 
 class VendorEngine(ClosingEngine):
-    """A compiled model in a vendor's runtime; one size of frames.
+    """A compiled model in the runtime of its vendor; it has one size of frames.
 
     Args:
-        path: of the compiled model.
-        threads: is the runtime's affair.
-        delegate: which also says what the model's tensors are, since the runtime does not know scales.
-        shape: of the first input.
+        path: path of the compiled model.
+        threads: not used: the runtime decides.
+        delegate: says also what the model's tensors are, since the runtime does not know scales.
+        shape: shape of the first input.
 
     Raises:
         EngineError: the model cannot be loaded, or there is no device.

@@ -72,9 +72,10 @@ def serve(socket_fd: int, memory_fd: int) -> None:
     arrays: list[NDArray[Any]] = []
     while (request := receive(connection)) is not None:
         if request["limit_s"] is not None:
-            # Whoever asks ends this process when the time is up. Should that one be gone, this ends it; it needs no
-            # Python to run, which a native call may not let.
+            # The process that asks ends this one when the time is up. If it is gone, this ends it; it needs no Python
+            # to run, which a native call may block.
             faulthandler.dump_traceback_later(request["limit_s"] + _GRACE_S, exit=True)
+        answer: dict[str, Any] = {}
         try:
             if request["do"] == "load":
                 engine = _open(request)
@@ -85,7 +86,6 @@ def serve(socket_fd: int, memory_fd: int) -> None:
                 outputs = engine.run(arrays[:count])
                 for array, output in zip(arrays[count:], outputs, strict=True):
                     array[...] = output
-                answer: dict[str, Any] = {}
             elif engine:
                 tensors = (*engine.inputs, *engine.outputs)
                 arrays = []  # lets go of the memory

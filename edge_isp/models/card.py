@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edge_isp.errors import ModelError
+from edge_isp.errors import ModelError, did_you_mean, shortened
 from edge_isp.toml_file import TomlTable, describe, read_toml
 
 # Of a model whose card does not say: what int8 arithmetics that round differently come to in a deep network.
@@ -178,9 +178,10 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     for candidate in (name, f"{name}-{sensor}", f"{name}-generic", *family[:1]):
         if candidate in shipped:
             return read_card(shipped[candidate])
+    families = {member.rpartition("-")[0] for member in shipped}
     raise ModelError(
-        f"no model '{name}'; shipped are: {', '.join(shipped) or 'none'}; "
-        "a model of one's own is given by the path of its .tflite or .onnx or of its card"
+        f"no model '{shortened(name)}'; shipped are: {', '.join(shipped) or 'none'}; a model of your own is given by "
+        f"the path of its .tflite or .onnx or of its card{did_you_mean(name, [*shipped, *families])}"
     )
 
 

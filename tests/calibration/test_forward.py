@@ -27,7 +27,7 @@ def quiet(profile: SensorProfile) -> SensorProfile:
 
 
 def codes(profile: SensorProfile, scene: NDArray[np.float32], **circumstances: Any) -> NDArray[np.uint16]:
-    settings = {"colour_temperature_k": TEMPERATURE_K, "imperfections": Imperfections()} | circumstances
+    settings: dict[str, Any] = {"colour_temperature_k": TEMPERATURE_K, "imperfections": Imperfections()} | circumstances
     return SensorModel(profile).codes(scene, np.random.default_rng(1), **settings)
 
 

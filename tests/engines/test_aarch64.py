@@ -40,7 +40,7 @@ else:
         "spread": max(int(abs(a - b).max()) for (a, _), (b, _) in zip(made, by_cpu)),
         "makers": [maker for _, maker in made],
         "frames": dict(report.frames),
-        "taken": {share.executor: dict(share.operators) for share in report.shares},
+        "taken": {partition.executor: dict(partition.operators) for partition in report.partitions},
         "events": [(event.kind, event.delegate, event.reason) for event in report.events],
     }))
 """

@@ -15,7 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.engines import process
 from edge_isp.engines.base import EngineReport
-from edge_isp.engines.fallback import Delegation, FallbackEngine, compare
+from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.parity import compare
 from edge_isp.errors import EngineError, ModelError, PluginError
 from edge_isp.models.card import find_model, shipped_models
 from edge_isp.models.tflite_graph import TfliteGraph
@@ -68,17 +69,17 @@ def test_a_delegate_runs_its_part_within_1_lsb(card: Any, operators: str, runtim
     expected_nodes = sum(names.get(operator.kind) in taken for operator in graph.operators)
     assert report.delegate == "npu"
     assert (report.nodes_delegated, report.nodes) == (expected_nodes, len(graph.operators))
-    shares = {share.executor: dict(share.operators) for share in report.shares}
-    assert set(shares["npu"]) <= taken
-    rest = shares.get("XNNPACK" if runtime.engine == "litert" else "interpreter", {})
+    partitions = {partition.executor: dict(partition.operators) for partition in report.partitions}
+    assert set(partitions["npu"]) <= taken
+    rest = partitions.get("XNNPACK" if runtime.engine == "litert" else "interpreter", {})
     assert sum(rest.values()) == report.nodes - report.nodes_delegated
     if runtime.engine == "litert" or "conv," not in operators:
         assert spread(found, expected) <= 1
-        assert report.agreement
-        assert report.agreement.max_lsb <= 1
+        assert report.parity
+        assert report.parity.max_lsb <= 1
     else:  # 2.14's own convolutions round twice, and in a deep network that adds up
-        assert report.agreement
-        assert 0 < report.agreement.rms_lsb <= 1.5
+        assert report.parity
+        assert 0 < report.parity.rms_lsb <= 1.5
     assert min(report.first_inference_ns, report.steady_ns, report.cpu_ns) > 0
     assert dict(report.frames) == {"npu": 1}
 
@@ -482,8 +483,8 @@ def test_the_card_says_how_far_a_delegate_may_be_off(card: Callable[..., Any], k
     with ladder_of(card(static(), tolerance_lsb=2.1)) as ladder:
         ladder.resize((1, 12, 12, 8))
         ladder.run(frame())
-        assert ladder.report.agreement
-        assert 1.5 < ladder.report.agreement.rms_lsb <= 2
+        assert ladder.report.parity
+        assert 1.5 < ladder.report.parity.rms_lsb <= 2
     with ladder_of(card(static()), "auto") as ladder:
         ladder.resize((1, 12, 12, 8))
         ladder.run(frame())

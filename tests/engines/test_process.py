@@ -34,7 +34,7 @@ def test_it_is_the_engine_itself() -> None:
             engine.run([codes(size, size, seed=1)])
             np.testing.assert_array_equal(first, kept)  # outputs belong to the caller
         assert engine.report.engine == f"{here.report.engine} in its own process"
-        assert engine.report.shares == here.report.shares
+        assert engine.report.partitions == here.report.partitions
         with pytest.raises(EngineError, match="input '.*' must be int8"):
             engine.run([codes(8, 8).astype(np.uint8)])
         with pytest.raises(EngineError, match="cannot resize this model to"):

@@ -51,9 +51,9 @@ def test_it_takes_the_whole_graph_and_agrees(open_ladder: Any) -> None:
         report = ladder.report
     assert report.delegate == "simulator"
     assert report.nodes_delegated == report.nodes > 50
-    assert dict(report.shares[0].operators)["Conv"] == 14
-    assert report.agreement
-    assert report.agreement.rms_lsb < 1.5
+    assert dict(report.partitions[0].operators)["Conv"] == 14
+    assert report.parity
+    assert report.parity.rms_lsb < 1.5
 
 
 def test_a_backend_that_cannot_be_loaded_is_not_the_cpu_in_disguise(open_ladder: Any) -> None:

@@ -148,7 +148,7 @@ def test_values_become_the_cards_codes(vendor: Any) -> None:
                 ladder.run([codes(12, 12, seed=seed)])[0], here.run([codes(12, 12, seed=seed)])[0]
             )
         assert ladder.report.delegate in ("rknn", "hailo")
-        assert ladder.report.shares == ()  # these runtimes do not tell
+        assert ladder.report.partitions == ()  # these runtimes do not tell
 
 
 @pytest.mark.parametrize("stage", ["load", "init", "run"])

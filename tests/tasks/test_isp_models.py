@@ -100,7 +100,8 @@ def patches(side: int = 32) -> NDArray[np.uint8]:
 def means(picture: NDArray[np.uint8], side: int = 32, margin: int = 8) -> NDArray[np.float64]:
     """Mean colour of each patch without its border: (4, 6, 3)."""
     rows = picture.reshape(4, side, 6, side, 3)[:, margin:-margin, :, margin:-margin]
-    return rows.astype(np.float64).mean((1, 3))
+    mean: NDArray[np.float64] = rows.astype(np.float64).mean((1, 3))
+    return mean
 
 
 def test_there_are_calibrated_models() -> None:

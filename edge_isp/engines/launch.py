@@ -1,0 +1,54 @@
+"""Engines opened by name: in this process, or in a process of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_isp.engines.base import Engine
+from edge_isp.engines.process import ProcessEngine
+from edge_isp.errors import PluginError
+from edge_isp.plugins import load
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Opens engines that share their settings.
+
+    Attributes:
+        threads: of each engine; None for one per core.
+        python: the path of another Python, for engines whose packages this one does not have; None where there is none.
+    """
+
+    threads: int | None
+    python: str | None
+
+    def open(
+        self, name: str, path: Path, *, isolated: bool = False, time_limit_s: float | None = None, **settings: Any
+    ) -> Engine:
+        """Opens an engine.
+
+        Args:
+            name: the engine's.
+            path: of the model's file.
+            isolated: True opens it in a process of its own in any case.
+            time_limit_s: seconds for one inference, which implies a process of its own; None for no limit.
+            **settings: further arguments of the engine's class.
+
+        Raises:
+            EngineError: it cannot load the model.
+            PluginError: there is no such engine, or its packages are not installed and there is no other Python.
+        """
+        if not isolated and time_limit_s is None:
+            try:
+                engine_class = load("engines", name)
+            except PluginError:
+                if self.python is None:
+                    raise
+            else:
+                engine: Engine = engine_class(path, threads=self.threads, **settings)
+                return engine
+        return ProcessEngine(
+            path, engine=name, threads=self.threads, python=self.python, time_limit_s=time_limit_s, **settings
+        )
