@@ -141,6 +141,8 @@ class SensorProfile:
         cfa_follows_flips: whether a flip of the readout moves the colours; where it does not, the sensor shifts
             its window so that the order stays.
         bit_depths: that the sensor can send; empty where only `bit_depth` is known.
+        size: width and height of the whole sensor, in pixels; None where it is not known. Lens shading and defective
+            pixels of frames that show a part of it need it.
         black_level: codes at `bit_depth`, in the order R, Gr, Gb, B.
         black_level_drift: codes that each black level rises by for each 1 of analogue gain above 1.
         white_level: code at `bit_depth` where the sensor clips.
@@ -168,6 +170,7 @@ class SensorProfile:
     black_level_drift: tuple[float, float, float, float] = NO_DRIFT
     cfa_follows_flips: bool = True
     bit_depths: tuple[int, ...] = ()
+    size: tuple[int, int] | None = None
     provenance: tuple[Provenance, ...] = ()
 
     def __post_init__(self) -> None:
@@ -387,7 +390,7 @@ def _from_table(document: TomlTable) -> SensorProfile:
     document.check_keys(known, required=("sensor",))
     sensor = document.table("sensor")
     required = ("name", "bit_depth", "cfa", "black_level", "white_level")
-    sensor.check_keys((*required, "black_level_drift", "cfa_follows_flips", "bit_depths"), required)
+    sensor.check_keys((*required, "black_level_drift", "cfa_follows_flips", "bit_depths", "size"), required)
     try:
         return SensorProfile(
             name=sensor.text("name"),
@@ -407,6 +410,7 @@ def _from_table(document: TomlTable) -> SensorProfile:
             black_level_drift=_four(sensor, "black_level_drift") if "black_level_drift" in sensor else NO_DRIFT,
             cfa_follows_flips=sensor.flag("cfa_follows_flips", True),
             bit_depths=sensor.wholes("bit_depths") if "bit_depths" in sensor else (),
+            size=_size(sensor),
             provenance=_provenance(document.table("provenance")),
         )
     except ProfileError as error:
@@ -418,6 +422,13 @@ def _from_table(document: TomlTable) -> SensorProfile:
 def _four(table: TomlTable, key: str) -> tuple[float, float, float, float]:
     red, green_red, green_blue, blue = table.numbers(key, 4)
     return red, green_red, green_blue, blue
+
+
+def _size(table: TomlTable) -> tuple[int, int] | None:
+    if "size" not in table:
+        return None
+    width, height = table.wholes("size", 2)
+    return width, height
 
 
 def _section_rows(document: TomlTable, section: str, key: str, count: int) -> tuple[tuple[float, ...], ...]:
@@ -509,6 +520,8 @@ def _check_levels(profile: SensorProfile) -> None:
         )
     if not all(abs(drift) < highest for drift in profile.black_level_drift):
         raise ProfileError(f"black_level_drift must be codes below {highest}, found {profile.black_level_drift}")
+    if profile.size is not None and not all(2 <= side <= 1 << 16 for side in profile.size):
+        raise ProfileError(f"size must be the sensor's width and height in pixels, 2 to 65536, found {profile.size}")
     if not all(8 <= depth <= 16 for depth in profile.bit_depths):
         raise ProfileError(f"bit_depths must be 8 to 16, found {profile.bit_depths}")
 

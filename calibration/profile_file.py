@@ -81,6 +81,8 @@ def _sensor(profile: SensorProfile) -> list[str]:
     lines = ["[sensor]", f"name = {_text(profile.name)}", f"bit_depth = {profile.bit_depth}"]
     if profile.bit_depths:
         lines.append(f"bit_depths = {_array(profile.bit_depths)}")
+    if profile.size is not None:
+        lines.append(f"size = {_array(profile.size)}")
     lines += [f"cfa = {_text(profile.cfa)}"]
     if not profile.cfa_follows_flips:
         lines.append("cfa_follows_flips = false")

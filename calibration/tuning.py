@@ -12,7 +12,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Noise, Provenance, SensorProfile
+from edge_isp.calibration.profile import (
+    AwbPoint,
+    ColourMatrix,
+    Noise,
+    Provenance,
+    SensorProfile,
+    load_profile,
+    shipped_profiles,
+)
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
 
@@ -63,12 +71,14 @@ def load_libcamera_tuning(
             )
         black16 = _black_levels(algorithms["rpi.black_level"])
         red, green, blue = (level * 2.0 ** (bit_depth - 16) for level in black16)
+        name = name or path.stem.removeprefix("vc4_").removeprefix("pisp_")
         return SensorProfile(
-            name=name or path.stem.removeprefix("vc4_").removeprefix("pisp_"),
+            name=name,
             bit_depth=bit_depth,
             cfa=cfa,
             black_level=(red, green, green, blue),
             white_level=2**bit_depth - 1,
+            size=_size(name),
             noise=_noise(algorithms.get("rpi.noise"), black16[1]),
             awb_curve=_awb_curve(algorithms.get("rpi.awb", {}).get("ct_curve", [])),
             colour_matrices=tuple(
@@ -83,6 +93,12 @@ def load_libcamera_tuning(
         raise ProfileError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ProfileError(f"{path}: not a libcamera tuning file: {error!r}") from error
+
+
+def _size(name: str) -> tuple[int, int] | None:
+    """Of the whole sensor, which tuning files do not say: as the shipped profile of the same sensor has it."""
+    sensor = name.lower().partition("_")[0]
+    return load_profile(sensor).size if sensor in shipped_profiles() else None
 
 
 def _read_json(path: Path) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_isp.errors import FormatError
 from edge_isp.kernels.layout import RawLayout, row_bytes
+from edge_isp.sensor_window import SensorWindow
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -123,6 +124,9 @@ class RawFrame:
         colour_temperature_k: of the light, where the camera reports it.
         colour_matrix: 3x3, row by row, white-balanced camera colour to linear sRGB, where the source knows it (a DNG
             does); a sensor's profile goes before it.
+        window: which part of the sensor the frame shows, where the source knows it.
+        lens_shading: whether the frame shows the shading of its lens; False where it was corrected, or a simulation
+            has none.
         orientation: how results are turned upright, 1 to 8 as in EXIF; 1 is as the data lies.
         noise_profile: variance = first * light + second of linear light (0 to 1) at this frame's gain, where the
             source states it (a DNG may).
@@ -143,6 +147,8 @@ class RawFrame:
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
     colour_matrix: tuple[float, ...] | None = None
+    window: SensorWindow | None = None
+    lens_shading: bool = True
     orientation: int = 1
     noise_profile: tuple[float, float] | None = None
     baseline_exposure_ev: float | None = None

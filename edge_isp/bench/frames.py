@@ -78,6 +78,7 @@ class MemoryCamera:
             analogue_gain=1.0,
             colour_gains=self._profile.colour_gains(_COLOUR_TEMPERATURE_K),
             colour_temperature_k=_COLOUR_TEMPERATURE_K,
+            lens_shading=False,
             status=status,
         )
 

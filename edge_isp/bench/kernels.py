@@ -29,8 +29,9 @@ from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import RawLayout, row_bytes, row_ranges
 from edge_isp.kernels.resample import encode_resampled
+from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.statistics import statistics
-from edge_isp.kernels.tables import encoding_table, shading_choice
+from edge_isp.kernels.tables import encoding_table, lens_factors, node_places, step_table
 from edge_isp.kernels.unpack import unpack
 from edge_isp.kernels.warmup import compile_kernels
 
@@ -212,14 +213,16 @@ def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case
     """RAW10 to the network's input in all its forms."""
     raw = RawLayout(width, height, "csi2p", 10, "RGGB")
     mirrored, shaded = (np.empty((height // 2, width // 2, 4), np.int8) for _ in range(2))
+    noisy, shaded_noisy = (np.empty((height // 2, width // 2, 8), np.int8) for _ in range(2))
     floating = np.empty((height // 2, width // 2, 4), np.float32)
     small = np.empty((208, 208, 4), np.int8)  # a mosaic of 416, as detectors take it
     large = np.empty((416, 416, 4), np.int8)
     tables = _tables(10)
-    across = np.hypot(*np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-1, 1, 12)))
-    lens_gains, shading = shading_choice(np.repeat(1 + across[..., None], 4, 2))
-    shading_tables = np.stack([_tables(10, gain) for gain in lens_gains])
-    plain = "encode RAW10 to int8"
+    across = np.hypot(*np.meshgrid(*(node_places(side // 2) / (side // 4) - 1 for side in (width, height))))
+    factors = lens_factors(np.repeat(1 + across[..., None], 4, 2), "sqrt")
+    correct = partial(encode_shaded, data, layout=raw, tables=_steps(), factors=factors, zero_point=-128)
+    noise = np.arange(4, dtype=np.int8)
+    plain, with_noise = "encode RAW10 to int8", "encode RAW10 with noise planes"
     return [
         _Case(
             "encode RAW10, mirrored twice",
@@ -228,8 +231,22 @@ def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case
         ),
         _Case(
             "encode RAW10, lens shading",
-            partial(encode, data, shaded, raw, tables=shading_tables, shading=shading),
+            partial(correct, out=shaded),
             data.size + shaded.nbytes,
+            target="1.8 x plain encode",
+            meets=lambda result, shortest: result.min_ms <= 1.8 * shortest[plain],
+        ),
+        _Case(
+            with_noise,
+            partial(encode, data, noisy, raw, tables=tables, constants=noise),
+            data.size + noisy.nbytes,
+        ),
+        _Case(
+            f"{with_noise}, lens shading",
+            partial(correct, out=shaded_noisy, constants=(256 * noise.astype(np.uint16))),
+            data.size + shaded_noisy.nbytes,
+            target="1.8 x the same without",
+            meets=lambda result, shortest: result.min_ms <= 1.8 * shortest[with_noise],
         ),
         _Case(
             "encode RAW10 to float32",
@@ -373,18 +390,25 @@ def _encode_with_numpy(data: NDArray[np.uint8], raw: RawLayout) -> NDArray[np.in
     return quantised
 
 
-def _tables(bit_depth: int, lens_gain: float = 1.0) -> NDArray[np.int8]:
+def _tables(bit_depth: int) -> NDArray[np.int8]:
+    return encoding_table(**_table_arguments(bit_depth))
+
+
+def _steps() -> NDArray[np.uint16]:
+    return step_table(**_table_arguments(10))
+
+
+def _table_arguments(bit_depth: int) -> dict[str, Any]:
     highest = 2**bit_depth - 1
-    return encoding_table(
-        bit_depth=bit_depth,
-        black_level=(_BLACK * highest,) * 4,
-        white_level=highest,
-        gains=_GAINS,
-        curve="sqrt",
-        scale=1 / 255,
-        zero_point=-128,
-        lens_gain=lens_gain,
-    )
+    return {
+        "bit_depth": bit_depth,
+        "black_level": (_BLACK * highest,) * 4,
+        "white_level": highest,
+        "gains": _GAINS,
+        "curve": "sqrt",
+        "scale": 1 / 255,
+        "zero_point": -128,
+    }
 
 
 def _name(layout: tuple[str, int]) -> str:

@@ -127,10 +127,11 @@ Confidence = Annotated[
     typer.Option("--confidence", min=0, max=1, help="Minimum confidence of a detection, 0.3 by default."),
 ]
 LensShading = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--lens-shading",
-        help="Correct the lens shading that the sensor profile describes. Frames must show the whole sensor.",
+        "--lens-shading/--no-lens-shading",
+        help="Correct the lens shading of pictures by the sensor profile, or leave it as it is. By default it is "
+        "corrected where the profile has it and the part of the sensor that the frames show is known.",
     ),
 ]
 Engine = Annotated[

@@ -29,7 +29,7 @@ def run(
     profile: options.Profile = None,
     input_size: options.InputSize = None,
     confidence: options.Confidence = None,
-    lens_shading: options.LensShading = False,
+    lens_shading: options.LensShading = None,
     engine: options.Engine = None,
     threads: options.Threads = None,
     delegate: options.Delegate = "auto",
