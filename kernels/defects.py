@@ -57,7 +57,7 @@ class DefectPlan(NamedTuple):
         to_light: int32 (4, 2), factor and offset: light = (code * factor - offset) >> shift.
         shift: see `to_light`.
         limits: int16 (4, 4): light that a candidate stands out by, without light, and what each unit of light adds, in
-            1/65536, as unsigned; the light below which no scene can be; the light of white level.
+            1/65536; the light below which no scene can be; the light of white level.
         noise: float32 (4, 2), variance of the noise for each unit of light, and without light.
         to_code: float32 (4, 2), factor and offset: code = light * factor + offset.
         white: the highest code that a replaced pixel takes.
@@ -142,9 +142,9 @@ def plan_defects(
     # A code stands for all light within half a code, and light for all within half a unit.
     read = read_variance * (gain * LIGHT_WHITE) ** 2 + (light_of_code**2 + 1) / 12
     dark, mid = NOISE * np.sqrt(read), NOISE * np.sqrt(shot * LIGHT_WHITE / 2 + read)
-    slope = np.minimum((mid - dark) / (LIGHT_WHITE / 2) * 65536, 65535).astype(np.uint16).astype(np.int16)
+    slope = np.minimum((mid - dark) / (LIGHT_WHITE / 2) * 65536, 32767).astype(np.int16)
     # White is one unit less than it should be: the light of white level itself is rounded down.
-    lights = np.stack([dark, -BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
+    lights = np.stack([np.minimum(dark, LIGHT_WHITE), -BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
     lights = np.clip(np.floor(lights), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
     row_starts, columns = _by_row(listed, width, height)
     return DefectPlan(
@@ -263,9 +263,10 @@ def read_mended_cells(
                     if candidates[j] == 0 or not (listed or _beyond_noise(lines, parity, j, plane, noise)):
                         continue
                     _surroundings(light, height, y, 2 * j + parity, around)
-                    value = _weigh(around, plane, noise, limits, listed) * to_code[plane, 0] + to_code[plane, 1]
-                    value = min(max(np.floor(value + np.float32(0.5)), np.float32(0)), np.float32(defects.white))
-                    mended[skip + j] = np.uint16(value)
+                    share, value = _weigh(around, plane, noise, limits, listed)
+                    if share > 0:
+                        value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
+                        mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
 
 
 @kernel
@@ -366,7 +367,7 @@ def _standing_out(
     beyond = np.int16(max(np.int16(own - highest), np.int16(lowest - own)))
     more = np.int16(beyond - np.int16(highest - lowest))
     light = np.uint16(max(lowest, np.int16(0)))
-    margin = np.int16(limits[0] + np.int16((np.uint32(light) * np.uint32(np.uint16(limits[1]))) >> np.uint32(16)))
+    margin = np.int16(limits[0] + np.int16((np.uint32(light) * np.uint32(limits[1])) >> np.uint32(16)))
     if own < limits[2] or own >= limits[3]:
         more = np.int16(32767)
     if beyond <= margin:
@@ -476,8 +477,10 @@ def _surroundings(light: I16Array, height: int, y: int, x: int, around: F32Array
 
 
 @kernel
-def _weigh(around: F32Array, plane: int, noise: F32Array, limits: I16Array, listed: bool) -> np.float32:
-    """The light of a candidate: its own, or one made of its neighbours; as `kernels.defects_reference` has it.
+def _weigh(
+    around: F32Array, plane: int, noise: F32Array, limits: I16Array, listed: bool
+) -> tuple[np.float32, np.float32]:
+    """How much of a candidate is replaced, 0 to 1, and the light it then has; as `kernels.defects_reference` has it.
 
     Args:
         around: light of the 7x7 pixels around the candidate.
@@ -507,7 +510,7 @@ def _weigh(around: F32Array, plane: int, noise: F32Array, limits: I16Array, list
         beyond = max(own - highest, lowest - own)
         share = min(max((beyond - threshold) / (np.float32(FADE) * threshold), np.float32(0)), np.float32(1))
     predicted = min(max(_predict(around, green, variance), lowest), highest)
-    return own + (predicted - own) * share
+    return share, own + (predicted - own) * share
 
 
 @kernel

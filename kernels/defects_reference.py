@@ -93,7 +93,7 @@ def _defect_candidates(light: NDArray[np.int32], planes: NDArray[np.intp], defec
     lowest, highest = near[1], near[6]
     beyond = np.maximum(own - highest, lowest - own)
     start, slope, bottom, top = np.moveaxis(defects.limits[planes], -1, 0)
-    margin = start + ((np.maximum(lowest, 0) * slope.astype(np.uint16).astype(np.int64)) >> 16)
+    margin = start + ((np.maximum(lowest, 0) * slope.astype(np.int64)) >> 16)
     extreme = (own < bottom) | (own >= top)
     more = np.where(extreme, 32767, beyond - (highest - lowest))
     across = np.maximum(np.abs(at(0, -1) - at(0, 1)), np.abs(at(-1, 0) - at(1, 0)))

@@ -134,6 +134,13 @@ LensShading = Annotated[
         "corrected where the profile has it and the part of the sensor that the frames show is known.",
     ),
 ]
+Defects = Annotated[
+    bool,
+    typer.Option(
+        "--defect-correction/--no-defect-correction",
+        help="Replace defective pixels of pictures, or leave them as they are.",
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(

@@ -101,10 +101,11 @@ class ModelOptions:
         profile: the sensor's profile; None is the shipped profile of the frames' sensor.
         correct_shading: whether a picture's lens shading is corrected; None corrects it where it is known, see
             `IspTask`.
+        correct_defects: whether defective pixels are replaced; a detector's frames stay as they are.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
-        make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `input_size` and
-            `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes in one thread and
+        make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `correct_defects`,
+            `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes in one thread and
             decodes in another, when the frame's data belongs to the camera again.
 
     Raises:
@@ -118,6 +119,7 @@ class ModelOptions:
     delegation: Delegation | None = None
     profile: SensorProfile | None = None
     correct_shading: bool | None = None
+    correct_defects: bool = True
     input_size: int | None = None
     confidence: float | None = None
     make_task: Callable[[ModelCard], Task] | None = None
@@ -126,6 +128,7 @@ class ModelOptions:
         replaced = {
             "profile": self.profile is not None,
             "correct_shading": self.correct_shading is not None,
+            "correct_defects": not self.correct_defects,
             "input_size": self.input_size is not None,
             "confidence": self.confidence is not None,
         }
@@ -168,6 +171,7 @@ class ModelOptions:
             card,
             profile=self.profile,
             correct_shading=self.correct_shading,
+            correct_defects=self.correct_defects,
             input_size=self.input_size,
             confidence=self.confidence,
         )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.decode import decode_rgb, rgb_to_i420
-from edge_isp.kernels.defects import defect_list, replace_defects, replace_hot_pixels
+from edge_isp.kernels.defects import plan_defects
 from edge_isp.kernels.demosaic import METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import RawLayout, row_bytes
@@ -29,8 +29,6 @@ from edge_isp.kernels.unpack import unpack
 from tests.kernels.sampling import LAYOUTS
 
 PROT_NONE = 0
-# What `replace_defects` takes.
-MENDED = {("u8", 8), ("csi2p", 10), ("csi2p", 12), *(("u16", bits) for bits in range(8, 17)), ("u16-left", 12)}
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _kept: list[Any] = []
@@ -62,8 +60,6 @@ def main() -> None:
         for packing, bit_depth in LAYOUTS:
             for width, height in ((4, 4), (8, 6), (26, 4), (66, 10), (130, 4)):
                 run_on_frames(packing, bit_depth, width, height, at_end)
-                if (packing, bit_depth) in MENDED:
-                    run_on_defects(packing, bit_depth, width, height, at_end)
         for width in (1, 2, 7, 33, 65):
             run_on_pictures(width, at_end)
         _kept.clear()
@@ -97,6 +93,18 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
             encode_shaded(data, out, layout, tables=tables, factors=factors, zero_point=-128, **flips)
             out = guarded((height // 2, width // 2, 8), np.int8, at_end)
             encode_shaded(data, out, layout, tables=tables, factors=factors, zero_point=0, constants=constants, **flips)
+            mended = plan_defects(
+                layout,
+                black_level=(1, 1, 1, 1),
+                white_level=entries - 1,
+                gains=(2, 1, 2),
+                shot_noise=1e-4,
+                read_variance=1e-7,
+                listed=[(x, y) for x in (0, width - 1) for y in (0, height - 1)],
+            )
+            encode_shaded(
+                data, out, layout, tables=tables, factors=factors, zero_point=0, constants=constants, defects=mended, **flips
+            )
         statistics(data, layout, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1)
         for method in METHODS:
             demosaic(data, guarded((height, width, 3), np.uint16, at_end), layout, method=method)
@@ -110,14 +118,6 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
                 tone=guarded((TONE_ENTRIES,), np.uint8, at_end),
             )
     _kept.clear()
-
-
-def run_on_defects(packing: str, bit_depth: int, width: int, height: int, at_end: bool) -> None:
-    data = guarded((height, row_bytes(packing, bit_depth, width)), np.uint8, at_end)
-    corners = [(x, y) for x in (0, 1, width - 2, width - 1) for y in (0, 1, height - 2, height - 1)]
-    replace_defects(data, defect_list(corners), RawLayout(width, height, packing, bit_depth, "RGGB"))
-    codes = guarded((height, width), np.uint16, at_end)
-    replace_hot_pixels(codes, guarded((height, width), np.uint16, at_end), threshold=1)
 
 
 def run_on_pictures(width: int, at_end: bool) -> None:
