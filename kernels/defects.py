@@ -1,9 +1,10 @@
 """Defective pixels are replaced while rows are read: no pass of their own over the frame.
 
-`read_mended_cells` stands in the place of `kernels.rows.read_cells`. A pixel is replaced where it is listed, or where it
-stands out from its neighbours by more than noise and texture explain. That is decided in two steps: whole numbers of
-16 bits, in vectors, leave a few candidates in a thousand pixels, and only these are weighed in float32. Pixels are
-compared as white-balanced light, so that the colours around a pixel say whether the picture changes there.
+`read_mended_cells` stands in the place of `kernels.rows.read_cells`. A pixel is replaced where it is listed, or where
+it stands out from its neighbours by more than noise and texture explain. That is decided in two steps: whole numbers
+of 16 bits, in vectors, leave a few candidates in a thousand pixels (`defect_candidates.py`), and only these are
+weighed in float32 (`defect_weighing.py`). Pixels are compared as white-balanced light, so that the colours around a
+pixel say whether the picture changes there.
 
 All neighbours are codes as the sensor sent them: the order of rows, and ranges of rows, change nothing. Beyond the
 window's edges the mosaic is mirrored at its outermost pixels, which keeps every colour in its place.
@@ -14,37 +15,20 @@ How the figures below were found, and what they cost and achieve: `docs/defects.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
+from edge_isp.kernels.defect_candidates import I16Array, Lines, find_candidates
+from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, beyond_noise, mirrored, surroundings, weigh
 from edge_isp.kernels.layout import RawLayout, RowPlan, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, read_row
-
-I16Array = NDArray[np.int16]
-F32Array = NDArray[np.float32]
-Light = TypeVar("Light", np.int16, np.float32)
 
 # White in white-balanced light, as whole numbers of 16 bits, and the range that light is clipped to.
 LIGHT_WHITE = 4096
 LOWEST_LIGHT, HIGHEST_LIGHT = -4096, 28671
-
-# A pixel is defective where it lies beyond the second highest (or lowest) of its eight nearest neighbours of its own
-# colour by more than the sum of these: standard deviations of the noise, ...
-NOISE = 4.0
-# ... the spread of these neighbours, from the second lowest to the second highest, less what noise makes of it, ...
-SPREAD, SPREAD_NOISE = 1.5, 2.5
-# ... the most that one of the four adjacent pixels, of other colours, differs from its own surroundings, ...
-ACTIVITY, ACTIVITY_NOISE = 2.5, 3.0
-# ... and how far all four of them rise (or fall) with it: a star does that, a defect does not.
-COMMON, COMMON_NOISE = 1.5, 2.0
-# A pixel at white level amid darker ones is seldom part of the picture: this share of the last three counts.
-# Below black level by this many standard deviations of the read noise there is no light at all: nothing of them counts.
-WHITE_SHARE, WHITE_CONTRAST, BELOW_BLACK = 0.25, 0.9, 8.0
-# Beyond the threshold by this share of it, a pixel is replaced entirely; before, in part.
-FADE = 0.5
 
 
 class DefectPlan(NamedTuple):
@@ -148,7 +132,9 @@ def plan_defects(
     lights = np.clip(np.floor(lights), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
     row_starts, columns = _by_row(listed, width, height)
     return DefectPlan(
-        to_light=read_only(np.rint(np.stack([light_of_code, black * light_of_code], axis=1) * 2.0**shift).astype(np.int32)),
+        to_light=read_only(
+            np.rint(np.stack([light_of_code, black * light_of_code], axis=1) * 2.0**shift).astype(np.int32)
+        ),
         shift=shift,
         limits=read_only(np.insert(lights, 1, slope, axis=1)),
         noise=read_only(np.stack([shot, read], axis=1).astype(np.float32)),
@@ -171,7 +157,7 @@ def check_plan(defects: DefectPlan, layout: RawLayout) -> None:
         ValueError: It is another.
     """
     height = len(defects.row_starts) - 1
-    if height != layout.height or len(defects.columns) and int(defects.columns.max()) >= layout.width:
+    if height != layout.height or (len(defects.columns) and int(defects.columns.max()) >= layout.width):
         raise ValueError(f"defects must be those of a window of {layout.height} rows, found {height} rows")
     if defects.highest != layout.highest:
         raise ValueError(f"defects must be those of codes up to {layout.highest}, found {defects.highest}")
@@ -216,7 +202,7 @@ def read_mended_cells(
         rows: see `defect_rows`; for this frame only.
         buffers: see `kernels.rows.cell_buffers`, written.
     """
-    height, cells, skip = len(defects.row_starts) - 1, len(rows.stand_out), plan.skip // 2
+    height, skip = len(defects.row_starts) - 1, plan.skip // 2
     # Taken out of their tuples once: each time costs as much as several vectors of pixels.
     held, codes, light, around = rows.held, rows.codes, rows.light, rows.around
     stand_out, candidates = rows.stand_out, rows.candidates
@@ -235,11 +221,11 @@ def read_mended_cells(
             _mirror_ends(light[place, 0], light[place, 1])
     for y in range(2 * cell_row, 2 * cell_row + 2):
         lines = (
-            light[_mirrored(y - 2, height) % 8],
-            light[_mirrored(y - 1, height) % 8],
+            light[mirrored(y - 2, height) % 8],
+            light[mirrored(y - 1, height) % 8],
             light[y % 8],
-            light[_mirrored(y + 1, height) % 8],
-            light[_mirrored(y + 2, height) % 8],
+            light[mirrored(y + 1, height) % 8],
+            light[mirrored(y + 2, height) % 8],
         )
         for parity in range(2):
             plane = 2 * ((y & 1) ^ plan.red_row) + (parity ^ plan.red_column)
@@ -247,26 +233,57 @@ def read_mended_cells(
             _copy(codes[y % 8, parity], mended)
             green = plane == 1 or plane == 2
             extremes = (limits[plane, 0], limits[plane, 1], limits[plane, 2], limits[plane, 3])
-            found = _find(lines, parity, green, extremes, stand_out, candidates)
+            found = find_candidates(lines, parity, green, extremes, stand_out, candidates)
             for k in range(starts[y], starts[y + 1]):
                 if columns[k] % 2 == parity:
                     candidates[columns[k] // 2] = 2
                     found = True
-            if not found:
+            if found:
+                figures, code_range = (noise, limits, to_code), (skip, defects.white)
+                _replace(lines, light, height, (y, parity, plane), figures, code_range, candidates, around, mended)
+
+
+@kernel(inline="always")
+def _replace(
+    lines: Lines,
+    light: I16Array,
+    height: int,
+    place: tuple[int, int, int],
+    figures: tuple[F32Array, I16Array, F32Array],
+    code_range: tuple[int, int],
+    candidates: U8Array,
+    around: F32Array,
+    mended: U16Array,
+) -> None:
+    """Replaces the candidates in the even or the odd columns of a row.
+
+    Args:
+        lines: the light of five rows of pixels, from two above to two below, each (2, cells + 4).
+        light: see `DefectRows`.
+        height: of the window, in pixels.
+        place: row of the window, parity of the columns, and their colour plane.
+        figures: noise, limits and to_code, see `DefectPlan`.
+        code_range: columns left of the window in `mended`, and the highest code that a replaced pixel takes.
+        candidates: 1 for a candidate, 2 for a listed pixel.
+        around: see `DefectRows`.
+        mended: codes of the row, written.
+    """
+    y, parity, plane = place
+    noise, limits, to_code = figures
+    skip, white = code_range
+    marked = candidates.view(np.uint64)
+    for word in range(len(marked)):
+        if marked[word] == 0:
+            continue
+        for j in range(8 * word, 8 * word + 8):
+            listed = candidates[j] == 2
+            if candidates[j] == 0 or not (listed or beyond_noise(lines, parity, j, plane, noise)):
                 continue
-            marked = candidates.view(np.uint64)
-            for word in range(len(marked)):
-                if marked[word] == 0:
-                    continue
-                for j in range(8 * word, min(8 * word + 8, cells)):
-                    listed = candidates[j] == 2
-                    if candidates[j] == 0 or not (listed or _beyond_noise(lines, parity, j, plane, noise)):
-                        continue
-                    _surroundings(light, height, y, 2 * j + parity, around)
-                    share, value = _weigh(around, plane, noise, limits, listed)
-                    if share > 0:
-                        value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
-                        mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
+            surroundings(light, height, y, 2 * j + parity, around)
+            share, value = weigh(around, plane, noise, limits, listed)
+            if share > 0:
+                value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
+                mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(white)))
 
 
 @kernel
@@ -293,281 +310,3 @@ def _mirror_ends(even: I16Array, odd: I16Array) -> None:
     even[last + 1], even[last + 2] = even[last], even[last - 1]
     odd[0], odd[1] = odd[3], odd[2]
     odd[last + 1] = odd[last + 2] = odd[last - 1]
-
-
-@kernel
-def _find(
-    lines: tuple[I16Array, I16Array, I16Array, I16Array, I16Array],
-    parity: int,
-    green: bool,
-    limits: tuple[np.int16, np.int16, np.int16, np.int16],
-    stand_out: I16Array,
-    candidates: U8Array,
-) -> bool:
-    """Finds the candidates in the even or the odd columns of a row; returns whether there are any.
-
-    Args:
-        lines: the light of five rows of pixels, from two above to two below, each (2, cells + 4).
-        parity: of the columns.
-        green: whether they are green.
-        limits: of the pixel's colour, see `DefectPlan`.
-        stand_out: see `DefectRows`.
-        candidates: see `DefectRows`; written.
-    """
-    above2, above, own, below, below2 = lines
-    other = 1 - parity
-    if green:
-        _stand_out_green(
-            own[parity, 1:],
-            (above2[parity, 2:], below2[parity, 2:]),
-            (above[other, 1 + parity :], below[other, 1 + parity :]),
-            limits,
-            stand_out,
-        )
-    else:
-        _stand_out(own[parity, 1:], (above2[parity, 1:], below2[parity, 1:]), limits, stand_out)
-    return _candidates(own[other, 1 + parity :], above[parity, 2:], below[parity, 2:], stand_out, candidates) != 0
-
-
-@kernel(inline="always")
-def _seconds(a: Light, b: Light, c: Light, d: Light, e: Light, f: Light, g: Light, h: Light) -> tuple[Light, Light]:
-    """The second highest and the second lowest of eight.
-
-    The second highest is the highest of the lower ones of four pairs, or the second highest of the higher ones.
-    """
-    high_ab, low_ab, high_cd, low_cd = max(a, b), min(a, b), max(c, d), min(c, d)
-    high_ef, low_ef, high_gh, low_gh = max(e, f), min(e, f), max(g, h), min(g, h)
-    top_1, under_1 = max(high_ab, high_cd), min(high_ab, high_cd)
-    top_2, under_2 = max(high_ef, high_gh), min(high_ef, high_gh)
-    bottom_1, over_1 = min(low_ab, low_cd), max(low_ab, low_cd)
-    bottom_2, over_2 = min(low_ef, low_gh), max(low_ef, low_gh)
-    highest = max(max(min(top_1, top_2), max(under_1, under_2)), max(over_1, over_2))
-    lowest = min(min(max(bottom_1, bottom_2), min(over_1, over_2)), min(under_1, under_2))
-    return highest, lowest
-
-
-@kernel(inline="always")
-def _standing_out(
-    own: np.int16,
-    highest: np.int16,
-    lowest: np.int16,
-    limits: tuple[np.int16, np.int16, np.int16, np.int16],
-) -> np.int16:
-    """By how much more a pixel lies beyond its neighbours than these are spread.
-
-    Args:
-        own: light of the pixel.
-        highest: light of its second highest neighbour.
-        lowest: light of its second lowest neighbour.
-        limits: of the pixel's colour, see `DefectPlan`.
-
-    Returns:
-        The lowest number within the margin, the highest for an extreme pixel beyond it.
-    """
-    beyond = np.int16(max(np.int16(own - highest), np.int16(lowest - own)))
-    more = np.int16(beyond - np.int16(highest - lowest))
-    light = np.uint16(max(lowest, np.int16(0)))
-    margin = np.int16(limits[0] + np.int16((np.uint32(light) * np.uint32(limits[1])) >> np.uint32(16)))
-    if own < limits[2] or own >= limits[3]:
-        more = np.int16(32767)
-    if beyond <= margin:
-        more = np.int16(-32768)
-    return more
-
-
-@kernel
-def _stand_out(
-    own: I16Array,
-    far: tuple[I16Array, I16Array],
-    limits: tuple[np.int16, np.int16, np.int16, np.int16],
-    stand_out: I16Array,
-) -> None:
-    """Red or blue: the arrays begin one column left of the window; `far` lies two rows above and below."""
-    above, below = far
-    for j in range(len(stand_out)):
-        highest, lowest = _seconds(
-            own[j], own[j + 2], above[j], below[j + 2], above[j + 1], below[j + 1], above[j + 2], below[j]
-        )
-        stand_out[j] = _standing_out(own[j + 1], highest, lowest, limits)
-
-
-@kernel
-def _stand_out_green(
-    own: I16Array,
-    far: tuple[I16Array, I16Array],
-    near: tuple[I16Array, I16Array],
-    limits: tuple[np.int16, np.int16, np.int16, np.int16],
-    stand_out: I16Array,
-) -> None:
-    """Green: `own` begins one column left of the window, `far` with it, `near`, one row away, at the left diagonal."""
-    above2, below2 = far
-    above, below = near
-    for j in range(len(stand_out)):
-        highest, lowest = _seconds(
-            own[j], own[j + 2], above[j], below[j + 1], above2[j], below2[j], above[j + 1], below[j]
-        )
-        stand_out[j] = _standing_out(own[j + 1], highest, lowest, limits)
-
-
-@kernel
-def _candidates(
-    beside: I16Array, above: I16Array, below: I16Array, stand_out: I16Array, candidates: U8Array
-) -> np.uint8:
-    """Marks what stands out by more than the pixels of other colours differ across it; returns whether there is any.
-
-    Args:
-        beside: the same row, other columns, from the left neighbour on.
-        above: the row above, same columns.
-        below: the row below, same columns.
-        stand_out: see `_standing_out`.
-        candidates: see `DefectRows`; written.
-    """
-    found = np.uint8(0)
-    for j in range(len(stand_out)):
-        across = np.int16(abs(np.int16(beside[j] - beside[j + 1])))
-        down = np.int16(abs(np.int16(above[j] - below[j])))
-        marked = np.uint8(stand_out[j] > max(across, down))
-        candidates[j] = marked
-        found = np.uint8(found | marked)
-    return found
-
-
-@kernel(inline="always")
-def _beyond_noise(
-    lines: tuple[I16Array, I16Array, I16Array, I16Array, I16Array], parity: int, j: int, plane: int, noise: F32Array
-) -> bool:
-    """Whether a candidate stands out by more than the noise explains: most do not."""
-    above2, above, own, below, below2 = lines
-    column, left = j + 2, j + 1 + parity
-    if plane == 1 or plane == 2:
-        a, b = above[1 - parity, left], below[1 - parity, left + 1]
-        c, d = above[1 - parity, left + 1], below[1 - parity, left]
-    else:
-        a, b = above2[parity, column - 1], below2[parity, column + 1]
-        c, d = above2[parity, column + 1], below2[parity, column - 1]
-    highest, lowest = _seconds(
-        own[parity, column - 1], own[parity, column + 1], above2[parity, column], below2[parity, column], a, b, c, d
-    )
-    light = np.float32(own[parity, column])
-    beyond = max(light - np.float32(highest), np.float32(lowest) - light)
-    return beyond > np.float32(NOISE) * np.sqrt(_variance(np.float32(lowest), np.float32(highest), plane, noise))
-
-
-@kernel(inline="always")
-def _variance(lowest: np.float32, highest: np.float32, plane: int, noise: F32Array) -> np.float32:
-    """Variance of the noise halfway between the second lowest and the second highest neighbour."""
-    return noise[plane, 0] * max((lowest + highest) * np.float32(0.5), np.float32(0)) + noise[plane, 1]
-
-
-@kernel(inline="always")
-def _mirrored(y: int, height: int) -> int:
-    """Row `y`, mirrored at the first and the last row."""
-    y = abs(y)
-    return y if y < height else 2 * height - 2 - y
-
-
-@kernel
-def _surroundings(light: I16Array, height: int, y: int, x: int, around: F32Array) -> None:
-    """The 7x7 pixels around one, from `DefectRows.light` to `around`."""
-    for dy in range(-3, 4):
-        row = _mirrored(y + dy, height) % 8
-        for dx in range(-3, 4):
-            column = x + dx + 4
-            around[3 + dy, 3 + dx] = light[row, column % 2, column // 2]
-
-
-@kernel
-def _weigh(
-    around: F32Array, plane: int, noise: F32Array, limits: I16Array, listed: bool
-) -> tuple[np.float32, np.float32]:
-    """How much of a candidate is replaced, 0 to 1, and the light it then has; as `kernels.defects_reference` has it.
-
-    Args:
-        around: light of the 7x7 pixels around the candidate.
-        plane: its colour.
-        noise: see `DefectPlan`.
-        limits: see `DefectPlan`.
-        listed: whether it is replaced in any case.
-    """
-    own = around[3, 3]
-    green = plane == 1 or plane == 2
-    reach = 1 if green else 2
-    highest, lowest = _seconds(
-        around[3, 1],
-        around[3, 5],
-        around[1, 3],
-        around[5, 3],
-        around[3 - reach, 3 - reach],
-        around[3 + reach, 3 + reach],
-        around[3 - reach, 3 + reach],
-        around[3 + reach, 3 - reach],
-    )
-    variance = _variance(lowest, highest, plane, noise)
-    share = np.float32(1)
-    if not listed:
-        threshold = np.float32(NOISE) * np.sqrt(variance)
-        threshold += _texture(around, lowest, highest, plane, noise, limits)
-        beyond = max(own - highest, lowest - own)
-        share = min(max((beyond - threshold) / (np.float32(FADE) * threshold), np.float32(0)), np.float32(1))
-    predicted = min(max(_predict(around, green, variance), lowest), highest)
-    return share, own + (predicted - own) * share
-
-
-@kernel
-def _predict(around: F32Array, green: bool, variance: np.float32) -> np.float32:
-    """What a pixel's neighbours say of it, along four directions, each weighted by how little it changes along it.
-
-    In each direction it is the mean of the two pixels of its own colour, corrected by the curvature of the other colour
-    between and beyond them; along diagonals green has green next to it.
-    """
-    total, weights = np.float32(0), np.float32(0)
-    half, quarter = np.float32(0.5), np.float32(0.25)
-    for direction in range(4):
-        dy = 0 if direction == 1 else 1
-        dx = 0 if direction == 0 else -1 if direction == 3 else 1
-        before, after = around[3 - dy, 3 - dx], around[3 + dy, 3 + dx]
-        if green and direction > 1:
-            value = (before + after) * half
-            change = np.float32(2) * abs(before - after)
-        else:
-            own_before, own_after = around[3 - 2 * dy, 3 - 2 * dx], around[3 + 2 * dy, 3 + 2 * dx]
-            beyond = around[3 - 3 * dy, 3 - 3 * dx] + around[3 + 3 * dy, 3 + 3 * dx]
-            value = (own_before + own_after) * half + ((before + after) - beyond) * quarter
-            change = abs(own_before - own_after) + abs(before - after)
-        weight = np.float32(1) / (change * change + np.float32(4) * variance + np.float32(16))
-        total += weight * value
-        weights += weight
-    return total / weights
-
-
-@kernel
-def _texture(
-    around: F32Array, lowest: np.float32, highest: np.float32, plane: int, noise: F32Array, limits: I16Array
-) -> np.float32:
-    """By how much a pixel may stand out because the picture changes around it."""
-    zero, own = np.float32(0), around[3, 3]
-    if own < limits[plane, 2]:
-        return zero
-    sign = np.float32(1) if own > highest else np.float32(-1)
-    deviation = np.sqrt(_variance(lowest, highest, plane, noise))
-    spread = max(highest - lowest - np.float32(SPREAD_NOISE) * deviation, zero)
-    common, activity, adjacent_variance = zero, zero, zero
-    for k in range(4):
-        dy = 1 if k == 0 else -1 if k == 1 else 0
-        dx = 1 if k == 2 else -1 if k == 3 else 0
-        # The pixel beside, against the median of the three of its colour that lie away from the candidate.
-        a = around[3 + 3 * dy, 3 + 3 * dx]
-        b = around[3 + dy + 2 * dx, 3 + dx + 2 * dy]
-        c = around[3 + dy - 2 * dx, 3 + dx - 2 * dy]
-        median = max(min(a, b), min(max(a, b), c))
-        rise = around[3 + dy, 3 + dx] - median
-        other = plane ^ 1 if dy == 0 else plane ^ 2
-        own_variance = noise[other, 0] * max(median, zero) + noise[other, 1]
-        common += rise
-        adjacent_variance += own_variance
-        activity = max(activity, abs(rise) - np.float32(ACTIVITY_NOISE) * np.sqrt(own_variance))
-    common = max(common * sign - np.float32(COMMON_NOISE) * np.sqrt(adjacent_variance), zero)
-    texture = np.float32(SPREAD) * spread + np.float32(ACTIVITY) * activity + np.float32(COMMON) * common
-    if own >= limits[plane, 3] and highest < np.float32(WHITE_CONTRAST) * own:
-        texture = texture * np.float32(WHITE_SHARE)
-    return texture

@@ -8,21 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.kernels.defects import (
+from edge_isp.kernels.defect_weighing import (
     ACTIVITY,
     ACTIVITY_NOISE,
     COMMON,
     COMMON_NOISE,
     FADE,
-    HIGHEST_LIGHT,
-    LOWEST_LIGHT,
     NOISE,
     SPREAD,
     SPREAD_NOISE,
     WHITE_CONTRAST,
     WHITE_SHARE,
-    DefectPlan,
 )
+from edge_isp.kernels.defects import HIGHEST_LIGHT, LOWEST_LIGHT, DefectPlan
 from edge_isp.kernels.layout import CELL_PLANES
 
 
@@ -36,7 +34,10 @@ def mend(codes: NDArray[np.uint16], cfa: str, defects: DefectPlan) -> NDArray[np
     candidates, listed = _defect_candidates(light, planes, defects), np.zeros(codes.shape, bool)
     rows = np.repeat(np.arange(height), np.diff(defects.row_starts))
     listed[rows, defects.columns] = True
-    (shot, read), (_, _, bottom, top) = np.moveaxis(defects.noise[planes], -1, 0), np.moveaxis(defects.limits[planes], -1, 0)
+    (shot, read), (_, _, bottom, top) = (
+        np.moveaxis(defects.noise[planes], -1, 0),
+        np.moveaxis(defects.limits[planes], -1, 0),
+    )
     zero, half, quarter = np.float32(0), np.float32(0.5), np.float32(0.25)
     at = _mirrored(light.astype(np.float32))
     own, green = at(0, 0), (planes == 1) | (planes == 2)

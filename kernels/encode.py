@@ -42,11 +42,12 @@ def encode(
         flip_vertical: make the first row of cells the last of `out`; colours stay in their planes.
         flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
         constants: (4,), of the tables' dtype: what the planes 4 to 7 hold.
-        defects: made for the same window by `kernels.defects.plan_defects`, to replace defective pixels; None leaves them.
+        defects: how defective pixels are replaced, see `kernels.defects.plan_defects`; None leaves them.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: The window's size is odd, the defects are those of another window, or an array has the wrong shape or dtype.
+        ValueError: The window's size is odd, the defects are those of another window, or an array has the wrong shape
+            or dtype.
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)

@@ -51,12 +51,12 @@ def encode_shaded(
         flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
         constants: uint16 (4,), in the steps of the tables: what the planes 4 to 7 hold, multiplied by the factor of
             the planes 0 to 3.
-        defects: made for the same window by `kernels.defects.plan_defects`, to replace defective pixels; None leaves them.
+        defects: how defective pixels are replaced, see `kernels.defects.plan_defects`; None leaves them.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: The window's size is odd, the defects are those of another window, the zero point is not that of an int8, or an array has the wrong shape or
-            dtype.
+        ValueError: The window's size is odd, the defects are those of another window, the zero point is not that of an
+            int8, or an array has the wrong shape or dtype.
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)

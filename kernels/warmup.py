@@ -11,6 +11,8 @@ from numpy.typing import DTypeLike
 
 from edge_isp.kernels import (
     decode,
+    defect_candidates,
+    defect_weighing,
     defects,
     demosaic,
     detect,
@@ -219,6 +221,8 @@ def counts() -> tuple[int, int]:
         residual,
         statistics_module,
         demosaic,
+        defect_candidates,
+        defect_weighing,
         defects,
         detect,
         simulate,

@@ -105,8 +105,8 @@ class ModelOptions:
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
         make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `correct_defects`,
-            `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes in one thread and
-            decodes in another, when the frame's data belongs to the camera again.
+            `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes
+            in one thread and decodes in another, when the frame's data belongs to the camera again.
 
     Raises:
         PipelineError: `make_task` is given together with an option that it replaces.

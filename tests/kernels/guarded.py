@@ -103,7 +103,15 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
                 listed=[(x, y) for x in (0, width - 1) for y in (0, height - 1)],
             )
             encode_shaded(
-                data, out, layout, tables=tables, factors=factors, zero_point=0, constants=constants, defects=mended, **flips
+                data,
+                out,
+                layout,
+                tables=tables,
+                factors=factors,
+                zero_point=0,
+                constants=constants,
+                defects=mended,
+                **flips,
             )
         statistics(data, layout, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1)
         for method in METHODS:

@@ -88,9 +88,7 @@ def test_mending_equals_its_reference(sample: Sample, seed: int, vertical: bool,
     defects = plan(layout, black_level=black, gains=gains, listed=list(listed), **figures)
     tables = rng.integers(-128, 128, (4, layout.highest + 1)).astype(np.int8)
     out = np.empty((*layout.cells, 4), np.int8)
-    encode(
-        sample.data, out, layout, tables=tables, flip_vertical=vertical, flip_horizontal=horizontal, defects=defects
-    )
+    encode(sample.data, out, layout, tables=tables, flip_vertical=vertical, flip_horizontal=horizontal, defects=defects)
     codes = defects_reference.mend(unpack(sample.data, layout), layout.cfa, defects)
     flat = replace(layout, packing="u16", left=0, top=0)
     expected = reference.encode(

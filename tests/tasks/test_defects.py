@@ -53,9 +53,7 @@ def frame(codes: NDArray[np.uint16], **given: object) -> RawFrame:
 
 
 def clean_codes() -> NDArray[np.uint16]:
-    return SensorModel(PROFILE).codes(
-        scene(), np.random.default_rng(0), colour_temperature_k=5000, analogue_gain=4.0
-    )
+    return SensorModel(PROFILE).codes(scene(), np.random.default_rng(0), colour_temperature_k=5000, analogue_gain=4.0)
 
 
 def stuck_codes() -> NDArray[np.uint16]:
