@@ -1,8 +1,8 @@
 """The first step towards defective pixels: candidates among a row's pixels, in vectors of 16-bit numbers.
 
 A candidate lies beyond the second highest, or below the second lowest, of its eight nearest neighbours of its own
-colour by more than these are spread and by more than the four adjacent pixels, of other colours, change across it. Pixels at
-white level and below black level need only stand out.
+colour by more than these are spread, and by more than the four adjacent pixels, of other colours, change across it.
+Pixels at white level and below black level need only stand out.
 """
 
 from __future__ import annotations
