@@ -32,7 +32,8 @@ def sensor_window(frame: RawFrame, profile: SensorProfile) -> SensorWindow:
         if profile.size not in ((width, height), (2 * width, 2 * height)):
             raise ProfileError(
                 f"it is not known which part of the sensor a frame of {width}x{height} shows"
-                f"{_whole(profile)}; say it with window = [left, top, width, height] in the recording's sidecar"
+                f"{_whole(profile)}; give window = [left, top, width, height] in a recording's sidecar, or a V4L2 "
+                "camera the sub-device of its sensor (setup=FILE)"
             )
     found = _in_sensor_pixels(given, profile)
     return replace(found, flips=found.flips or _flips(frame, found, profile))

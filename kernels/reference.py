@@ -163,11 +163,12 @@ def encode_shaded(
 
 
 def _between_nodes(nodes: NDArray[np.uint16], count: int) -> NDArray[np.uint16]:
-    """Along the first axis, the values at `count` cells, linear between the nodes; both products are rounded down."""
+    """Along the first axis, the values at the centres of `count` cells, linear between the nodes, rounded."""
     band, cell = np.divmod(np.arange(count), NODE_CELLS)
-    share = ((2 * cell + 1) * (65536 // (2 * NODE_CELLS))).reshape(-1, *[1] * (nodes.ndim - 1))
+    share = (2 * cell + 1).reshape(-1, *[1] * (nodes.ndim - 1))
     wide = nodes.astype(np.int64)
-    return ((wide[band] * (65536 - share) >> 16) + (wide[band + 1] * share >> 16)).astype(np.uint16)
+    weighted = wide[band] * (2 * NODE_CELLS - share) + wide[band + 1] * share
+    return ((weighted + NODE_CELLS) // (2 * NODE_CELLS)).astype(np.uint16)
 
 
 def shade(steps: NDArray[np.uint16], factors: Factors, zero_point: int) -> NDArray[np.int8]:

@@ -20,6 +20,9 @@ from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors, node_places
 
 U32Array = NDArray[np.uint32]
 
+# Of two nodes, NODE_CELLS apart, shares are counted in half cells.
+_SHARE_BITS = NODE_CELLS.bit_length()
+
 
 def encode_shaded(
     data: NDArray[np.uint8],
@@ -147,13 +150,20 @@ def _high_half(a: np.uint16, b: np.uint16) -> np.uint16:
     return np.uint16((np.uint32(a) * np.uint32(b)) >> np.uint32(16))
 
 
+@kernel(inline="always")
+def _between(first: np.uint16, second: np.uint16, share: np.uint32) -> np.uint16:
+    """Between two factors, linearly, rounded; the share of the second is in half cells."""
+    rest = np.uint32(np.uint32(2 * NODE_CELLS) - share)
+    weighted = np.uint32(np.uint32(np.uint32(first) * rest) + np.uint32(np.uint32(second) * share))
+    return np.uint16(np.uint32(weighted + np.uint32(NODE_CELLS)) >> np.uint32(_SHARE_BITS))
+
+
 @kernel
 def node_weights(cells: int | np.int64) -> U16Array:
-    """Shares (2, cells) of the node to the left of each cell, and of the one to the right; both of 65536."""
-    weights = np.empty((2, cells), np.uint16)
+    """The share of the node to the right of each cell, (cells,), in half cells; the left one has the rest."""
+    weights = np.empty(cells, np.uint16)
     for j in range(cells):
-        share = (2 * (j % NODE_CELLS) + 1) * (65536 // (2 * NODE_CELLS))
-        weights[0, j], weights[1, j] = 65536 - share, share
+        weights[j] = 2 * (j % NODE_CELLS) + 1
     return weights
 
 
@@ -173,16 +183,15 @@ def spread_nodes(nodes: U16Array, weights: U16Array, repeated: U16Array, lines: 
                 words[node * words_of_node + j] = word
         line, left, right = lines[plane], repeated[:-NODE_CELLS], repeated[NODE_CELLS:]
         for j in range(len(line)):
-            line[j] = _high_half(left[j], weights[0, j]) + _high_half(right[j], weights[1, j])
+            line[j] = _between(left[j], right[j], np.uint32(weights[j]))
 
 
 @kernel
 def mix_rows(above: U16Array, below: U16Array, row: int, line: U16Array) -> None:
     """Factors of the cells in a row of a band, between those at the band's upper and lower edge."""
-    share = (2 * row + 1) * (65536 // (2 * NODE_CELLS))
-    upper, lower = np.uint16(65536 - share), np.uint16(share)
+    share = np.uint32(2 * row + 1)
     for j in range(len(line)):
-        line[j] = _high_half(above[j], upper) + _high_half(below[j], lower)
+        line[j] = _between(above[j], below[j], share)
 
 
 @kernel

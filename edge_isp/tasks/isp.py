@@ -184,7 +184,7 @@ class IspTask:
         if profile is None and self.card.colour == "calibrated" and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(
-                "%s: there is no profile of sensor %s: %s; its noise is guessed. A profile is made by "
+                "%s: there is no profile of sensor %s: %s; its noise is guessed; lens shading stays. A profile is made by "
                 "'edge-isp calibrate' and given by its path",
                 frame.source,
                 f"'{frame.sensor}'" if frame.sensor else "(not named)",
@@ -233,12 +233,14 @@ class IspTask:
         Raises:
             ProfileError: it must be corrected, and cannot be.
         """
-        if self._correct_shading is False or (self._correct_shading is None and not frame.lens_shading):
+        automatic = self._correct_shading is None
+        told = profile is None and self.card.colour == "calibrated"  # by `_profile_of`
+        if self._correct_shading is False or (automatic and (told or not frame.lens_shading)):
             return None
         try:
             return frame_factors(frame, profile, self.card.input.curve)
         except ProfileError as error:
-            if self._correct_shading:
+            if not automatic:
                 raise ProfileError(f"{frame.source}: lens shading cannot be corrected: {error}") from error
             self._warn_uncorrected(frame, "lens shading is not corrected", str(error))
         return None

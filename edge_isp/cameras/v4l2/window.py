@@ -68,9 +68,9 @@ def _rectangle(device: CaptureDevice, subdevice: V4l2Device | None, target: int)
 
 
 def _flips(controls: V4l2Controls) -> Flips | None:
-    """As the sensor's controls say; None where it has none."""
+    """As the sensor's controls say; None where it has none. A side without a control is not mirrored."""
     names = ("vertical_flip", "horizontal_flip")
-    if not all(name in controls for name in names):
+    if not any(name in controls for name in names):
         return None
-    vertical, horizontal = (bool(controls.get(name)) for name in names)
+    vertical, horizontal = (name in controls and bool(controls.get(name)) for name in names)
     return Flips(vertical, horizontal)
