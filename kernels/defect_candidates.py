@@ -92,7 +92,7 @@ def _standing_out(
         The lowest number within the margin, the highest for an extreme pixel beyond it.
     """
     beyond = np.int16(max(np.int16(own - highest), np.int16(lowest - own)))
-    more = np.int16(beyond - np.int16(highest - lowest))
+    more = np.int16(max(beyond, np.int16(0)) - np.int16(highest - lowest))
     light = np.uint16(max(lowest, np.int16(0)))
     margin = np.int16(limits[0] + np.int16((np.uint32(light) * np.uint32(limits[1])) >> np.uint32(16)))
     if own < limits[2] or own >= limits[3]:
