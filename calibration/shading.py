@@ -100,8 +100,8 @@ class Shading:
 
     def gains_at(
         self,
-        rows: NDArray[np.float64],
-        columns: NDArray[np.float64],
+        rows: FloatArray,
+        columns: FloatArray,
         sensor_size: tuple[int, int],
         colour_temperature_k: float,
     ) -> NDArray[np.float64]:
@@ -144,12 +144,12 @@ def _interpolate(at: float, points: Sequence[float], tables: FloatArray) -> Floa
     return between
 
 
-def _bilinear(grid: FloatArray, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _bilinear(grid: FloatArray, y: FloatArray, x: FloatArray) -> NDArray[np.float64]:
     """The grid at fractional rows `y` and columns `x`: (len(y), len(x))."""
     return _linear(_linear(grid.astype(np.float64), y).T, x).T
 
 
-def _linear(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _linear(values: NDArray[np.float64], at: FloatArray) -> NDArray[np.float64]:
     """Rows of `values` at fractional positions, clamped at the ends."""
     at = np.clip(at, 0, len(values) - 1)
     low = np.minimum(at.astype(np.int64), max(len(values) - 2, 0))

@@ -60,6 +60,7 @@ from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
 from edge_isp.results import Detections as Detections
 from edge_isp.results import FrameResult as FrameResult
 from edge_isp.results import Picture as Picture
+from edge_isp.sensor_window import SensorWindow as SensorWindow
 from edge_isp.sinks.annotate import annotate as annotate
 from edge_isp.sinks.base import Sink as Sink
 from edge_isp.sinks.png import PngSink as PngSink

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class SensorWindow:
         row = _along(y - self.top, self.height, frame_size[1], flips.vertical)
         return None if column is None or row is None else (column, row)
 
-    def columns(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    def columns(self, places: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Places across a frame as columns of the sensor: 0 is the first column's outer edge.
 
         Args:
@@ -92,7 +93,7 @@ class SensorWindow:
         """
         return _across(places, self.left, self.width, self.flips is not None and self.flips.horizontal)
 
-    def rows(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    def rows(self, places: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Places down a frame as rows of the sensor: 0 is the first row's outer edge.
 
         Args:
@@ -110,5 +111,6 @@ def _along(place: int, window: int, frame: int, mirrored: bool) -> int | None:
     return min(2 * cell + place % 2, frame - 1)
 
 
-def _across(places: NDArray[np.float64], begin: int, size: int, mirrored: bool) -> NDArray[np.float64]:
-    return begin + size * (1 - places if mirrored else places)
+def _across(places: NDArray[np.floating[Any]], begin: int, size: int, mirrored: bool) -> NDArray[np.float64]:
+    across: NDArray[np.float64] = begin + size * (1 - places if mirrored else places).astype(np.float64)
+    return across

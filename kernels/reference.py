@@ -168,7 +168,8 @@ def _between_nodes(nodes: NDArray[np.uint16], count: int) -> NDArray[np.uint16]:
     share = (2 * cell + 1).reshape(-1, *[1] * (nodes.ndim - 1))
     wide = nodes.astype(np.int64)
     weighted = wide[band] * (2 * NODE_CELLS - share) + wide[band + 1] * share
-    return ((weighted + NODE_CELLS) // (2 * NODE_CELLS)).astype(np.uint16)
+    between: NDArray[np.uint16] = ((weighted + NODE_CELLS) // (2 * NODE_CELLS)).astype(np.uint16)
+    return between
 
 
 def shade(steps: NDArray[np.uint16], factors: Factors, zero_point: int) -> NDArray[np.int8]:
@@ -184,7 +185,8 @@ def shade(steps: NDArray[np.uint16], factors: Factors, zero_point: int) -> NDArr
     shift = STEP_BITS + factors.bits - 16
     products = steps.astype(np.int64) * factors.nodes >> 16
     values = (products + (1 << (shift - 1))) >> shift
-    return (np.minimum(values, 127 - zero_point) + zero_point).astype(np.int8)
+    shaded: NDArray[np.int8] = (np.minimum(values, 127 - zero_point) + zero_point).astype(np.int8)
+    return shaded
 
 
 def encode_resampled(

@@ -164,4 +164,5 @@ def node_places(cells: int) -> NDArray[np.float64]:
     Args:
         cells: along the side.
     """
-    return np.arange(-(-cells // NODE_CELLS) + 1) * float(NODE_CELLS)
+    places: NDArray[np.float64] = np.arange(-(-cells // NODE_CELLS) + 1, dtype=np.float64) * NODE_CELLS
+    return places

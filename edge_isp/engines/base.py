@@ -143,8 +143,11 @@ class Engine(Protocol):
     def resize(self, shape: tuple[int, ...]) -> None:
         """Prepares the model for a first input of another shape.
 
+        Args:
+            shape: of the first input.
+
         Raises:
-            EngineError: the model cannot take it.
+            EngineError: the model cannot take it; it then stays ready for the shape that it had.
         """
         ...
 
@@ -157,7 +160,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the model. Doing so twice does no harm."""
+        """Frees the model. Idempotent; a `run` or `resize` after it is an EngineError."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -221,6 +224,17 @@ def read_model(path: Path) -> bytes:
 def default_threads(threads: int | None) -> int:
     """Threads for a runtime: as asked for, else one a core."""
     return threads or os.cpu_count() or 1
+
+
+def check_open(path: Path, runtime: object) -> None:
+    """Raises EngineError where an engine is used after `close`.
+
+    Args:
+        path: of the model's file, for the message.
+        runtime: what `close` sets to None.
+    """
+    if runtime is None:
+        raise EngineError(f"{path}: the engine is closed")
 
 
 def check_inputs(path: Path, inputs: Sequence[NDArray[Any]], expected: Sequence[TensorInfo]) -> None:

@@ -93,6 +93,7 @@ class FallbackEngine(ClosingEngine):
         self._events: deque[EngineEvent] = deque(maxlen=_KEPT_EVENTS)
         self._frames: Counter[str] = Counter()
         self._active: _Active | None = None
+        self._closed = False
         self._is_settled = False  # whether candidates have been tried on frames of this size
         self._backoff = Backoff(clock)
         self._parity: ParityCheck | None = None
@@ -134,6 +135,8 @@ class FallbackEngine(ClosingEngine):
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`; EngineError where the CPU fails, or a demanded delegate on the first frame."""
+        if self._closed:
+            raise EngineError(f"{self.path}: the engine is closed")
         check_inputs(self.path, inputs, self.inputs)
         outputs = None
         if not self._is_settled:
@@ -153,6 +156,7 @@ class FallbackEngine(ClosingEngine):
 
     def close(self) -> None:
         """See `Engine.close`."""
+        self._closed = True
         self._leave()
         self._cpu.close()
 

@@ -34,8 +34,7 @@ class HailoEngine(VendorEngine):
     _device: Any = None
     _configured: Any = None
 
-    def close(self) -> None:
-        """See `Engine.close`."""
+    def _unload(self) -> None:
         for held in (self._configured, self._device):  # in this order
             if held is not None:
                 held.__exit__(None, None, None)

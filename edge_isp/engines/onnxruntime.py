@@ -19,6 +19,7 @@ from edge_isp.engines.base import (
     Partition,
     TensorInfo,
     check_inputs,
+    check_open,
     default_threads,
     read_model,
 )
@@ -73,13 +74,15 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
+        check_open(self.path, self._session)
         if shape != self._inputs[0].shape:
             self._check_shape(shape)
             self._prepare(shape)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         fixed = [isinstance(declared, int) for declared in self._declared]
-        if len(shape) != len(fixed) or any(f and n != d for f, n, d in zip(fixed, shape, self._declared, strict=True)):
+        fits = len(shape) == len(fixed) and min(shape) > 0
+        if not fits or any(f and n != d for f, n, d in zip(fixed, shape, self._declared, strict=True)):
             raise EngineError(
                 f"{self.path}: this model takes inputs of {self._declared} only, asked for {shape}; "
                 "'edge-isp export' makes one for that size, or without --size one for every size"
@@ -87,6 +90,7 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        check_open(self.path, self._session)
         check_inputs(self.path, inputs, self._inputs)
         feed = {info.name: array for info, array in zip(self._inputs, inputs, strict=True)}
         try:

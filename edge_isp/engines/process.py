@@ -154,7 +154,8 @@ class ProcessEngine(DescribedEngine):
         try:
             answer = self._ask(request, LOAD_LIMIT_S)
         except EngineError:
-            self.close()
+            if request["do"] == "load":
+                self.close()
             raise
         self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
         report = answer["report"]

@@ -31,8 +31,7 @@ class RknnEngine(VendorEngine):
 
     _runtime: Any = None
 
-    def close(self) -> None:
-        """See `Engine.close`."""
+    def _unload(self) -> None:
         if self._runtime is not None:
             self._runtime.release()
         self._runtime = None

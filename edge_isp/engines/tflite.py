@@ -19,6 +19,7 @@ from edge_isp.engines.base import (
     Partition,
     TensorInfo,
     check_inputs,
+    check_open,
     default_threads,
     read_model,
 )
@@ -65,17 +66,19 @@ class TfliteEngine(DescribedEngine):
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
-        if shape == self._inputs[0].shape:
+        check_open(self.path, self._interpreter)
+        before = self._inputs[0].shape
+        if shape == before:
             return
-        if self._delegate is not None:  # a delegated graph cannot be changed
-            self._start(shape)
-            return
-        self._resize(shape)
-        self._allocate(f"resize this model to {shape}")
-        self._read_details()
+        try:
+            self._change(shape)
+        except EngineError:
+            self._change(before)  # the interpreter is left half-way
+            raise
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        check_open(self.path, self._interpreter)
         check_inputs(self.path, inputs, self._inputs)
         for array, index in zip(inputs, self._input_indices, strict=True):
             self._interpreter.set_tensor(index, array)
@@ -89,6 +92,16 @@ class TfliteEngine(DescribedEngine):
         """See `Engine.close`."""
         self._interpreter = None  # before the delegate
         self._loaded = None
+
+    def _change(self, shape: tuple[int, ...]) -> None:
+        if self._delegate is not None:  # a delegated graph cannot be changed
+            self._start(shape)
+            return
+        if len(shape) != len(self._inputs[0].shape) or min(shape) < 1:
+            raise EngineError(f"{self.path}: {self.title} cannot resize this model to {shape}")
+        self._resize(shape)
+        self._allocate(f"resize this model to {shape}")
+        self._read_details()
 
     def _start(self, shape: tuple[int, ...] | None) -> None:
         self.close()

@@ -54,7 +54,7 @@ class VendorEngine(ClosingEngine):
                     f"{tensor.dtype} with {tensor.zero_point}"
                 )
         self.report = EngineReport(self.name, delegate.name, threads or 1)
-        self._delegate = delegate
+        self._delegate, self._closed = delegate, False
         try:
             self._load()
         except EngineError:
@@ -68,13 +68,23 @@ class VendorEngine(ClosingEngine):
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        if self._closed:
+            raise EngineError(f"{self.path}: the engine is closed")
         check_inputs(self.path, inputs, self.inputs)
         values = self._infer([np.bitwise_xor(array.view(np.uint8), np.uint8(0x80)) for array in inputs])
         if len(values) != len(self.outputs):
             raise EngineError(f"{self.path}: expected {len(self.outputs)} outputs, found {len(values)}")
         return [_quantised(self.path, value, info) for value, info in zip(values, self.outputs, strict=True)]
 
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._closed = True
+        self._unload()
+
     def _load(self) -> None:
+        raise NotImplementedError
+
+    def _unload(self) -> None:
         raise NotImplementedError
 
     def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:

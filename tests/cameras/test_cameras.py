@@ -224,7 +224,7 @@ def test_synthetic_frames_are_reproducible_and_move(photo: Path) -> None:
 
 
 def test_a_synthetic_camera_shows_the_whole_sensor(photo: Path) -> None:
-    profile = replace(load_profile("imx219"), defects=(Defect(3279, 2463, 0.0, 1.0), Defect(0, 1, 0.0, 1.0)))
+    profile = replace(load_profile("imx219"), defects=(Defect(3279, 2463, 0.0, 2.0), Defect(0, 1, 0.0, 2.0)))
     with SyntheticCamera(photo, width=64, height=48, fps=None, sensor=profile, imperfections=True) as camera:
         frame = camera.read()
     assert frame is not None

@@ -74,7 +74,8 @@ def encoded(frame: RawFrame, task: IspTask | None = None) -> NDArray[np.int8]:
     task = task or IspTask(CARD)
     tensor = np.empty(task.input_shape(frame.format), np.int8)
     task.encode(frame, tensor)
-    return tensor[0]
+    first: NDArray[np.int8] = tensor[0]
+    return first
 
 
 def unevenness(tensor: NDArray[np.int8]) -> float:

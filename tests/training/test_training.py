@@ -92,10 +92,10 @@ def test_shaded_crops_are_encoded_as_the_runtime_does_bit_for_bit(lens_gain: flo
     profile, kelvin = SENSOR.profile, 4000.0
     assert profile.size is not None
     flat = replace(profile, shading=Shading(rows=1, columns=1, luminance=(lens_gain,)))
-    codes = np.random.default_rng(0).integers(0, 1024, (12, 16)).astype(np.uint16)
+    codes = np.arange(1024, dtype=np.uint16).reshape(32, 32).repeat(2, 0).repeat(2, 1)  # every code of every colour
     frame = RawFrame(
         data=pack(codes, packing="u16", bit_depth=10),
-        format=RawFormat(16, 12, Cfa.RGGB, 10, Packing.U16),
+        format=RawFormat(64, 64, Cfa.RGGB, 10, Packing.U16),
         source="test",
         sequence=0,
         timestamp_ns=0,
