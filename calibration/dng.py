@@ -26,6 +26,9 @@ from edge_isp.errors import ProfileError
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.sensor_window import SensorWindow
 
+# As many codes of 16 bits as the largest frame has bytes; see `frame.LARGEST_FRAME_BYTES`.
+_MOST_PIXELS = 1 << 28
+
 Levels = tuple[float, float, float, float]
 
 
@@ -108,6 +111,8 @@ def read_dng(path: str | Path) -> Dng:
     """
     tags = read_tags(Path(path))
     width, height = tags.whole("ImageWidth", 0), tags.whole("ImageLength", 0)
+    if not (width > 0 and height > 0 and width * height <= _MOST_PIXELS):
+        tags.fail(f"ImageWidth and ImageLength must be at most {_MOST_PIXELS} pixels, found {width}x{height}")
     active = _active_area(tags, width, height)
     crop = _crop(tags, active)
     # Patterns start at the active area's upper left pixel.

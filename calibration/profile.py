@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.light import normalise_gains
+from edge_isp.calibration.light import check_colour_temperature, normalise_gains
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
 from edge_isp.kernels.layout import CELL_PLANES, mirrored_cfa
@@ -258,12 +258,8 @@ class SensorProfile:
         """
         if not self.awb_curve:
             raise ProfileError(f"sensor profile '{self.name}' has no AWB curve")
-        coolest, warmest = (1e6 / point.colour_temperature_k for point in (self.awb_curve[-1], self.awb_curve[0]))
-        temperatures = 1e6 / np.linspace(coolest, warmest, max(2, math.ceil(warmest - coolest) + 1))
-        distances = [
-            math.hypot(math.log(red / own_red), math.log(blue / own_blue))
-            for own_red, own_blue in map(self.colour_gains, temperatures)
-        ]
+        temperatures, log_gains = _awb_locus(self.awb_curve)
+        distances = np.square(log_gains - (math.log(red), math.log(blue))).sum(1)
         return float(temperatures[int(np.argmin(distances))])
 
     def normalised_gains(self, colour_temperature_k: float) -> tuple[float, float, float]:
@@ -293,6 +289,20 @@ class SensorProfile:
         entries = np.array([entry.matrix for entry in self.colour_matrices])
         interpolated = [np.interp(colour_temperature_k, temperatures, entries[:, i]) for i in range(9)]
         return np.array(interpolated).reshape(3, 3)
+
+
+@lru_cache(maxsize=64)
+def _awb_locus(curve: tuple[AwbPoint, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """An AWB curve in steps of one mired.
+
+    Returns:
+        Colour temperatures in kelvin, (n,), and the logarithms of the gains of red and blue there, (n, 2).
+    """
+    coolest, warmest = (1e6 / point.colour_temperature_k for point in (curve[-1], curve[0]))
+    temperatures = 1e6 / np.linspace(coolest, warmest, max(2, math.ceil(warmest - coolest) + 1))
+    points = [point.colour_temperature_k for point in curve]
+    ratios = [[point.red_over_green for point in curve], [point.blue_over_green for point in curve]]
+    return temperatures, -np.log(np.stack([np.interp(temperatures, points, ratio) for ratio in ratios], 1))
 
 
 def _scaled(levels: tuple[float, float, float, float], factor: float) -> tuple[float, float, float, float]:
@@ -539,13 +549,13 @@ def _check_awb_curve(curve: Sequence[AwbPoint]) -> None:
         values = (point.colour_temperature_k, point.red_over_green, point.blue_over_green)
         if not all(math.isfinite(value) and value > 0 for value in values):
             raise ProfileError(f"awb curve must hold positive numbers, found {point}")
+        check_colour_temperature("awb curve: colour temperature", point.colour_temperature_k)
     _check_rising("awb curve", [point.colour_temperature_k for point in curve])
 
 
 def _check_colour_matrices(matrices: Sequence[ColourMatrix]) -> None:
     for entry in matrices:
-        if not 0 < entry.colour_temperature_k < math.inf:
-            raise ProfileError(f"colour temperature must be positive, found {entry.colour_temperature_k}")
+        check_colour_temperature("colour matrix: colour temperature", entry.colour_temperature_k)
         if len(entry.matrix) != 9 or not all(abs(value) <= HIGHEST_MATRIX_ENTRY for value in entry.matrix):
             raise ProfileError(
                 f"colour matrix at {entry.colour_temperature_k} K must be 9 numbers of at most "

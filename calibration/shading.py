@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.calibration.light import check_colour_temperature
 from edge_isp.errors import ProfileError
 
 FloatArray = NDArray[np.floating[Any]]
@@ -62,8 +63,7 @@ class Shading:
             raise ProfileError(f"luminance_strength must be from 0 to 1, found {self.luminance_strength}")
         self._check("luminance", self.luminance)
         for entry in self.colour:
-            if not 0 < entry.colour_temperature_k < float("inf"):
-                raise ProfileError(f"shading colour temperature must be positive, found {entry.colour_temperature_k}")
+            check_colour_temperature("shading colour temperature", entry.colour_temperature_k)
             self._check(f"red at {entry.colour_temperature_k:g} K", entry.red)
             self._check(f"blue at {entry.colour_temperature_k:g} K", entry.blue)
         temperatures = [entry.colour_temperature_k for entry in self.colour]

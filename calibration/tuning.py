@@ -23,6 +23,7 @@ from edge_isp.calibration.profile import (
 )
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
+from edge_isp.files import read_file
 
 FULL_SCALE_16_BIT = 65535
 
@@ -103,15 +104,7 @@ def _size(name: str) -> tuple[int, int] | None:
 
 def _read_json(path: Path) -> Any:
     """The file's content; commas after the last entry and comments are left out."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError:
-        raise ProfileError(f"{str(path)!r}: cannot be read: a path must not hold a NUL character") from None
-    if len(content) > _LARGEST_FILE_BYTES:
-        raise ProfileError(f"{path}: not a libcamera tuning file: larger than {_LARGEST_FILE_BYTES} bytes")
+    content = read_file(path, ProfileError, _LARGEST_FILE_BYTES)
     try:
         text = _COMMENT.sub(_kept_text, content.decode("utf-8"))
         return json.loads(_TRAILING_COMMA.sub(_kept_text, text))

@@ -19,8 +19,8 @@ from edge_isp.cameras.v4l2.camera import V4l2Camera as V4l2Camera
 from edge_isp.engines.base import Engine as Engine
 from edge_isp.engines.base import EngineEvent as EngineEvent
 from edge_isp.engines.base import EngineReport as EngineReport
+from edge_isp.engines.candidates import Delegation as Delegation
 from edge_isp.engines.delegates import DelegateSpec as DelegateSpec
-from edge_isp.engines.fallback import Delegation as Delegation
 from edge_isp.engines.fallback import FallbackEngine as FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine as LiteRtEngine
 from edge_isp.engines.process import ProcessEngine as ProcessEngine
@@ -63,6 +63,7 @@ from edge_isp.results import Picture as Picture
 from edge_isp.sensor_window import SensorWindow as SensorWindow
 from edge_isp.sinks.annotate import annotate as annotate
 from edge_isp.sinks.base import Sink as Sink
+from edge_isp.sinks.jpeg import JpegSink as JpegSink
 from edge_isp.sinks.png import PngSink as PngSink
 from edge_isp.sinks.spec import open_sink as open_sink
 from edge_isp.tasks.detect import DetectTask as DetectTask

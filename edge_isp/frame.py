@@ -17,6 +17,9 @@ from edge_isp.sensor_window import SensorWindow
 
 E = TypeVar("E", bound=StrEnum)
 
+# The largest sensors have 200 million pixels, of two bytes each.
+LARGEST_FRAME_BYTES = 1 << 29
+
 
 class Cfa(StrEnum):
     """Colour filter array, named from pixel (0,0), row by row."""
@@ -62,7 +65,8 @@ class RawFormat:
         layout: of the whole frame, as the kernels take it.
 
     Raises:
-        FormatError: a size is odd or not positive, a value is not known, or the stride is too small.
+        FormatError: a size is odd or not positive, a value is not known, the stride is too small, or a frame is larger
+            than any sensor's.
     """
 
     width: int
@@ -91,6 +95,8 @@ class RawFormat:
                 f"stride must be at least {self.row_bytes} bytes for {self.width} pixels of packing "
                 f"'{self.packing}' and {self.bit_depth} bits, found {self.stride}"
             )
+        if self.frame_bytes > LARGEST_FRAME_BYTES:
+            raise FormatError(f"a frame must be at most {LARGEST_FRAME_BYTES} bytes, found {self.frame_bytes}")
 
     @property
     def row_bytes(self) -> int:
@@ -157,7 +163,7 @@ class RawFrame:
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)
 
     def release(self) -> None:
-        """Gives the buffer back to the camera. Doing so twice does no harm."""
+        """Gives the buffer back to the camera. Idempotent."""
         if not self._released:
             self._released.append(True)
             if self.on_release is not None:

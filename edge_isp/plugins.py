@@ -45,6 +45,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         ),
     },
     "sinks": {
+        "jpeg": Spec("edge_isp.sinks.jpeg:JpegSink"),
         "png": Spec("edge_isp.sinks.png:PngSink"),
     },
 }

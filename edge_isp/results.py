@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import MissingDependencyError, SinkError
+from edge_isp.files import write_file
 from edge_isp.frame import FrameStatus, RawFrame
 
 # What a picture can be saved as, by the file's suffix: Pillow's name of the format, and its settings.
@@ -61,17 +60,9 @@ class Picture:
         if path.suffix.lower() not in _FILE_FORMATS:
             raise SinkError(f"{path}: a picture's file must end in {', '.join(_FILE_FORMATS)}, found '{path.suffix}'")
         try:
-            if not overwrite and path.exists():
-                raise SinkError(f"{path}: is there already; choose another name, or give overwrite=True")
-            handle, name = tempfile.mkstemp(prefix=f".{path.stem[:32]}-", suffix=".unfinished", dir=path.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(self._encoded(*_FILE_FORMATS[path.suffix.lower()]))
-                os.chmod(name, 0o666 & ~_umask())
-                os.replace(name, path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            write_file(path, self._encoded(*_FILE_FORMATS[path.suffix.lower()]), overwrite=overwrite)
+        except FileExistsError as error:
+            raise SinkError(f"{path}: is there already; choose another name, or give overwrite=True") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise SinkError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
         return path
@@ -86,13 +77,6 @@ class Picture:
         written = io.BytesIO()
         Image.fromarray(self.rgb).save(written, format=file_format, **settings)
         return written.getvalue()
-
-
-def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 @dataclass(frozen=True, slots=True)

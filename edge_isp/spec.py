@@ -21,6 +21,7 @@ from edge_isp.errors import CameraError, EdgeIspError, SinkError, did_you_mean, 
 from edge_isp.plugins import load, names
 
 _ERRORS: dict[str, type[EdgeIspError]] = {"cameras": CameraError, "sinks": SinkError}
+_LARGEST_NUMBER = 2**1000
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -105,6 +106,18 @@ def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str,
     return arguments, settings
 
 
+def usage(name: str, plugin: Callable[..., Any]) -> str:
+    """The specification that a plug-in expects, such as "synthetic:PHOTO".
+
+    Args:
+        name: the plug-in's.
+        plugin: its class.
+    """
+    parameters = signature(plugin).parameters
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return _usage(name, positional, {p.name: p for p in parameters.values() if p.kind is p.KEYWORD_ONLY})
+
+
 def _types(plugin: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of the parameters by name; none where they cannot be resolved."""
     try:
@@ -174,7 +187,8 @@ def _number(choice: type[int] | type[float], text: str) -> tuple[bool, int | flo
         value = choice(text)
     except ValueError:
         return False, None
-    return math.isfinite(value), value
+    # A whole number of thousands of bits is no float.
+    return abs(value) < _LARGEST_NUMBER and math.isfinite(value), value
 
 
 def _guessed(text: str) -> int | float | str | None:

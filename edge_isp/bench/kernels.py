@@ -1,7 +1,7 @@
-"""The kernels' speed, beside what one would compare it with.
+"""The speed of the kernels, compared with a copy, NumPy and OpenCV.
 
 Method: one thread; random codes, which no cache or predictor can learn; each kernel in turn with its comparisons, over
-and over, so that whatever else the machine does hits all of them alike; ratios are of the shortest times. A copy is
+and over, so that other programs disturb all of them alike; ratios are of the shortest times. A copy is
 `numpy.copyto` of as many bytes as the kernel reads and writes together, half of them read and half written.
 """
 
@@ -39,7 +39,7 @@ SCHEMA_VERSION = 1
 SIZES = ((1920, 1080), (4056, 3040))
 
 _BLACK, _GAINS = 0.0625, (1.8, 1.0, 1.5)  # black level as a share of the code range, white balance
-# Times of NumPy's way are long and need fewer repetitions.
+# NumPy takes long and needs fewer repetitions.
 _SLOW_REPETITIONS = 5
 
 
@@ -48,9 +48,18 @@ class KernelResult:
     """Speed of one kernel at one size.
 
     Attributes:
-        times_copy: how many copies of as many bytes it takes.
-        faster_than_numpy, faster_than_opencv: how many times; None where there is nothing to compare with.
-        target, target_met: what is asked of it.
+        kernel: its name.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        repetitions: the number of times that it ran.
+        min_ms: the shortest time.
+        median_ms: the median of the times.
+        gigabytes_per_second: bytes read and written over the shortest time.
+        times_copy: its time divided by that of a copy of as many bytes.
+        faster_than_numpy: NumPy's time divided by its time; None where there is no such comparison.
+        faster_than_opencv: OpenCV's time divided by its time; None where there is no such comparison.
+        target: what is required of it; None where nothing is.
+        target_met: whether that is met.
     """
 
     kernel: str
@@ -69,7 +78,19 @@ class KernelResult:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """All results, and where they were taken."""
+    """All results, and the machine that they were measured on.
+
+    Attributes:
+        schema_version: of the document.
+        kind: "kernels".
+        processor: the architecture and the model of the processor.
+        python: its version.
+        numpy: its version.
+        numba: its version.
+        opencv: its version; None where it is not installed.
+        two_threads_speed_up: the speed of two threads that share the rows of a frame, divided by that of one.
+        results: one for each kernel and size.
+    """
 
     schema_version: int
     kind: str
@@ -94,7 +115,11 @@ class _Case:
 
 
 def measure_kernels(seconds: float = 1.0) -> KernelReport:
-    """Times every kernel at every size, each for at least that many seconds with its comparisons."""
+    """Times every kernel at every size.
+
+    Args:
+        seconds: the least time for each kernel together with its comparisons.
+    """
     compile_kernels()
     cv2 = _opencv()
     results = [result for width, height in SIZES for result in _measure_size(width, height, seconds, cv2)]
@@ -309,12 +334,12 @@ def _detector_case(rng: np.random.Generator) -> _Case:
         outputs.append((box_logits, rng.integers(0, 128, (*size, 1)).astype(np.int8), class_logits))
     levels = [level_tables(s, box=box, objectness=objectness, classes=classes, confidence=0.01) for s in strides]
     limits: dict[str, Any] = {"iou_threshold": 0.45, "max_detections": 100}
-    told = [(stride, box, objectness, classes) for stride in strides]
+    levels_of = [(stride, box, objectness, classes) for stride in strides]
     return _Case(
         "detect, 8400 candidates of 80 classes",
         partial(detect, outputs, levels, **limits),
         sum(logits.size for level in outputs for logits in level),
-        numpy=partial(reference.detect, outputs, told, confidence=0.01, **limits),
+        numpy=partial(reference.detect, outputs, levels_of, confidence=0.01, **limits),
     )
 
 

@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_isp.errors import BenchError
+from edge_isp.errors import BenchError, shortened
+from edge_isp.files import read_file
 
 SCHEMA_VERSION = 1
 PERCENTILES = "numpy linear"
+
+_LARGEST_FILE_BYTES = 1 << 24
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -276,12 +279,11 @@ def read_report(path: Path) -> Report:
     Raises:
         BenchError: it cannot be read, or it is not a report of this schema version.
     """
+    content = read_file(path, BenchError, _LARGEST_FILE_BYTES)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: not a report of schema version {SCHEMA_VERSION}: {error}") from error
+        return msgspec.json.decode(content, type=Report)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BenchError(f"{path}: not a report of schema version {SCHEMA_VERSION}: {shortened(str(error))}") from error
 
 
 def json_schema() -> dict[str, Any]:

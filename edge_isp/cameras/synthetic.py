@@ -24,6 +24,8 @@ from edge_isp.sensor_window import SensorWindow
 _SHORTEST_EXPOSURE_NS = 20_000
 _FIRST_EXPOSURE_NS = 10_000_000
 _GREATEST_GAIN = 16.0
+# Beyond these, times and noise overflow.
+_LOWEST_FPS, _HIGHEST_FIRST_GAIN = 1e-3, 1000
 # Frame rate that exposure and motion follow where frames are delivered without a pace.
 _FPS_WITHOUT_PACE = 30.0
 
@@ -80,11 +82,13 @@ class SyntheticCamera(CameraBase):
         faults: FaultScript | None = None,
     ) -> None:
         super().__init__(f"synthetic:{photo}")
-        if fps is not None and not fps > 0:
-            raise CameraError(f"{self.source}: fps must be positive, found {fps}")
-        if not analogue_gain >= 1:
-            raise CameraError(f"{self.source}: analogue_gain must be at least 1, found {analogue_gain}")
-        if not colour_temperature_k > 0:
+        if fps is not None and not _LOWEST_FPS <= fps < math.inf:
+            raise CameraError(f"{self.source}: fps must be positive, at least {_LOWEST_FPS}, found {fps}")
+        if not 1 <= analogue_gain <= _HIGHEST_FIRST_GAIN:
+            raise CameraError(
+                f"{self.source}: analogue_gain must be at least 1, at most {_HIGHEST_FIRST_GAIN}, found {analogue_gain}"
+            )
+        if not 0 < colour_temperature_k < math.inf:
             raise CameraError(f"{self.source}: colour_temperature_k must be positive, found {colour_temperature_k}")
         self._faults = faults or FaultScript(())
         if self._faults.opening_fails():

@@ -11,6 +11,7 @@ from edge_isp.cli import options
 from edge_isp.cli.tables import plain_console, text_table
 from edge_isp.errors import EdgeIspError
 from edge_isp.plugins import load, names
+from edge_isp.spec import usage
 
 if TYPE_CHECKING:
     from edge_isp.cameras.base import CameraDevice
@@ -22,11 +23,13 @@ class _Part:
 
     Attributes:
         name: as `--camera` and `--engine` take it.
+        usage: the specification that it expects; the name where that is not known.
         devices: what was found; None where the class does not list any, or cannot be asked.
         problem: why it cannot be used, and how to mend that; None where it can.
     """
 
     name: str
+    usage: str
     devices: tuple[CameraDevice, ...] | None
     problem: str | None
 
@@ -34,7 +37,7 @@ class _Part:
 def devices(as_json: options.Json = False) -> None:
     """List cameras with their formats, sizes and rates, and engines; of what is missing, say why and what to do."""
     cameras = [_camera(name) for name in names("cameras")]
-    engines = [_Part(name, None, _load("engines", name)[1]) for name in names("engines")]
+    engines = [_Part(name, name, None, _load("engines", name)[1]) for name in names("engines")]
     if as_json:
         print(
             json.dumps({"cameras": [asdict(part) for part in cameras], "engines": [asdict(part) for part in engines]})
@@ -59,7 +62,7 @@ def _rows(part: _Part) -> Iterator[tuple[str, str, str, str]]:
     if part.problem:
         yield part.name, "missing", "", ""
     elif part.devices is None:
-        yield f"{part.name}:ARGUMENT", "not a device", "", ""
+        yield part.usage, "ready", "", ""
     for device in part.devices or ():
         title = f"{device.spec}\n  {device.name}"
         if not device.modes:
@@ -102,13 +105,14 @@ def _load(kind: str, name: str) -> tuple[Any, str | None]:
 def _camera(name: str) -> _Part:
     """A kind of camera, asked for its devices where it can list them; see `_load`."""
     found, problem = _load("cameras", name)
+    shown = name if found is None else usage(name, found)
     lister = getattr(found, "devices", None)
     if lister is None:
-        return _Part(name, None, problem)
+        return _Part(name, shown, None, problem)
     try:
-        return _Part(name, tuple(lister()), None)
+        return _Part(name, shown, tuple(lister()), None)
     except Exception as error:  # noqa: BLE001 - shown to the user
-        return _Part(name, None, _message(error))
+        return _Part(name, shown, None, _message(error))
 
 
 def _message(error: Exception) -> str:

@@ -15,11 +15,13 @@ from importlib.metadata import entry_points
 import typer
 
 from edge_isp import __version__
+from edge_isp.cli import signals, streams
 from edge_isp.cli.bench import bench
 from edge_isp.cli.calibrate import calibrate
 from edge_isp.cli.devices import devices
 from edge_isp.cli.doctor import doctor
 from edge_isp.cli.export import export
+from edge_isp.cli.models import models
 from edge_isp.cli.run import run
 from edge_isp.cli.warmup import show_compilation, warmup
 from edge_isp.errors import EdgeIspError
@@ -38,6 +40,8 @@ app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(export, name="export")
+app.add_typer(models, name="models")
+app.add_typer(models, name="models")
 for _entry in entry_points(group="edge_isp.commands"):
     app.add_typer(_entry.load(), name=_entry.name)
 
@@ -61,8 +65,18 @@ def main() -> None:
     """Runs the command line.
 
     An error of edge_isp is one line on standard error and exit status 1; a wrong option is status 2. Where the reader
-    of standard output has closed it, as `head` does, the command ends quietly with status 0.
+    of standard output has closed it, as `head` does, the command ends quietly with status 0. Signals end it with 130
+    or 143, see `signals`.
     """
+    signals.install()
+    streams.prepare()
+    try:
+        _main()
+    finally:
+        signals.uninstall()
+
+
+def _main() -> None:
     try:
         try:
             app(prog_name="edge-isp")

@@ -190,6 +190,22 @@ EnginePython = Annotated[
         help="Another Python interpreter that runs the engine, for packages that are not installed in this one.",
     ),
 ]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        help="Run the model in a process of its own, on the CPU too. If the model crashes it, only that process ends.",
+    ),
+]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="MIB",
+        min=64,
+        help="With --isolate: the most private memory of that process, in MiB. By default it is half of the machine's.",
+    ),
+]
 AutoExposure = Annotated[
     bool,
     typer.Option(

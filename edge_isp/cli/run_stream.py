@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import signal
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from rich.logging import RichHandler
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cli.delegation import explain, report_lines
 from edge_isp.cli.run_output import Summary, found_line, json_line, losses
+from edge_isp.cli.signals import Interrupted
 from edge_isp.cli.tables import plain_console
 from edge_isp.models.card import find_model
 from edge_isp.pipeline import ModelOptions, Pipeline, StreamOptions
@@ -74,8 +74,6 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
     summary = Summary()
     live = nullcontext() if shown.as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
     classical = ClassicalIsp(model.profile)  # makes pictures to draw on
-    # A service manager ends a service with SIGTERM; it ends as with Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Detections are drawn on a picture of their frame.
     keep_raw = png is not None and find_model(model.model, None).task == "detector"
     with Pipeline(partial(open_camera, camera), model, replace(stream, keep_raw=keep_raw)) as pipeline:
@@ -99,7 +97,7 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
                         console.print(found_line(done.result), soft_wrap=True)
                 for sink in sinks:
                     sink.wait(_LAST_RESULTS_S)
-            except KeyboardInterrupt:
+            except (Interrupted, KeyboardInterrupt):
                 messages.print("interrupted")
         lost, report = losses(pipeline), pipeline.report
     if lost:

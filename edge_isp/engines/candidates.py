@@ -31,6 +31,9 @@ class Delegation:
         time_limit_s: seconds for one inference. The delegate then runs in a process of its own, which is ended when the
             time is up. None for no limit.
         python: the path of another Python, for engines whose packages this one does not have.
+        isolate: run the model in a process of its own, on the CPU too: a model that makes its runtime crash, hang or
+            eat memory then ends that process alone.
+        memory_limit_bytes: of private memory for that process; None for half of the machine's.
     """
 
     delegate: str = "auto"
@@ -38,6 +41,8 @@ class Delegation:
     check_every: int = 1000
     time_limit_s: float | None = None
     python: str | None = None
+    isolate: bool = False
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

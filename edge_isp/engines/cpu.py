@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_isp.engines.base import ClosingEngine, Engine, EngineReport, TensorInfo
 from edge_isp.engines.launch import Launcher
+from edge_isp.engines.process import ProcessEngine
 from edge_isp.errors import EngineError
 
 # The engines that run TensorFlow Lite's interpreter, which has kernels of its own beside XNNPACK's.
@@ -23,6 +24,7 @@ class CpuEngine(ClosingEngine):
         path: of the model's file.
         engine: the name of the engine.
         launcher: opens it.
+        time_limit_s: seconds for one inference, in a process of its own; None for no limit.
         notify: is called with the kind of an event ("refused" or "dropped"), the executor that failed, and the reason.
 
     Raises:
@@ -30,7 +32,16 @@ class CpuEngine(ClosingEngine):
         PluginError: there is no such engine.
     """
 
-    def __init__(self, path: Path, engine: str, launcher: Launcher, notify: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        engine: str,
+        launcher: Launcher,
+        notify: Callable[[str, str, str], None],
+        *,
+        time_limit_s: float | None = None,
+    ) -> None:
+        self._time_limit_s = time_limit_s
         self._path, self._name, self._launcher, self._notify = path, engine, launcher, notify
         # What is left to try, the best first; the first entry is what runs.
         self._settings: list[dict[str, Any]] = [{}, {"xnnpack": False}] if engine in TFLITE_ENGINES else [{}]
@@ -70,18 +81,22 @@ class CpuEngine(ClosingEngine):
             self._notify("refused", "XNNPACK", str(error))
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """See `Engine.run`."""
+        """See `Engine.run`. A process that has ended is started again, once for each frame."""
+        restarted = False
         while True:
             try:
                 return self._engine.run(inputs)
             except EngineError as error:
-                if len(self._settings) == 1:
+                has_ended = isinstance(self._engine, ProcessEngine) and self._engine.has_ended
+                if len(self._settings) == 1 and (restarted or not has_ended):
                     raise
                 self._notify("dropped", self.report.delegate, str(error))
-                self._settings.pop(0)
-                shape = self.inputs[0].shape
-                self._engine.close()
-                self._engine = self._open(shape)
+                if len(self._settings) > 1:
+                    self._settings.pop(0)
+                else:
+                    restarted = True
+                failed, self._engine = self._engine, self._open(self.inputs[0].shape)
+                failed.close()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -89,20 +104,24 @@ class CpuEngine(ClosingEngine):
 
     def _open(self, shape: tuple[int, ...] | None) -> Engine:
         """The engine with the first settings that work; those before them are forgotten."""
-        failures: list[EngineError] = []
-        while self._settings:
+        first_error: EngineError | None = None
+        while True:
+            engine: Engine | None = None
             try:
                 engine = self._launch(self._settings[0])
                 if shape is not None:
                     engine.resize(shape)
             except EngineError as error:
-                failures.append(error)
+                if engine is not None:
+                    engine.close()
+                first_error = first_error or error
+                if len(self._settings) == 1:
+                    raise first_error from None
                 self._settings.pop(0)
                 continue
-            if failures:
-                self._notify("refused", "XNNPACK", str(failures[0]))
+            if first_error is not None:
+                self._notify("refused", "XNNPACK", str(first_error))
             return engine
-        raise failures[0]
 
     def _launch(self, settings: dict[str, Any]) -> Engine:
-        return self._launcher.open(self._name, self._path, **settings)
+        return self._launcher.open(self._name, self._path, time_limit_s=self._time_limit_s, **settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.board import Board
 from edge_isp.engines.backoff import Backoff
 from edge_isp.engines.base import (
     ClosingEngine,
@@ -67,6 +68,7 @@ class FallbackEngine(ClosingEngine):
             network.
         variant: the path of the model's file that was compiled for a delegate, by the name of the variant; None where
             there is none.
+        sha256: SHA-256 of the model and its variants by path, hexadecimal; None verifies nothing.
         clock: the time in seconds; tests bring their own.
 
     Raises:
@@ -84,12 +86,19 @@ class FallbackEngine(ClosingEngine):
         delegation: Delegation | None = None,
         tolerance_lsb: float | None = None,
         variant: Callable[[str], Path | None] = lambda name: None,
+        sha256: Mapping[Path, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = Path(path)
         self._engine_name, self._delegation = engine, delegation or Delegation()
         self._tolerance_lsb = DEFAULT_TOLERANCE_LSB if tolerance_lsb is None else tolerance_lsb
-        self._launcher = Launcher(threads, self._delegation.python)
+        self._launcher = Launcher(
+            threads,
+            self._delegation.python,
+            self._delegation.isolate,
+            self._delegation.memory_limit_bytes or _half_of_memory() if self._delegation.isolate else None,
+            sha256 or {},
+        )
         self._events: deque[EngineEvent] = deque(maxlen=_KEPT_EVENTS)
         self._frames: Counter[str] = Counter()
         self._active: _Active | None = None
@@ -106,7 +115,13 @@ class FallbackEngine(ClosingEngine):
             variant,
             lambda name, reason: self._notify("absent", name, reason, logging.DEBUG),
         )
-        self._cpu = CpuEngine(self.path, engine, self._launcher, self._notify)
+        self._cpu = CpuEngine(
+            self.path,
+            engine,
+            self._launcher,
+            self._notify,
+            time_limit_s=self._delegation.time_limit_s if self._delegation.isolate else None,
+        )
         self._report = self._describe()
 
     @property
@@ -232,15 +247,18 @@ class FallbackEngine(ClosingEngine):
         """The active candidate's outputs, or None where it and all after it were dropped."""
         try:
             outputs, duration_ns = _timed(active.engine, inputs)
-            self._durations_ns.append(duration_ns)
-            active.frames += 1
-            every = self._delegation.check_every
-            # The frame that it was chosen on may have been an empty one, so that the first after it is compared too.
-            if active.frames == 1 or (every and active.frames % every == 0):
-                self._parity = self._compare_with_cpu(inputs, outputs)
-                require_parity(self._parity, self._tolerance_lsb)
         except EngineError as error:
             return self._drop(active.candidate, str(error), inputs)
+        self._durations_ns.append(duration_ns)
+        active.frames += 1
+        every = self._delegation.check_every
+        # The frame that it was chosen on may have been an empty one, so that the first after it is compared too.
+        if active.frames == 1 or (every and active.frames % every == 0):
+            self._parity = self._compare_with_cpu(inputs, outputs)  # an error of the CPU is not the delegate's
+            try:
+                require_parity(self._parity, self._tolerance_lsb)
+            except EngineError as error:
+                return self._drop(active.candidate, str(error), inputs)
         return outputs
 
     def _drop(self, dropped: Candidate, reason: str, inputs: list[NDArray[Any]]) -> list[NDArray[Any]] | None:
@@ -290,6 +308,11 @@ class FallbackEngine(ClosingEngine):
     def _notify(self, kind: str, delegate: str, reason: str, level: int = logging.WARNING) -> None:
         self._events.append(EngineEvent(kind, delegate, reason, sum(self._frames.values())))
         _log.log(level, "delegate '%s' %s: %s", delegate, kind, reason)
+
+
+def _half_of_memory() -> int | None:
+    total = Board().memory_bytes()
+    return None if total is None else total // 2
 
 
 def _timed(engine: Engine, inputs: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,16 @@ class Launcher:
     Attributes:
         threads: of each engine; None for one per core.
         python: the path of another Python, for engines whose packages this one does not have; None where there is none.
+        isolate: open every engine in a process of its own.
+        memory_limit_bytes: of each such process; None for no limit.
+        sha256: SHA-256 of models by path, hexadecimal: the engine refuses another content.
     """
 
     threads: int | None
     python: str | None
+    isolate: bool = False
+    memory_limit_bytes: int | None = None
+    sha256: Mapping[Path, str] = field(default_factory=dict)
 
     def open(
         self, name: str, path: Path, *, isolated: bool = False, time_limit_s: float | None = None, **settings: Any
@@ -40,7 +47,9 @@ class Launcher:
             EngineError: it cannot load the model.
             PluginError: there is no such engine, or its packages are not installed and there is no other Python.
         """
-        if not isolated and time_limit_s is None:
+        if path in self.sha256:
+            settings["sha256"] = self.sha256[path]
+        if not isolated and not self.isolate and time_limit_s is None:
             try:
                 engine_class = load("engines", name)
             except PluginError:
@@ -50,5 +59,11 @@ class Launcher:
                 engine: Engine = engine_class(path, threads=self.threads, **settings)
                 return engine
         return ProcessEngine(
-            path, engine=name, threads=self.threads, python=self.python, time_limit_s=time_limit_s, **settings
+            path,
+            engine=name,
+            threads=self.threads,
+            python=self.python,
+            time_limit_s=time_limit_s,
+            memory_limit_bytes=self.memory_limit_bytes,
+            **settings,
         )

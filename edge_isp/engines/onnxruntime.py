@@ -38,9 +38,10 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     Args:
         path: of the model's file.
-        threads: by default one a core.
+        threads: None for one per core.
         delegate: the execution provider that takes what it can of the graph before the CPU's.
         shape: of the first input; by default the file's.
+        sha256: of the file, hexadecimal; None verifies nothing.
 
     Raises:
         EngineError: the file is no model that ONNX Runtime can run, or the provider cannot be loaded.
@@ -54,10 +55,11 @@ class OnnxRuntimeEngine(DescribedEngine):
         threads: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._threads = default_threads(threads)
-        self._content = read_model(self.path)
+        self._content = read_model(self.path, sha256)
         self._delegate: Delegate | None = None
         self._session: Any = self._load({})
         self._declared: tuple[int | str, ...] = tuple(self._session.get_inputs()[0].shape)  # open sizes by name
@@ -135,7 +137,7 @@ class OnnxRuntimeEngine(DescribedEngine):
             raise EngineError(f"{self.path}: ONNX Runtime cannot load this model: {error}") from error
 
     def _partitions(self) -> tuple[Partition, ...]:
-        """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not tell."""
+        """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not report it."""
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
             return ()
         counts: dict[str, Counter[str]] = {}
@@ -150,18 +152,18 @@ class OnnxRuntimeEngine(DescribedEngine):
         known = json.loads(self._session.get_modelmeta().custom_metadata_map.get("edge_isp", "{}"))
         described = []
         for entry in entries:
-            told = known.get(entry.name, {})
+            described_as = known.get(entry.name, {})
             shape = entry.shape
             if not all(isinstance(n, int) for n in shape):
-                shape = told.get("shape", [n if isinstance(n, int) else 1 for n in shape])
+                shape = described_as.get("shape", [n if isinstance(n, int) else 1 for n in shape])
             dtype = entry.type.removeprefix("tensor(").removesuffix(")")
             described.append(
                 TensorInfo(
                     name=entry.name,
                     shape=tuple(shape),
                     dtype="float32" if dtype == "float" else dtype,
-                    scale=told.get("scale", 0.0),
-                    zero_point=told.get("zero_point", 0),
+                    scale=described_as.get("scale", 0.0),
+                    zero_point=described_as.get("zero_point", 0),
                 )
             )
         return tuple(described)
@@ -176,7 +178,7 @@ def _add_provider(options: Any, delegate: Delegate) -> list[Any] | None:
     if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
         # A provider whose backend cannot be loaded leaves the whole graph to the CPU, and nothing else says so.
         raise EngineError(
-            f"delegate '{delegate.name}': ONNX Runtime {onnxruntime.__version__} does not tell what a provider "
+            f"delegate '{delegate.name}': ONNX Runtime {onnxruntime.__version__} does not report what a provider "
             "takes of a graph; install a newer one"
         )
     library = delegate.library
@@ -216,5 +218,5 @@ def _products_overflow() -> bool:
         return False
     try:
         return "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # cannot be told, so better slow than wrong
+    except OSError:  # not known, so better slow than wrong
         return True

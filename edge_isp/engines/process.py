@@ -53,10 +53,13 @@ class ProcessEngine(DescribedEngine):
     Args:
         path: of the model's file.
         engine: name of the engine that runs it there.
-        threads: of the engine; by default one a core.
+        threads: of the engine; None for one per core.
         python: path of the other Python, 3.11 or later, which needs NumPy and the engine's runtime; by default this
             one.
         time_limit_s: of one inference; by default it may take for ever. Loading has three minutes.
+        memory_limit_bytes: of private memory that the process may have (Linux's RLIMIT_DATA: heap, stacks and other
+            writable pages, whether they are touched or not; the tensors shared with it do not count); None for no
+            limit.
         options: of the engine, see its class.
 
     Raises:
@@ -71,6 +74,7 @@ class ProcessEngine(DescribedEngine):
         threads: int | None = None,
         python: str | None = None,
         time_limit_s: float | None = None,
+        memory_limit_bytes: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
         **options: Any,
@@ -110,6 +114,7 @@ class ProcessEngine(DescribedEngine):
                 "engine": engine,
                 "path": str(self.path.absolute()),
                 "threads": default_threads(threads),
+                "memory_limit_bytes": memory_limit_bytes,
                 "options": options,
             }
         )
@@ -126,6 +131,11 @@ class ProcessEngine(DescribedEngine):
             array[...] = value
         self._ask({"do": "run"}, self._limit_s)
         return [array.copy() for array in self._arrays[len(inputs) :]]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone, so that nothing can be run any more."""
+        return self._process is None
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -38,6 +38,7 @@ class TfliteEngine(DescribedEngine):
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
+        sha256: of the file, hexadecimal; None verifies nothing.
 
     Raises:
         EngineError: the file is no model that the runtime can run, or the delegate cannot be loaded.
@@ -55,11 +56,12 @@ class TfliteEngine(DescribedEngine):
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
         xnnpack: bool = True,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._threads = default_threads(threads)
         self._delegate, self._xnnpack = delegate, xnnpack
-        self._content = read_model(self.path)
+        self._content = read_model(self.path, sha256)
         self._interpreter: Any = None
         self._loaded: Any = None  # the delegate, which must outlive its interpreter
         self._start(shape)

@@ -1,7 +1,7 @@
 """What the engines of vendors' own runtimes have in common: codes go in as uint8, values come out as float.
 
 Their compilers quantise a model anew, so that the card's integers are only what goes in and what comes out: codes are
-shifted from int8 to uint8, which the compiler was told to divide by 255, and outputs are quantised as the card says.
+shifted from int8 to uint8, which the compiler was set to divide by 255, and outputs are quantised as the card says.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import ClosingEngine, EngineReport, TensorInfo, check_inputs
+from edge_isp.engines.base import ClosingEngine, EngineReport, TensorInfo, check_inputs, read_model
 from edge_isp.engines.delegates import Delegate
 from edge_isp.errors import EngineError
 
@@ -26,6 +26,7 @@ class VendorEngine(ClosingEngine):
         threads: not used: the runtime decides.
         delegate: says also what the model's tensors are, since the runtime does not know scales.
         shape: shape of the first input.
+        sha256: of the file, hexadecimal; None verifies nothing. The vendor's runtime then reads the file again.
 
     Raises:
         EngineError: the model cannot be loaded, or there is no device.
@@ -40,6 +41,7 @@ class VendorEngine(ClosingEngine):
         threads: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         if delegate is None:
@@ -55,6 +57,8 @@ class VendorEngine(ClosingEngine):
                 )
         self.report = EngineReport(self.name, delegate.name, threads or 1)
         self._delegate, self._closed = delegate, False
+        if sha256 is not None:
+            read_model(self.path, sha256)
         try:
             self._load()
         except EngineError:

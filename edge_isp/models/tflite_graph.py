@@ -38,8 +38,9 @@ class Operator:
         kind: "conv", "depthwise", "add", "mul", "concat" (over channels), "sigmoid", "mean" (over height and width),
             "maxpool" (keeps the size), "depth_to_space" (a quarter of the channels, twice the height and width) or
             "pad" (for a convolution of stride 2).
-        inputs, output: indices of the tensors; the inputs of a convolution are its input, weights and, where it has
-            one, bias.
+        inputs: indices of the input tensors; those of a convolution are its input, its weights and, where it has one,
+            its bias.
+        output: index of the output tensor.
         relu: a ReLU is fused into its output.
         dilation: of a convolution, (y, x).
         stride: of a convolution: with 1 its padding keeps the size, with 2 a "pad" is before it.
@@ -92,7 +93,7 @@ class TfliteGraph:
         return tuple(int(n) for n in self.tensors[index].shape)
 
     def scale(self, index: int) -> NDArray[np.float32]:
-        """Scale of a tensor: one, or one a channel."""
+        """Scale of a tensor: one, or one per channel."""
         return np.asarray(self.tensors[index].quantization.scale, np.float32)
 
     def zero_point(self, index: int) -> int:
@@ -113,7 +114,7 @@ class TfliteGraph:
             self._set_shape(operator.output, _output_shape(operator, shapes))
 
     def append_depth_to_space(self) -> None:
-        """Makes 12 planes a picture, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order.
+        """Makes a picture of 12 planes, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order.
 
         They are the only output.
         """
@@ -206,7 +207,7 @@ class TfliteGraph:
         return sides
 
     def _check_arrangement(self, kind: str, options: Any, inputs: tuple[int, ...], output: int) -> None:
-        """Refuses operators that arrange or average values in another way than the exporters know."""
+        """Refuses operators that arrange or average values otherwise than the exporters know."""
         if kind == "depth_to_space" and options.blockSize != 2:
             self._refuse(output, "blocks of 2", f"of {options.blockSize}")
         if kind == "concat" and options.axis not in (_CHANNEL_AXIS, -1):

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.engines.fallback import Delegation
-from edge_isp.errors import PipelineError
+from edge_isp.errors import PipelineError, shortened
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
@@ -74,7 +74,7 @@ class QueuePolicy:
         match = re.fullmatch(r"buffered\(([0-9]{1,6})\)", text)
         if match is None or int(match[1]) < 1:
             raise PipelineError(
-                f"policy must be 'latest', 'block' or 'buffered(N)' with N from 1 to 999999, found '{text}'"
+                f"policy must be 'latest', 'block' or 'buffered(N)' with N from 1 to 999999, found '{shortened(text)}'"
             )
         return cls(int(match[1]))
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from edge_isp.calibration.light import noise_deviation, srgb_decode, srgb_encode
 from edge_isp.calibration.profile import ColourMatrix, SensorProfile, load_profile
 from edge_isp.calibration.simulation import SensorModel, mosaic
+from edge_isp.cameras.photo import decode
 from edge_isp.errors import DatasetError
 from edge_isp.kernels.reference import shade
 from edge_isp.kernels.tables import Factors, encoding_table, lens_factors, step_table, steps
@@ -113,11 +113,7 @@ def load_photo(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
     Raises:
         DatasetError: the file is no photograph that can be read.
     """
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read as a photograph: {error}") from error
+    rgb = decode(path, DatasetError, lambda image: image.convert("RGB"))
     pixels = np.asarray(rgb.reduce(reduce) if reduce > 1 else rgb)
     return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
 
