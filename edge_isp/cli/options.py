@@ -154,6 +154,13 @@ MemoryBudget = Annotated[
         "available.",
     ),
 ]
+Defects = Annotated[
+    bool,
+    typer.Option(
+        "--defect-correction/--no-defect-correction",
+        help="Replace defective pixels of pictures, or leave them as they are.",
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(

@@ -101,6 +101,7 @@ class ModelOptions:
         profile: the sensor's profile; None is the shipped profile of the frames' sensor.
         correct_shading: whether a picture's lens shading is corrected; None corrects it where it is known, see
             `IspTask`.
+        correct_defects: whether defective pixels are replaced; a detector's frames stay as they are.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
         tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models
@@ -108,9 +109,9 @@ class ModelOptions:
             picture as the whole frame.
         memory_budget_bytes: memory that the engine may take for a frame before it is run in tiles; None is half of what
             is available.
-        make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `input_size` and
-            `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes in one thread and
-            decodes in another, when the frame's data belongs to the camera again.
+        make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `correct_defects`,
+            `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes
+            in one thread and decodes in another, when the frame's data belongs to the camera again.
 
     Raises:
         PipelineError: `make_task` is given together with an option that it replaces, or a tile has no even, positive
@@ -124,6 +125,7 @@ class ModelOptions:
     delegation: Delegation | None = None
     profile: SensorProfile | None = None
     correct_shading: bool | None = None
+    correct_defects: bool = True
     input_size: int | None = None
     confidence: float | None = None
     tile: tuple[int, int] | None = None
@@ -134,6 +136,7 @@ class ModelOptions:
         replaced = {
             "profile": self.profile is not None,
             "correct_shading": self.correct_shading is not None,
+            "correct_defects": not self.correct_defects,
             "input_size": self.input_size is not None,
             "confidence": self.confidence is not None,
         }
@@ -179,6 +182,7 @@ class ModelOptions:
             card,
             profile=self.profile,
             correct_shading=self.correct_shading,
+            correct_defects=self.correct_defects,
             input_size=self.input_size,
             confidence=self.confidence,
         )

@@ -20,7 +20,6 @@ from tests.kernels.kernel_cases import Allocate, Arguments, calls
 ARRAY_LIKE = {"matrix"}
 # Written, by name of the parameter.
 OUTPUTS = {"out"}
-WRITTEN_IN_PLACE = {"defects.replace_defects": {"data"}}
 
 WRONG_ROWS: tuple[Any, ...] = ((0, 10**9), (-1, 1), (2, 1), (0, 1, 1), (0,), 1, ("a", "b"), (0.5, 1), (None, 1), "ab")
 
@@ -29,7 +28,7 @@ Path = tuple[Any, ...]
 
 
 def outputs_of(kernel: str) -> set[str]:
-    return OUTPUTS | WRITTEN_IN_PLACE.get(kernel, set())
+    return OUTPUTS
 
 
 def damaged_calls(kernel: str, allocate: Allocate) -> Iterator[tuple[str, bool, Arguments]]:

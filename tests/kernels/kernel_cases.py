@@ -18,7 +18,7 @@ from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
 import edge_isp.kernels
-from edge_isp.kernels.defects import defect_list
+from edge_isp.kernels.defects import DefectPlan, plan_defects
 from edge_isp.kernels.demosaic import METHODS
 from edge_isp.kernels.demosaic import TONE_ENTRIES as DEVELOP_TONE_ENTRIES
 from edge_isp.kernels.detect import level_tables
@@ -33,8 +33,6 @@ Allocate = Callable[[tuple[int, ...], Any], NDArray[Any]]
 Arguments = dict[str, Any]
 
 SIZES = ((4, 4), (8, 6), (26, 4), (66, 10), (130, 4))
-# What `replace_defects` takes.
-MENDED = {("u8", 8), ("csi2p", 10), ("csi2p", 12), *(("u16", bits) for bits in range(8, 17)), ("u16-left", 12)}
 # Not kernels: plain NumPy, and calls of every kernel.
 _NOT_KERNELS = ("reference", "warmup")
 
@@ -109,6 +107,21 @@ def _encode_shaded(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
             }
             yield call | {"out": allocate((*cells, 8), np.int8), "constants": allocate((4,), np.uint16)}
             yield call | {"out": allocate((*cells, 4), np.int8)}
+            yield call | {"out": allocate((*cells, 4), np.int8), "defects": _defects(layout)}
+
+
+def _defects(layout: RawLayout) -> DefectPlan:
+    """Every corner is listed, and what stands out is searched."""
+    corners = [(x, y) for x in (0, 1, layout.width - 1) for y in (0, 1, layout.height - 1)]
+    return plan_defects(
+        layout,
+        black_level=(1.0, 1.0, 1.0, 1.0),
+        white_level=layout.highest,
+        gains=(2.0, 1.0, 1.5),
+        shot_noise=2e-4,
+        read_variance=1e-6,
+        listed=corners,
+    )
 
 
 def _table(allocate: Allocate, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -127,6 +140,11 @@ def _encode(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "out": allocate((*cells, 8), np.int8),
                 "tables": allocate((4, entries), np.int8),
                 "constants": allocate((4,), np.int8),
+            }
+            yield call | {
+                "out": allocate((*cells, 4), np.int8),
+                "tables": allocate((4, entries), np.int8),
+                "defects": _defects(layout),
             }
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 tables = _table(allocate, (4, entries), dtype)
@@ -177,22 +195,6 @@ def _develop(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                     "matrix": np.array([[9.0, -1, 0], [0, 1, 0], [1e29, 0, -1e29]]),
                     "tone": allocate((DEVELOP_TONE_ENTRIES,), np.uint8),
                 }
-
-
-def _replace_defects(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
-    for data, layout in _windows(allocate, False, sorted(MENDED)):
-        width, height = layout.width, layout.height
-        corners = [(x, y) for x in (0, 1, width - 2, width - 1) for y in (0, 1, height - 2, height - 1)]
-        yield {"data": data, "defects": defect_list(corners), "layout": layout}
-
-
-def _replace_hot_pixels(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
-    for width, height in (*SIZES, (1, 1), (2, 3)):
-        yield {
-            "codes": allocate((height, width), np.uint16),
-            "out": allocate((height, width), np.uint16),
-            "threshold": 1,
-        }
 
 
 def _decode_rgb(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
@@ -296,8 +298,6 @@ def _simulate_frame(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
-    "defects.replace_defects": _replace_defects,
-    "defects.replace_hot_pixels": _replace_hot_pixels,
     "demosaic.demosaic": _demosaic,
     "demosaic.develop": _develop,
     "detect.detect": _detect,
