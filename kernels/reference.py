@@ -310,6 +310,22 @@ def statistics(
     return histograms, cells.mean(0), lost.mean(0), gains
 
 
+def block_statistics(
+    data: NDArray[np.uint8], layout: RawLayout, *, limits: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Means, clipped shares and noise of blocks; see `kernels.blocks.block_statistics`."""
+    cells = planes(unpack(data, layout), layout.cfa).astype(np.float64)
+    height, width = min(8, cells.shape[0]), min(8, cells.shape[1])
+    rows, columns = cells.shape[0] // height, cells.shape[1] // width
+    looked_at = np.arange(min(rows, 32)) * rows // min(rows, 32)
+    blocks = cells[: rows * height, : columns * width].reshape(rows, height, columns, width, 4)[looked_at]
+    steps = np.diff(blocks[..., 1] - blocks[..., 2], axis=3)
+    with np.errstate(invalid="ignore"):
+        noise = (steps**2).sum(axis=(1, 3)) / (4 * height * (width - 1))
+    clipped = (blocks >= np.ceil(limits)).any(axis=4).mean(axis=(1, 3))
+    return blocks.mean(axis=(1, 3)), clipped, noise
+
+
 # Malvar-He-Cutler's filters in sixteenths: green at red or blue; red at green in red's row, or blue in blue's (red at
 # green in blue's row, or blue in red's, is its transpose); red at blue, or blue at red.
 _MALVAR_GREEN = [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]]

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from edge_isp.kernels import (
+    blocks,
+    correlate,
     decode,
     defect_candidates,
     defect_weighing,
@@ -26,7 +28,9 @@ from edge_isp.kernels import (
     unpack,
 )
 from edge_isp.kernels import statistics as statistics_module
+from edge_isp.kernels.blocks import block_statistics
 from edge_isp.kernels.compiled import compile_listeners
+from edge_isp.kernels.correlate import correlate_colours
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
@@ -56,13 +60,15 @@ def compile_pipeline_kernels(task: str = "isp") -> None:
     steps: dict[str, Callable[[], object]]
     if task == "detector":
         steps = {
-            "statistics": _statistics,
+            "block_statistics": _block_statistics,
+            "correlate_colours": _correlate_colours,
             "encode_resampled to int8": partial(_encode_resampled, np.int8),
             "detect": _detect,
         }
     else:
         steps = {
-            "statistics": _statistics,
+            "block_statistics": _block_statistics,
+            "correlate_colours": _correlate_colours,
             "encode to int8": partial(_encode, np.int8),
             "encode with defects replaced": _encode_mended,
             "encode_shaded": _encode_shaded,
@@ -78,7 +84,11 @@ def compile_kernels() -> tuple[int, int]:
     Returns:
         How many functions were compiled, and how many came from the cache.
     """
-    steps: dict[str, Callable[[], object]] = {"statistics": _statistics}
+    steps: dict[str, Callable[[], object]] = {
+        "statistics": _statistics,
+        "block_statistics": _block_statistics,
+        "correlate_colours": _correlate_colours,
+    }
     for dtype in DTYPES:
         steps[f"encode to {np.dtype(dtype)}"] = partial(_encode, dtype)
         steps[f"encode_resampled to {np.dtype(dtype)}"] = partial(_encode_resampled, dtype)
@@ -125,6 +135,16 @@ def _compile(steps: Mapping[str, Callable[[], object]]) -> None:
 
 def _statistics() -> None:
     statistics(_FRAME, _LAYOUT, black_level=(0, 0, 0, 0), white_level=255)
+
+
+def _block_statistics() -> None:
+    block_statistics(_FRAME, _LAYOUT, limits=(250, 250, 250, 250))
+
+
+def _correlate_colours() -> None:
+    matrices = np.eye(3, dtype=np.float32)[None]
+    ones = np.ones((1, 3), np.float32)
+    correlate_colours(ones, ones[:, 0], np.zeros(1, np.int32), matrices, np.zeros((1, 2, 2), np.float32))
 
 
 def _decode_rgb() -> None:
@@ -212,6 +232,8 @@ def _detect() -> None:
 def counts() -> tuple[int, int]:
     """How many functions this process compiled, and how many it took from the cache."""
     modules = (
+        blocks,
+        correlate,
         rows,
         unpack,
         encode,

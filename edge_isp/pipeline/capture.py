@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edge_isp.errors import CameraError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.exposure import AutoExposure
-from edge_isp.metering.white_balance import with_gains
+from edge_isp.metering.meter import FrameMeter
 from edge_isp.pipeline.branch import DAMAGED, Branch, Lease
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import DropReason, PipelineState
@@ -40,10 +40,16 @@ class Capture:
         self._source, self._branches, self._auto_exposure = source, branches, auto_exposure
         self._status, self._clock, self._stop = status, clock, stop
         self._adjusted = False  # the camera's settings, at least once
+        self._meter = FrameMeter()
 
     def run(self) -> None:
         """Reads frames and offers them, in the calling thread."""
         self._adjusted = False
+        models = [branch.model for branch in self._branches]
+        self._meter = FrameMeter(
+            next((model.profile for model in models if model.profile is not None), None),
+            noise=any(model.card.input.layout == "rggb-noise" for model in models),
+        )
         try:
             while not self._stop.is_set():
                 begun = self._clock.now_ns()
@@ -80,9 +86,10 @@ class Capture:
             branch.offer(lease, stages_ns)
 
     def _metered(self, frame: RawFrame, stages_ns: dict[str, int]) -> RawFrame:
-        """The frame with white balance, once for all branches."""
-        begun, camera = self._clock.now_ns(), self._source.camera
-        needs_gains = frame.colour_gains is None and not frame.status & DAMAGED
+        """The frame with white balance and noise, once for all branches; a damaged frame as it is."""
+        if frame.status & DAMAGED:
+            return frame
+        begun, camera, taken = self._clock.now_ns(), self._source.camera, frame
         if self._auto_exposure is not None and camera is not None:
             try:
                 frame = self._auto_exposure.adjust(frame, camera)
@@ -91,9 +98,7 @@ class Capture:
                 # A camera that could be set before has failed, but the frame is good; another one can never be set.
                 if not self._adjusted or not self._source.failed(error):
                     self._status.fail(error)
-        elif not needs_gains:
-            return frame
-        if needs_gains:
-            frame = with_gains(frame)
-        stages_ns["meter"] = self._clock.now_ns() - begun
+        frame = self._meter.complete(frame)
+        if self._auto_exposure is not None or frame is not taken:
+            stages_ns["meter"] = self._clock.now_ns() - begun
         return frame

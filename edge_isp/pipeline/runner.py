@@ -32,6 +32,7 @@ class Model:
 
     Attributes:
         name: of the model.
+        profile: of the sensor, where it was given.
         card: the model's for an unknown sensor.
 
     Raises:
@@ -39,7 +40,7 @@ class Model:
     """
 
     def __init__(self, options: ModelOptions) -> None:
-        self.name = options.model
+        self.name, self.profile = options.model, options.profile
         self._options = options
         # A wrong name or task is an error before the first frame.
         self.card = find_model(self.name, None)

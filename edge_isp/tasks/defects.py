@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from edge_isp.calibration.profile import Noise, SensorProfile
+from edge_isp.calibration.profile import UNKNOWN_NOISE, SensorProfile
 from edge_isp.calibration.readout import sensor_window
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.defects import DefectPlan, plan_defects
 
 # Of a sensor whose noise is not known: that of small sensors, such as the Raspberry Pi's cameras have.
-UNKNOWN_NOISE = Noise(shot=2e-4, read_pre_gain=1e-7, read_post_gain=1e-7)
 
 
 def frame_defects(

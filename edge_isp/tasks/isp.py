@@ -32,6 +32,7 @@ from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
     normalised_gains,
+    shot_noise,
     verify_entries,
     verify_input,
     verify_task,
@@ -46,9 +47,6 @@ _TENSORS = {
     "end-to-end": (("rggb", 4), ("planes12", 12)),
     "calibrated": (("rggb-noise", 8), ("residual12", 12)),
 }
-
-# Of an unknown sensor: the shot noise of the Raspberry Pi's.
-UNKNOWN_SHOT_NOISE = 2e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +182,7 @@ class IspTask:
         if profile is None and self.card.colour == "calibrated" and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(
-                "%s: there is no profile of sensor %s: %s; its noise is guessed; lens shading stays. A profile is made "
+                "%s: there is no profile of sensor %s: %s; noise is estimated; lens shading stays. A profile is made "
                 "by 'edge-isp calibrate' and given by its path",
                 frame.source,
                 f"'{frame.sensor}'" if frame.sensor else "(not named)",
@@ -200,6 +198,7 @@ class IspTask:
             levels(frame),
             (frame.format.width, frame.format.height, frame.window, frame.lens_shading),
             gains,
+            shot_noise(frame, profile),
             (frame.analogue_gain, frame.noise_profile),
             frame.sensor,
             frame.colour_temperature_k,
@@ -214,8 +213,7 @@ class IspTask:
         source = self.card.input
         noise = None
         if source.layout == "rggb-noise":
-            shot = profile.noise.shot if profile and profile.noise else UNKNOWN_SHOT_NOISE
-            deviation = noise_deviation(shot, frame.analogue_gain or 1.0, [gains[0], gains[1], gains[1], gains[2]])
+            deviation = noise_deviation(shot_noise(frame, profile), 1.0, [gains[0], gains[1], gains[1], gains[2]])
             noise = np.clip(deviation * source.noise_factor, 0, 1) / source.scale
         factors = self._lens_factors(frame, profile)
         defects = self._defects(frame, profile, gains)

@@ -110,6 +110,11 @@ def _encode_shaded(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
             yield call | {"out": allocate((*cells, 4), np.int8), "defects": _defects(layout)}
 
 
+def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for data, layout in _windows(allocate, at_end):
+        yield {"data": data, "layout": layout, "limits": (layout.highest,) * 4}
+
+
 def _defects(layout: RawLayout) -> DefectPlan:
     """Every corner is listed, and what stands out is searched."""
     corners = [(x, y) for x in (0, 1, layout.width - 1) for y in (0, 1, layout.height - 1)]
@@ -296,6 +301,7 @@ def _simulate_frame(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 
 
 _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
+    "blocks.block_statistics": _block_statistics,
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
     "demosaic.demosaic": _demosaic,

@@ -158,6 +158,7 @@ def test_a_frame_says_what_the_camera_said(plug: Plug) -> None:
             assert frame.timestamp_ns == 5_000_000_000 - 10_000_000  # the start of exposure
             assert frame.exposure_ns == 10_000_000
             assert frame.analogue_gain == 2.5
+            assert frame.digital_gain == 1.1
             assert frame.colour_gains == (1.75, 1.5)
             assert frame.colour_temperature_k == 5200
             assert frame.status is FrameStatus.OK
