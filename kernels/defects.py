@@ -43,10 +43,16 @@ def replace_defects(data: NDArray[np.uint8], defects: NDArray[np.int32], layout:
     if layout.left or layout.top:
         raise ValueError(f"defects are replaced in whole frames, found a window at {layout.left}, {layout.top}")
     needed = (height, row_bytes(packing, bit_depth, width))
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+        raise ValueError(f"data must be a NumPy array of uint8, found {getattr(data, 'dtype', type(data).__name__)}")
     if data.ndim != 2 or data.shape[0] < needed[0] or data.shape[1] < needed[1]:
         raise ValueError(f"data must be bytes of shape {needed} at least, found {data.shape}")
     if not data.flags.writeable:
         raise ValueError("defects are replaced in place: data must be writeable")
+    if not isinstance(defects, np.ndarray):
+        raise ValueError(f"defects must be a NumPy array, found {type(defects).__name__}")
+    if np.may_share_memory(data, defects):
+        raise ValueError("data is written: it must not share memory with defects")
     if defects.ndim != 2 or defects.shape[1] != 2 or defects.dtype != np.int32:
         raise ValueError(f"defects must be int32 (n, 2), found {defects.dtype} {defects.shape}")
     if len(defects) == 0:
@@ -88,12 +94,17 @@ def replace_hot_pixels(
     Raises:
         ValueError: The arrays have other shapes or dtypes, or share memory.
     """
+    for name, array in (("codes", codes), ("out", out)):
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} must be a NumPy array, found {type(array).__name__}")
     if codes.ndim != 2 or codes.dtype != np.uint16 or out.shape != codes.shape or out.dtype != np.uint16:
         raise ValueError(
             f"codes and out must be uint16 of one shape, found {codes.dtype} {codes.shape} and {out.dtype} {out.shape}"
         )
-    if np.shares_memory(codes, out):
+    if np.may_share_memory(codes, out):
         raise ValueError("out must be another array than codes")
+    if not out.flags.writeable:
+        raise ValueError("out is written: it must not be read-only")
     return int(_replace_hot_pixels(codes, out, threshold, factor))
 
 

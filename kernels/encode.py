@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_output, check_rows, check_tables
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 
 
@@ -47,11 +48,12 @@ def encode(
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
-    check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
+    check_tables(tables, (4, layout.highest + 1))
     channels = 4 if constants is None else 8
     constants = np.zeros(4, tables.dtype) if constants is None else constants
     check_array("constants", constants, tables.dtype, (4,))
-    check_array("out", out, tables.dtype, (height, width, channels))
+    inputs = {"data": data, "tables": tables, "constants": constants}
+    check_output("out", out, tables.dtype, (height, width, channels), **inputs)
     _encode(
         flat,
         plan,

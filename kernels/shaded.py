@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_output, check_rows
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors, node_places
 
@@ -67,7 +68,8 @@ def encode_shaded(
     channels = 4 if constants is None else 8
     constants = np.zeros(4, np.uint16) if constants is None else constants
     check_array("constants", constants, np.uint16, (4,))
-    check_array("out", out, np.int8, (height, width, channels))
+    shape = (height, width, channels)
+    check_output("out", out, np.int8, shape, data=data, tables=tables, factors=factors.nodes, constants=constants)
     shift = STEP_BITS + factors.bits - 16
     _encode_shaded(
         flat,
@@ -201,7 +203,7 @@ def shade_row(
     half, unit, highest, zero = rounding
     for j in range(len(line)):
         value = _high_half(np.uint16(_high_half(steps[j], factors[j]) + half), unit)
-        line[j] = np.uint8(np.uint8(min(value, np.uint16(highest))) + zero)
+        line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
 
 @kernel
@@ -212,7 +214,7 @@ def shade_constant(
     half, unit, highest, zero = rounding
     for j in range(len(line)):
         value = _high_half(np.uint16(_high_half(step, factors[j]) + half), unit)
-        line[j] = np.uint8(np.uint8(min(value, np.uint16(highest))) + zero)
+        line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
 
 @kernel

@@ -30,6 +30,8 @@ def run(
     input_size: options.InputSize = None,
     confidence: options.Confidence = None,
     lens_shading: options.LensShading = None,
+    tile: options.Tile = None,
+    memory_budget: options.MemoryBudget = None,
     engine: options.Engine = None,
     threads: options.Threads = None,
     delegate: options.Delegate = "auto",
@@ -69,6 +71,8 @@ def run(
             correct_shading=lens_shading,
             input_size=input_size,
             confidence=confidence,
+            tile=tile,
+            memory_budget_bytes=None if memory_budget is None else memory_budget * 10**6,
         ),
         StreamOptions(
             auto_exposure=AutoExposure() if auto_exposure else None,

@@ -103,12 +103,18 @@ class ModelOptions:
             `IspTask`.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
+        tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models
+            have one size; None runs frames whole unless they need more than `memory_budget_bytes`. Tiles give the same
+            picture as the whole frame.
+        memory_budget_bytes: memory that the engine may take for a frame before it is run in tiles; None is half of what
+            is available.
         make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `input_size` and
             `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes in one thread and
             decodes in another, when the frame's data belongs to the camera again.
 
     Raises:
-        PipelineError: `make_task` is given together with an option that it replaces.
+        PipelineError: `make_task` is given together with an option that it replaces, or a tile has no even, positive
+            size.
     """
 
     model: str = "rfdcsanet-s"
@@ -120,6 +126,8 @@ class ModelOptions:
     correct_shading: bool | None = None
     input_size: int | None = None
     confidence: float | None = None
+    tile: tuple[int, int] | None = None
+    memory_budget_bytes: int | None = None
     make_task: Callable[[ModelCard], Task] | None = None
 
     def __post_init__(self) -> None:
@@ -134,6 +142,9 @@ class ModelOptions:
             raise PipelineError(
                 f"make_task makes the whole task, so {', '.join(given)} would be ignored: give them to the task itself"
             )
+
+        if self.tile is not None and (min(self.tile) < 2 or self.tile[0] % 2 or self.tile[1] % 2):
+            raise PipelineError(f"tile must be an even width and height in pixels, found {self.tile}")
 
     @classmethod
     def of(cls, model: str | ModelOptions) -> ModelOptions:

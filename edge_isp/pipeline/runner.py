@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.tiled import TiledEngine
 from edge_isp.errors import ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
+from edge_isp.pipeline.tiling import Tiling
 from edge_isp.plugins import load
 from edge_isp.tasks.protocol import Task
 
@@ -43,6 +45,7 @@ class Model:
         self.card = find_model(self.name, None)
         self.card.verify_file()
         options.task(self.card)
+        Tiling(self.card, tile=options.tile, budget_bytes=options.memory_budget_bytes)
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._tasks: dict[str, Task] = {}  # by the card's name
 
@@ -97,6 +100,7 @@ class Runner:
         if self._delegation.python is None:
             load("engines", self._engine_name)
         self._threads = options.threads
+        self._tile, self._memory_budget_bytes = options.tile, options.memory_budget_bytes
         self._engine: Engine | None = None
         self.card: ModelCard | None = None
         self.shape: tuple[int, ...] = ()
@@ -125,6 +129,7 @@ class Runner:
         """
         if self._engine is None or self.card is not card:
             self.close()
+            tiling = Tiling(card, tile=self._tile, budget_bytes=self._memory_budget_bytes)
             engine: Engine = FallbackEngine(
                 card.path,
                 engine=self._engine_name,
@@ -139,7 +144,8 @@ class Runner:
             except ModelError:
                 engine.close()
                 raise
-            self._engine, self.card, self.shape = engine, card, ()
+            tiled = TiledEngine(engine, path=card.path, radius=card.receptive_field_radius or 0, tile_for=tiling.choose)
+            self._engine, self.card, self.shape = tiled, card, ()
         if self.shape != shape:
             self._engine.resize(shape)
             self.shape = shape

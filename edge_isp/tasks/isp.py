@@ -171,8 +171,8 @@ class IspTask:
         if profile is None and self.card.colour == "calibrated" and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(
-                "%s: there is no profile of sensor %s: %s; its noise is guessed; lens shading stays. A profile is "
-                "made by 'edge-isp calibrate' and given by its path",
+                "%s: there is no profile of sensor %s: %s; its noise is guessed; lens shading stays. A profile is made "
+                "by 'edge-isp calibrate' and given by its path",
                 frame.source,
                 f"'{frame.sensor}'" if frame.sensor else "(not named)",
                 "colours are those of the file's own matrix" if frame.colour_matrix else "colours will be off",
