@@ -12,6 +12,8 @@ EdgeIspError
 ├── SinkError           a result cannot be written
 ├── PipelineError       a pipeline is asked for what it cannot do
 ├── BenchError          a benchmark cannot be run, or its report not be read or compared
+├── DatasetError        photographs or labels that a training or an evaluation cannot use
+├── EvaluationError     an evaluation cannot be run as asked, or its file of results not be read
 └── PluginError         a camera, engine or sink of that name cannot be had
     └── MissingDependencyError   it could, if another package were installed
 """
@@ -65,6 +67,14 @@ class PipelineError(EdgeIspError):
 
 class BenchError(EdgeIspError):
     """A benchmark cannot be run as asked, or a report of one cannot be read or compared."""
+
+
+class DatasetError(EdgeIspError):
+    """Photographs or labels are missing, cannot be read, or are not fit for a training or an evaluation."""
+
+
+class EvaluationError(EdgeIspError):
+    """An evaluation cannot be run as asked, or its file of results cannot be read."""
 
 
 class PluginError(EdgeIspError):

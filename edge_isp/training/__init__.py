@@ -1,1 +1,1 @@
-"""The PyTorch wing: networks, data, training, quantisation, export. Needs the extra `[train]`."""
+"""Networks in PyTorch: simulated data, training, quantisation, export. Needs the extra `[train]`."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 from torch.nn import functional as F
 
 
@@ -24,8 +25,11 @@ class Node:
         name: of its output tensor.
         inputs: names of the tensors it reads.
         relu: a ReLU is fused into its output ("conv" and "add" only).
-        weight, bias: of a "conv": (out, in / groups, ky, kx) and (out).
-        dilation, groups, stride: of a "conv". A stride of 1 keeps the size, one of 2 halves it, if it is even.
+        weight: of a "conv": (out, in / groups, ky, kx).
+        bias: of a "conv": (out); None where it has none.
+        dilation: of a "conv".
+        groups: of a "conv".
+        stride: of a "conv": 1 keeps the size, 2 halves it, if it is even.
         size: of a "maxpool"'s window, odd.
     """
 
@@ -54,6 +58,7 @@ class Node:
     def _run(self, *inputs: Tensor) -> Tensor:
         match self.kind:
             case "conv":
+                assert self.weight is not None
                 return F.conv2d(
                     inputs[0], self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
                 )
@@ -76,7 +81,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in the order in which they run; one input."""
+    """Nodes in the order in which they run; one input.
+
+    Attributes:
+        input: name of the input tensor.
+        nodes: the operators.
+        outputs: names of the output tensors.
+    """
 
     input: str
     nodes: tuple[Node, ...]
@@ -89,18 +100,22 @@ class Graph:
         Raises:
             ValueError: it has tensors of several resolutions, whose cells differ.
         """
-        reaches = {self.input: 0}
+        radii = {self.input: 0}
         for node in self.nodes:
             if node.kind == "mean":
                 return None
             if node.stride != 1 or node.kind == "upsample":
                 raise ValueError(f"{node.name}: a graph of several resolutions has no receptive_field_radius in cells")
             own = node.size // 2 if node.weight is None else node.padding
-            reaches[node.name] = own + max(reaches[name] for name in node.inputs)
-        return max(reaches[name] for name in self.outputs)
+            radii[node.name] = own + max(radii[name] for name in node.inputs)
+        return max(radii[name] for name in self.outputs)
 
     def run(self, x: Tensor) -> dict[str, Tensor]:
-        """All tensors of the graph, by name, for an input (batch, channels, height, width)."""
+        """All tensors of the graph, by name, for an input (batch, channels, height, width).
+
+        Args:
+            x: the input.
+        """
         tensors = {self.input: x}
         for node in self.nodes:
             tensors[node.name] = node.run(*(tensors[name] for name in node.inputs))
@@ -111,6 +126,9 @@ def trace(network: nn.Module) -> Graph:
     """The graph of a merged network (see `networks.ecb.merge`); a SiLU is a sigmoid and a multiplication there.
 
     The graph's outputs are what the network returns, tuples of tuples in their order.
+
+    Args:
+        network: without ECBs.
 
     Raises:
         ValueError: the network does something that is not one of our operators.
@@ -149,7 +167,7 @@ def trace(network: nn.Module) -> Graph:
 def _inputs(entry: fx.Node) -> list[fx.Node]:
     """The tensors that an entry reads, in order, each as often as it is read."""
     found: list[fx.Node] = []
-    fx.node.map_arg((entry.args, entry.kwargs), found.append)
+    map_arg((entry.args, entry.kwargs), found.append)
     return found
 
 
@@ -160,42 +178,54 @@ def _is(entry: fx.Node, modules: dict[str, Any], function: Any, module: type[nn.
 
 
 def _node(entry: fx.Node, inputs: tuple[str, ...], modules: dict[str, Any]) -> Node:
+    node = None
     if entry.op == "call_module" and len(inputs) == 1:
-        module = modules[str(entry.target)]
-        if isinstance(module, nn.Conv2d):
-            node = Node(
-                "conv",
-                entry.name,
-                inputs,
-                weight=module.weight.detach(),
-                bias=None if module.bias is None else module.bias.detach(),
-                dilation=module.dilation[0],
-                groups=module.groups,
-                stride=module.stride[0],
-            )
-            if _keeps_or_halves(module, node):
-                return node
-        if isinstance(module, nn.MaxPool2d):
-            size = module.kernel_size
-            settings = (module.stride, module.padding, module.dilation, module.ceil_mode, module.return_indices)
-            if isinstance(size, int) and size % 2 and settings == (1, size // 2, 1, False, False):
-                return Node("maxpool", entry.name, inputs, size=size)
-    if entry.op == "call_function":
-        for function, kind, count in (
-            (operator.add, "add", 2),
-            (operator.mul, "mul", 2),
-            (torch.cat, "concat", len(inputs)),
-            (torch.sigmoid, "sigmoid", 1),
-        ):
-            if entry.target is function and len(inputs) == count:
-                return Node(kind, entry.name, inputs)
-        if entry.target is torch.mean and entry.args[1] == (2, 3) and entry.kwargs == {"keepdim": True}:
-            return Node("mean", entry.name, inputs)
-        if entry.target is F.interpolate and len(entry.args) == 1:
-            asked = {key: value for key, value in entry.kwargs.items() if value}
-            if asked == {"scale_factor": 2, "mode": "nearest"}:
-                return Node("upsample", entry.name, inputs)
-    raise ValueError(f"{entry.name}: {entry.target} is not an operator that can be exported")
+        node = _node_of_module(entry.name, inputs, modules[str(entry.target)])
+    elif entry.op == "call_function":
+        node = _node_of_function(entry, inputs)
+    if node is None:
+        raise ValueError(f"{entry.name}: {entry.target} is not an operator that can be exported")
+    return node
+
+
+def _node_of_module(name: str, inputs: tuple[str, ...], module: nn.Module) -> Node | None:
+    if isinstance(module, nn.Conv2d):
+        node = Node(
+            "conv",
+            name,
+            inputs,
+            weight=module.weight.detach(),
+            bias=None if module.bias is None else module.bias.detach(),
+            dilation=module.dilation[0],
+            groups=module.groups,
+            stride=module.stride[0],
+        )
+        return node if _keeps_or_halves(module, node) else None
+    if isinstance(module, nn.MaxPool2d):
+        size = module.kernel_size
+        settings = (module.stride, module.padding, module.dilation, module.ceil_mode, module.return_indices)
+        if isinstance(size, int) and size % 2 and settings == (1, size // 2, 1, False, False):
+            return Node("maxpool", name, inputs, size=size)
+    return None
+
+
+def _node_of_function(entry: fx.Node, inputs: tuple[str, ...]) -> Node | None:
+    kinds: dict[Any, tuple[str, int]] = {
+        operator.add: ("add", 2),
+        operator.mul: ("mul", 2),
+        torch.cat: ("concat", len(inputs)),
+        torch.sigmoid: ("sigmoid", 1),
+    }
+    kind, count = kinds.get(entry.target, ("", 0))
+    if kind and len(inputs) == count:
+        return Node(kind, entry.name, inputs)
+    if entry.target is torch.mean and entry.args[1:] == ((2, 3),) and entry.kwargs == {"keepdim": True}:
+        return Node("mean", entry.name, inputs)
+    if entry.target is F.interpolate and len(entry.args) == 1:
+        asked = {key: value for key, value in entry.kwargs.items() if value}
+        if asked == {"scale_factor": 2, "mode": "nearest"}:
+            return Node("upsample", entry.name, inputs)
+    return None
 
 
 def _keeps_or_halves(convolution: nn.Conv2d, node: Node) -> bool:

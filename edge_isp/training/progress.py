@@ -17,6 +17,7 @@ def shown(console: Console, what: str, unit: str) -> Iterator[Callable[[Progress
     """A bar, and what to report to.
 
     Args:
+        console: where the bar is shown.
         what: the stage of the training.
         unit: of what validation measures ("dB"); may be empty.
     """

@@ -1,4 +1,7 @@
-"""Training pairs: photographs through the forward sensor model and through the run-time encoding."""
+"""Photographs through the forward sensor model and the runtime's encoding: what networks learn from.
+
+Does without PyTorch: evaluation reads photographs and simulates exposures with it as well.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from PIL import Image
 from edge_isp.calibration.light import noise_deviation, srgb_decode, srgb_encode
 from edge_isp.calibration.profile import ColourMatrix, SensorProfile, load_profile
 from edge_isp.calibration.simulation import SensorModel, mosaic
+from edge_isp.errors import DatasetError
 from edge_isp.kernels.tables import encoding_table
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -23,12 +27,14 @@ INPUT_CURVE = "sqrt"
 INPUT_SCALE = 1 / 255
 INPUT_ZERO_POINT = -128
 
-
-# The network's input tells noise as a multiple of its standard deviation in the square-root domain (see the card).
+# The network's input holds noise as a multiple of its standard deviation in the square-root domain (see the card).
 NOISE_FACTOR = 8.0
 
 # Whose sensors the generic weights are trained through.
 GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
+
+# By which the photographs that are trained on are reduced.
+_REDUCTIONS = (2, 4)
 
 FloatArray = NDArray[np.float32]
 
@@ -41,11 +47,14 @@ class Capture:
     """The circumstances of one simulated exposure.
 
     Attributes:
+        colour_temperature_k: of the light, in kelvin.
+        exposure: factor on the photograph's light; at 1 its white just reaches white in the RAW.
+        analogue_gain: of the sensor.
         saturation: factor on the photograph's colours, in linear light. Above 1 it makes colours that sensors
             see and photographs cannot hold (petals, LEDs): the target clips them, the RAW does not.
         lens_gains: red, green, blue: what undoes the lens shading where the crop lies.
         defects: share of pixels that are stuck, dark, bright or between.
-        noise_error: factor by which the noise that the network is told is off.
+        noise_error: factor by which the noise that the network is given is off.
     """
 
     colour_temperature_k: float
@@ -73,29 +82,62 @@ class Sample:
 
 
 def find_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[Path]:
-    """Photographs of a folder by name, without those whose stem is in `exclude`.
+    """Photographs of a folder, sorted by name.
+
+    Args:
+        folder: of JPEG and PNG files.
+        exclude: stems of photographs that are left out.
 
     Raises:
-        FileNotFoundError: the folder holds none.
+        DatasetError: the folder holds none.
     """
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
     found = [path for path in paths if path.stem not in exclude]
     if not found:
-        raise FileNotFoundError(f"{folder}: no photographs ({', '.join(PHOTO_SUFFIXES)}) in it")
+        raise DatasetError(f"{folder}: no photographs ({', '.join(PHOTO_SUFFIXES)}) in it")
     return found
 
 
-def load_photo(path: Path, reduce: int) -> NDArray[np.uint8]:
-    """A photograph, averaged over reduce x reduce pixels (which removes JPEG artefacts), even sizes."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB").reduce(reduce) if reduce > 1 else image.convert("RGB"))
+def load_photo(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
+    """A photograph as sRGB, uint8 (height, width, 3), even sizes.
+
+    Args:
+        path: of the file.
+        reduce: it is averaged over this many times this many pixels, which removes JPEG artefacts.
+
+    Raises:
+        DatasetError: the file is no photograph that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read as a photograph: {error}") from error
+    pixels = np.asarray(rgb.reduce(reduce) if reduce > 1 else rgb)
     return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
+
+
+def load_training_photos(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
+    """Photographs at a half and at a quarter of their size: both remove JPEG artefacts.
+
+    Args:
+        paths: of the files.
+
+    Raises:
+        DatasetError: a file is no photograph that can be read.
+    """
+    return [load_photo(path, reduce) for path in paths for reduce in _REDUCTIONS]
 
 
 def encode_codes(codes: NDArray[np.uint16], profile: SensorProfile, gains: tuple[float, float, float]) -> FloatArray:
     """RGGB codes (height, width) to the network's dequantised planes R, Gr, Gb, B (4, height/2, width/2).
 
-    Goes through the tables that the run time's `kernels.encode` uses, so training sees their rounding.
+    Goes through the tables that the runtime's `kernels.encode` uses, so training sees their rounding.
+
+    Args:
+        codes: of the sensor.
+        profile: of the sensor.
+        gains: of the white balance: red, green, blue.
     """
     table = encoding_table(
         bit_depth=profile.bit_depth,
@@ -112,9 +154,11 @@ def encode_codes(codes: NDArray[np.uint16], profile: SensorProfile, gains: tuple
 
 
 def noise_planes(sensor: SensorModel, capture: Capture, gains: tuple[float, float, float]) -> FloatArray:
-    """What the network is told of the noise of the planes R, Gr, Gb, B, (4,), rounded as its input is.
+    """The noise of the planes R, Gr, Gb, B as the network is given it, (4,), rounded as its input is.
 
     Args:
+        sensor: its profile states the noise.
+        capture: the circumstances.
         gains: white balance times lens shading.
     """
     assert sensor.profile.noise is not None
@@ -125,7 +169,14 @@ def noise_planes(sensor: SensorModel, capture: Capture, gains: tuple[float, floa
 
 
 def simulate(photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator) -> Sample:
-    """An sRGB photograph (height, width, 3) as the sensor would see it, encoded for the network."""
+    """An sRGB photograph (height, width, 3) as the sensor would see it, encoded for the network.
+
+    Args:
+        photo: uint8, even sizes.
+        sensor: that sees it.
+        capture: the circumstances.
+        rng: of noise and defects.
+    """
     linear = LINEAR_LIGHT[photo]
     if capture.saturation != 1:
         grey = linear.mean(2, keepdims=True)
@@ -149,7 +200,11 @@ def simulate(photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rn
 
 
 def stack(samples: list[Sample]) -> Sample:
-    """Samples of one size as a batch."""
+    """Samples of one size as a batch.
+
+    Args:
+        samples: without a batch dimension.
+    """
     return Sample(
         np.stack([s.inputs for s in samples]),
         np.stack([s.target for s in samples]),
@@ -158,13 +213,23 @@ def stack(samples: list[Sample]) -> Sample:
 
 
 def sensors_of_generic_weights(seed: int) -> list[SensorModel]:
-    """The sensors that generic weights are trained through."""
+    """The sensors that generic weights are trained through.
+
+    Args:
+        seed: of the mixture.
+    """
     return generic_sensors([load_profile(name) for name in GENERIC_PROFILES], seed=seed)
 
 
 def generic_sensors(profiles: list[SensorProfile], *, seed: int, count: int = 48) -> list[SensorModel]:
     """Sensors that could exist: the white balance of one, the colours of two mixed, noise from a tenth to the whole of
-    the profiles' (cameras with large pixels have less)."""
+    the profiles' (cameras with large pixels have less).
+
+    Args:
+        profiles: of sensors that there are, with noise.
+        seed: of the mixture.
+        count: how many to make.
+    """
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(count):
@@ -190,9 +255,15 @@ class TrainingPairs:
     Batch `i` depends on nothing but the seed and `i`: training resumes exactly. Batches are made in background threads.
 
     Args:
-        photos: uint8 (height, width, 3).
+        photos: uint8 (height, width, 3); those that are not larger than a crop are left out.
+        sensors: that the photographs are seen through.
         crop: side of the crops in pixels, even.
-        defects: whether some have defective pixels.
+        batch: crops per batch.
+        seed: of everything random.
+        defects: whether some crops have defective pixels.
+
+    Raises:
+        DatasetError: no photograph is larger than a crop.
     """
 
     def __init__(
@@ -207,18 +278,27 @@ class TrainingPairs:
     ) -> None:
         self.photos = [p for p in photos if min(p.shape[:2]) > crop]
         if not self.photos:
-            raise ValueError(f"no photograph is larger than a crop of {crop} pixels")
+            raise DatasetError(f"no photograph is larger than a crop of {crop} pixels")
         self.sensors, self.crop, self.batch, self.seed, self.defects = sensors, crop, batch, seed, defects
         weights = np.sqrt([p.shape[0] * p.shape[1] for p in self.photos])
         self._chances = weights / weights.sum()
 
     def make(self, index: int) -> Sample:
-        """Batch `index`."""
+        """Batch `index`.
+
+        Args:
+            index: number of the batch.
+        """
         rng = np.random.default_rng([self.seed, index])
         return stack([self._sample(rng) for _ in range(self.batch)])
 
     def batches(self, first: int, last: int) -> Iterator[Sample]:
-        """Batches `first` to `last` (exclusive), two of them made ahead."""
+        """Batches `first` to `last` (exclusive), two of them made ahead.
+
+        Args:
+            first: number of the first batch.
+            last: number after that of the last batch.
+        """
         ahead = 2
         with ThreadPoolExecutor(ahead) as pool:
             pending = [pool.submit(self.make, i) for i in range(first, min(first + ahead, last))]
@@ -254,7 +334,12 @@ class TrainingPairs:
 def random_capture(rng: np.random.Generator, profile: SensorProfile) -> Capture:
     """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, analogue gain 1 to 16 (low ones more often); every
     third time with colours up to 2.5 times as saturated as the photograph's; every second time at a random place of
-    the lens, every fourth time with defective pixels; the noise known to a fifth."""
+    the lens, every fourth time with defective pixels; the noise known to a fifth.
+
+    Args:
+        rng: that chooses.
+        profile: of the sensor, for its lens shading.
+    """
     temperature = float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500))
     lens_gains = (1.0, 1.0, 1.0)
     if profile.shading is not None and rng.random() < 1 / 2:

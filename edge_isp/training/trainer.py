@@ -1,11 +1,10 @@
-"""The training loop: resumes exactly, averages weights, logs and validates as it goes."""
+"""The trainer: averages weights, logs, validates, and continues exactly where it was interrupted."""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from edge_isp.training.checkpoints import TrainingState
 
 CHECKPOINT_EVERY = 250
 EMA_DECAY = 0.999
@@ -25,7 +26,8 @@ class Schedule:
 
     Attributes:
         steps: optimiser steps.
-        batch: crops a step.
+        batch: crops per step.
+        warm_up: steps in which the learning rate rises.
         crop: side of a crop in pixels, even.
         learning_rate: peak, reached after `warm_up` steps, then a cosine down to a hundredth.
         seed: of weights, crops and noise.
@@ -39,7 +41,11 @@ class Schedule:
     seed: int = 0
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step `step` (from 0)."""
+        """Learning rate of step `step` (from 0).
+
+        Args:
+            step: number of the step.
+        """
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
         phase = (step - self.warm_up) / max(1, self.steps - self.warm_up)
@@ -48,7 +54,14 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """State of a training run after a step, for whoever shows it."""
+    """State of a training after a step, for display.
+
+    Attributes:
+        step: how many were made.
+        steps: how many will be.
+        loss: of the step.
+        validation: what was measured after the step, by group; None where nothing was.
+    """
 
     step: int
     steps: int
@@ -67,20 +80,50 @@ class Objective(Protocol[Batch]):
         """What `validate` gives, as the log calls it ("psnr_db")."""
         ...
 
+    @property
+    def unit(self) -> str:
+        """Of what `validate` gives ("dB"); empty where it has none."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of what `validate` gives is better."""
+        ...
+
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches `first` to `last` (exclusive); each depends on its number alone, so that training resumes exactly."""
+        """Batches `first` to `last` (exclusive); each depends on its number alone, so that training resumes exactly.
+
+        Args:
+            first: number of the first batch.
+            last: number after that of the last batch.
+        """
         ...
 
     def loss(self, network: nn.Module, batch: Batch, *, step: int, steps: int) -> Tensor:
-        """The loss of step `step` of `steps`."""
+        """The loss of step `step` of `steps`.
+
+        Args:
+            network: that is trained.
+            batch: of the step.
+            step: number of the step, from 0.
+            steps: of the schedule.
+        """
         ...
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """How good the averaged network is, by group of the validation set."""
+        """How good the averaged network is, by group of the validation set.
+
+        Args:
+            network: of the averaged weights, or a quantised one.
+        """
         ...
 
     def pace(self, parameter: nn.Parameter) -> float:
-        """Factor on a parameter's learning rate."""
+        """Factor on a parameter's learning rate.
+
+        Args:
+            parameter: of the network.
+        """
         ...
 
 
@@ -93,52 +136,42 @@ def train(
 ) -> nn.Module:
     """Trains a network; returns the averaged weights' network.
 
-    Runs on a GPU where there is one.
+    Runs on a GPU where there is one. Writes `checkpoint.pt` (and continues from it, if it is there) and `log.jsonl`.
 
-    Writes `checkpoint.pt` (resumed from, if it is there and its schedule is this one) and `log.jsonl`
-    into `run_folder`.
+    Args:
+        network: is changed in place.
+        objective: what it is trained for.
+        schedule: how long and how fast.
+        run_folder: where the files are; it is made if needed.
+        report: called after each step.
 
     Raises:
-        ValueError: the checkpoint in `run_folder` is of another schedule.
+        ModelError: the checkpoint in `run_folder` is of another schedule or network, or cannot be read.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     checkpoint = run_folder / "checkpoint.pt"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device, memory_format=torch.channels_last).train()
-    average = copy.deepcopy(network)
+    # PyTorch's types leave memory_format out.
+    network = network.to(device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     trained = [p for p in network.parameters() if p.requires_grad]
-    groups: dict[float, list[nn.Parameter]] = {}
-    for parameter in trained:
-        groups.setdefault(objective.pace(parameter), []).append(parameter)
-    paced = [{"params": parameters, "pace": pace} for pace, parameters in groups.items()]
-    optimiser = torch.optim.Adam(paced, lr=schedule.learning_rate, betas=(0.9, 0.99))
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        if state["schedule"] != asdict(schedule):
-            raise ValueError(
-                f"{checkpoint}: is of another schedule ({state['schedule']}); remove it or name another folder"
-            )
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+    state = TrainingState(network, copy.deepcopy(network), _optimiser(trained, objective, schedule))
+    first = state.restore(checkpoint, schedule=asdict(schedule), device=device)
 
     started = time.monotonic()
     for step, batch in enumerate(objective.batches(first, schedule.steps), first):
-        for group in optimiser.param_groups:
+        for group in state.optimiser.param_groups:
             group["lr"] = schedule.learning_rate_at(step) * group["pace"]
         loss = objective.loss(network, batch, step=step, steps=schedule.steps)
-        optimiser.zero_grad(set_to_none=True)
+        state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        _update_average(average, network, step)
+        state.optimiser.step()
+        _update_average(state.average, network, step)
 
         done = step + 1
         validation = None
         if done % CHECKPOINT_EVERY == 0 or done == schedule.steps:
-            validation = objective.validate(average)
+            validation = objective.validate(state.average)
             _append(
                 run_folder / "log.jsonl",
                 {
@@ -148,18 +181,20 @@ def train(
                     "seconds": round(time.monotonic() - started, 1),
                 },
             )
-            _save(
-                checkpoint,
-                {
-                    "schedule": asdict(schedule),
-                    "step": done,
-                    "network": network.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                },
-            )
+            state.save(checkpoint, step=done, schedule=asdict(schedule))
         report(Progress(done, schedule.steps, float(loss.detach()), validation))
-    return average.eval()
+    return state.average.eval()
+
+
+def _optimiser(
+    parameters: list[nn.Parameter], objective: Objective[Batch], schedule: Schedule
+) -> torch.optim.Optimizer:
+    """Adam, with a group for each pace."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault(objective.pace(parameter), []).append(parameter)
+    paced = [{"params": members, "pace": pace} for pace, members in groups.items()]
+    return torch.optim.Adam(paced, lr=schedule.learning_rate, betas=(0.9, 0.99))
 
 
 @torch.no_grad()
@@ -172,9 +207,3 @@ def _update_average(average: nn.Module, network: nn.Module, step: int) -> None:
 def _append(path: Path, entry: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as log:
         log.write(json.dumps(entry) + "\n")
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)

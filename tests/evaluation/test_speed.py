@@ -31,6 +31,8 @@ def test_the_command() -> None:
     result = run.invoke(app, ["evaluate", "speed", "--network", "plain-24x4", "--size", "32x24", "--rounds", "1"])
     assert result.exit_code == 0, result.output
     assert "plain" in result.output
+    assert INT8 in result.output
     result = run.invoke(app, ["evaluate", "speed", "--size", "wide"])
     assert result.exit_code == 2
-    assert "WIDTHxHEIGHT, found 'wide'" in result.output
+    assert "WIDTHxHEIGHT" in result.output
+    assert "'wide'" in result.output

@@ -22,14 +22,16 @@ from PIL import Image  # noqa: E402
 
 from edge_isp.calibration.profile import load_profile  # noqa: E402
 from edge_isp.calibration.simulation import SensorModel  # noqa: E402
-from edge_isp.errors import FormatError, ModelError  # noqa: E402
-from edge_isp.evaluation.detector.methods import Plan, Store, boxes_of, clean_method, student_method  # noqa: E402
+from edge_isp.errors import DatasetError, EvaluationError, FormatError, ModelError  # noqa: E402
 from edge_isp.evaluation.detector.metrics import (  # noqa: E402
     agreement,
     bootstrap,
     mean_average_precision,
 )
+from edge_isp.evaluation.detector.run import detection_plan, detections, parse_exposure  # noqa: E402
+from edge_isp.evaluation.detector.weights import boxes_of, clean_method, student_method  # noqa: E402
 from edge_isp.evaluation.exposures import expose  # noqa: E402
+from edge_isp.evaluation.store import Store  # noqa: E402
 from edge_isp.training import trainer  # noqa: E402
 from edge_isp.training.detector.data import NO_OBJECTS, DetectorPairs, View, pair, stack  # noqa: E402
 from edge_isp.training.detector.distillation import Distillation, answer_loss, labelled, levels  # noqa: E402
@@ -193,7 +195,10 @@ def test_a_student_starts_from_weights_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="student-float.pt: cannot start from these weights"):
         start_from(teacher(), path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="cannot start from these weights"):
+    with pytest.raises(ModelError, match=r"student-float\.pt: expected weights .* found something else$"):
+        start_from(other, path)
+    torch.save([1, 2], path)
+    with pytest.raises(ModelError, match="found a list"):
         start_from(other, path)
 
 
@@ -217,7 +222,7 @@ def test_outputs_of_a_graph_by_level() -> None:
 
 
 def test_detections_are_in_the_pixels_of_the_frame_whatever_its_order() -> None:
-    """A network that finds the brightest cell, on sensors whose mosaics are mirrored on the way in."""
+    """A network that finds the brightest cell, on sensors whose mosaics are mirrored as they are encoded."""
     photo = np.zeros((208, 416, 3), np.uint8)
     photo[40:72, 320:352] = 255
 
@@ -232,9 +237,9 @@ def test_detections_are_in_the_pixels_of_the_frame_whatever_its_order() -> None:
         return out
 
     for sensor in (IMX219, IMX477):
-        shot = expose(photo, "scene", sensor, DAYLIGHT)
+        exposure = expose(photo, "scene", sensor, DAYLIGHT)
         with student_method("brightest", "", brightest).open(sensor) as detect:
-            found = detect(shot)
+            found = detect(exposure)
         assert len(found.xyxy) == 16, sensor.profile.cfa
         np.testing.assert_allclose(found.xyxy.min(0)[:2], (320, 40), atol=1.5)
         np.testing.assert_allclose(found.xyxy.max(0)[2:], (352, 72), atol=1.5)
@@ -282,7 +287,7 @@ def test_labels_are_read_in_pixels(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.xyxy, [[90, 40, 110, 60]])
     assert found.class_id.tolist() == [3]
     (tmp_path / "a.txt").write_text("person 0.5 0.5\n")
-    with pytest.raises(ValueError, match="expected lines of class"):
+    with pytest.raises(DatasetError, match="expected lines of class"):
         load_labels([tmp_path / "a.png"], tmp_path)
 
 
@@ -291,18 +296,21 @@ def test_detections_are_kept_and_made_again_where_weights_changed(tmp_path: Path
     for i in range(2):
         images.append(tmp_path / f"{i}.png")
         Image.fromarray(scene(i)).save(images[-1])
-    original, path = teacher(), tmp_path / "found.jsonl"
-    plan = Plan([clean_method(original, "first", size=64)], [IMX219], [DAYLIGHT], images)
-    plan.measure(Store(path))
-    again = Store(path)
+    original, path = teacher(), tmp_path / "found.json"
+    plan = detection_plan([clean_method(original, "first", size=64)], [IMX219], [DAYLIGHT], images)
+    store = Store(path, "detections")
+    plan.measure(store)
+    again = Store(path, "detections")
     assert plan.missing(again) == 0
-    kept = plan.found(again, plan.methods[0], IMX219, DAYLIGHT)
+    kept = detections(plan, again, plan.methods[0], IMX219, DAYLIGHT)
     assert set(kept) == {"0", "1"}
     changed = replace(plan, methods=[clean_method(original, "second", size=64)])
     assert changed.missing(again) == 2
+    with pytest.raises(EvaluationError, match="expected results of pictures, found some of detections"):
+        Store(path, "pictures")
     path.write_text("something else\n")
-    with pytest.raises(ValueError, match="remove it or name another file"):
-        Store(path)
+    with pytest.raises(EvaluationError, match="remove it or name another file"):
+        Store(path, "detections")
 
 
 def test_duplicates_are_suppressed_and_the_letterbox_undone() -> None:
@@ -373,3 +381,26 @@ def test_the_float_model_is_the_network() -> None:
     for detail, part in zip(interpreter.get_output_details(), expected, strict=True):
         found = interpreter.get_tensor(detail["index"])
         np.testing.assert_allclose(found, part.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_exposures_are_a_gain_and_a_share_of_light() -> None:
+    assert parse_exposure("4") == (4, 1)
+    assert parse_exposure("16@0.125") == (16, 0.125)
+    for wrong in ("", "4@", "four", "0", "4@0", "nan", "inf", "4,16"):
+        with pytest.raises(ValueError, match=r"expected a gain|could not convert"):
+            parse_exposure(wrong)
+
+
+def test_detections_of_small_images_are_in_their_own_pixels(tmp_path: Path) -> None:
+    """The exposure is enlarged; what is kept is not."""
+    path = tmp_path / "small.png"
+    Image.fromarray(scene()).save(path)
+    plan = detection_plan([], [IMX219], [DAYLIGHT], [path])
+    exposure = plan.expose(path, IMX219, DAYLIGHT)
+    assert exposure.enlarged == 5
+    assert exposure.photo.shape == (480, 640, 3)
+    assert plan.keep(boxes((50, 100, 150, 200, 3, 0.5)), exposure) == {
+        "class_id": [3],
+        "confidence": [0.5],
+        "xyxy": [[10.0, 20.0, 30.0, 40.0]],
+    }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from torch.nn import functional as F  # noqa: E402
+import torch
+from torch.nn import functional as F
 
-from edge_isp.training.detector.equalise_stem import even_stem  # noqa: E402
-from edge_isp.training.networks.yolox import YoloxNano  # noqa: E402
-from edge_isp.training.quantisation.silu import active_range  # noqa: E402
+from edge_isp.training.detector.equalise_stem import equalise_stem
+from edge_isp.training.networks.yolox import YoloxNano
+from edge_isp.training.quantisation.silu import active_range
 
 
 def stem_of(student: YoloxNano, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,12 +34,12 @@ def test_channels_of_uneven_range_become_even_and_say_the_same() -> None:
     x = torch.rand(2, 4, 48, 48)
     before, said = stem_of(student, x)
     assert active_range(before).max() > 50 * active_range(before).min()
-    even_stem(student, samples)
+    equalise_stem(student, samples)
     after, says = stem_of(student, x)
     assert active_range(after).max() < 4 * active_range(after).min()
     error, size = (says - said).square().mean((0, 2, 3)), said.var((0, 2, 3))
     assert (error / size).max() < 0.1
-    even_stem(student, samples)  # nothing is left to do
+    equalise_stem(student, samples)  # nothing is left to do
     _, again = stem_of(student, x)
     torch.testing.assert_close(again, says, atol=0.05 * float(says.std()), rtol=0)
 
@@ -49,6 +50,6 @@ def test_the_widest_channel_is_left_alone() -> None:
     with torch.no_grad():
         student.stem.convolution.weight[5] *= 100
     kept = student.stem.convolution.weight[5].clone(), student.stage2[0][0].convolution.weight[5].clone()
-    even_stem(student, [torch.rand(1, 4, 32, 32)])
+    equalise_stem(student, [torch.rand(1, 4, 32, 32)])
     torch.testing.assert_close(student.stem.convolution.weight[5], kept[0])
     torch.testing.assert_close(student.stage2[0][0].convolution.weight[5], kept[1], rtol=1e-3, atol=1e-5)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from edge_isp.kernels import reference  # noqa: E402
-from edge_isp.kernels.decode import output_table  # noqa: E402
-from edge_isp.training.graph import trace  # noqa: E402
-from edge_isp.training.isp.architectures import ARCHITECTURES  # noqa: E402
-from edge_isp.training.isp.dead_channels import reinitialise_dead_channels  # noqa: E402
-from edge_isp.training.networks.calibrated import CalibratedRFDCSANet  # noqa: E402
-from edge_isp.training.networks.ecb import ECB, merge  # noqa: E402
-from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture  # noqa: E402
-from edge_isp.training.quantisation.arithmetic import quantise  # noqa: E402
+import torch
+
+from edge_isp.kernels import reference
+from edge_isp.kernels.decode import output_table
+from edge_isp.training.graph import trace
+from edge_isp.training.isp.architectures import ARCHITECTURES
+from edge_isp.training.isp.dead_channels import reinitialise_dead_channels
+from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
+from edge_isp.training.networks.ecb import ECB, merge
+from edge_isp.training.networks.rfdcsanet import RFDCSANet, to_picture
+from edge_isp.training.quantisation.post_training import quantise
 
 
 def randomise(module: torch.nn.Module, scale: float = 0.2) -> None:
@@ -156,7 +158,7 @@ def test_every_recipe_has_an_integer_graph(name: str) -> None:
         assert quantised.run_real(x)[0].shape == network(x).shape
 
 
-def test_every_channel_of_a_new_network_lives_after_revival() -> None:
+def test_every_channel_of_a_new_network_lives_after_reinitialisation() -> None:
     torch.manual_seed(0)
     network = CalibratedRFDCSANet(blocks=2)
     grey_wedge = torch.linspace(0.1, 1, 32).expand(2, 8, 32, 32)
@@ -165,7 +167,7 @@ def test_every_channel_of_a_new_network_lives_after_revival() -> None:
     assert reinitialise_dead_channels(network, x) == 0
 
 
-def test_revival_leaves_living_channels_alone() -> None:
+def test_reinitialisation_leaves_living_channels_alone() -> None:
     torch.manual_seed(0)
     network = CalibratedRFDCSANet(blocks=1)
     x = torch.rand(2, 8, 32, 32)

@@ -10,22 +10,23 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from ai_edge_litert.interpreter import Interpreter  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+import torch
+from torch import nn
+from torch.nn import functional as F
 
-from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
-from edge_isp.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from edge_isp.errors import ModelError  # noqa: E402
-from edge_isp.models.qdq_onnx import qdq_onnx  # noqa: E402
-from edge_isp.models.tflite_graph import TfliteGraph  # noqa: E402
-from edge_isp.training.export.onnx_float import to_float_onnx  # noqa: E402
-from edge_isp.training.export.tflite import to_tflite  # noqa: E402
-from edge_isp.training.graph import Graph, trace  # noqa: E402
-from edge_isp.training.quantisation.arithmetic import FakeQuantised, QuantisedGraph, save_quantised  # noqa: E402
-from edge_isp.training.quantisation.silu import (  # noqa: E402
+from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.engines.onnxruntime import OnnxRuntimeEngine
+from edge_isp.errors import ModelError
+from edge_isp.models.qdq_onnx import qdq_onnx
+from edge_isp.models.tflite_graph import TfliteGraph
+from edge_isp.training.export.onnx_float import to_float_onnx
+from edge_isp.training.export.tflite import to_tflite
+from edge_isp.training.graph import Graph, trace
+from edge_isp.training.quantisation.arithmetic import QuantisedGraph, save_quantised
+from edge_isp.training.quantisation.aware_training import FakeQuantised
+from edge_isp.training.quantisation.silu import (
     GATE_SUFFIX,
     channel_ranges,
     equalise_silus,
@@ -35,6 +36,7 @@ from edge_isp.training.quantisation.silu import (  # noqa: E402
     quantise_silu_network,
     split_gates,
 )
+from tests.training.delegated import planned_operators
 
 Int8 = NDArray[np.int8]
 
@@ -139,16 +141,16 @@ def test_int8_is_the_same_everywhere(seed: int, tmp_path: Path) -> None:
             engine.resize(x.shape)
             assert largest_difference(in_pytorch(model, x), engine.run([x])) == 0
             # The whole graph is one partition of the delegate.
-            executed = [entry["op_name"] for entry in engine._interpreter._get_ops_details()]
-            assert executed.count("DELEGATE") == 1
+            _, operators = planned_operators(path, x.shape)
+            assert [entry["op_name"] for entry in operators].count("DELEGATE") == 1
 
 
 def test_every_operator_is_delegated(tmp_path: Path) -> None:
     _, graph, samples = made(2, uneven=True)
     model = quantise_silu_network(graph, samples)
-    interpreter = Interpreter(model_content=to_tflite(model, height=32, width=48), num_threads=1)
-    interpreter.allocate_tensors()
-    operators = interpreter._get_ops_details()
+    path = tmp_path / "model.tflite"
+    path.write_bytes(to_tflite(model, height=32, width=48))
+    interpreter, operators = planned_operators(path, (1, 32, 48, 4))
     (delegated,) = [entry for entry in operators if entry["op_name"] == "DELEGATE"]
     # What enters it is the model's input and constants, what leaves it is the model's outputs: nothing runs besides it.
     outputs = [entry["index"] for entry in interpreter.get_output_details()]
@@ -204,7 +206,11 @@ def test_gates_of_their_own_change_nothing_in_float() -> None:
     double = replace(
         graph,
         nodes=tuple(
-            node if node.weight is None else replace(node, weight=node.weight.double(), bias=node.bias.double())
+            replace(
+                node,
+                weight=None if node.weight is None else node.weight.double(),
+                bias=None if node.bias is None else node.bias.double(),
+            )
             for node in graph.nodes
         ),
     )

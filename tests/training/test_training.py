@@ -10,39 +10,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra [train] brings it")
 
-from ai_edge_litert import schema_py_generated as schema  # noqa: E402
-from PIL import Image  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
+from typer.testing import CliRunner
 
-from edge_isp.calibration.profile import load_profile  # noqa: E402
-from edge_isp.calibration.profile_file import save_profile  # noqa: E402
-from edge_isp.calibration.simulation import SensorModel  # noqa: E402
-from edge_isp.cameras.replay import ReplayCamera  # noqa: E402
-from edge_isp.cli.main import app  # noqa: E402
-from edge_isp.engines.litert import LiteRtEngine  # noqa: E402
-from edge_isp.kernels.encode import encode  # noqa: E402
-from edge_isp.kernels.layout import RawLayout  # noqa: E402
-from edge_isp.kernels.pack import pack  # noqa: E402
-from edge_isp.kernels.tables import encoding_table  # noqa: E402
-from edge_isp.models.card import find_model, read_card, shipped_models  # noqa: E402
-from edge_isp.tasks.isp import IspTask  # noqa: E402
-from edge_isp.training import trainer  # noqa: E402
-from edge_isp.training.export.tflite import to_tflite  # noqa: E402
-from edge_isp.training.graph import Graph, trace  # noqa: E402
-from edge_isp.training.isp import training as isp_training  # noqa: E402
-from edge_isp.training.isp.architectures import ARCHITECTURES  # noqa: E402
-from edge_isp.training.networks.ecb import merge  # noqa: E402
-from edge_isp.training.networks.rfdcsanet import RFDCSANet  # noqa: E402
-from edge_isp.training.quantisation.arithmetic import (  # noqa: E402
-    FakeQuantised,
-    QuantisedGraph,
-    equalise,
-    load_quantised,
-    quantise,
-)
-from edge_isp.training.simulation import TrainingPairs, encode_codes, find_photos  # noqa: E402
+from edge_isp.calibration.profile import load_profile
+from edge_isp.calibration.profile_file import save_profile
+from edge_isp.calibration.simulation import SensorModel
+from edge_isp.cameras.replay import ReplayCamera
+from edge_isp.cli.main import app
+from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.errors import DatasetError, ModelError
+from edge_isp.kernels.encode import encode
+from edge_isp.kernels.layout import RawLayout
+from edge_isp.kernels.pack import pack
+from edge_isp.kernels.tables import encoding_table
+from edge_isp.models.card import find_model, read_card, shipped_models
+from edge_isp.tasks.isp import IspTask
+from edge_isp.training import trainer
+from edge_isp.training.export.tflite import to_tflite
+from edge_isp.training.graph import Graph, trace
+from edge_isp.training.isp.architectures import ARCHITECTURES
+from edge_isp.training.isp.objective import picture_objective, validation_samples
+from edge_isp.training.networks.ecb import merge
+from edge_isp.training.networks.rfdcsanet import RFDCSANet
+from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised
+from edge_isp.training.quantisation.aware_training import FakeQuantised
+from edge_isp.training.quantisation.post_training import equalise, quantise
+from edge_isp.training.simulation import TrainingPairs, encode_codes, find_photos, load_photo
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 SENSOR = SensorModel(load_profile("imx219"))
@@ -92,14 +90,14 @@ def test_a_batch_depends_on_seed_and_index_only() -> None:
     assert sample.matrix.shape == (2, 3, 3)
     assert not np.array_equal(made[0].inputs, made[1].inputs)
     assert not np.array_equal(made[0].inputs, pairs(2).make(0).inputs)
-    with pytest.raises(ValueError, match="no photograph is larger than a crop of 128"):
+    with pytest.raises(DatasetError, match="no photograph is larger than a crop of 128"):
         TrainingPairs([photo()], [SENSOR], crop=128, batch=2, seed=0)
 
 
 @pytest.mark.parametrize("model", ["rfdcsanet-published", "rfdcsanet-s"])
 def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None:
     schedule, architecture = small_schedule(24), ARCHITECTURES[model]
-    validation = isp_training.validation_samples([photo(1)], SENSOR)
+    objective = picture_objective([photo()], validation_samples([photo(1)], SENSOR), [SENSOR], architecture.colour)
 
     def run(folder: Path, stop_at: int | None = None) -> tuple[torch.nn.Module | None, list[float]]:
         losses: list[float] = []
@@ -112,10 +110,7 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None
         torch.manual_seed(0)
         try:
             network = architecture.build()
-            trained = isp_training.train(
-                network, [photo()], validation, [SENSOR], architecture.colour, schedule, folder, report
-            )
-            return trained, losses
+            return trainer.train(network, objective(schedule), schedule, folder, report), losses
         except KeyboardInterrupt:
             return None, losses
 
@@ -133,10 +128,15 @@ def test_training_learns_and_resumes_exactly(tmp_path: Path, model: str) -> None
     assert [entry["step"] for entry in log] == [8, 16, 24]
     assert log[-1]["validation_psnr_db"]["gain1"] > log[0]["validation_psnr_db"]["gain1"]  # it learns
     assert set(log[0]["validation_psnr_db"]) == {"gain1", "gain4", "gain16"}
-    with pytest.raises(ValueError, match="is of another schedule"):
-        isp_training.train(
-            architecture.build(), [photo()], {}, [SENSOR], architecture.colour, small_schedule(25), tmp_path / "parts"
-        )
+    other = small_schedule(25)
+    with pytest.raises(ModelError, match="is of another schedule"):
+        trainer.train(architecture.build(), objective(other), other, tmp_path / "parts")
+    another = ARCHITECTURES["plain-24x4"].build()
+    with pytest.raises(ModelError, match="is of another network"):
+        trainer.train(another, objective(schedule), schedule, tmp_path / "parts")
+    (tmp_path / "parts" / "checkpoint.pt").write_bytes(b"cut off")
+    with pytest.raises(ModelError, match=r"checkpoint\.pt: expected weights"):
+        trainer.train(architecture.build(), objective(schedule), schedule, tmp_path / "parts")
 
 
 @pytest.fixture(scope="module")
@@ -352,5 +352,18 @@ def data_free_photos(tmp_path: Path) -> Callable[[], Path]:
 
 
 def test_a_folder_without_photographs(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no photographs"):
+    with pytest.raises(DatasetError, match="no photographs"):
         find_photos(tmp_path)
+
+
+def test_a_photograph_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=r"photo\.png: cannot be read as a photograph"):
+        load_photo(tmp_path / "photo.png")
+
+
+def test_validation_photographs_must_be_there(tmp_path: Path, data_free_photos: Callable[[], Path]) -> None:
+    arguments = ["train", "isp", "--photos", data_free_photos(), "--out", tmp_path / "run", "--validation", "photo7"]
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert isinstance(result.exception, DatasetError)
+    assert "no photograph is called 'photo7'" in str(result.exception)

@@ -1,4 +1,4 @@
-"""How good detections are: COCO's mean average precision, its bootstrap over images, and the agreement of two methods."""
+"""How good detections are: COCO's mean average precision, its bootstrap over images, the agreement of two methods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ _SAME_PLACE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """COCO's figures, in percent: AP over IoU 0.5 to 0.95, AP at IoU 0.5, average recall of 100 detections."""
+    """COCO's figures, in percent.
+
+    Attributes:
+        ap: average precision over IoU 0.5 to 0.95.
+        ap50: average precision at IoU 0.5.
+        ar100: average recall of 100 detections.
+    """
 
     ap: float
     ap50: float
@@ -33,6 +39,8 @@ def mean_average_precision(
     """COCO's evaluation of detections by image.
 
     Args:
+        truth: labels by image.
+        found: detections by image.
         images: which, by default all; one that is named twice counts twice.
     """
     names = list(truth) if images is None else list(images)
@@ -75,7 +83,15 @@ def mean_average_precision(
 def bootstrap(
     truth: Mapping[str, Boxes], a: Mapping[str, Boxes], b: Mapping[str, Boxes], *, rounds: int = 200, seed: int = 0
 ) -> tuple[float, float]:
-    """The interval that holds the difference of two methods' AP, a - b, in 95 of 100 draws of the images."""
+    """The interval that holds the difference of two methods' AP, a - b, in 95 of 100 draws of the images.
+
+    Args:
+        truth: labels by image.
+        a: detections by image of one method.
+        b: detections by image of the other.
+        rounds: number of draws.
+        seed: of the draws.
+    """
     rng = np.random.default_rng(seed)
     names = np.array(list(truth))
     differences = []
@@ -88,7 +104,7 @@ def bootstrap(
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far one way's detections are another's.
+    """How far one method's detections are another's.
 
     Attributes:
         recall: share of the reference's sure detections that are found again: the same class, at the same place.
@@ -104,7 +120,12 @@ class Agreement:
 
 
 def agreement(reference: Mapping[str, Boxes], found: Mapping[str, Boxes]) -> Agreement:
-    """Detections of confidence 0.3 and more, matched with the other's of 0.2 and more; IoU 0.5 is the same place."""
+    """Detections of confidence 0.3 and more, matched with the other's of 0.2 and more; IoU 0.5 is the same place.
+
+    Args:
+        reference: detections by image.
+        found: detections by image that are compared with them.
+    """
     again = [overlap for name in reference for overlap in _best_overlaps(reference[name], found[name])]
     known = [overlap for name in reference for overlap in _best_overlaps(found[name], reference[name])]
     matched = [overlap for overlap in again if overlap >= _SAME_PLACE]
@@ -129,7 +150,12 @@ def _best_overlaps(sure: Boxes, others: Boxes) -> list[float]:
 
 
 def overlap(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of one box with others, (n,)."""
+    """Intersection over union of one box with others, (n,).
+
+    Args:
+        box: (4,): x0, y0, x1, y1.
+        boxes: (n, 4).
+    """
     size = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None)
     both = size.prod(1)
     union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(1) - both

@@ -1,4 +1,4 @@
-"""The time from RAW bytes to boxes, and of its rivals, in one run: through a picture, and in float32."""
+"""The time from RAW bytes to boxes, and of what it is compared with, in one run: through a picture, and in float32."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.evaluation.progress import progress
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.resample import letterbox
@@ -32,48 +33,73 @@ from edge_isp.training.quantisation.silu import min_max_quantised
 _PACKING, _BIT_DEPTH = Packing.CSI2P, 10
 
 
+@dataclass(frozen=True, slots=True)
+class PathTiming:
+    """Time of one path from RAW to boxes, or of a part of it.
+
+    Attributes:
+        path: what was timed.
+        min_ms: shortest of the rounds.
+        median_ms: median of the rounds.
+    """
+
+    path: str
+    min_ms: float
+    median_ms: float
+
+
 def run_detector_speed(
     model: str, isp: str, *, width: int, height: int, size: int, threads: int, rounds: int, console: Console
-) -> None:
-    """Measures with progress shown, and prints a table.
+) -> list[PathTiming]:
+    """Measures with progress shown.
 
     Args:
         model: a detector.
         isp: the ISP model whose pictures the teacher would look at.
-        width, height: of the frame in pixels.
+        width: of the frame in pixels.
+        height: of the frame in pixels.
         size: of the detector's input in pixels.
         threads: of each runtime.
-        rounds: how often each way runs, in turn.
+        rounds: how often each path runs, in turn.
+        console: where progress is shown.
 
     Raises:
         ModelError: there is no such model.
     """
     with (
-        _ways(model, isp, width, height, size, threads) as methods,
-        Progress(console=console, transient=True) as progress,
+        _paths(model, isp, width, height, size, threads) as paths,
+        progress(console, "rounds", rounds) as report,
     ):
-        bar = progress.add_task("rounds", total=rounds)
-        times_ms: dict[str, list[float]] = {name: [] for name in methods}
-        for run in methods.values():
+        times_ms: dict[str, list[float]] = {name: [] for name in paths}
+        for run in paths.values():
             run()
         for _ in range(rounds):
-            for name, run in methods.items():
+            for name, run in paths.items():
                 started = time.perf_counter()
                 run()
                 times_ms[name].append((time.perf_counter() - started) * 1e3)
-            progress.advance(bar)
-    first = statistics.median(next(iter(times_ms.values())))
-    table = Table(title=f"{width}x{height} RAW10, input of {size}, {threads} threads, {rounds} rounds")
-    for column in ("", "median ms (shortest)", "times the first"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, values in times_ms.items():
-        median = statistics.median(values)
-        table.add_row(name, f"{median:.2f} ({min(values):.2f})", f"{median / first:.2f}")
-    console.print(table)
+            report("rounds")
+    return [PathTiming(name, min(values), statistics.median(values)) for name, values in times_ms.items()]
+
+
+def speed_table(timings: list[PathTiming], title: str) -> Table:
+    """A row for each path.
+
+    Args:
+        timings: the first is what the others are compared with.
+        title: of the table.
+    """
+    table = Table("path", title=title, title_justify="left")
+    for column in ("median, ms", "shortest, ms", "times the first"):
+        table.add_column(column, justify="right")
+    for timing in timings:
+        times = timing.median_ms / timings[0].median_ms
+        table.add_row(timing.path, f"{timing.median_ms:.2f}", f"{timing.min_ms:.2f}", f"{times:.2f}")
+    return table
 
 
 @contextmanager
-def _ways(
+def _paths(
     model: str, isp: str, width: int, height: int, size: int, threads: int
 ) -> Iterator[dict[str, Callable[[], object]]]:
     card, isp_card = find_model(model, None), find_model(isp, None)
@@ -136,7 +162,7 @@ def _interpreter(content: bytes, threads: int) -> Interpreter:
 def _float_onnx(network: YoloxNano, cells: int, threads: int) -> Callable[[], object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Its threads would go on spinning while the next way is timed.
+    # Its threads would go on spinning while the next path is timed.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = to_float_onnx(network, height=cells, width=cells, channels=4, merged=True)
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

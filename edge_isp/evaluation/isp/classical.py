@@ -1,4 +1,4 @@
-"""Classical pictures of simulated RAW: the rivals that a network must beat.
+"""Classical pictures of simulated RAW: the baselines that a network is compared with.
 
 RAW codes become linear light, which is white-balanced (clipped at white), demosaiced, taken through the colour matrix
 and the curve of sRGB, rounded to 8 bits, and denoised by non-local means (NLM: Buades, Coll, Morel: "A non-local
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.light import srgb_encode
 from edge_isp.calibration.simulation import SensorModel, black_level_mosaic, mosaic
-from edge_isp.evaluation.exposures import Develop, Method, SimulatedExposure
+from edge_isp.errors import EvaluationError
+from edge_isp.evaluation.exposures import SimulatedExposure
+from edge_isp.evaluation.isp.methods import Develop, Rgb
+from edge_isp.evaluation.store import Method
 from edge_isp.training.simulation import Capture
 
 FloatArray = NDArray[np.floating[Any]]
-Picture = NDArray[np.uint8]
 
 # Strengths of NLM: OpenCV's h (for lightness) and hColor (for the two axes of colour), in levels of 8 bits.
 Strengths = tuple[float, float]
@@ -119,13 +121,17 @@ DEMOSAICINGS: dict[str, Callable[[FloatArray, str], FloatArray]] = {
 DENOISED = ("Malvar", "Menon", "Menon on roots")
 
 
-def classical_methods(table: StrengthsTable) -> list[Method]:
-    """Every demosaicing, then those of `DENOISED` with NLM at the table's strengths."""
-    plain = [_way(name, name, None) for name in DEMOSAICINGS]
-    return plain + [_way(f"{name}, NLM", name, table) for name in DENOISED]
+def classical_methods(table: StrengthsTable) -> list[Method[Rgb]]:
+    """Every demosaicing, then those of `DENOISED` with NLM at the table's strengths.
+
+    Args:
+        table: see `STRENGTHS`.
+    """
+    plain = [_method(name, name, None) for name in DEMOSAICINGS]
+    return plain + [_method(f"{name}, NLM", name, table) for name in DENOISED]
 
 
-def _way(name: str, demosaicing: str, table: StrengthsTable | None) -> Method:
+def _method(name: str, demosaicing: str, table: StrengthsTable | None) -> Method[Rgb]:
     def made_with(sensor: SensorModel, capture: Capture) -> str:
         if table is None:
             return ""
@@ -134,9 +140,9 @@ def _way(name: str, demosaicing: str, table: StrengthsTable | None) -> Method:
 
     @contextmanager
     def opened(sensor: SensorModel) -> Iterator[Develop]:
-        def develop(shot: SimulatedExposure) -> Picture:
-            rgb = picture(shot, demosaicing)
-            return rgb if table is None else denoise(rgb, strengths(table, demosaicing, sensor, shot.capture))
+        def develop(exposure: SimulatedExposure) -> Rgb:
+            rgb = picture(exposure, demosaicing)
+            return rgb if table is None else denoise(rgb, strengths(table, demosaicing, sensor, exposure.capture))
 
         yield develop
 
@@ -146,37 +152,53 @@ def _way(name: str, demosaicing: str, table: StrengthsTable | None) -> Method:
 def strengths(table: StrengthsTable, demosaicing: str, sensor: SensorModel, capture: Capture) -> Strengths:
     """Of NLM, for pictures of a sensor at a capture's analogue gain.
 
+    Args:
+        table: see `STRENGTHS`.
+        demosaicing: one of `DENOISED`.
+        sensor: that was exposed.
+        capture: the circumstances.
+
     Raises:
-        ValueError: the table has none.
+        EvaluationError: the table has none.
     """
     key = (demosaicing, sensor.profile.name, capture.analogue_gain)
     if key not in table:
-        raise ValueError(
+        raise EvaluationError(
             f"no strengths of NLM are known for sensor '{key[1]}' at analogue gain {key[2]:g}; "
             "give photographs to find them on: --tune-on"
         )
     return table[key]
 
 
-def picture(shot: SimulatedExposure, demosaicing: str) -> Picture:
-    """The picture of a simulated exposure, uint8 (height, width, 3), not denoised; see `DEMOSAICINGS`."""
-    profile, temperature = shot.sensor.profile, shot.capture.colour_temperature_k
-    black = black_level_mosaic(profile.black_level, profile.cfa, shot.codes.shape)
+def picture(exposure: SimulatedExposure, demosaicing: str) -> Rgb:
+    """The picture of a simulated exposure, uint8 (height, width, 3), not denoised.
+
+    Args:
+        exposure: of any colour order.
+        demosaicing: one of `DEMOSAICINGS`.
+    """
+    profile, temperature = exposure.sensor.profile, exposure.capture.colour_temperature_k
+    black = black_level_mosaic(profile.black_level, profile.cfa, exposure.codes.shape)
     gains = np.array(profile.normalised_gains(temperature), np.float32)
-    balance = mosaic(np.broadcast_to(gains, shot.photo.shape), profile.cfa)
-    light = np.clip((shot.codes - black).astype(np.float64) / (profile.white_level - black) * balance, 0, 1)
+    balance = mosaic(np.broadcast_to(gains, exposure.photo.shape), profile.cfa)
+    light = np.clip((exposure.codes - black).astype(np.float64) / (profile.white_level - black) * balance, 0, 1)
     rgb = np.clip(DEMOSAICINGS[demosaicing](light, profile.cfa), 0, 1)
     return np.rint(srgb_encode(rgb @ profile.colour_matrix(temperature).T) * 255).astype(np.uint8)
 
 
-def denoise(rgb: Picture, found: Strengths) -> Picture:
-    """A picture (height, width, 3) through OpenCV's NLM for coloured pictures."""
+def denoise(rgb: Rgb, found: Strengths) -> Rgb:
+    """A picture (height, width, 3) through OpenCV's NLM for coloured pictures.
+
+    Args:
+        rgb: sRGB, uint8.
+        found: strengths.
+    """
     h, h_colour = found
     bgr = cv2.fastNlMeansDenoisingColored(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), None, h, h_colour, _PATCH, _WINDOW)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def tune(pairs: Iterable[tuple[Picture, Picture]]) -> Strengths:
+def tune(pairs: Iterable[tuple[Rgb, Rgb]]) -> Strengths:
     """The strengths of a coarse grid that give the highest mean PSNR.
 
     Args:
@@ -184,10 +206,10 @@ def tune(pairs: Iterable[tuple[Picture, Picture]]) -> Strengths:
     """
     total = np.zeros((len(_LIGHTNESS_GRID), len(_COLOUR_GRID)))
     for rgb, photo in pairs:
-        # As OpenCV's NLM for coloured pictures does it, but lightness and colour are denoised once a strength, not once
-        # a pair of strengths.
+        # As OpenCV's NLM for coloured pictures does it, but lightness and colour are denoised once per strength, not
+        # once per pair of strengths.
         truth = cv2.cvtColor(photo, cv2.COLOR_RGB2BGR)
-        lab = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), cv2.COLOR_LBGR2Lab)
+        lab = np.asarray(cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), cv2.COLOR_LBGR2Lab), np.uint8)
         lightness = [_denoise_plane(lab[..., :1], h) for h in _LIGHTNESS_GRID]
         colours = [_denoise_plane(lab[..., 1:], h) for h in _COLOUR_GRID]
         for i, plane in enumerate(lightness):
@@ -197,5 +219,6 @@ def tune(pairs: Iterable[tuple[Picture, Picture]]) -> Strengths:
     return _LIGHTNESS_GRID[best[0]], _COLOUR_GRID[best[1]]
 
 
-def _denoise_plane(plane: Picture, h: float) -> Picture:
-    return cv2.fastNlMeansDenoising(np.ascontiguousarray(plane), None, h, _PATCH, _WINDOW)
+def _denoise_plane(plane: Rgb, h: float) -> Rgb:
+    denoised = cv2.fastNlMeansDenoising(np.ascontiguousarray(plane), None, h, _PATCH, _WINDOW)
+    return np.asarray(denoised, np.uint8)

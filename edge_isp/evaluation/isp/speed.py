@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,17 @@ import onnxruntime
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from edge_isp.errors import ModelError
+from edge_isp.evaluation.progress import progress
 from edge_isp.training.export.onnx_float import to_float_onnx
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.graph import trace
-from edge_isp.training.isp.architectures import ARCHITECTURES
+from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.networks.ecb import merge
-from edge_isp.training.quantisation.arithmetic import quantise
+from edge_isp.training.quantisation.post_training import quantise
 
 INT8, MERGED, BRANCHES = "int8, LiteRT", "float32 merged, ONNX Runtime", "float32 branches, ONNX Runtime"
-_FORMS = (INT8, MERGED, BRANCHES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +33,9 @@ class Timing:
     Attributes:
         network: name of its architecture.
         form: `INT8`, `MERGED` or `BRANCHES`.
-        gmac: thousand million multiplications a frame, merged.
-        min_ms, median_ms: of the rounds.
+        gmac: thousand million multiplications per frame, merged.
+        min_ms: shortest of the rounds.
+        median_ms: median of the rounds.
     """
 
     network: str
@@ -56,14 +54,16 @@ def measure_speed(
     rounds: int,
     report: Callable[[], None] = lambda: None,
 ) -> list[Timing]:
-    """Runs all forms of all networks in turn, over and over, so that whatever else the machine does hits all alike.
+    """Runs all forms of all networks in turn, round by round, so that other load on the machine affects all alike.
 
     Weights and inputs are random: the time does not depend on them.
 
     Args:
         networks: names of architectures.
-        width, height: of the frame in pixels, even.
+        width: of the frame in pixels, even.
+        height: of the frame in pixels, even.
         threads: of each runtime.
+        rounds: how often each form runs.
         report: called after each round.
     """
     forms = {(name, form): run for name in networks for form, run in _forms(name, height // 2, width // 2, threads)}
@@ -82,38 +82,56 @@ def measure_speed(
     ]
 
 
-def run_speed(networks: list[str], width: int, height: int, threads: int, rounds: int, console: Console) -> None:
-    """Measures with progress shown, and prints a table: one row a network.
+def run_speed(
+    networks: list[str], *, width: int, height: int, threads: int, rounds: int, console: Console
+) -> list[Timing]:
+    """Measures with progress shown.
+
+    Args:
+        networks: names of architectures.
+        width: of the frame in pixels, even.
+        height: of the frame in pixels, even.
+        threads: of each runtime.
+        rounds: how often each form runs.
+        console: where progress is shown.
 
     Raises:
         ModelError: there is no such network.
     """
     for name in networks:
-        if name not in ARCHITECTURES:
-            raise ModelError(f"no network '{name}'; there are {', '.join(ARCHITECTURES)}")
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("rounds", total=rounds)
-        timings = measure_speed(
-            networks, width=width, height=height, threads=threads, rounds=rounds, report=lambda: progress.advance(bar)
+        architecture_of(name)
+    with progress(console, "rounds", rounds) as report:
+        return measure_speed(
+            networks, width=width, height=height, threads=threads, rounds=rounds, report=lambda: report("rounds")
         )
-    table = Table(title=f"{width}x{height}, {threads} threads: median ms (shortest) of {rounds} rounds")
-    for column in ("network", "GMAC", *_FORMS, "int8 against merged", "merged against branches"):
-        table.add_column(column, justify="left" if column == "network" else "right")
-    for name in networks:
-        own = {timing.form: timing for timing in timings if timing.network == name}
-        medians = [own[form].median_ms for form in _FORMS]
+
+
+def speed_table(timings: list[Timing], title: str) -> Table:
+    """A row for each network and form.
+
+    Args:
+        timings: of all forms of each network.
+        title: of the table.
+    """
+    table = Table("network", "form", title=title, title_justify="left")
+    for column in ("GMAC", "median, ms", "shortest, ms", "times int8"):
+        table.add_column(column, justify="right")
+    int8_ms = {timing.network: timing.median_ms for timing in timings if timing.form == INT8}
+    for timing in timings:
         table.add_row(
-            name,
-            f"{own[INT8].gmac:.1f}",
-            *(f"{own[form].median_ms:.1f} ({own[form].min_ms:.1f})" for form in _FORMS),
-            *(f"{slower / faster:.1f} x" for faster, slower in pairwise(medians)),
+            timing.network,
+            timing.form,
+            f"{timing.gmac:.1f}",
+            f"{timing.median_ms:.1f}",
+            f"{timing.min_ms:.1f}",
+            f"{timing.median_ms / int8_ms[timing.network]:.1f}",
         )
-    console.print(table)
+    return table
 
 
 def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, Callable[[], Any]]]:
     """The forms of a network, ready to run."""
-    architecture = ARCHITECTURES[name]
+    architecture = architecture_of(name)
     network, channels = architecture.build(), architecture.colour.input_planes
     samples = [torch.rand(1, channels, 32, 32)]
     quantised = quantise(trace(merge(network).eval()), samples, output=architecture.colour.output)
@@ -141,6 +159,6 @@ def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, 
 
 def _gmac(name: str, height: int, width: int) -> float:
     weights = [
-        node.weight for node in trace(merge(ARCHITECTURES[name].build()).eval()).nodes if node.weight is not None
+        node.weight for node in trace(merge(architecture_of(name).build()).eval()).nodes if node.weight is not None
     ]
     return sum(weight.numel() for weight in weights) * height * width / 1e9

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -34,7 +33,7 @@ class Pair:
     """One scene, or several of the same size (then with the batch before the shapes given here).
 
     Attributes:
-        mosaic: float32 (4, size / 2, size / 2): planes R, Gr, Gb, B as the run time encodes them, 0 to 1.
+        mosaic: float32 (4, size / 2, size / 2): planes R, Gr, Gb, B as the runtime encodes them, 0 to 1.
         picture: float32 (3, size, size): sRGB, well exposed and without noise, 0 to 1.
         objects: float32 (n, 6): number in the batch, class, then x0, y0, x1, y1 in pixels: labels, where there are any.
     """
@@ -57,7 +56,12 @@ class View:
     objects: NDArray[np.float32]
 
     def placed(self, scale: tuple[float, float], corner: tuple[float, float]) -> View:
-        """With its objects where they are when the image is scaled and then put at a corner, (y, x) both."""
+        """With its objects where they are when the image is scaled and then put at a corner, (y, x) both.
+
+        Args:
+            scale: vertical and horizontal factor.
+            corner: row and column of the top left corner.
+        """
         objects = self.objects.copy()
         objects[:, 1:] = objects[:, 1:] * np.tile(scale[::-1], 2) + np.tile(corner[::-1], 2)
         return View(self.image, objects)
@@ -66,26 +70,39 @@ class View:
 NO_OBJECTS = np.empty((0, 5), np.float32)
 
 
-def load_image(path: Path) -> NDArray[np.uint8]:
-    """An image as RGB, (height, width, 3), even sizes."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
-
-
 def picture(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """An image letterboxed as the run time letterboxes mosaics, (3, size, size), 0 to 1."""
-    top, left, height, width = (2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2,) * 2))
+    """An image letterboxed as the runtime letterboxes mosaics, (3, size, size), 0 to 1.
+
+    Args:
+        image: uint8 (height, width, 3), even sizes.
+        size: side of the network's input in pixels.
+    """
+    top, left, height, width = (
+        2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
+    )
     out = np.full((size, size, 3), BORDER, np.uint8)
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     out[top : top + height, left : left + width] = np.asarray(resized)
     return out.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
 
 
+def _inside(image: NDArray[np.uint8], size: int) -> tuple[int, int, int, int]:
+    """Where an image lies in its letterbox, in pixels: top, left, height, width."""
+    top, left, height, width = letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
+    return 2 * top, 2 * left, 2 * height, 2 * width
+
+
 def expose(
     image: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator
 ) -> NDArray[np.uint16]:
-    """An sRGB image as the sensor sees it: RGGB codes (height, width)."""
+    """An sRGB image as the sensor sees it: RGGB codes (height, width).
+
+    Args:
+        image: uint8 (height, width, 3), even sizes.
+        sensor: that sees it.
+        capture: the circumstances.
+        rng: of the noise.
+    """
     return sensor.codes(
         LINEAR_LIGHT[image],
         rng,
@@ -99,10 +116,13 @@ def expose(
 def encode(
     codes: NDArray[np.uint16], profile: SensorProfile, gains: tuple[float, float, float], size: int
 ) -> NDArray[np.float32]:
-    """RGGB codes (height, width) to the student's planes (4, size / 2, size / 2), 0 to 1, by the run time's kernel.
+    """RGGB codes (height, width) to the student's planes (4, size / 2, size / 2), 0 to 1, by the runtime's kernel.
 
     Args:
+        codes: of the sensor.
+        profile: of the sensor.
         gains: of the white balance.
+        size: side of the network's input in pixels.
     """
     table = encoding_table(
         bit_depth=profile.bit_depth,
@@ -124,7 +144,15 @@ def encode(
 def encode_bytes(
     data: NDArray[np.uint8], tables: NDArray[np.int8], size: int, layout: RawLayout, *, flip_horizontal: bool = False
 ) -> NDArray[np.float32]:
-    """RAW bytes to the student's planes, see `encode` and `kernels.resample.encode_resampled`."""
+    """RAW bytes to the student's planes, see `encode` and `kernels.resample.encode_resampled`.
+
+    Args:
+        data: RAW bytes.
+        tables: that encode them, see `kernels.tables`.
+        size: side of the network's input in pixels.
+        layout: of the RAW bytes.
+        flip_horizontal: whether the mosaic is mirrored left to right.
+    """
     out = np.empty((size // 2, size // 2, 4), np.int8)
     border = BORDER + INPUT_ZERO_POINT
     encode_resampled(data, out, layout, tables=tables, border=border, flip_horizontal=flip_horizontal)
@@ -132,18 +160,32 @@ def encode_bytes(
 
 
 def pair(view: View, sensor: SensorModel, capture: Capture, rng: np.random.Generator, size: int) -> Pair:
-    """A view as the teacher and as the student see it; it must not be smaller than the letterbox's inside."""
+    """A view as the teacher and as the student see it; it must not be smaller than the letterbox's inside.
+
+    Args:
+        view: what is seen.
+        sensor: that sees it.
+        capture: the circumstances.
+        rng: of the noise.
+        size: side of the networks' inputs in pixels.
+    """
     image = view.image
     codes = expose(image, sensor, capture, rng)
     gains = sensor.profile.normalised_gains(capture.colour_temperature_k)
-    top, left, height, width = (2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2,) * 2))
+    top, left, height, width = (
+        2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
+    )
     objects = view.placed((height / image.shape[0], width / image.shape[1]), (top, left)).objects
     objects = np.concatenate([np.zeros((len(objects), 1), np.float32), objects], 1)
     return Pair(encode(codes, sensor.profile, gains, size), picture(image, size), objects)
 
 
 def stack(pairs: list[Pair]) -> Pair:
-    """Pairs of one size as a batch."""
+    """Pairs of one size as a batch.
+
+    Args:
+        pairs: without a batch dimension.
+    """
     objects = np.concatenate([p.objects for p in pairs])
     objects[:, 0] = np.repeat(np.arange(len(pairs)), [len(p.objects) for p in pairs])
     return Pair(np.stack([p.mosaic for p in pairs]), np.stack([p.picture for p in pairs]), objects)
@@ -153,7 +195,12 @@ class RealPair(Protocol):
     """A scene that is not simulated, see `recordings.Recording`."""
 
     def pair(self, rng: np.random.Generator, size: int) -> Pair:
-        """A random part of it as the teacher and as the student see it."""
+        """A random part of it as the teacher and as the student see it.
+
+        Args:
+            rng: that chooses the part.
+            size: side of the networks' inputs in pixels.
+        """
         ...
 
 
@@ -165,6 +212,8 @@ class DetectorPairs:
 
     Args:
         images: whole ones.
+        sensors: that the images are seen through.
+        seed: of everything random.
         recordings: real pairs, which every fourth pair is then taken from.
     """
 
@@ -179,13 +228,22 @@ class DetectorPairs:
         self.images, self.sensors, self.seed, self.recordings = images, sensors, seed, recordings
 
     def make(self, index: int) -> Pair:
-        """Batch `index`."""
+        """Batch `index`.
+
+        Args:
+            index: number of the batch.
+        """
         rng = np.random.default_rng([self.seed, index])
         size, count = _SIZES[int(rng.integers(len(_SIZES)))]
         return stack([self._pair(rng, size) for _ in range(count)])
 
     def batches(self, first: int, last: int) -> Iterator[Pair]:
-        """Batches `first` to `last` (exclusive), some of them made ahead."""
+        """Batches `first` to `last` (exclusive), some of them made ahead.
+
+        Args:
+            first: number of the first batch.
+            last: number after that of the last batch.
+        """
         ahead = 3
         with ThreadPoolExecutor(1) as pool:
             pending = [pool.submit(self.make, i) for i in range(first, min(first + ahead, last))]
@@ -198,7 +256,7 @@ class DetectorPairs:
         if self.recordings and rng.random() < _REAL_SHARE:
             return self.recordings[int(rng.integers(len(self.recordings)))].pair(rng, size)
         sensor = self.sensors[int(rng.integers(len(self.sensors)))]
-        # Frames are larger than the network's input by different factors: each is resampled on its way in.
+        # Frames are larger than the network's input by different factors: each is resampled as it is encoded.
         long = int(size * rng.uniform(1, 1.6)) // 4 * 4
         short = int(long * rng.choice((0.75, 1.0))) // 4 * 4
         height, width = (short, long) if rng.random() < 0.7 else (long, short)
@@ -240,7 +298,11 @@ def _cut(objects: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
 
 
 def random_capture(rng: np.random.Generator) -> Capture:
-    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/8 to 1, analogue gain 1 to 16; bright and clean more often."""
+    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/8 to 1, analogue gain 1 to 16; bright and clean more often.
+
+    Args:
+        rng: that chooses.
+    """
     return Capture(
         colour_temperature_k=float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500)),
         exposure=float(2 ** (-3 * rng.random() ** 2)),

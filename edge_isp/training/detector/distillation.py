@@ -31,13 +31,19 @@ class Distillation:
 
     Attributes:
         teacher: reads the pairs' pictures.
+        pairs: to learn from.
         validation: pairs by name, one batch each.
+        measure: see `trainer.Objective`.
+        unit: see `trainer.Objective`.
+        higher_is_better: see `trainer.Objective`.
     """
 
     teacher: YoloxNano
     pairs: DetectorPairs
     validation: Mapping[str, Pair]
     measure: str = "loss"
+    unit: str = ""
+    higher_is_better: bool = False
 
     def batches(self, first: int, last: int) -> Iterator[Pair]:
         return self.pairs.batches(first, last)
@@ -72,11 +78,21 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a student without a teacher is trained for: the labels of its images; see `trainer.Objective`."""
+    """What a student without a teacher is trained for: the labels of its images; see `trainer.Objective`.
+
+    Attributes:
+        pairs: to learn from, with labels.
+        validation: pairs by name, one batch each.
+        measure: see `trainer.Objective`.
+        unit: see `trainer.Objective`.
+        higher_is_better: see `trainer.Objective`.
+    """
 
     pairs: DetectorPairs
     validation: Mapping[str, Pair]
     measure: str = "loss"
+    unit: str = ""
+    higher_is_better: bool = False
 
     def batches(self, first: int, last: int) -> Iterator[Pair]:
         return self.pairs.batches(first, last)
@@ -108,23 +124,27 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def pace(parameter: nn.Parameter) -> float:
-    """Weights move by like shares of their size: those of the folded batch normalisations differ a hundredfold."""
+    """Weights move by like shares of their size: those of the folded batch normalisations differ a hundredfold.
+
+    Args:
+        parameter: a weight of the network.
+    """
     if parameter.numel() == 1:
         return 1.0
     return 2.0 ** round(math.log2(max(1e-3, float(parameter.detach().square().mean().sqrt()))))
 
 
-# Objects whose longer side is below so many strides belong to a level; all larger ones to the last.
+# Objects whose longer side is below this many strides belong to a level; all larger ones to the last.
 _LARGEST_IN_STRIDES = 8
-# Cells whose middle is within so many strides of an object's middle answer for it.
-_REACH_IN_STRIDES = 1.5
+# Cells whose middle is within this many strides of an object's middle answer for it.
+_RADIUS_IN_STRIDES = 1.5
 
 
 def labelled(objects: Tensor, count: int, size: int) -> Decoded:
     """Labels as a network should answer: the cells in the middle of an object, of the level that suits its size.
 
     Args:
-        objects: see `detector_data.Pair`.
+        objects: see `data.Pair`.
         count: of pictures.
         size: of their sides in pixels.
     """
@@ -144,7 +164,7 @@ def labelled(objects: Tensor, count: int, size: int) -> Decoded:
             near = [
                 (middles > corners[axis])
                 & (middles < corners[axis + 2])
-                & ((middles - (corners[axis] + corners[axis + 2]) / 2).abs() < _REACH_IN_STRIDES * stride)
+                & ((middles - (corners[axis] + corners[axis + 2]) / 2).abs() < _RADIUS_IN_STRIDES * stride)
                 for axis in (0, 1)
             ]
             inside = near[1][:, None] & near[0]
@@ -159,12 +179,21 @@ def labelled(objects: Tensor, count: int, size: int) -> Decoded:
 
 
 def levels(outputs: Sequence[Tensor]) -> list[Level]:
-    """The nine outputs of an exported graph, by level."""
+    """The nine outputs of an exported graph, by level.
+
+    Args:
+        outputs: box, objectness and classes of each level.
+    """
     return [(outputs[i], outputs[i + 1], outputs[i + 2]) for i in range(0, len(outputs), 3)]
 
 
 def answer_loss(student: Decoded, teacher: Decoded) -> Tensor:
-    """How far answers are from the teacher's, per object that it sees; 0 where they are equal."""
+    """How far answers are from the teacher's, per object that it sees; 0 where they are equal.
+
+    Args:
+        student: answers.
+        teacher: what they should be.
+    """
     objects = teacher.objectness.sum().clamp_min(1)
     objectness = _divergence(student.objectness, teacher.objectness).sum() / objects
     classes = (_divergence(student.classes, teacher.classes).sum(2) * teacher.objectness).sum() / objects
@@ -175,7 +204,12 @@ def answer_loss(student: Decoded, teacher: Decoded) -> Tensor:
 
 
 def box_overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4): x0, y0, x1, y1."""
+    """Intersection over union of boxes (..., 4): x0, y0, x1, y1.
+
+    Args:
+        a: boxes.
+        b: boxes, of the same shape.
+    """
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0)
     both = size.prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - both

@@ -19,7 +19,7 @@ from edge_isp.training.quantisation.silu import active_range
 
 # Shifts that are tried for a channel.
 _SHIFTS = tuple(i / 8 for i in range(-8, 49))
-# Of a channel's values every so many count for the fit.
+# One in this many of a channel's values counts for the fit.
 _EVERY = 37
 _SMALLEST_RANGE = 0.5
 # As `_fit` gives it, for a channel that says nothing.

@@ -1,4 +1,4 @@
-"""Objects in images, and the labels of a data set."""
+"""Objects in images, and the labels of a data set. Does without PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from edge_isp.errors import DatasetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +29,28 @@ class Boxes:
 
 
 def load_labels(images: Sequence[Path], folder: Path) -> dict[str, Boxes]:
-    """YOLO labels by image stem: a line an object, class, centre and size as shares of the image's size.
+    """YOLO labels by image stem: one line per object: class, centre and size as shares of the image's size.
 
     Args:
+        images: whose labels are read.
         folder: of `STEM.txt`; an image without one holds no object.
 
     Raises:
-        ValueError: a line is something else.
+        DatasetError: a line is something else, or an image cannot be read.
     """
     out = {}
     for image in images:
-        with Image.open(image) as opened:
-            width, height = opened.size
+        try:
+            with Image.open(image) as opened:
+                width, height = opened.size
+        except OSError as error:
+            raise DatasetError(f"{image}: cannot be read as a photograph: {error}") from error
         path = folder / f"{image.stem}.txt"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         try:
             values = np.array([[float(value) for value in line.split()] for line in lines], np.float64).reshape(-1, 5)
         except ValueError as error:
-            raise ValueError(f"{path}: expected lines of class, x, y, width, height: {error}") from error
+            raise DatasetError(f"{path}: expected lines of class, x, y, width, height: {error}") from error
         centre, size = values[:, 1:3] * (width, height), values[:, 3:5] * (width, height)
         xyxy = np.concatenate([centre - size / 2, centre + size / 2], 1)
         out[image.stem] = Boxes(xyxy, values[:, 0].astype(np.int64), np.ones(len(values)))

@@ -38,7 +38,12 @@ class Recording:
     tables: NDArray[np.int8]
 
     def pair(self, rng: np.random.Generator, size: int) -> Pair:
-        """A random part of the frame as the teacher and as the student see it; never enlarged."""
+        """A random part of the frame as the teacher and as the student see it; never enlarged.
+
+        Args:
+            rng: that chooses the part.
+            size: side of the networks' inputs in pixels.
+        """
         layout = self.frame.format
         smallest = size / max(layout.width, layout.height)
         if smallest > 1:
@@ -77,6 +82,9 @@ class Recording:
 def load_recordings(folder: Path) -> list[Recording]:
     """The DNG files of a folder.
 
+    Args:
+        folder: of DNG files.
+
     Raises:
         FormatError: there are none, or one has no preview of its proportions.
         MissingDependencyError: rawpy is not installed.
@@ -89,6 +97,9 @@ def load_recordings(folder: Path) -> list[Recording]:
 
 def load_recording(path: Path) -> Recording:
     """A DNG file with its preview.
+
+    Args:
+        path: of the DNG file.
 
     Raises:
         FormatError: it cannot be read, or has no preview of its proportions.
@@ -127,6 +138,6 @@ def _preview(path: Path) -> NDArray[np.uint8]:
     except rawpy.LibRawError as error:
         raise FormatError(f"{path}: expected an embedded preview, which the teacher looks at: {error}") from error
     if found.format == rawpy.ThumbFormat.JPEG:
-        with Image.open(io.BytesIO(found.data)) as image:
+        with Image.open(io.BytesIO(bytes(found.data))) as image:
             return np.asarray(image.convert("RGB"))
     return np.asarray(found.data, np.uint8)

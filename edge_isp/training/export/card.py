@@ -1,4 +1,4 @@
-"""Writes a quantised network as a model and the card that describes it."""
+"""Writes a quantised network as a model and the card that describes it: what cards of all tasks share."""
 
 from __future__ import annotations
 
@@ -8,116 +8,18 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edge_isp.training.export.tflite import to_tflite
-from edge_isp.training.isp.colour import Colour
-from edge_isp.training.networks.yolox import STRIDES
-from edge_isp.training.quantisation.arithmetic import Quantisation, QuantisedGraph
-from edge_isp.training.simulation import INPUT_CURVE, NOISE_FACTOR
-
-# The size that stands in the file; whoever opens the model changes it to the frame's.
-DEFAULT_HEIGHT, DEFAULT_WIDTH = 720, 1280
-# The side of a detector's mosaic in pixels.
-DETECTOR_SIZE = 416
+from edge_isp.training.quantisation.arithmetic import Quantisation
 
 
-def write_isp_model(
-    quantised: QuantisedGraph,
-    folder: Path,
-    *,
-    name: str,
-    sensor: str,
-    colour: Colour,
-    training: Mapping[str, object],
-    quality: Mapping[str, Mapping[str, float]],
-) -> Path:
-    """Writes `NAME.tflite` and `NAME.toml` into a folder; returns the model's path.
+def model_lines(name: str, task: str, content: bytes, sensor: str) -> list[str]:
+    """The lines of a card that say what the model is, up to the licence.
 
     Args:
-        training: how the network was trained, for the card.
-        quality: PSNR in dB on the validation photographs, by arithmetic and gain.
+        name: of the model.
+        task: "isp" or "detector".
+        content: of the model's file.
+        sensor: that it was trained for, or "generic".
     """
-    shape = (DEFAULT_HEIGHT // 2, DEFAULT_WIDTH // 2, colour.input_planes)
-    content = to_tflite(quantised, height=shape[0], width=shape[1], channels=shape[2])
-    (output,) = quantised.graph.outputs
-    document = [
-        *_model_lines(name, "isp", content, sensor),
-        f'colour = "{colour.name}"',
-        'licence = "Apache-2.0"',
-        *(
-            []
-            if quantised.graph.receptive_field_radius is None
-            else [f"receptive_field_radius = {quantised.graph.receptive_field_radius}"]
-        ),
-        "",
-        "[input]",
-        *_tensor_lines((1, *shape), quantised.tensors[quantised.graph.input], colour.input_layout),
-        f'curve = "{INPUT_CURVE}"',
-        *([f"noise_factor = {NOISE_FACTOR}"] if colour.input_layout == "rggb-noise" else []),
-        "",
-        "[output]",
-        *_tensor_lines((1, *shape[:2], 12), quantised.tensors[output], colour.output_layout),
-        "",
-        *_training_lines(training),
-        "",
-        "# PSNR in dB on the validation photographs, simulated RAW, 5700 K.",
-        "[quality]",
-        *(
-            f"{arithmetic}_{gain}_psnr_db = {value:.2f}"
-            for arithmetic, values in quality.items()
-            for gain, value in values.items()
-        ),
-    ]
-    return _write_model(folder, name, content, document)
-
-
-def write_detector_model(
-    quantised: QuantisedGraph,
-    folder: Path,
-    *,
-    name: str,
-    sensor: str,
-    classes: Sequence[str],
-    training: Mapping[str, object],
-    quality: Mapping[str, float],
-) -> Path:
-    """Writes `NAME.tflite` and `NAME.toml` into a folder; returns the model's path.
-
-    Args:
-        quantised: of `networks.yolox.YoloxNano`: its outputs are box, objectness and class of each of `STRIDES`.
-        classes: their names.
-        training: how the network was trained, for the card.
-        quality: figures for the card, by what they are.
-    """
-    side = DETECTOR_SIZE // 2
-    content = to_tflite(quantised, height=side, width=side)
-    document = [
-        *_model_lines(name, "detector", content, sensor),
-        'licence = "Apache-2.0"',
-        f"classes = {json.dumps(list(classes), ensure_ascii=False)}",
-        "",
-        "[input]",
-        *_tensor_lines((1, side, side, 4), quantised.tensors[quantised.graph.input], "rggb"),
-        f'curve = "{INPUT_CURVE}"',
-    ]
-    meanings = [(stride, layout) for stride in STRIDES for layout in ("box", "objectness", "class")]
-    channels = {"box": 4, "objectness": 1, "class": len(classes)}
-    for output, (stride, layout) in zip(quantised.graph.outputs, meanings, strict=True):
-        made = len(quantised.weights[output].bias)
-        if made != channels[layout]:
-            raise ValueError(f"{output}: expected {channels[layout]} channels, for '{layout}'; found {made}")
-        cells = DETECTOR_SIZE // stride
-        document += [
-            "",
-            "[[outputs]]",
-            *_tensor_lines((1, cells, cells, channels[layout]), quantised.tensors[output], layout),
-            f"stride = {stride}",
-        ]
-    document += ["", *_training_lines(training), "", "[quality]"]
-    document += [f"{what} = {_toml(value)}" for what, value in quality.items()]
-    return _write_model(folder, name, content, document)
-
-
-def _model_lines(name: str, task: str, content: bytes, sensor: str) -> list[str]:
     return [
         "[model]",
         f'name = "{name}"',
@@ -128,7 +30,14 @@ def _model_lines(name: str, task: str, content: bytes, sensor: str) -> list[str]
     ]
 
 
-def _tensor_lines(shape: tuple[int, ...], quantisation: Quantisation, layout: str) -> list[str]:
+def tensor_lines(shape: tuple[int, ...], quantisation: Quantisation, layout: str) -> list[str]:
+    """The lines of a card that describe an input or an output.
+
+    Args:
+        shape: batch, height, width, channels.
+        quantisation: of its values.
+        layout: what its channels are.
+    """
     return [
         f"shape = {list(shape)}",
         'dtype = "int8"',
@@ -138,11 +47,24 @@ def _tensor_lines(shape: tuple[int, ...], quantisation: Quantisation, layout: st
     ]
 
 
-def _training_lines(training: Mapping[str, object]) -> list[str]:
-    return ["[training]", *(f"{key} = {_toml(value)}" for key, value in training.items())]
+def training_lines(training: Mapping[str, object]) -> list[str]:
+    """The lines of a card that say how the network was trained.
+
+    Args:
+        training: facts by name.
+    """
+    return ["[training]", *(f"{key} = {toml_value(value)}" for key, value in training.items())]
 
 
-def _write_model(folder: Path, name: str, content: bytes, document: list[str]) -> Path:
+def write_model(folder: Path, name: str, content: bytes, document: Sequence[str]) -> Path:
+    """Writes `NAME.tflite` and `NAME.toml`; returns the model's path.
+
+    Args:
+        folder: is made if needed.
+        name: of the model.
+        content: of the model's file.
+        document: lines of the card.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.tflite"
     _write(path, content)
@@ -150,8 +72,13 @@ def _write_model(folder: Path, name: str, content: bytes, document: list[str]) -
     return path
 
 
-def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def toml_value(value: object) -> str:
+    """A string or a number as TOML has it.
+
+    Args:
+        value: what to write.
+    """
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -32,6 +32,9 @@ def to_float_onnx(network: nn.Module, *, height: int, width: int, channels: int,
 
     Args:
         network: with its ECBs, as it was trained.
+        height: of the input, in cells.
+        width: of the input, in cells.
+        channels: of the input.
         merged: one convolution for each ECB, else its branches one by one.
     """
     return _Writer(network, merged=merged).content(height, width, channels)

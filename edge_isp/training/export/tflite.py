@@ -30,12 +30,26 @@ _CHANNEL_AXIS = 3  # NHWC
 
 
 def to_tflite(quantised: QuantisedGraph, *, height: int, width: int, channels: int = 4) -> bytes:
-    """The bytes of the model for inputs of 1 x height x width x channels."""
+    """The bytes of the model for inputs of 1 x height x width x channels.
+
+    Args:
+        quantised: the network.
+        height: of the input, in cells.
+        width: of the input, in cells.
+        channels: of the input.
+    """
     return _Writer(quantised.graph, quantised, (1, height, width, channels)).bytes()
 
 
 def to_float_tflite(graph: Graph, *, height: int, width: int, channels: int = 4) -> bytes:
-    """The same in float32, to compare with."""
+    """The same in float32, to compare with.
+
+    Args:
+        graph: of a merged network.
+        height: of the input, in cells.
+        width: of the input, in cells.
+        channels: of the input.
+    """
     return _Writer(graph, None, (1, height, width, channels)).bytes()
 
 
@@ -47,10 +61,11 @@ class _Writer:
         self.model = schema.ModelT()
         self.model.version = 3
         self.model.description = "edge_isp"
-        self.model.buffers = [schema.BufferT()]
-        self.model.operatorCodes = []
+        self.buffers: list[Any] = [schema.BufferT()]
+        self.operator_codes: list[Any] = []
         self.subgraph = schema.SubGraphT()
-        self.subgraph.tensors, self.subgraph.operators = [], []
+        self.tensors: list[Any] = []
+        self.operators: list[Any] = []
         self.index: dict[str, int] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
 
@@ -59,6 +74,8 @@ class _Writer:
             self._node(node)
         self.subgraph.inputs = [self.index[graph.input]]
         self.subgraph.outputs = [self.index[name] for name in graph.outputs]
+        self.subgraph.tensors, self.subgraph.operators = self.tensors, self.operators
+        self.model.buffers, self.model.operatorCodes = self.buffers, self.operator_codes
         self.model.subgraphs = [self.subgraph]
 
     def bytes(self) -> bytes:
@@ -121,7 +138,7 @@ class _Writer:
         operator.opcodeIndex = self._operator_code(kind)
         operator.inputs, operator.outputs = inputs, [output]
         operator.builtinOptionsType, operator.builtinOptions = options
-        self.subgraph.operators.append(operator)
+        self.operators.append(operator)
 
     def _weights(self, node: Node) -> list[int]:
         # (out, in, y, x) to (out, y, x, in), or for depthwise (out, 1, y, x) to (1, y, x, out).
@@ -156,26 +173,26 @@ class _Writer:
         tensor = _tensor(name, values.shape, values.dtype)
         if scale is not None:
             tensor.quantization = _parameters([Quantisation(float(s), 0) for s in scale], axis)
-        buffer = schema.BufferT()
+        buffer: Any = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-        self.model.buffers.append(buffer)
-        tensor.buffer = len(self.model.buffers) - 1
+        self.buffers.append(buffer)
+        tensor.buffer = len(self.buffers) - 1
         return self._add_tensor(tensor)
 
     def _add_tensor(self, tensor: Any) -> int:
-        self.subgraph.tensors.append(tensor)
-        return len(self.subgraph.tensors) - 1
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
 
     def _operator_code(self, kind: str) -> int:
         builtin, version = _OPERATORS[kind]
-        for index, code in enumerate(self.model.operatorCodes):
+        for index, code in enumerate(self.operator_codes):
             if code.builtinCode == builtin:
                 return index
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = builtin
         code.version = version
-        self.model.operatorCodes.append(code)
-        return len(self.model.operatorCodes) - 1
+        self.operator_codes.append(code)
+        return len(self.operator_codes) - 1
 
 
 def _options(node: Node) -> tuple[int, Any]:

@@ -1,7 +1,7 @@
-"""The two methods from a network's output to a picture: end to end, and calibrated.
+"""From a network's output to a picture: end to end, or calibrated.
 
 End to end, the output is the picture. Calibrated, it is a residual in white-balanced camera colour; the colour matrix
-and the transfer curve follow, as `kernels.residual` computes them at run time.
+and the transfer curve follow, as `kernels.residual` computes them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ RESIDUAL_UNIT = RESIDUAL_STEP / ROOT_WHITE / RESIDUAL_SCALE
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """A way to colour.
+    """How a network's output becomes a picture.
 
     Attributes:
         name: as the model's card has it.
-        input_layout, output_layout: as the card has them.
+        input_layout: as the card has it.
+        output_layout: as the card has it.
         input_planes: 4 for the RAW alone, 8 for RAW and noise.
         render: a network's output, its inputs and the colour matrices (batch, 3, 3) to sRGB (batch, 3, h, w).
         output: how the network's output is quantised.
@@ -42,18 +43,36 @@ class Colour:
 
 
 def end_to_end(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
-    """The 12 output planes as the picture that they are."""
+    """The 12 output planes as the picture that they are.
+
+    Args:
+        output: of the network: (batch, 12, h, w).
+        inputs: of the network: (batch, planes, h, w).
+        matrix: camera colour to linear sRGB: (batch, 3, 3).
+    """
     del inputs, matrix
     return to_picture(output)
 
 
 def calibrated(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
-    """Demosaicing plus residual, squared, through the colour matrix and the curve of sRGB."""
+    """Demosaicing plus residual, squared, through the colour matrix and the curve of sRGB.
+
+    Args:
+        output: of the network: (batch, 12, h, w).
+        inputs: of the network: (batch, planes, h, w).
+        matrix: camera colour to linear sRGB: (batch, 3, 3).
+    """
     return _developed(output * RESIDUAL_UNIT + demosaiced(inputs[:, :4]), matrix)
 
 
 def without_anchor(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
-    """As `calibrated`, but the output is the whole colour: around a grey, since what is clipped at 0 learns nothing."""
+    """As `calibrated`, but the output is the whole colour: around a grey, since what is clipped at 0 learns nothing.
+
+    Args:
+        output: of the network: (batch, 12, h, w).
+        inputs: of the network: (batch, planes, h, w).
+        matrix: camera colour to linear sRGB: (batch, 3, 3).
+    """
     del inputs
     return _developed(output + 0.5, matrix)
 
@@ -64,13 +83,21 @@ def _developed(roots: Tensor, matrix: Tensor) -> Tensor:
 
 
 def demosaiced(planes: Tensor) -> Tensor:
-    """Malvar-He-Cutler demosaicing of the planes R, Gr, Gb, B to 12 planes; cells beyond the border repeat the last."""
+    """Malvar-He-Cutler demosaicing of the planes R, Gr, Gb, B to 12 planes; cells beyond the border repeat the last.
+
+    Args:
+        planes: (batch, 4, h, w).
+    """
     kernel = torch.from_numpy(MALVAR_CELLS).to(planes) / 16
     return F.conv2d(F.pad(planes, (1, 1, 1, 1), mode="replicate"), kernel)
 
 
 def srgb(linear: Tensor) -> Tensor:
-    """Linear light to sRGB values, 0 to 1, clipped (IEC 61966-2-1)."""
+    """Linear light to sRGB values, 0 to 1, clipped (IEC 61966-2-1).
+
+    Args:
+        linear: any shape.
+    """
     x = linear.clamp(0, 1)
     return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 

@@ -1,4 +1,4 @@
-"""Dead channels of a network in training, given another start."""
+"""Reinitialisation of dead channels of a network in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Rectified(Protocol):
-    """A network that tells which of its convolutions a ReLU follows."""
+    """A network that knows which of its convolutions a ReLU follows."""
 
     def rectified(self) -> Iterable[nn.Module]:
         """Those convolutions (plain, or ECBs), in the order in which they run."""
@@ -34,18 +34,18 @@ def reinitialise_dead_channels(network: nn.Module, x: Tensor) -> int:
     convolutions = list(network.rectified()) if isinstance(network, Rectified) else []
     if not convolutions:
         return 0
-    revived = 0
+    reinitialised = 0
 
     def draw_dead_again(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        nonlocal revived
+        nonlocal reinitialised
         dead = output.amax((0, 2, 3)) <= 0
         if not dead.any():
             return None
-        revived += int(dead.sum())
+        reinitialised += int(dead.sum())
         _draw_again(module, dead)
         _own_bias(module, len(dead))[dead] -= module.forward(*inputs).mean((0, 2, 3))[dead]
-        lively: Tensor = module.forward(*inputs)
-        return lively
+        drawn: Tensor = module.forward(*inputs)
+        return drawn
 
     hooks = [module.register_forward_hook(draw_dead_again) for module in convolutions]
     try:
@@ -53,7 +53,7 @@ def reinitialise_dead_channels(network: nn.Module, x: Tensor) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return revived
+    return reinitialised
 
 
 def _draw_again(module: nn.Module, channels: Tensor) -> None:

@@ -27,7 +27,13 @@ Convolution = Callable[[int, int, bool], nn.Module]
 
 
 def edges(inputs: int, outputs: int, identity: bool) -> nn.Module:
-    """An ECB."""
+    """An ECB.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        identity: whether the input is passed on as well.
+    """
     return ECB(inputs, outputs, identity=identity)
 
 
@@ -90,9 +96,13 @@ class CalibratedRFDCSANet(nn.Module):
     the noise of each; to 12 planes of the residual, see `edge_isp.training.isp.colour`.
 
     Args:
-        channels, distilled, refinements, convolution, attention: see `DistillationBlock`.
+        channels: see `DistillationBlock`.
+        distilled: see `DistillationBlock`.
+        refinements: see `DistillationBlock`.
+        convolution: see `DistillationBlock`.
+        attention: see `DistillationBlock`.
         blocks: how many of them.
-        inputs: planes; 4 where the noise is not told.
+        inputs: planes; 4 where the noise is left out.
     """
 
     def __init__(
@@ -118,6 +128,9 @@ class CalibratedRFDCSANet(nn.Module):
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over the weights of this network or of one with fewer blocks: further blocks start as identities.
+
+        Args:
+            weights: by name, as in `state_dict`.
 
         Raises:
             RuntimeError: they are another network's.
@@ -145,10 +158,12 @@ class CalibratedRFDCSANet(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """The rival that RFDCSANet must beat at equal time: ECBs, one after the other; the last one has a residual
-    connection from the head.
+    """The baseline that RFDCSANet is compared with at equal time: ECBs, one after the other.
+
+    The last one has a residual connection from the head.
 
     Args:
+        channels: of each layer.
         layers: between head and tail.
     """
 
@@ -175,7 +190,13 @@ class PlainNetwork(nn.Module):
 
 
 class PlainConvolution(nn.Module):
-    """A 3x3 convolution in the place of an ECB; see `Convolution`."""
+    """A 3x3 convolution instead of an ECB; see `Convolution`.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        identity: whether the input is added to the output.
+    """
 
     def __init__(self, inputs: int, outputs: int, identity: bool) -> None:
         super().__init__()

@@ -21,7 +21,13 @@ EDGE_FILTERS = (
 
 
 class EdgeBranch(nn.Module):
-    """1x1 convolution, then a fixed 3x3 edge filter per channel with a learnt scale and bias."""
+    """1x1 convolution, then a fixed 3x3 edge filter per channel with a learnt scale and bias.
+
+    Args:
+        in_channels: channels that it reads.
+        out_channels: channels that it gives.
+        edge_filter: 3x3, its values sum to 0.
+    """
 
     edge_filter: Tensor
 
@@ -59,6 +65,9 @@ class ECB(nn.Module):
     the merged convolution computes.
 
     Args:
+        in_channels: channels that it reads.
+        out_channels: channels that it gives.
+        depth_multiplier: channels of the second branch's middle, as a multiple of those it gives.
         identity: a sixth branch that passes the input on: a residual connection that costs nothing at run time.
     """
 
@@ -81,7 +90,11 @@ class ECB(nn.Module):
         return F.conv2d(x, kernel, bias, padding=1)
 
     def branches(self, x: Tensor) -> Tensor:
-        """The five branches, run one by one: what `forward` must equal everywhere."""
+        """The five branches, run one by one: what `forward` must equal everywhere.
+
+        Args:
+            x: (batch, channels, height, width).
+        """
         out: Tensor = self.plain(x) + self.squeeze(_pad_with_bias(self.expand(x), self.expand.bias))
         for edge in self.edges:
             out = out + edge(x)
@@ -123,7 +136,11 @@ class ECB(nn.Module):
 
 
 def merge(module: nn.Module) -> nn.Module:
-    """A copy of a network in which every ECB is one plain convolution."""
+    """A copy of a network in which every ECB is one plain convolution.
+
+    Args:
+        module: is not changed.
+    """
     merged = copy.deepcopy(module)
     if isinstance(merged, ECB):
         return merged.to_conv()

@@ -23,6 +23,10 @@ class CSA(nn.Module):
 
     The channel gate comes from the mean over the picture (squeeze and excitation), the spatial gate from
     a 5x5 depthwise convolution of dilation 2 (CSANet, Hsyu et al., CVPR Workshops 2021).
+
+    Args:
+        channels: in and out.
+        reduction: of the channel gate's inner channels.
     """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
@@ -42,7 +46,11 @@ class CSA(nn.Module):
 
 class RFDB(nn.Module):
     """Residual feature distillation block (Liu, Tang, Wu: "Residual Feature Distillation Network", ECCV
-    Workshops 2020) with ECB for its convolutions and CSA in the place of its attention."""
+    Workshops 2020) with ECB for its convolutions and CSA instead of its attention.
+
+    Args:
+        channels: in and out, even.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,6 +85,10 @@ class RFDB(nn.Module):
 class RFDCSANet(nn.Module):
     """Packed RAW (batch, 4, height/2, width/2), planes R, Gr, Gb, B, white-balanced, in the square-root
     domain, 0 to 1; to 12 planes (batch, 12, height/2, width/2) of sRGB values, see `to_picture`.
+
+    Args:
+        channels: of the body.
+        blocks: how many RFDBs.
     """
 
     def __init__(self, channels: int = 16, blocks: int = 2) -> None:
@@ -119,7 +131,11 @@ def anchor_weight() -> Tensor:
 
 
 def to_picture(planes: Tensor) -> Tensor:
-    """12 planes (batch, 12, h, w) to RGB (batch, 3, 2h, 2w): depth-to-space, position-major."""
+    """12 planes (batch, 12, h, w) to RGB (batch, 3, 2h, 2w): depth-to-space, position-major.
+
+    Args:
+        planes: see `PIXELS`.
+    """
     batch, _, height, width = planes.shape
     cells = planes.reshape(batch, 2, 2, COLOURS, height, width)
     return cells.permute(0, 3, 4, 1, 5, 2).reshape(batch, COLOURS, 2 * height, 2 * width)

@@ -111,7 +111,15 @@ Level = tuple[Tensor, Tensor, Tensor]
 
 
 class Convolution(nn.Module):
-    """A convolution with SiLU."""
+    """A convolution with SiLU.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        kernel: side of the kernel, odd.
+        stride: 1 or 2.
+        depthwise: one group per channel.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, depthwise: bool = False) -> None:
         super().__init__()
@@ -123,12 +131,23 @@ class Convolution(nn.Module):
 
 
 def separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """A depthwise 3x3 convolution, then a 1x1."""
+    """A depthwise 3x3 convolution, then a 1x1.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        stride: 1 or 2.
+    """
     return nn.Sequential(Convolution(inputs, inputs, 3, stride, depthwise=True), Convolution(inputs, outputs, 1))
 
 
 class Bottleneck(nn.Module):
-    """A 1x1 and a separable convolution, with a residual connection or without."""
+    """A 1x1 and a separable convolution, with a residual connection or without.
+
+    Args:
+        channels: in and out.
+        residual: whether its input is added to its output.
+    """
 
     def __init__(self, channels: int, *, residual: bool) -> None:
         super().__init__()
@@ -141,7 +160,14 @@ class Bottleneck(nn.Module):
 
 
 class CSP(nn.Module):
-    """One half of the channels through bottlenecks, the other past them (cross stage partial)."""
+    """One half of the channels through bottlenecks, the other past them (cross stage partial).
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        bottlenecks: how many.
+        residual: whether the bottlenecks have a residual connection.
+    """
 
     def __init__(self, inputs: int, outputs: int, bottlenecks: int, *, residual: bool = True) -> None:
         super().__init__()
@@ -157,7 +183,11 @@ class CSP(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """The input beside its maxima over 5, 9 and 13 cells."""
+    """The input beside its maxima over 5, 9 and 13 cells.
+
+    Args:
+        channels: in and out.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -172,7 +202,12 @@ class PyramidPooling(nn.Module):
 
 
 class Head(nn.Module):
-    """Of one level."""
+    """Of one level.
+
+    Args:
+        inputs: channels.
+        channels: of its branches.
+    """
 
     def __init__(self, inputs: int, channels: int = 64) -> None:
         super().__init__()
@@ -214,7 +249,11 @@ class YoloxNano(nn.Module):
         self.heads = nn.ModuleList(Head(channels) for channels in (64, 128, 256))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the heads read: of strides 8, 16 and 32."""
+        """What the heads read: of strides 8, 16 and 32.
+
+        Args:
+            x: planes, see the class.
+        """
         third = self.stage3(self.stage2(self.stem(x)))
         fourth = self.stage4(third)
         lateral5 = self.lateral5(self.stage5(fourth))
@@ -225,7 +264,11 @@ class YoloxNano(nn.Module):
         return out3, out4, out5
 
     def answers(self, features: Sequence[Tensor]) -> tuple[Level, Level, Level]:
-        """What the heads say of `features`."""
+        """What the heads say of `features`.
+
+        Args:
+            features: of the three levels.
+        """
         first, second, third = (head(x) for head, x in zip(self.heads, features, strict=True))
         return first, second, third
 
@@ -239,13 +282,20 @@ def _twice(x: Tensor) -> Tensor:
 
 def picture_planes(rgb: Tensor) -> Tensor:
     """sRGB pictures (batch, 3, height, width), 0 to 1, to the teacher's planes: the pixels (0,0), (1,0), (0,1) and
-    (1,1) (row, column) of each cell, blue, green and red, 0 to 255."""
+    (1,1) (row, column) of each cell, blue, green and red, 0 to 255.
+
+    Args:
+        rgb: of even sizes.
+    """
     bgr = rgb.flip(1) * 255
     return torch.cat((bgr[..., 0::2, 0::2], bgr[..., 1::2, 0::2], bgr[..., 0::2, 1::2], bgr[..., 1::2, 1::2]), 1)
 
 
 def load_teacher(path: Path) -> YoloxNano:
     """The network on pictures, from an ONNX file of YOLOX-Nano: its convolutions in the order in which they run.
+
+    Args:
+        path: of the ONNX file.
 
     Raises:
         ModelError: the file is not one of YOLOX-Nano.
@@ -280,14 +330,14 @@ def load_teacher(path: Path) -> YoloxNano:
 
 def _in_order(network: YoloxNano) -> list[nn.Conv2d]:
     """Its convolutions in the order in which they run."""
-    order: list[nn.Conv2d] = []
+    order: list[nn.Module] = []
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     hooks = [module.register_forward_pre_hook(lambda module, _: order.append(module)) for module in convolutions]
     with torch.no_grad():
         network(torch.zeros(1, network.stem.convolution.in_channels, 16, 16))
     for hook in hooks:
         hook.remove()
-    return order
+    return [module for module in order if isinstance(module, nn.Conv2d)]
 
 
 def fold(teacher: YoloxNano) -> YoloxNano:
@@ -295,6 +345,9 @@ def fold(teacher: YoloxNano) -> YoloxNano:
 
     A mosaic has one colour a pixel: red and blue stand for those of all four pixels of their cell, each green for its
     own pixel's and for half of those of the two pixels that have none.
+
+    Args:
+        teacher: is not changed.
     """
     student = YoloxNano(planes=4)
     state = teacher.state_dict()
@@ -312,7 +365,8 @@ class Decoded:
 
     Attributes:
         boxes: (batch, cells, 4): x0, y0, x1, y1 in pixels of the mosaic.
-        objectness, classes: probabilities, (batch, cells) and (batch, cells, classes).
+        objectness: probabilities, (batch, cells).
+        classes: probabilities, (batch, cells, classes).
     """
 
     boxes: Tensor
@@ -321,7 +375,11 @@ class Decoded:
 
 
 def decode(levels: Sequence[Level]) -> Decoded:
-    """Logits to boxes and probabilities."""
+    """Logits to boxes and probabilities.
+
+    Args:
+        levels: of the strides 8, 16 and 32.
+    """
     boxes, objectness, classes = [], [], []
     for stride, (box, object_logit, class_logits) in zip(STRIDES, levels, strict=True):
         rows, columns = torch.meshgrid(torch.arange(box.shape[2]), torch.arange(box.shape[3]), indexing="ij")

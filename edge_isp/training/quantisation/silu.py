@@ -28,15 +28,14 @@ from edge_isp.training.quantisation.arithmetic import (
     Quantisation,
     QuantisedGraph,
     load_quantised,
-    observe,
     quantisation_of_range,
     quantise_weights,
     shared_quantisations,
-    shared_ranges,
-    sources,
 )
+from edge_isp.training.quantisation.post_training import observe, shared_ranges, sources
 
-# Where the largest channel's range is so many times the median channel's, a SiLU gets a convolution for its gates.
+# Where the largest channel's range is more than this many times the median channel's, a SiLU gets a convolution for its
+# gates.
 UNEVEN = 8.0
 # What a SiLU makes of lower values is next to nothing.
 _LOWEST = -4.0
@@ -50,7 +49,14 @@ GATE_SUFFIX = "_gate"
 
 @dataclass(frozen=True, slots=True)
 class Silu:
-    """Names of its tensors: product = value * sigmoid(gate); value and gate are one, or made by two convolutions."""
+    """Names of its tensors: product = value * sigmoid(gate); value and gate are one, or made by two convolutions.
+
+    Attributes:
+        value: what the gate is multiplied with.
+        gate: what the sigmoid reads.
+        sigmoid: the gate's sigmoid.
+        product: the output.
+    """
 
     value: str
     gate: str
@@ -59,7 +65,11 @@ class Silu:
 
 
 def find_silus(graph: Graph) -> list[Silu]:
-    """The SiLUs of a graph, those with a convolution for their gates among them."""
+    """The SiLUs of a graph, those with a convolution for their gates among them.
+
+    Args:
+        graph: of a merged network.
+    """
     nodes = {node.name: node for node in graph.nodes}
     found = []
     for node in graph.nodes:
@@ -72,7 +82,12 @@ def find_silus(graph: Graph) -> list[Silu]:
 
 
 def equalise_silus(graph: Graph, samples: Sequence[Tensor]) -> Graph:
-    """The same function with convolutions for the gates of SiLUs whose channels are uneven, see `UNEVEN`."""
+    """The same function with convolutions for the gates of SiLUs whose channels are uneven, see `UNEVEN`.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
+    """
     ranges = channel_ranges(graph, samples)
     uneven = {name: found for name, found in ranges.items() if found.max() > UNEVEN * found.median()}
     return split_gates(graph, {name: uneven[name] for name in sorted(uneven) if _read_by_convolutions(graph, name)})
@@ -80,7 +95,12 @@ def equalise_silus(graph: Graph, samples: Sequence[Tensor]) -> Graph:
 
 @torch.no_grad()
 def channel_ranges(graph: Graph, samples: Sequence[Tensor]) -> dict[str, Tensor]:
-    """By product of a SiLU, the `active_range` of each channel of what it reads; the largest of the samples'."""
+    """By product of a SiLU, the `active_range` of each channel of what it reads; the largest of the samples'.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
+    """
     ranges: dict[str, Tensor] = {}
     for sample in samples:
         tensors = graph.run(sample)
@@ -94,6 +114,9 @@ def active_range(values: Tensor) -> Tensor:
     """The range of magnitudes of each channel (channels, values) of what a SiLU reads, as far as it matters.
 
     See `_LOWEST` and `_BEYOND_RANGE`.
+
+    Args:
+        values: (channels, values).
     """
     magnitudes = values.clamp_min(_LOWEST).abs()
     place = max(1, math.ceil(magnitudes.shape[1] * (1 - _BEYOND_RANGE)))
@@ -104,6 +127,7 @@ def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:
     """The same function with convolutions for the gates of some SiLUs.
 
     Args:
+        graph: of a merged network.
         ranges: by product of a SiLU, the ranges of its channels: they become as large as the largest.
 
     Raises:
@@ -120,13 +144,7 @@ def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:
         own = ranges[silu.product]
         factor = torch.where(own.max() > 0, own / own.max(), torch.ones_like(own)).clamp_min(_SMALLEST_FACTOR)
         factors[silu.value], gates[silu.sigmoid] = factor, silu.value + GATE_SUFFIX
-        for node in graph.nodes:
-            for name, first in sources(graph, node):
-                if name == silu.product:
-                    read = factor.new_ones(weights[node.name].shape[1 if node.groups == 1 else 0])
-                    read[first : first + len(factor)] = factor
-                    by_input = read[None, :] if node.groups == 1 else read[:, None]
-                    weights[node.name] = weights[node.name] * by_input[:, :, None, None]
+        _multiply_readers(graph, weights, silu.product, factor)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.name in gates:
@@ -134,13 +152,28 @@ def split_gates(graph: Graph, ranges: Mapping[str, Tensor]) -> Graph:
         elif node.weight is not None:
             node = replace(node, weight=weights[node.name])
         if node.name in factors:
-            assert node.weight is not None
-            factor = factors[node.name]
-            bias = None if node.bias is None else node.bias / factor
-            nodes.append(replace(node, weight=node.weight / factor[:, None, None, None], bias=bias))
+            nodes.append(_divided(node, factors[node.name]))
             node = replace(node, name=node.name + GATE_SUFFIX)
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _multiply_readers(graph: Graph, weights: dict[str, Tensor], product: str, factor: Tensor) -> None:
+    """Replaces in `weights` those of the convolutions that read a product by ones that are `factor` times as large."""
+    for node in graph.nodes:
+        for name, first in sources(graph, node):
+            if name == product:
+                read = factor.new_ones(weights[node.name].shape[1 if node.groups == 1 else 0])
+                read[first : first + len(factor)] = factor
+                by_input = read[None, :] if node.groups == 1 else read[:, None]
+                weights[node.name] = weights[node.name] * by_input[:, :, None, None]
+
+
+def _divided(convolution: Node, factor: Tensor) -> Node:
+    """A convolution whose output channels are divided by a factor each."""
+    assert convolution.weight is not None
+    bias = None if convolution.bias is None else convolution.bias / factor
+    return replace(convolution, weight=convolution.weight / factor[:, None, None, None], bias=bias)
 
 
 def _read_by_convolutions(graph: Graph, name: str) -> bool:
@@ -162,7 +195,7 @@ def quantise_silu_network(graph: Graph, samples: Iterable[Tensor], *, logits: Se
     Args:
         graph: its input is 0 to 1.
         samples: float inputs (batch, channels, height, width).
-        logits: outputs that a sigmoid follows: of them, what is below `LOWEST_LOGIT` is not told apart.
+        logits: outputs that a sigmoid follows: of them, what is below `LOWEST_LOGIT` is not distinguished.
     """
     samples = list(samples)
     graph = equalise_silus(graph, samples)
@@ -170,7 +203,12 @@ def quantise_silu_network(graph: Graph, samples: Iterable[Tensor], *, logits: Se
 
 
 def min_max_quantised(graph: Graph, samples: Iterable[Tensor]) -> QuantisedGraph:
-    """The simplest quantisation after training, to compare with: all of each tensor's range."""
+    """The simplest quantisation after training, to compare with: all of each tensor's range.
+
+    Args:
+        graph: of a merged network.
+        samples: inputs: (batch, channels, height, width).
+    """
     ranges = shared_ranges(graph, observe(graph, samples))
     return _quantised(graph, {name: quantisation_of_range(low, high) for name, (low, high) in ranges.items()})
 
@@ -185,6 +223,7 @@ def load_quantised_silu_network(path: Path, graph: Graph) -> QuantisedGraph:
     """Reads what `save_quantised` wrote of a network with SiLU.
 
     Args:
+        path: of the file.
         graph: of the network; convolutions for gates are added where the file has them.
     """
     made = torch.load(path, weights_only=True)["weights"]

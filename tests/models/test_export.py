@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
@@ -92,8 +93,9 @@ def test_a_picture_is_put_together_by_the_model(size: tuple[int, int], tmp_path:
 def test_every_tensor_of_a_static_model_has_its_size(name: str, tmp_path: Path) -> None:
     card = read_card(shipped_models()[name])
     path = export_model(card, tmp_path, Export("tflite", size=(100, 60)))
-    with LiteRtEngine(path, threads=1) as engine:
-        shapes = {entry["index"]: tuple(entry["shape"]) for entry in engine._interpreter.get_tensor_details()}
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    shapes = {entry["index"]: tuple(entry["shape"]) for entry in interpreter.get_tensor_details()}
     graph = TfliteGraph(path.read_bytes(), path.name)
     for operator in graph.operators:
         assert graph.shape(operator.output) == shapes[operator.output]

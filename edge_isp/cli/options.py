@@ -1,0 +1,229 @@
+"""Every option of the command line that more than one command has: its name, its meaning and its reading, once.
+
+`--json` is always a flag and writes to standard output; what goes to a file is named by `--out`, `--results` or
+`--plot`. A list is an option that is given several times. Help is plain text, so that brackets in it are shown.
+
+Training and evaluation take their options from here as well, so nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+
+class Size(NamedTuple):
+    """Width and height in pixels, as `--size` has them."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def parse_size(text: str | Size) -> Size:
+    """The size of a text such as "1280x720".
+
+    Raises:
+        typer.BadParameter: it is not WIDTHxHEIGHT, or one of them is odd or zero: a Bayer mosaic has whole 2x2 cells.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", str(text))
+    size = Size(int(match[1]), int(match[2])) if match else Size(0, 0)
+    if min(size) < 2 or size.width % 2 or size.height % 2:
+        raise typer.BadParameter(f"expected WIDTHxHEIGHT in pixels, both even, such as 1280x720; found '{text}'")
+    return size
+
+
+def size_option(text: str) -> typer.models.ParameterInfo:
+    """`--size`, with what it is the size of."""
+    option: typer.models.ParameterInfo = typer.Option("--size", metavar="WIDTHxHEIGHT", parser=parse_size, help=text)
+    return option
+
+
+# What is read.
+Camera = Annotated[
+    str | None,
+    typer.Option(
+        "--camera",
+        metavar="SPEC",
+        help="The source of frames: a recording (.raw with its .toml, .dng, or a folder of them), or "
+        "NAME[:ARGUMENT][,KEY=VALUE...], such as picamera2:0,fps=30 or "
+        "synthetic:photo.jpg,fps=30,width=1280,height=720. 'edge-isp devices' lists the names. Without this option "
+        "the recording that comes with edge_isp is used.",
+    ),
+]
+FrameSize = Annotated[Size, size_option("Size of the frames.")]
+ExportSize = Annotated[
+    Size | None, size_option("Size of the frames, or of a detector's mosaic. Without it an .onnx takes every size.")
+]
+Frames = Annotated[int | None, typer.Option("--frames", metavar="N", min=1, help="Stop after N frames.")]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="The sensor profile: the name of a shipped one, or the path of a .toml. By default it is the shipped one "
+        "of the frames' sensor.",
+    ),
+]
+Sensors = Annotated[
+    list[str],
+    typer.Option(
+        "--sensor",
+        metavar="NAME",
+        help="A sensor to simulate: the name of a shipped profile, or the path of a .toml. May be repeated.",
+    ),
+]
+Images = Annotated[
+    Path, typer.Option("--images", metavar="DIR", exists=True, file_okay=False, help="Folder of test images.")
+]
+Photos = Annotated[
+    Path, typer.Option("--photos", metavar="DIR", exists=True, file_okay=False, help="Folder of training photographs.")
+]
+Teacher = Annotated[
+    Path, typer.Option("--teacher", metavar="FILE", exists=True, dir_okay=False, help="YOLOX-Nano as an ONNX file.")
+]
+
+# What runs, and on what.
+Model = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="Name of a shipped model, or the path of a .tflite or .onnx.")
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Name of a shipped model, or the path of a .tflite or .onnx, as it runs on the board. May be repeated.",
+    ),
+]
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Weights to run in PyTorch: a '-float.pt', or a '-int8.pt' of an ISP. May be repeated.",
+    ),
+]
+Network = Annotated[
+    str, typer.Option("--network", metavar="NAME", help="Name of the network's architecture, such as 'rfdcsanet-s'.")
+]
+InputSize = Annotated[
+    int | None,
+    typer.Option(
+        "--input-size",
+        metavar="PIXELS",
+        min=1,
+        help="Width and height of the mosaic that a detector sees, such as 320, 416 or 640. By default the model's.",
+    ),
+]
+Confidence = Annotated[
+    float | None,
+    typer.Option("--confidence", min=0, max=1, help="Minimum confidence of a detection, 0.3 by default."),
+]
+LensShading = Annotated[
+    bool,
+    typer.Option(
+        "--lens-shading",
+        help="Correct the lens shading that the sensor profile describes. Frames must show the whole sensor.",
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Runtime of the model, see 'edge-isp devices'. By default it is LiteRT for a .tflite and ONNX Runtime "
+        "for an .onnx.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Threads of the runtime. By default it has one per core."),
+]
+Delegate = Annotated[
+    str,
+    typer.Option(
+        "--delegate",
+        metavar="NAME",
+        help="Where the model runs. 'auto' takes the first NPU that works, else the CPU; 'none' takes the CPU. Any "
+        "other must work: a name that 'edge-isp doctor' lists, or the path of a delegate library. Its options follow, "
+        "as in edgetpu,device=usb.",
+    ),
+]
+RequireFullDelegation = Annotated[
+    bool, typer.Option("--require-full-delegation", help="Fail if any part of the model is left on the CPU.")
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        min=0.001,
+        help="Longest time of one inference. The NPU then runs in a process of its own, which is ended when it hangs.",
+    ),
+]
+CheckEvery = Annotated[
+    int,
+    typer.Option(
+        "--check-every", metavar="N", min=0, help="Compare the NPU with the CPU every N frames; 0 compares only once."
+    ),
+]
+EnginePython = Annotated[
+    str | None,
+    typer.Option(
+        "--engine-python",
+        metavar="PATH",
+        help="Another Python interpreter that runs the engine, for packages that are not installed in this one.",
+    ),
+]
+AutoExposure = Annotated[
+    bool,
+    typer.Option(
+        "--auto-exposure",
+        help="Set the camera's exposure, gain and white balance from its RAW frames, for cameras without an ISP.",
+    ),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="POLICY",
+        help="What happens when frames arrive faster than results: 'latest' drops older frames, 'wait' drops none, "
+        "'queue(N)' keeps up to N. By default it is 'latest' for live cameras and 'wait' for recordings.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is random.")]
+
+# What is shown and written.
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show also what is chosen and why.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE.png",
+        dir_okay=False,
+        help="Draw the figures into this file. This needs matplotlib: pip install 'edge-isp[bench]'.",
+    ),
+]
+OutFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Folder that is written to; it is made if needed.")
+]
+OutProfile = Annotated[
+    Path, typer.Option("--out", metavar="FILE.toml", dir_okay=False, help="The sensor profile that is written.")
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        metavar="FILE",
+        dir_okay=False,
+        help="JSON file of all results. Those that it already holds are not measured again.",
+    ),
+]

@@ -1,0 +1,70 @@
+"""The model and the card of an ISP network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_isp.training.export.card import model_lines, tensor_lines, training_lines, write_model
+from edge_isp.training.export.tflite import to_tflite
+from edge_isp.training.isp.colour import Colour
+from edge_isp.training.quantisation.arithmetic import QuantisedGraph
+from edge_isp.training.simulation import INPUT_CURVE, NOISE_FACTOR
+
+# The size that stands in the file; opening the model for another size changes it.
+DEFAULT_HEIGHT, DEFAULT_WIDTH = 720, 1280
+
+
+def write_isp_model(
+    quantised: QuantisedGraph,
+    folder: Path,
+    *,
+    name: str,
+    sensor: str,
+    colour: Colour,
+    training: Mapping[str, object],
+    quality: Mapping[str, Mapping[str, float]],
+) -> Path:
+    """Writes `NAME.tflite` and `NAME.toml` into a folder; returns the model's path.
+
+    Args:
+        quantised: the network.
+        folder: is made if needed.
+        name: of the model.
+        sensor: that it was trained for, or "generic".
+        colour: how its output becomes a picture.
+        training: how the network was trained, for the card.
+        quality: PSNR in dB on the validation photographs, by arithmetic and gain.
+    """
+    shape = (DEFAULT_HEIGHT // 2, DEFAULT_WIDTH // 2, colour.input_planes)
+    content = to_tflite(quantised, height=shape[0], width=shape[1], channels=shape[2])
+    (output,) = quantised.graph.outputs
+    document = [
+        *model_lines(name, "isp", content, sensor),
+        f'colour = "{colour.name}"',
+        'licence = "Apache-2.0"',
+        *(
+            []
+            if quantised.graph.receptive_field_radius is None
+            else [f"receptive_field_radius = {quantised.graph.receptive_field_radius}"]
+        ),
+        "",
+        "[input]",
+        *tensor_lines((1, *shape), quantised.tensors[quantised.graph.input], colour.input_layout),
+        f'curve = "{INPUT_CURVE}"',
+        *([f"noise_factor = {NOISE_FACTOR}"] if colour.input_layout == "rggb-noise" else []),
+        "",
+        "[output]",
+        *tensor_lines((1, *shape[:2], 12), quantised.tensors[output], colour.output_layout),
+        "",
+        *training_lines(training),
+        "",
+        "# PSNR in dB on the validation photographs, simulated RAW, 5700 K.",
+        "[quality]",
+        *(
+            f"{arithmetic}_{gain}_psnr_db = {value:.2f}"
+            for arithmetic, values in quality.items()
+            for gain, value in values.items()
+        ),
+    ]
+    return write_model(folder, name, content, document)
