@@ -75,7 +75,7 @@ def check_frame(frame: RawFrame) -> tuple[RawFrame, list[Unusable]]:
     return (replace(frame, **changes) if changes else frame), found
 
 
-def is_usable(name: str, value: object) -> bool:
+def is_usable(name: str, value: Any) -> bool:
     """Whether a value of a frame's field can be used; None cannot.
 
     Args:

@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 
 from edge_isp.calibration.profile import SensorProfile, profile_of
-from edge_isp.cameras.base import Camera, ControlLimits, Controls
+from edge_isp.cameras.base import Adjustable, ControlLimits, Controls
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.light import measure
 from edge_isp.metering.white_balance import WhiteBalanceLoop
@@ -58,7 +58,7 @@ class AutoExposure:
         self._exposure = _ExposureLoop()
         self._white_balance: dict[str | None, WhiteBalanceLoop] = {}  # by sensor
 
-    def adjust(self, frame: RawFrame, camera: Camera) -> RawFrame:
+    def adjust(self, frame: RawFrame, camera: Adjustable) -> RawFrame:
         """Measures a frame and asks the camera for the settings that follow from it.
 
         Args:
@@ -107,7 +107,7 @@ class _ExposureLoop:
         self._asked: tuple[int, float] | None = None
         self._asked_at = 0  # the sequence number of the frame after which it was asked for
 
-    def adjust(self, green: float, frame: RawFrame, camera: Camera) -> None:
+    def adjust(self, green: float, frame: RawFrame, camera: Adjustable) -> None:
         """Asks the camera for the exposure that a frame calls for.
 
         Args:
@@ -140,7 +140,7 @@ class _ExposureLoop:
             return None
         return math.prod(self._asked)
 
-    def _ask(self, total_ns: float, limits: ControlLimits, frame: RawFrame, camera: Camera) -> None:
+    def _ask(self, total_ns: float, limits: ControlLimits, frame: RawFrame, camera: Adjustable) -> None:
         (shortest_ns, longest_ns), (least, greatest) = limits.exposure_ns, limits.analogue_gain
         exposure_ns = round(min(max(total_ns / least, shortest_ns), longest_ns))
         gain = min(max(total_ns / exposure_ns, least), greatest)

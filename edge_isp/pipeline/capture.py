@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
-from edge_isp.errors import CameraError
+from edge_isp.errors import CameraDisconnectedError, CameraError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.metering.white_balance import with_gains
-from edge_isp.pipeline.branch import DAMAGED, Branch, Lease
+from edge_isp.pipeline.branch import BranchRun
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import DropReason, PipelineState
 from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.status import Status
+from edge_isp.pipeline.work import DAMAGED, Lease
 
 
 class Capture:
@@ -31,7 +33,7 @@ class Capture:
     def __init__(
         self,
         source: Source,
-        branches: Sequence[Branch],
+        branches: Sequence[BranchRun],
         auto_exposure: AutoExposure | None,
         status: Status,
         clock: Clock,
@@ -43,7 +45,6 @@ class Capture:
 
     def run(self) -> None:
         """Reads frames and offers them, in the calling thread."""
-        self._adjusted = False
         try:
             while not self._stop.is_set():
                 begun = self._clock.now_ns()
@@ -51,14 +52,15 @@ class Capture:
                 if found is None:
                     return
                 frame, missing = found
-                self._status.change(PipelineState.RUNNING)
+                if not self._stop.is_set():
+                    self._status.change(PipelineState.RUNNING, stream=self._stop)
                 self._offer(frame, missing, {"read": self._clock.now_ns() - begun})
         except BaseException as error:
-            self._status.fail(error)
+            self._status.fail(error, stream=self._stop)
             raise
         finally:
             if not self._stop.is_set():
-                self._status.change(PipelineState.ENDED)
+                self._status.change(PipelineState.ENDED, stream=self._stop)
             for branch in self._branches:
                 branch.end(self._status.error)
 
@@ -68,29 +70,37 @@ class Capture:
             reason = DropReason.NOT_RENDERED if FrameStatus.SKIPPED in frame.status else DropReason.SENSOR_GAP
             for branch in self._branches:
                 branch.miss(reason, frame.sequence - missing, missing)
+        given_back_failed = partial(self._source.release_failed, self._source.camera)
         try:
             frame = self._metered(frame, stages_ns)
         except BaseException:
-            lease = Lease(frame, len(self._branches))
+            lease = Lease(frame, len(self._branches), given_back_failed)
             for branch in self._branches:
                 branch.refuse(lease)
             raise
-        lease = Lease(frame, len(self._branches))
+        lease = Lease(frame, len(self._branches), given_back_failed)
         for branch in self._branches:
             branch.offer(lease, stages_ns)
 
     def _metered(self, frame: RawFrame, stages_ns: dict[str, int]) -> RawFrame:
-        """The frame with white balance, once for all branches."""
-        begun, camera = self._clock.now_ns(), self._source.camera
-        needs_gains = frame.colour_gains is None and not frame.status & DAMAGED
-        if self._auto_exposure is not None and camera is not None:
+        """The frame with white balance, once for all branches; a damaged frame as it is."""
+        if frame.status & DAMAGED:
+            return frame
+        begun, settings = self._clock.now_ns(), self._source.settings()
+        needs_gains = frame.colour_gains is None
+        if self._auto_exposure is not None and settings is not None:
+            self._source.heartbeat.begin(begun)  # the camera may hang here, too
             try:
-                frame = self._auto_exposure.adjust(frame, camera)
+                frame = self._auto_exposure.adjust(frame, settings)
                 self._adjusted = True
             except CameraError as error:
-                # A camera that could be set before has failed, but the frame is good; another one can never be set.
-                if not self._adjusted or not self._source.failed(error):
-                    self._status.fail(error)
+                # The frame is good. A camera that could be set before, or is gone, has failed; another one can never be
+                # set.
+                is_failure = self._adjusted or isinstance(error, CameraDisconnectedError)
+                if not is_failure or not self._source.failed(error):
+                    self._status.fail(error, stream=self._stop)
+            finally:
+                self._source.heartbeat.rest()
         elif not needs_gains:
             return frame
         if needs_gains:
