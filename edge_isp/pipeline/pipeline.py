@@ -422,8 +422,11 @@ class Pipeline:
     def _request_stop(self) -> None:
         """Lets a stream come to its end that is about to be stopped, also while it starts."""
         stream = self._stream
-        if stream is not None:
-            stream.request_stop()
+        if stream is None:
+            return
+        stream.request_stop()
+        if StageThread.runs_in(self):
+            stream.abort()  # in other threads, Ctrl-C might interrupt it
 
     def _forget_stream(self, stream: Stream) -> None:
         self._restarts += stream.source.restarts

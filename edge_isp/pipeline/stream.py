@@ -127,6 +127,11 @@ class Stream:
         """Lets the stages come to their end, and returns at once."""
         self._stop.set()
 
+    def abort(self) -> None:
+        """Drops what is in flight: no consumer gets another result."""
+        for run in self._runs:
+            run.abort()
+
     def halt(self) -> None:
         """Stops the stream, drops what is in flight, waits for the threads, and closes a camera that was opened here.
 
@@ -135,8 +140,7 @@ class Stream:
                 everything else has ended nevertheless.
         """
         self._stop.set()
-        for run in self._runs:
-            run.abort()
+        self.abort()
         try:
             if self._threads and not self._threads[0].join(LAST_FRAME_S):
                 self.source.close()

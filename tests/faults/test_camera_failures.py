@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,9 +91,9 @@ class TestEveryExceptionOfACameraIsAFailureOfTheCamera:
         released = threading.Event()
 
         class Camera(ScriptedCamera):
-            def _back(self, scripted: ScriptedFrame) -> None:
+            def _back(self, number: int) -> None:
                 try:
-                    super()._back(scripted)
+                    super()._back(number)
                 finally:
                     released.set()
 

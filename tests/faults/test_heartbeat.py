@@ -294,8 +294,8 @@ def test_a_release_that_hangs(engine: type[ScriptedEngine], manager: Manager) ->
     hang, clock, events = Hang(), SimulatedClock(), Events()
 
     class Camera(ScriptedCamera):
-        def _back(self, scripted: ScriptedFrame) -> None:
-            super()._back(scripted)
+        def _back(self, number: int) -> None:
+            super()._back(number)
             hang()
 
     pipeline = Pipeline(Camera([0], clock), SCRIPTED, options(clock, events))

@@ -108,19 +108,22 @@ PICTURE_SHA256 = "e1609767df79c292b3d3994aaca82cf10e7c33a816c5667520ca50072d7300
 
 
 class NoGains(ScriptedCamera):
-    """Frames without gains; `white_level` may be below black."""
-
-    white_level = 1023.0
+    """Frames without gains."""
 
     def _frame(self, number: int, status: FrameStatus) -> RawFrame:
-        return replace(super()._frame(number, status), colour_gains=None, white_level=self.white_level)
+        return replace(super()._frame(number, status), colour_gains=None)
 
 
-def test_a_frame_that_cannot_be_metered_is_counted_and_released(engine: type[ScriptedEngine]) -> None:
+def test_a_frame_that_cannot_be_metered_is_counted_and_released(
+    engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(frame: RawFrame) -> tuple[float, float]:
+        raise ValueError("no light")
+
+    monkeypatch.setattr(white_balance, "grey_world", fail)
     camera = NoGains([0, 1])
-    camera.white_level = 10.0
     with Pipeline(camera, ModelOptions(engine="scripted")) as pipeline:
-        with pytest.raises(ValueError, match="below white_level"):
+        with pytest.raises(ValueError, match="no light"):
             list(pipeline)
         assert pipeline.state is PipelineState.FAILED
         assert pipeline.counts.dropped == {DropReason.STOPPED: 1}

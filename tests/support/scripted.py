@@ -103,17 +103,16 @@ class ScriptedCamera:
                 return None
             self._clock.advance(PERIOD_NS)
             if isinstance(action, ScriptedFrame):
-                return self._frame(action)
-            return self._frame(ScriptedFrame(*action) if isinstance(action, tuple) else ScriptedFrame(action))
+                return self._changed(action)
+            return self._frame(*action) if isinstance(action, tuple) else self._frame(action, FrameStatus.OK)
         return None
 
-    def _frame(self, scripted: ScriptedFrame) -> RawFrame:
-        number = scripted.number
+    def _frame(self, number: int, status: FrameStatus) -> RawFrame:
         with self._lock:
             assert number not in self.lent
             self.lent.add(number)
             self.delivered.append(number)
-        frame = RawFrame(
+        return RawFrame(
             data=np.zeros((LAYOUT.height, LAYOUT.stride), np.uint8),
             format=LAYOUT,
             source="scripted",
@@ -125,16 +124,25 @@ class ScriptedCamera:
             analogue_gain=1.0,
             colour_gains=(1.8, 1.4),
             colour_temperature_k=5500,
-            status=scripted.status,
-            on_release=lambda: self._back(scripted),
+            status=status,
+            on_release=lambda: self._back(number),
         )
-        return replace(frame, **scripted.changes)
 
-    def _back(self, scripted: ScriptedFrame) -> None:
+    def _changed(self, scripted: ScriptedFrame) -> RawFrame:
+        frame = self._frame(scripted.number, scripted.status)
+        give_back, error = frame.on_release, scripted.release_error
+        assert give_back is not None
+
+        def fail() -> None:
+            give_back()
+            if error is not None:
+                raise error
+
+        return replace(frame, on_release=fail, **scripted.changes)
+
+    def _back(self, number: int) -> None:
         with self._lock:
-            self.lent.remove(scripted.number)
-        if scripted.release_error is not None:
-            raise scripted.release_error
+            self.lent.remove(number)
 
     @property
     def limits(self) -> Any:
