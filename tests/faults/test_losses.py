@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_isp.cameras.v4l2.continuity import Continuity
+from edge_isp.cameras.continuity import Continuity
 from edge_isp.frame import FrameStatus
 
 PERIOD_NS = 33_333_333

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_isp.cameras.v4l2.continuity import Continuity
+from edge_isp.cameras.continuity import Continuity
 from edge_isp.frame import FrameStatus
 
 PERIOD_NS = 33_333_333
