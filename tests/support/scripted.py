@@ -71,6 +71,7 @@ class ScriptedCamera:
     Attributes:
         lent: frames that were not given back.
         delivered: numbers of frames that `read` returned.
+        close_error: raised by `close`, after the camera is closed.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class ScriptedCamera:
         self.delivered: list[int] = []
         self.closed = threading.Event()
         self._lock = threading.Lock()
-        self._close_error = close_error
+        self.close_error = close_error
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         for action in self._script:
@@ -153,8 +154,8 @@ class ScriptedCamera:
 
     def close(self) -> None:
         self.closed.set()
-        if self._close_error is not None:
-            raise self._close_error
+        if self.close_error is not None:
+            raise self.close_error
 
     def __enter__(self) -> Self:
         return self
