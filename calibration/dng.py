@@ -24,6 +24,10 @@ from edge_isp.calibration.profile import (
 )
 from edge_isp.errors import ProfileError
 from edge_isp.kernels.layout import CELL_PLANES
+from edge_isp.sensor_window import SensorWindow
+
+# As many codes of 16 bits as the largest frame has bytes; see `frame.LARGEST_FRAME_BYTES`.
+_MOST_PIXELS = 1 << 28
 
 Levels = tuple[float, float, float, float]
 
@@ -38,6 +42,7 @@ class Dng:
         width: of the stored picture, in pixels.
         height: of the stored picture, in pixels.
         crop: left, top, width and height of the part to show in the stored picture, in pixels; sizes are even.
+        window: the crop in the active area, which is taken for the whole sensor.
         cfa: colour order from the crop's upper left pixel.
         black_level: codes in the order R, Gr, Gb, B.
         black_level_columns: codes to add to the black level of each column of the crop; None for none.
@@ -61,6 +66,7 @@ class Dng:
     width: int
     height: int
     crop: tuple[int, int, int, int]
+    window: SensorWindow
     cfa: str
     black_level: Levels
     black_level_columns: NDArray[np.float64] | None
@@ -105,6 +111,8 @@ def read_dng(path: str | Path) -> Dng:
     """
     tags = read_tags(Path(path))
     width, height = tags.whole("ImageWidth", 0), tags.whole("ImageLength", 0)
+    if not (width > 0 and height > 0 and width * height <= _MOST_PIXELS):
+        tags.fail(f"ImageWidth and ImageLength must be at most {_MOST_PIXELS} pixels, found {width}x{height}")
     active = _active_area(tags, width, height)
     crop = _crop(tags, active)
     # Patterns start at the active area's upper left pixel.
@@ -135,6 +143,7 @@ def read_dng(path: str | Path) -> Dng:
         width=width,
         height=height,
         crop=crop,
+        window=SensorWindow(shift[1], shift[0], crop[2], crop[3], (active[2], active[3])),
         cfa=cfa,
         black_level=black,
         black_level_columns=_delta(tags, "BlackLevelDeltaH", active[2], shift[1], crop[2]),

@@ -39,7 +39,7 @@ _D50_XY = (0.3457, 0.3585)
 # Cone responses of XYZ (Bradford; Lindbloom).
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
-# The specification's iteration from neutral to temperature ends after so many steps at the latest.
+# The specification's iteration from neutral to temperature ends after this number of steps at the latest.
 _MOST_STEPS = 30
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import FormatError, MissingDependencyError
+from edge_isp.files import check_regular
 
 # Numbers of the tags, by the names that the specification gives them (Adobe DNG Specification 1.7; TIFF/EP; EXIF).
 TAGS = {
@@ -147,6 +148,7 @@ def read_tags(path: Path) -> DngTags:
         import tifffile
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"{path}: reading a DNG's tags", "tifffile", "dng") from error
+    check_regular(path, FormatError)
     try:
         with _quiet("tifffile"), tifffile.TiffFile(path) as file:
             return DngTags(path, _tags(file))

@@ -12,10 +12,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_isp.errors import ProfileError
+
 FloatArray = NDArray[np.floating[Any]]
 
 # Of light that nothing is known about: daylight.
 UNKNOWN_COLOUR_TEMPERATURE_K = 5500.0
+
+# From a candle's to a blue sky's: what a light that a camera is calibrated for can have.
+COLOUR_TEMPERATURES_K = (1000.0, 25000.0)
+
+
+def check_colour_temperature(what: str, temperature_k: float) -> None:
+    """Refuses a colour temperature that no light has.
+
+    Args:
+        what: has it, for the message.
+        temperature_k: in kelvin.
+
+    Raises:
+        ProfileError: it is not within `COLOUR_TEMPERATURES_K`, or not a number.
+    """
+    lowest, highest = COLOUR_TEMPERATURES_K
+    if not lowest <= temperature_k <= highest:
+        raise ProfileError(f"{what} must be {lowest:g} to {highest:g} K, found {temperature_k:g}")
 
 
 def srgb_encode(linear: ArrayLike) -> FloatArray:

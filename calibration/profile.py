@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.light import normalise_gains
+from edge_isp.calibration.light import check_colour_temperature, normalise_gains
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
 from edge_isp.kernels.layout import CELL_PLANES, mirrored_cfa
@@ -141,6 +141,8 @@ class SensorProfile:
         cfa_follows_flips: whether a flip of the readout moves the colours; where it does not, the sensor shifts
             its window so that the order stays.
         bit_depths: that the sensor can send; empty where only `bit_depth` is known.
+        size: width and height of the whole sensor, in pixels; None where it is not known. Lens shading and defective
+            pixels of frames that show a part of it need it.
         black_level: codes at `bit_depth`, in the order R, Gr, Gb, B.
         black_level_drift: codes that each black level rises by for each 1 of analogue gain above 1.
         white_level: code at `bit_depth` where the sensor clips.
@@ -168,6 +170,7 @@ class SensorProfile:
     black_level_drift: tuple[float, float, float, float] = NO_DRIFT
     cfa_follows_flips: bool = True
     bit_depths: tuple[int, ...] = ()
+    size: tuple[int, int] | None = None
     provenance: tuple[Provenance, ...] = ()
 
     def __post_init__(self) -> None:
@@ -255,12 +258,8 @@ class SensorProfile:
         """
         if not self.awb_curve:
             raise ProfileError(f"sensor profile '{self.name}' has no AWB curve")
-        coolest, warmest = (1e6 / point.colour_temperature_k for point in (self.awb_curve[-1], self.awb_curve[0]))
-        temperatures = 1e6 / np.linspace(coolest, warmest, max(2, math.ceil(warmest - coolest) + 1))
-        distances = [
-            math.hypot(math.log(red / own_red), math.log(blue / own_blue))
-            for own_red, own_blue in map(self.colour_gains, temperatures)
-        ]
+        temperatures, log_gains = _awb_locus(self.awb_curve)
+        distances = np.square(log_gains - (math.log(red), math.log(blue))).sum(1)
         return float(temperatures[int(np.argmin(distances))])
 
     def normalised_gains(self, colour_temperature_k: float) -> tuple[float, float, float]:
@@ -290,6 +289,20 @@ class SensorProfile:
         entries = np.array([entry.matrix for entry in self.colour_matrices])
         interpolated = [np.interp(colour_temperature_k, temperatures, entries[:, i]) for i in range(9)]
         return np.array(interpolated).reshape(3, 3)
+
+
+@lru_cache(maxsize=64)
+def _awb_locus(curve: tuple[AwbPoint, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """An AWB curve in steps of one mired.
+
+    Returns:
+        Colour temperatures in kelvin, (n,), and the logarithms of the gains of red and blue there, (n, 2).
+    """
+    coolest, warmest = (1e6 / point.colour_temperature_k for point in (curve[-1], curve[0]))
+    temperatures = 1e6 / np.linspace(coolest, warmest, max(2, math.ceil(warmest - coolest) + 1))
+    points = [point.colour_temperature_k for point in curve]
+    ratios = [[point.red_over_green for point in curve], [point.blue_over_green for point in curve]]
+    return temperatures, -np.log(np.stack([np.interp(temperatures, points, ratio) for ratio in ratios], 1))
 
 
 def _scaled(levels: tuple[float, float, float, float], factor: float) -> tuple[float, float, float, float]:
@@ -387,7 +400,7 @@ def _from_table(document: TomlTable) -> SensorProfile:
     document.check_keys(known, required=("sensor",))
     sensor = document.table("sensor")
     required = ("name", "bit_depth", "cfa", "black_level", "white_level")
-    sensor.check_keys((*required, "black_level_drift", "cfa_follows_flips", "bit_depths"), required)
+    sensor.check_keys((*required, "black_level_drift", "cfa_follows_flips", "bit_depths", "size"), required)
     try:
         return SensorProfile(
             name=sensor.text("name"),
@@ -407,6 +420,7 @@ def _from_table(document: TomlTable) -> SensorProfile:
             black_level_drift=_four(sensor, "black_level_drift") if "black_level_drift" in sensor else NO_DRIFT,
             cfa_follows_flips=sensor.flag("cfa_follows_flips", True),
             bit_depths=sensor.wholes("bit_depths") if "bit_depths" in sensor else (),
+            size=_size(sensor),
             provenance=_provenance(document.table("provenance")),
         )
     except ProfileError as error:
@@ -418,6 +432,13 @@ def _from_table(document: TomlTable) -> SensorProfile:
 def _four(table: TomlTable, key: str) -> tuple[float, float, float, float]:
     red, green_red, green_blue, blue = table.numbers(key, 4)
     return red, green_red, green_blue, blue
+
+
+def _size(table: TomlTable) -> tuple[int, int] | None:
+    if "size" not in table:
+        return None
+    width, height = table.wholes("size", 2)
+    return width, height
 
 
 def _section_rows(document: TomlTable, section: str, key: str, count: int) -> tuple[tuple[float, ...], ...]:
@@ -509,6 +530,8 @@ def _check_levels(profile: SensorProfile) -> None:
         )
     if not all(abs(drift) < highest for drift in profile.black_level_drift):
         raise ProfileError(f"black_level_drift must be codes below {highest}, found {profile.black_level_drift}")
+    if profile.size is not None and not all(2 <= side <= 1 << 16 for side in profile.size):
+        raise ProfileError(f"size must be the sensor's width and height in pixels, 2 to 65536, found {profile.size}")
     if not all(8 <= depth <= 16 for depth in profile.bit_depths):
         raise ProfileError(f"bit_depths must be 8 to 16, found {profile.bit_depths}")
 
@@ -526,13 +549,13 @@ def _check_awb_curve(curve: Sequence[AwbPoint]) -> None:
         values = (point.colour_temperature_k, point.red_over_green, point.blue_over_green)
         if not all(math.isfinite(value) and value > 0 for value in values):
             raise ProfileError(f"awb curve must hold positive numbers, found {point}")
+        check_colour_temperature("awb curve: colour temperature", point.colour_temperature_k)
     _check_rising("awb curve", [point.colour_temperature_k for point in curve])
 
 
 def _check_colour_matrices(matrices: Sequence[ColourMatrix]) -> None:
     for entry in matrices:
-        if not 0 < entry.colour_temperature_k < math.inf:
-            raise ProfileError(f"colour temperature must be positive, found {entry.colour_temperature_k}")
+        check_colour_temperature("colour matrix: colour temperature", entry.colour_temperature_k)
         if len(entry.matrix) != 9 or not all(abs(value) <= HIGHEST_MATRIX_ENTRY for value in entry.matrix):
             raise ProfileError(
                 f"colour matrix at {entry.colour_temperature_k} K must be 9 numbers of at most "

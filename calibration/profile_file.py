@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from edge_isp.calibration.profile import TONE_SCALE, Provenance, SensorProfile
 from edge_isp.calibration.shading import Shading
 from edge_isp.errors import ProfileError
+from edge_isp.files import write_file
 
 
 def save_profile(profile: SensorProfile, path: str | Path) -> None:
@@ -25,12 +25,9 @@ def save_profile(profile: SensorProfile, path: str | Path) -> None:
         ProfileError: it cannot be written there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(format_profile(profile), encoding="utf-8")
-        os.replace(temporary, path)
+        write_file(path, format_profile(profile).encode("utf-8"), overwrite=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ProfileError(f"{path}: cannot be written: {error.strerror}") from error
 
 
@@ -81,6 +78,8 @@ def _sensor(profile: SensorProfile) -> list[str]:
     lines = ["[sensor]", f"name = {_text(profile.name)}", f"bit_depth = {profile.bit_depth}"]
     if profile.bit_depths:
         lines.append(f"bit_depths = {_array(profile.bit_depths)}")
+    if profile.size is not None:
+        lines.append(f"size = {_array(profile.size)}")
     lines += [f"cfa = {_text(profile.cfa)}"]
     if not profile.cfa_follows_flips:
         lines.append("cfa_follows_flips = false")

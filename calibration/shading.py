@@ -8,13 +8,14 @@ bilinearly, beyond the outermost centres they are clamped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.calibration.light import check_colour_temperature
 from edge_isp.errors import ProfileError
 
 FloatArray = NDArray[np.floating[Any]]
@@ -62,8 +63,7 @@ class Shading:
             raise ProfileError(f"luminance_strength must be from 0 to 1, found {self.luminance_strength}")
         self._check("luminance", self.luminance)
         for entry in self.colour:
-            if not 0 < entry.colour_temperature_k < float("inf"):
-                raise ProfileError(f"shading colour temperature must be positive, found {entry.colour_temperature_k}")
+            check_colour_temperature("shading colour temperature", entry.colour_temperature_k)
             self._check(f"red at {entry.colour_temperature_k:g} K", entry.red)
             self._check(f"blue at {entry.colour_temperature_k:g} K", entry.blue)
         temperatures = [entry.colour_temperature_k for entry in self.colour]
@@ -98,58 +98,24 @@ class Shading:
             out.append(table / table.min() * luminance)
         return np.stack([out[0], luminance, out[1]])
 
-    def channel_gains(self, colour_temperature_k: float, *, luminance_strength: float = 1.0) -> NDArray[np.float64]:
-        """`gains` of the channels R, Gr, Gb, B, (rows, columns, 4): as `kernels.tables.shading_choice` takes them.
+    def gains_at(
+        self,
+        rows: FloatArray,
+        columns: FloatArray,
+        sensor_size: tuple[int, int],
+        colour_temperature_k: float,
+    ) -> NDArray[np.float64]:
+        """`gains` at places of the sensor, (len(rows), len(columns), 3), bilinear, clamped at the border.
 
         Args:
+            rows: of the sensor, see `SensorWindow.rows`.
+            columns: of the sensor, see `SensorWindow.columns`.
+            sensor_size: width and height of the whole sensor, which the grid covers.
             colour_temperature_k: of the light.
-            luminance_strength: see `gains`.
         """
-        red, green, blue = self.gains(colour_temperature_k, luminance_strength=luminance_strength)
-        return np.stack([red, green, green, blue], axis=-1)
-
-    def cropped(self, left: float, top: float, width: float, height: float) -> Shading:
-        """The shading of a part of the frame, on a grid of the same size, as libcamera resamples it for a mode.
-
-        Args:
-            left: of the part, as a share of the full frame's width.
-            top: of the part, as a share of the full frame's height.
-            width: of the part, as a share of the full frame's.
-            height: of the part, as a share of the full frame's.
-
-        Raises:
-            ProfileError: the part is not inside the frame.
-        """
-        if not (0 <= left < left + width <= 1 + 1e-9 and 0 <= top < top + height <= 1 + 1e-9):
-            raise ProfileError(
-                f"a crop must lie inside the frame (0 to 1), found left {left}, top {top}, {width} wide, {height} high"
-            )
-        rows = (top + height * (np.arange(self.rows) + 0.5) / self.rows) * self.rows - 0.5
-        columns = (left + width * (np.arange(self.columns) + 0.5) / self.columns) * self.columns - 0.5
-
-        def resample(table: Sequence[float]) -> tuple[float, ...]:
-            grid = np.array(table).reshape(self.rows, self.columns)
-            return tuple(_bilinear(grid, rows, columns).ravel().tolist())
-
-        return self._mapped(resample)
-
-    def flipped(self, *, vertical: bool, horizontal: bool) -> Shading:
-        """The shading of the sensor read out mirrored.
-
-        Args:
-            vertical: bottom row first.
-            horizontal: right column first.
-        """
-
-        def flip(table: Sequence[float]) -> tuple[float, ...]:
-            grid = np.array(table).reshape(self.rows, self.columns)
-            return tuple(grid[:: -1 if vertical else 1, :: -1 if horizontal else 1].ravel().tolist())
-
-        return self._mapped(flip)
-
-    def _mapped(self, change: Any) -> Shading:
-        colour = tuple(replace(entry, red=change(entry.red), blue=change(entry.blue)) for entry in self.colour)
-        return replace(self, luminance=change(self.luminance), colour=colour)
+        y = rows * (self.rows / sensor_size[1]) - 0.5
+        x = columns * (self.columns / sensor_size[0]) - 0.5
+        return np.stack([_bilinear(grid, y, x) for grid in self.gains(colour_temperature_k)], axis=-1)
 
 
 def expand(grid: FloatArray, height: int, width: int) -> NDArray[np.float32]:
@@ -178,12 +144,12 @@ def _interpolate(at: float, points: Sequence[float], tables: FloatArray) -> Floa
     return between
 
 
-def _bilinear(grid: FloatArray, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _bilinear(grid: FloatArray, y: FloatArray, x: FloatArray) -> NDArray[np.float64]:
     """The grid at fractional rows `y` and columns `x`: (len(y), len(x))."""
     return _linear(_linear(grid.astype(np.float64), y).T, x).T
 
 
-def _linear(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _linear(values: NDArray[np.float64], at: FloatArray) -> NDArray[np.float64]:
     """Rows of `values` at fractional positions, clamped at the ends."""
     at = np.clip(at, 0, len(values) - 1)
     low = np.minimum(at.astype(np.int64), max(len(values) - 2, 0))

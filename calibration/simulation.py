@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +12,7 @@ from edge_isp.calibration.profile import Defect, Noise, SensorProfile
 from edge_isp.calibration.shading import Shading, expand
 from edge_isp.errors import ProfileError
 from edge_isp.kernels.layout import CELL_PLANES, PLANE_COLOURS
+from edge_isp.sensor_window import SensorWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,18 @@ class Imperfections:
     """What a real sensor and lens add to the ideal: all that the profile knows of it.
 
     That is lens shading, the pixels' unequal response, defective pixels, row noise and the drift of black level with
-    the analogue gain. Shading and defects lie in the simulated frame as the profile gives them (`Shading.flipped`
-    and `Shading.cropped` give those of another readout).
+    the analogue gain.
 
     Attributes:
         seed: tells one specimen of the sensor from another: which pixel responds how.
         flicker: of the lamps; None for steady light.
+        window: which part of the sensor the frame shows, with the sensor's size. None spreads the lens shading over
+            the frame and takes the defects' places as those of the frame.
     """
 
     seed: int = 0
     flicker: Flicker | None = None
+    window: SensorWindow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +200,18 @@ class SensorModel:
         """Light of an ideal sensor to that which the pixels of a real one answer to."""
         profile = self.profile
         if profile.shading is not None:
-            light = light / shading_mosaic(profile.shading, colour_temperature_k, cfa, light.shape)
+            shading = shading_mosaic(profile.shading, colour_temperature_k, cfa, light.shape, imperfections.window)
+            light = light / shading
         if imperfections.flicker is not None:
             light = light * imperfections.flicker.light_of_rows(light.shape[0])
         if profile.noise is not None and profile.noise.pixel_response:
             spread = np.float32(profile.noise.pixel_response)
             light = light * np.maximum(1 + spread * pixel_pattern(imperfections.seed, light.shape), 0)
-        return _with_defects(light, profile.defects)
+        return _with_defects(light, defects_in_frame(profile.defects, light.shape, imperfections.window))
 
 
 def shading_mosaic(
-    shading: Shading, colour_temperature_k: float, cfa: str, shape: tuple[int, ...]
+    shading: Shading, colour_temperature_k: float, cfa: str, shape: tuple[int, ...], window: SensorWindow | None = None
 ) -> NDArray[np.float32]:
     """The gain (height, width) that undoes the shading of each pixel, by its colour filter.
 
@@ -216,7 +220,12 @@ def shading_mosaic(
         colour_temperature_k: of the light.
         cfa: colour order from pixel (0,0).
         shape: height and width, in pixels.
+        window: see `Imperfections`.
     """
+    if window is not None and window.sensor_size is not None:
+        rows, columns = ((np.arange(count) + 0.5) / count for count in shape)
+        gains = shading.gains_at(window.rows(rows), window.columns(columns), window.sensor_size, colour_temperature_k)
+        return mosaic(gains.astype(np.float32), cfa)
     grids = shading.gains(colour_temperature_k)
     return mosaic(np.stack([expand(grid, shape[0], shape[1]) for grid in grids], axis=-1), cfa)
 
@@ -237,15 +246,30 @@ def pixel_pattern(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return pattern
 
 
+def defects_in_frame(
+    defects: tuple[Defect, ...], shape: tuple[int, ...], window: SensorWindow | None
+) -> tuple[Defect, ...]:
+    """Defects at their places in a frame; those outside it are left out.
+
+    Args:
+        defects: of the sensor.
+        shape: height and width of the frame, in pixels.
+        window: see `Imperfections`.
+    """
+    if window is None:
+        return tuple(d for d in defects if d.y < shape[0] and d.x < shape[1])
+    placed = ((defect, window.to_frame(defect.x, defect.y, (shape[1], shape[0]))) for defect in defects)
+    return tuple(replace(defect, x=place[0], y=place[1]) for defect, place in placed if place is not None)
+
+
 def _with_defects(light: NDArray[np.float32], defects: tuple[Defect, ...]) -> NDArray[np.float32]:
-    """Light that defective pixels show; those outside the frame are left out."""
-    inside = [d for d in defects if d.y < light.shape[0] and d.x < light.shape[1]]
-    if not inside:
+    """Light that defective pixels show."""
+    if not defects:
         return light
     light = light.copy()
-    y, x = [d.y for d in inside], [d.x for d in inside]
-    response = np.array([d.response for d in inside], np.float32)
-    offset = np.array([d.offset for d in inside], np.float32)
+    y, x = [d.y for d in defects], [d.x for d in defects]
+    response = np.array([d.response for d in defects], np.float32)
+    offset = np.array([d.offset for d in defects], np.float32)
     light[y, x] = np.maximum(light[y, x] * response + offset, 0)
     return light
 

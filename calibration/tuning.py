@@ -12,9 +12,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edge_isp.calibration.profile import AwbPoint, ColourMatrix, Noise, Provenance, SensorProfile
+from edge_isp.calibration.profile import (
+    AwbPoint,
+    ColourMatrix,
+    Noise,
+    Provenance,
+    SensorProfile,
+    load_profile,
+    shipped_profiles,
+)
 from edge_isp.calibration.shading import ColourShading, Shading
 from edge_isp.errors import ProfileError
+from edge_isp.files import read_file
 
 FULL_SCALE_16_BIT = 65535
 
@@ -63,12 +72,14 @@ def load_libcamera_tuning(
             )
         black16 = _black_levels(algorithms["rpi.black_level"])
         red, green, blue = (level * 2.0 ** (bit_depth - 16) for level in black16)
+        name = name or path.stem.removeprefix("vc4_").removeprefix("pisp_")
         return SensorProfile(
-            name=name or path.stem.removeprefix("vc4_").removeprefix("pisp_"),
+            name=name,
             bit_depth=bit_depth,
             cfa=cfa,
             black_level=(red, green, green, blue),
             white_level=2**bit_depth - 1,
+            size=_size(name),
             noise=_noise(algorithms.get("rpi.noise"), black16[1]),
             awb_curve=_awb_curve(algorithms.get("rpi.awb", {}).get("ct_curve", [])),
             colour_matrices=tuple(
@@ -85,17 +96,15 @@ def load_libcamera_tuning(
         raise ProfileError(f"{path}: not a libcamera tuning file: {error!r}") from error
 
 
+def _size(name: str) -> tuple[int, int] | None:
+    """Of the whole sensor, which tuning files do not say: as the shipped profile of the same sensor has it."""
+    sensor = name.lower().partition("_")[0]
+    return load_profile(sensor).size if sensor in shipped_profiles() else None
+
+
 def _read_json(path: Path) -> Any:
     """The file's content; commas after the last entry and comments are left out."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError:
-        raise ProfileError(f"{str(path)!r}: cannot be read: a path must not hold a NUL character") from None
-    if len(content) > _LARGEST_FILE_BYTES:
-        raise ProfileError(f"{path}: not a libcamera tuning file: larger than {_LARGEST_FILE_BYTES} bytes")
+    content = read_file(path, ProfileError, _LARGEST_FILE_BYTES)
     try:
         text = _COMMENT.sub(_kept_text, content.decode("utf-8"))
         return json.loads(_TRAILING_COMMA.sub(_kept_text, text))

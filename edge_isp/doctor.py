@@ -1,7 +1,7 @@
 """What this machine is and what it can run: all that a maintainer asks for in a bug report.
 
-Everything is read, nothing is changed. A delegate that is found is loaded in a process of its own, and runs one small
-frame there: whether a library is on the disk says little.
+Everything is read, nothing is changed. A delegate that is found is loaded in a process of its own and runs one small
+frame there, since a library on the disk proves little.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from edge_isp.board import Board, read_text
 from edge_isp.engines.base import EngineReport
-from edge_isp.engines.delegates import DelegateSpec, access_denied, board_compatible, delegates, probe
+from edge_isp.engines.delegates import DelegateSpec, access_denied, delegates, probe
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.models.card import find_model
@@ -29,29 +30,29 @@ from edge_isp.models.card import find_model
 _RUNTIMES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-qnn", "rknn-toolkit-lite2", "hailort")
 _PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "opencv-python", "opencv-python-headless", "simplejpeg")
 
-# Bits of the Raspberry Pi firmware's word; 16 higher: it has happened since the start.
-_THROTTLED = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-_SINCE_START = 16
-
 _TRIAL_LIMIT_S = 60.0
 _TRIAL_CELLS = 32
 
 
 def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, Any]:
-    """Looks at everything; plain values, as JSON has them.
+    """Examines the machine, its cameras, runtimes and delegates.
 
     Args:
-        root: of the file system that is looked at.
+        root: the root of the file system that is examined.
         try_delegates: False only looks for delegates and loads none.
+
+    Returns:
+        Plain values that can be written as JSON.
     """
+    board = Board(root)
     return {
         "edge_isp": _version("edge-isp"),
         "python": {"version": platform.python_version(), "executable": sys.executable},
-        "system": _system(root),
-        "board": _board(root),
-        "processor": _processor(root),
-        "temperatures_c": _temperatures_c(root),
-        "throttled": _throttled(root),
+        "system": _system(board),
+        "board": _board(board),
+        "processor": _processor(board),
+        "temperatures_c": board.temperatures_c(),
+        "throttled": _throttled(board),
         "cameras": list(_cameras(root)),
         "picamera2": _picamera2(),
         "runtimes": {name: _version(name) for name in _RUNTIMES},
@@ -66,79 +67,54 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
     }
 
 
-def _system(root: Path) -> dict[str, str | None]:
-    names = dict(
-        line.split("=", 1) for line in (_text(root / "etc/os-release") or "").splitlines() if line.count("=") == 1
-    )
+def _system(board: Board) -> dict[str, str | None]:
     return {
-        "name": names.get("PRETTY_NAME", "").strip('"') or None,
-        "kernel": platform.release(),
-        "machine": platform.machine(),
+        "name": board.system(),
+        "kernel": board.kernel(),
+        "machine": board.architecture(),
         "libc": " ".join(platform.libc_ver()),
     }
 
 
-def _board(root: Path) -> dict[str, Any]:
-    compatible = board_compatible(root)
-    model = _text(root / "proc/device-tree/model") or " ".join(
-        filter(None, (_text(root / f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")))
-    )
-    memory = next(
-        (line.split()[1] for line in (_text(root / "proc/meminfo") or "").splitlines() if line.startswith("MemTotal")),
-        None,
-    )
+def _board(board: Board) -> dict[str, Any]:
+    memory_bytes = board.memory_bytes()
     return {
-        "name": model or None,
-        "soc": compatible[-1] if compatible else None,
-        "compatible": list(compatible),
-        "memory_mib": int(memory) // 1024 if memory else None,
+        "name": board.model(),
+        "soc": board.soc(),
+        "compatible": list(board.compatible()),
+        "memory_mib": None if memory_bytes is None else memory_bytes // 2**20,
     }
 
 
-def _processor(root: Path) -> dict[str, Any]:
-    policies = sorted(glob.glob(str(root / "sys/devices/system/cpu/cpufreq/policy*")))
+def _processor(board: Board) -> dict[str, Any]:
     return {
-        "cores": os.cpu_count(),
+        "cores": board.cpu_count(),
         "policies": [
             {
-                "name": Path(policy).name,
-                "governor": _text(Path(policy) / "scaling_governor"),
-                "frequency_khz": _number(Path(policy) / "scaling_cur_freq"),
-                "maximum_khz": _number(Path(policy) / "cpuinfo_max_freq"),
+                "name": policy.name,
+                "governor": policy.governor,
+                "frequency_khz": policy.frequency_khz,
+                "maximum_khz": policy.maximum_khz,
             }
-            for policy in policies
+            for policy in board.clock_policies()
         ],
         "load": [round(value, 2) for value in os.getloadavg()],
     }
 
 
-def _temperatures_c(root: Path) -> dict[str, float]:
-    found = {}
-    for zone in sorted(glob.glob(str(root / "sys/class/thermal/thermal_zone*"))):
-        value = _number(Path(zone) / "temp")
-        if value is not None:
-            found[f"{_text(Path(zone) / 'type') or ''} ({Path(zone).name})"] = value / 1000
-    return found
-
-
-def _throttled(root: Path) -> dict[str, list[str]] | None:
-    """Of a Raspberry Pi; None on other boards."""
-    text = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    if text is None:
+def _throttled(board: Board) -> dict[str, list[str]] | None:
+    throttling = board.throttling()
+    if throttling is None:
         return None
-    word = int(text, 16)
-    return {
-        "now": [name for bit, name in _THROTTLED.items() if word >> bit & 1],
-        "since_start": [name for bit, name in _THROTTLED.items() if word >> (bit + _SINCE_START) & 1],
-    }
+    return {"now": list(throttling.now), "since_start": list(throttling.since_start)}
 
 
 def _cameras(root: Path) -> Iterator[dict[str, str]]:
-    """Video devices and sensors, as the kernel names them."""
+    """The video devices, with the kernel's names for them."""
     for entry in sorted(glob.glob(str(root / "sys/class/video4linux/*")), key=_natural):
         device = root / "dev" / Path(entry).name
         wrong = access_denied(device) if device.exists() else f"there is no {device}"
-        yield {"device": str(device), "name": _text(Path(entry) / "name") or "", "problem": wrong}
+        yield {"device": str(device), "name": read_text(Path(entry) / "name") or "", "problem": wrong}
 
 
 def _picamera2() -> str:
@@ -179,7 +155,7 @@ def _delegate(spec: DelegateSpec, root: Path, *, try_it: bool) -> dict[str, Any]
 
 
 def _try(spec: DelegateSpec) -> EngineReport:
-    """What a delegate makes of the smallest model that ships; raises where it does not work."""
+    """Runs the smallest shipped model on a delegate; raises an EdgeIspError where it does not work."""
     card = find_model("rfdcsanet-s", None)
     delegation = Delegation(spec.name, time_limit_s=_TRIAL_LIMIT_S)
     with FallbackEngine(card.path, delegation=delegation, tolerance_lsb=card.tolerance_lsb) as engine:
@@ -220,18 +196,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip().strip("\0")
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text and text.lstrip("-").isdigit() else None
 
 
 def _natural(path: str) -> tuple[str, int]:

@@ -20,6 +20,13 @@ EdgeIspError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+# Names of ours are shorter; a longer one is not compared with them.
+_LONGEST_NAME = 60
+# Characters of a value that a message shows.
+_SHOWN = 100
+
 
 class EdgeIspError(Exception):
     """Base of every exception that edge_isp raises on purpose."""
@@ -96,3 +103,25 @@ class MissingDependencyError(PluginError):
         super().__init__(f"{needed_by} needs the package '{package}', which is not installed; {way_out}")
         self.package = package
         self.extra = extra
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the closest known one, or nothing where none is close.
+
+    Args:
+        name: what was given.
+        known: what could have been given.
+
+    Returns:
+        "" or "; did you mean 'litert'?".
+    """
+    from difflib import get_close_matches  # only where there is a message to write
+
+    close = get_close_matches(name.lower()[:_LONGEST_NAME], list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def shortened(text: str) -> str:
+    """What was given, as a message shows it: printable, and not longer than a line."""
+    printable = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[:_SHOWN])
+    return printable if len(text) <= _SHOWN else f"{printable}..."

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from edge_isp.errors import FormatError
 from edge_isp.kernels.layout import RawLayout, row_bytes
+from edge_isp.sensor_window import SensorWindow
 
 E = TypeVar("E", bound=StrEnum)
+
+# The largest sensors have 200 million pixels, of two bytes each.
+LARGEST_FRAME_BYTES = 1 << 29
 
 
 class Cfa(StrEnum):
@@ -61,7 +65,8 @@ class RawFormat:
         layout: of the whole frame, as the kernels take it.
 
     Raises:
-        FormatError: a size is odd or not positive, a value is not known, or the stride is too small.
+        FormatError: a size is odd or not positive, a value is not known, the stride is too small, or a frame is larger
+            than any sensor's.
     """
 
     width: int
@@ -90,6 +95,8 @@ class RawFormat:
                 f"stride must be at least {self.row_bytes} bytes for {self.width} pixels of packing "
                 f"'{self.packing}' and {self.bit_depth} bits, found {self.stride}"
             )
+        if self.frame_bytes > LARGEST_FRAME_BYTES:
+            raise FormatError(f"a frame must be at most {LARGEST_FRAME_BYTES} bytes, found {self.frame_bytes}")
 
     @property
     def row_bytes(self) -> int:
@@ -123,6 +130,9 @@ class RawFrame:
         colour_temperature_k: of the light, where the camera reports it.
         colour_matrix: 3x3, row by row, white-balanced camera colour to linear sRGB, where the source knows it (a DNG
             does); a sensor's profile goes before it.
+        window: which part of the sensor the frame shows, where the source knows it.
+        lens_shading: whether the frame shows the shading of its lens; False where it was corrected, or a simulation
+            has none.
         orientation: how results are turned upright, 1 to 8 as in EXIF; 1 is as the data lies.
         noise_profile: variance = first * light + second of linear light (0 to 1) at this frame's gain, where the
             source states it (a DNG may).
@@ -143,6 +153,8 @@ class RawFrame:
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
     colour_matrix: tuple[float, ...] | None = None
+    window: SensorWindow | None = None
+    lens_shading: bool = True
     orientation: int = 1
     noise_profile: tuple[float, float] | None = None
     baseline_exposure_ev: float | None = None
@@ -151,7 +163,7 @@ class RawFrame:
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)
 
     def release(self) -> None:
-        """Gives the buffer back to the camera. Doing so twice does no harm."""
+        """Gives the buffer back to the camera. Idempotent."""
         if not self._released:
             self._released.append(True)
             if self.on_release is not None:

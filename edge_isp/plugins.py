@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from edge_isp.errors import MissingDependencyError, PluginError
+from edge_isp.errors import MissingDependencyError, PluginError, did_you_mean, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         ),
     },
     "sinks": {
+        "jpeg": Spec("edge_isp.sinks.jpeg:JpegSink"),
         "png": Spec("edge_isp.sinks.png:PngSink"),
     },
 }
@@ -68,7 +69,10 @@ def load(kind: str, name: str) -> Any:
         origins = ", ".join(f"{e.value} of {e.dist.name if e.dist else '?'}" for e in entries)
         raise PluginError(f"more than one of {kind} is named '{name}': {origins}{', edge_isp itself' if ours else ''}")
     if ours is None and not entries:
-        raise PluginError(f"no '{name}' among {kind}; there are: {', '.join(names(kind))}")
+        known = names(kind)
+        raise PluginError(
+            f"no '{shortened(name)}' among {kind}; there are: {', '.join(known)}{did_you_mean(name, known)}"
+        )
     target = entries[0].value if ours is None else ours.target
     module, _, attribute = target.partition(":")
     try:

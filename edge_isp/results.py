@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.errors import MissingDependencyError
+from edge_isp.errors import MissingDependencyError, SinkError
+from edge_isp.files import write_file
 from edge_isp.frame import FrameStatus, RawFrame
+
+# What a picture can be saved as, by the file's suffix: Pillow's name of the format, and its settings.
+_FILE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95}),
+    ".jpeg": ("JPEG", {"quality": 95}),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture made from one RAW frame.
+    """A picture made from one RAW frame. A notebook shows it as what it is.
 
     Attributes:
-        rgb: uint8 (height, width, 3), sRGB, upright; belongs to whoever holds it.
-        source, sequence, timestamp_ns: of the frame, see `RawFrame`.
+        rgb: uint8 (height, width, 3), sRGB, upright; belongs to the holder of the picture.
+        source: what delivered the frame, see `RawFrame`.
+        sequence: number of the frame at its source, see `RawFrame`.
+        timestamp_ns: of the frame, see `RawFrame`.
     """
 
     rgb: NDArray[np.uint8]
@@ -26,18 +38,60 @@ class Picture:
     sequence: int
     timestamp_ns: int
 
+    @property
+    def bgr(self) -> NDArray[np.uint8]:
+        """A copy in OpenCV's order of channels: uint8 (height, width, 3), contiguous."""
+        return np.ascontiguousarray(self.rgb[..., ::-1])
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the picture to a file, which appears under its name only when it is whole.
+
+        Args:
+            path: of the file; its suffix says the format: .png, .jpg or .jpeg.
+            overwrite: whether a file of that name may be replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            SinkError: the suffix is none of these, a file of that name is there, or it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in _FILE_FORMATS:
+            raise SinkError(f"{path}: a picture's file must end in {', '.join(_FILE_FORMATS)}, found '{path.suffix}'")
+        try:
+            write_file(path, self._encoded(*_FILE_FORMATS[path.suffix.lower()]), overwrite=overwrite)
+        except FileExistsError as error:
+            raise SinkError(f"{path}: is there already; choose another name, or give overwrite=True") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise SinkError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        return path
+
+    def _repr_png_(self) -> bytes:
+        """What IPython shows in a notebook."""
+        return self._encoded("PNG", {"compress_level": 1})
+
+    def _encoded(self, file_format: str, settings: dict[str, Any]) -> bytes:
+        from PIL import Image
+
+        written = io.BytesIO()
+        Image.fromarray(self.rgb).save(written, format=file_format, **settings)
+        return written.getvalue()
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What was found in one RAW frame, the best first.
+    """What was found in one RAW frame, the most confident first.
 
     Attributes:
         xyxy: float32 (n, 4), boxes as x0, y0, x1, y1 in the sensor's pixels, turned upright as the frame's orientation
             says: (0, 0) is the upper left corner, (width, height) the lower right one; within the frame.
         confidence: float32 (n,), 0 to 1.
-        class_id: int32 (n,), places in `class_names`.
-        class_names: of every class that the model knows.
-        source, sequence, timestamp_ns: of the frame, see `RawFrame`.
+        class_id: int32 (n,), indices into `class_names`.
+        class_names: names of all classes that the model knows.
+        source: what delivered the frame, see `RawFrame`.
+        sequence: number of the frame at its source, see `RawFrame`.
+        timestamp_ns: of the frame, see `RawFrame`.
     """
 
     xyxy: NDArray[np.float32]
@@ -78,8 +132,8 @@ class Detections:
     def to_vision_msgs(self, frame_id: str = "") -> dict[str, Any]:
         """A plain dictionary in the layout of ROS 2's `vision_msgs/Detection2DArray` (vision_msgs 4).
 
-        `rosidl_runtime_py.set_message_fields` puts it into a message. The class is told by its name. The stamp is
-        `timestamp_ns`, whose clock is the sensor's (CLOCK_MONOTONIC): whoever needs ROS time adds the difference.
+        `rosidl_runtime_py.set_message_fields` puts it into a message. A class is named, not numbered. The stamp is
+        `timestamp_ns` of the sensor's clock (CLOCK_MONOTONIC); add the difference to ROS time where that is needed.
 
         Args:
             frame_id: of the header: the camera's coordinate frame.

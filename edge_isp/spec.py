@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import Enum
 from inspect import Parameter, signature
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from edge_isp.errors import CameraError, EdgeIspError, SinkError
+from edge_isp.errors import CameraError, EdgeIspError, SinkError, did_you_mean, shortened
 from edge_isp.plugins import load, names
 
 _ERRORS: dict[str, type[EdgeIspError]] = {"cameras": CameraError, "sinks": SinkError}
+_LARGEST_NUMBER = 2**1000
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-# A specification longer than this is shortened in messages.
-_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +81,6 @@ def construct(kind: str, spec: Spec) -> Any:
     return plugin(*arguments, **settings)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: "; did you mean 'x'?", or nothing if no known name is similar.
-
-    Args:
-        name: that was given.
-        known: names that there are.
-    """
-    close = get_close_matches(name[:_SHOWN], list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def shortened(text: str) -> str:
-    """A text as messages show it: the end of a long one is left out.
-
-    Args:
-        text: of any length.
-    """
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
-
 def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str, Any]]:
     """The arguments to call a plug-in with; raises ValueError if the specification does not fit."""
     parameters = signature(plugin).parameters
@@ -126,6 +104,18 @@ def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str,
         raise ValueError(f"{', '.join(required)} is missing; expected {_usage(spec.name, positional, keywords)}")
     settings = {key: _converted(key, text, types.get(key, Any)) for key, text in spec.settings.items()}
     return arguments, settings
+
+
+def usage(name: str, plugin: Callable[..., Any]) -> str:
+    """The specification that a plug-in expects, such as "synthetic:PHOTO".
+
+    Args:
+        name: the plug-in's.
+        plugin: its class.
+    """
+    parameters = signature(plugin).parameters
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return _usage(name, positional, {p.name: p for p in parameters.values() if p.kind is p.KEYWORD_ONLY})
 
 
 def _types(plugin: Callable[..., Any]) -> dict[str, Any]:
@@ -197,7 +187,8 @@ def _number(choice: type[int] | type[float], text: str) -> tuple[bool, int | flo
         value = choice(text)
     except ValueError:
         return False, None
-    return math.isfinite(value), value
+    # A whole number of thousands of bits is no float.
+    return abs(value) < _LARGEST_NUMBER and math.isfinite(value), value
 
 
 def _guessed(text: str) -> int | float | str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_isp.errors import EdgeIspError
+from edge_isp.files import read_file
 
 # The largest files are profiles with many defects; beyond this size a file is something else.
 LARGEST_FILE_BYTES = 1 << 22
@@ -279,15 +280,7 @@ def read_toml(path: str | Path, error: type[EdgeIspError]) -> TomlTable:
     Raises:
         EdgeIspError: of the type `error`: the file cannot be read, or is not TOML.
     """
-    shown = str(path).replace("\0", "\\0")
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
-    except OSError as fault:
-        raise error(f"{shown}: cannot be read: {fault.strerror or fault}") from fault
-    except ValueError:  # from a NUL in the path
-        raise error(f"{shown}: cannot be read: a path must not hold a NUL character") from None
-    return parse_toml(content, shown, error)
+    return parse_toml(read_file(path, error, LARGEST_FILE_BYTES), str(path), error)
 
 
 def parse_toml(content: bytes, file: str, error: type[EdgeIspError]) -> TomlTable:

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
-from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
-
-_NO_SHADING = read_only(np.zeros((1, 1, 4), np.uint8))
+from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 
 
 def encode(
@@ -26,7 +24,6 @@ def encode(
     tables: NDArray[Any],
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
-    shading: NDArray[np.uint8] | None = None,
     constants: NDArray[Any] | None = None,
     rows: tuple[int, int] | None = None,
 ) -> None:
@@ -39,13 +36,10 @@ def encode(
         data: uint8 (rows, stride); rows may be padded.
         out: (height / 2, width / 2, 4), C-contiguous, of the tables' dtype; with `constants`: (..., 8).
         layout: of the window of `data` to read; its width and height are even.
-        tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`. With `shading`: (n, 4, 2**bit_depth).
+        tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`.
         flip_vertical: make the first row of cells the last of `out`; colours stay in their planes.
         flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
-        shading: uint8 (grid rows, grid columns, 4): which of the n tables holds in this part of the window, for each
-            plane; see `kernels.tables.shading_choice`.
-        constants: (4,), of the tables' dtype: what the planes 4 to 7 hold; with `shading`: (n, 4), chosen for each
-            plane as its table is.
+        constants: (4,), of the tables' dtype: what the planes 4 to 7 hold.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
@@ -53,28 +47,16 @@ def encode(
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
-    if shading is None:
-        check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
-        tables, shading = tables[None], _NO_SHADING
-    else:
-        check_array("tables", tables, tables.dtype, (len(tables), 4, layout.highest + 1))
-        if shading.ndim != 3 or not shading.size:
-            raise ValueError(f"shading must be uint8 (grid rows, grid columns, 4), found {shading.shape}")
-        check_array("shading", shading, np.uint8, (*shading.shape[:2], 4))
-        if int(shading.max()) >= len(tables):
-            raise ValueError(f"shading must name one of {len(tables)} tables, found {int(shading.max())}")
-    if constants is None:
-        constants, channels = np.zeros((1, 4), tables.dtype), 4
-    else:
-        constants, channels = constants.reshape(-1, constants.shape[-1]), 8
-        check_array("constants", constants, tables.dtype, (len(tables), 4))
+    check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
+    channels = 4 if constants is None else 8
+    constants = np.zeros(4, tables.dtype) if constants is None else constants
+    check_array("constants", constants, tables.dtype, (4,))
     check_array("out", out, tables.dtype, (height, width, channels))
     _encode(
         flat,
         plan,
         out,
         read_only(tables),
-        read_only(shading),
         read_only(constants),
         (flip_vertical, flip_horizontal),
         check_rows(rows, height),
@@ -87,49 +69,39 @@ def _encode(
     plan: RowPlan,
     out: NDArray[Any],
     tables: NDArray[Any],
-    shading: NDArray[np.uint8],
     constants: NDArray[Any],
     flips: tuple[bool, bool],
     rows: tuple[int, int],
 ) -> None:
-    height, width, channels = out.shape
-    grid_rows, grid_columns, _ = shading.shape
-    buffers = cell_buffers(plan)
+    height, width, _ = out.shape
     skip = plan.skip // 2
+    codes = cell_buffers(plan)
     for i in range(rows[0], rows[1]):
-        row = height - 1 - i if flips[0] else i
-        read_cells(flat, plan, row, buffers)
-        choice = shading[row * grid_rows // height]
-        for column in range(grid_columns):
-            begin = column * width // grid_columns
-            end = (column + 1) * width // grid_columns
-            chosen = choice[column]
-            red_codes = buffers[0, skip + begin : skip + end]
-            green_red_codes = buffers[1, skip + begin : skip + end]
-            green_blue_codes = buffers[2, skip + begin : skip + end]
-            blue_codes = buffers[3, skip + begin : skip + end]
-            red_table = tables[chosen[0], 0]
-            green_red_table = tables[chosen[1], 1]
-            green_blue_table = tables[chosen[2], 2]
-            blue_table = tables[chosen[3], 3]
-            if flips[1]:
-                line = out[i, width - end : width - begin]
-                last_cell = len(line) - 1
-                for j in range(len(line)):
-                    line[last_cell - j, 0] = red_table[red_codes[j]]
-                    line[last_cell - j, 1] = green_red_table[green_red_codes[j]]
-                    line[last_cell - j, 2] = green_blue_table[green_blue_codes[j]]
-                    line[last_cell - j, 3] = blue_table[blue_codes[j]]
-            else:
-                line = out[i, begin:end]
-                for j in range(len(line)):
-                    line[j, 0] = red_table[red_codes[j]]
-                    line[j, 1] = green_red_table[green_red_codes[j]]
-                    line[j, 2] = green_blue_table[green_blue_codes[j]]
-                    line[j, 3] = blue_table[blue_codes[j]]
-            if channels == 8:
-                line = out[i, width - end : width - begin] if flips[1] else out[i, begin:end]
-                fifth, sixth = constants[chosen[0], 0], constants[chosen[1], 1]
-                seventh, eighth = constants[chosen[2], 2], constants[chosen[3], 3]
-                for j in range(len(line)):
-                    line[j, 4], line[j, 5], line[j, 6], line[j, 7] = fifth, sixth, seventh, eighth
+        read_cells(flat, plan, height - 1 - i if flips[0] else i, codes)
+        encode_row(codes[:, skip : skip + width], tables, constants, flips[1], out[i])
+
+
+@kernel
+def encode_row(
+    codes: U16Array, tables: NDArray[Any], constants: NDArray[Any], mirrored: bool, line: NDArray[Any]
+) -> None:
+    """A row of cells: codes (4, width) through the tables to `line` (width, 4), or (width, 8) with the constants."""
+    red_codes, green_red_codes, green_blue_codes, blue_codes = codes[0], codes[1], codes[2], codes[3]
+    red_table, green_red_table, green_blue_table, blue_table = tables[0], tables[1], tables[2], tables[3]
+    if mirrored:
+        last = len(line) - 1
+        for j in range(len(line)):
+            line[last - j, 0] = red_table[red_codes[j]]
+            line[last - j, 1] = green_red_table[green_red_codes[j]]
+            line[last - j, 2] = green_blue_table[green_blue_codes[j]]
+            line[last - j, 3] = blue_table[blue_codes[j]]
+    else:
+        for j in range(len(line)):
+            line[j, 0] = red_table[red_codes[j]]
+            line[j, 1] = green_red_table[green_red_codes[j]]
+            line[j, 2] = green_blue_table[green_blue_codes[j]]
+            line[j, 3] = blue_table[blue_codes[j]]
+    if line.shape[1] == 8:
+        fifth, sixth, seventh, eighth = constants[0], constants[1], constants[2], constants[3]
+        for j in range(len(line)):
+            line[j, 4], line[j, 5], line[j, 6], line[j, 7] = fifth, sixth, seventh, eighth

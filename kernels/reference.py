@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_isp.kernels.detect import HIGHEST_SIZE_LOGIT, sigmoid
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout, group
 from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_STEP, ROOT_WHITE, TONE_ENTRIES, scaled_matrix
+from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors
 
 
 def unpack(data: NDArray[np.uint8], layout: RawLayout) -> NDArray[np.uint16]:
@@ -122,26 +123,70 @@ def encode(
     tables: NDArray[Any],
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
-    shading: NDArray[np.uint8] | None = None,
     constants: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """See `kernels.encode.encode`."""
     cells = planes(unpack(data, layout), layout.cfa)
-    height, width, _ = cells.shape
-    if shading is None:
-        tables, shading = tables[None], np.zeros((1, 1, 4), np.uint8)
-    out = np.empty((height, width, 4 if constants is None else 8), tables.dtype)
-    # A grid's cell holds from where its share of the columns begins, rounded down; of the rows likewise, by their own
-    # share.
-    grid_row = np.arange(height) * shading.shape[0] // height
-    edges = np.arange(shading.shape[1] + 1) * width // shading.shape[1]
-    grid_column = np.repeat(np.arange(shading.shape[1]), np.diff(edges))
+    out = np.empty((*cells.shape[:2], 4 if constants is None else 8), tables.dtype)
     for plane in range(4):
-        choice = shading[grid_row][:, grid_column, plane]
-        out[..., plane] = tables[choice, plane, cells[..., plane]]
-        if constants is not None:
-            out[..., 4 + plane] = constants.reshape(-1, 4)[choice, plane]
+        out[..., plane] = tables[plane, cells[..., plane]]
+    if constants is not None:
+        out[..., 4:] = constants
     return _flipped(out, flip_vertical, flip_horizontal)
+
+
+def encode_shaded(
+    data: NDArray[np.uint8],
+    layout: RawLayout,
+    *,
+    tables: NDArray[np.uint16],
+    factors: Factors,
+    zero_point: int,
+    flip_vertical: bool = False,
+    flip_horizontal: bool = False,
+    constants: NDArray[np.uint16] | None = None,
+) -> NDArray[np.int8]:
+    """See `kernels.shaded.encode_shaded`."""
+    steps = encode(
+        data,
+        layout,
+        tables=tables,
+        flip_vertical=flip_vertical,
+        flip_horizontal=flip_horizontal,
+        constants=constants,
+    )
+    height, width = steps.shape[:2]
+    across = _between_nodes(factors.nodes.swapaxes(0, 1), width).swapaxes(0, 1)
+    spread = Factors(_between_nodes(across, height), factors.bits)
+    planes = [shade(steps[..., first : first + 4], spread, zero_point) for first in range(0, steps.shape[2], 4)]
+    return np.concatenate(planes, axis=2)
+
+
+def _between_nodes(nodes: NDArray[np.uint16], count: int) -> NDArray[np.uint16]:
+    """Along the first axis, the values at the centres of `count` cells, linear between the nodes, rounded."""
+    band, cell = np.divmod(np.arange(count), NODE_CELLS)
+    share = (2 * cell + 1).reshape(-1, *[1] * (nodes.ndim - 1))
+    wide = nodes.astype(np.int64)
+    weighted = wide[band] * (2 * NODE_CELLS - share) + wide[band + 1] * share
+    between: NDArray[np.uint16] = ((weighted + NODE_CELLS) // (2 * NODE_CELLS)).astype(np.uint16)
+    return between
+
+
+def shade(steps: NDArray[np.uint16], factors: Factors, zero_point: int) -> NDArray[np.int8]:
+    """Steps of `tables.step_table` times factors, as an int8 input: the arithmetic that training shares.
+
+    The product is cut off at 16 bits, rounded to whole values (halves upwards), limited and moved to the zero point.
+
+    Args:
+        steps: any shape; see `kernels.tables.step_table`.
+        factors: their nodes have a shape that the steps' is broadcast with: a factor for each step.
+        zero_point: of the input.
+    """
+    shift = STEP_BITS + factors.bits - 16
+    products = steps.astype(np.int64) * factors.nodes >> 16
+    values = (products + (1 << (shift - 1))) >> shift
+    shaded: NDArray[np.int8] = (np.minimum(values, 127 - zero_point) + zero_point).astype(np.int8)
+    return shaded
 
 
 def encode_resampled(

@@ -2,14 +2,15 @@
 
     table[channel][code] = quantise(curve(clip((code - black) * gain / (white - black), 0, 1)))
 
-with the channels in the order R, Gr, Gb, B. Where lens shading is corrected, a grid chooses among a few dozen such
-tables, each of which has one more gain.
+with the channels in the order R, Gr, Gb, B. Where lens shading is corrected, a table of finer steps takes its place,
+and a factor that varies over the frame multiplies them: both curves are powers, so that
+curve(lens gain * light) = curve(lens gain) * curve(light).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,6 +20,13 @@ CURVES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     # Makes shot noise constant, so that 8 bits lose nothing on a sensor of 10 to 12 bits.
     "sqrt": np.sqrt,
 }
+
+# Bits of the fraction of a step: 255, the greatest value, takes all 16 bits.
+STEP_BITS = 8
+# Between its nodes a factor is interpolated; in cells of 2x2 pixels.
+NODE_CELLS = 8
+# No lens needs more; a factor has 16 bits.
+HIGHEST_LENS_GAIN = 16.0
 
 
 def encoding_table(
@@ -31,7 +39,6 @@ def encoding_table(
     scale: float,
     zero_point: int,
     dtype: DTypeLike = np.int8,
-    lens_gain: float = 1.0,
 ) -> NDArray[Any]:
     """Four tables, shape (4, 2**bit_depth), from RAW codes to the network's input.
 
@@ -45,7 +52,6 @@ def encoding_table(
             value / scale + zero_point as it is.
         zero_point: see `scale`.
         dtype: of the network's input.
-        lens_gain: factor on all light that corrects lens shading.
 
     Raises:
         ValueError: The curve is not known, a black level is not below white, or a gain is not positive.
@@ -56,9 +62,9 @@ def encoding_table(
     if black.shape != (4,) or not np.all(black < white_level):
         raise ValueError(f"black_level must be four codes below white_level {white_level}, found {black_level}")
     red, green, blue = gains
-    gain = np.array([red, green, green, blue], np.float64) * lens_gain
+    gain = np.array([red, green, green, blue], np.float64)
     if not np.all(np.isfinite(gain) & (gain > 0)):
-        raise ValueError(f"gains must be positive numbers, found {gains} and lens gain {lens_gain}")
+        raise ValueError(f"gains must be positive numbers, found {gains}")
     codes = np.arange(2**bit_depth, dtype=np.float64)
     light = (codes - black[:, None]) * (gain / (white_level - black))[:, None]
     value = CURVES[curve](np.clip(light, 0, 1)) / scale
@@ -69,39 +75,94 @@ def encoding_table(
     return table
 
 
-def shading_choice(
-    gains: NDArray[np.floating[Any]], *, levels: int = 32, shape: tuple[int, int] = (48, 64)
-) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Lens-shading gains as a choice among a few: the gains to make tables with, and which one applies where.
+def step_table(
+    *,
+    bit_depth: int,
+    black_level: Sequence[float],
+    white_level: float,
+    gains: tuple[float, float, float],
+    curve: str,
+    scale: float,
+    zero_point: int,
+) -> NDArray[np.uint16]:
+    """Four tables, uint16 (4, 2**bit_depth), from RAW codes to steps of 1/256 of a value of an int8 input.
+
+    Steps are counted from the zero point and held at the highest value that fits. `kernels.shaded` multiplies them.
 
     Args:
-        gains: (rows, columns, 4), in the order R, Gr, Gb, B: gains at the centres of a grid's cells, as libcamera's
-            tuning has them (rpi.alsc, 12x16 or 32x32, each times luminance).
-        levels: how many gains to choose from, evenly spaced in their logarithms, 1 to 256.
-        shape: rows and columns of the choice. Between the centres of `gains` the gain is interpolated bilinearly, so
-            that steps stay small.
-
-    Returns:
-        The gains, ascending (levels,), for `encoding_table(lens_gain=...)` stacked in this order; and the choice, uint8
-        (*shape, 4), for `kernels.encode.encode`.
+        bit_depth: significant bits of a RAW code.
+        black_level: codes, in the order R, Gr, Gb, B.
+        white_level: code.
+        gains: white-balance gains (red, green, blue).
+        curve: "sqrt" or "linear".
+        scale: of the input; see `encoding_table`.
+        zero_point: of the input; see `encoding_table`.
 
     Raises:
-        ValueError: A gain is not positive, or `levels` or `shape` is out of range.
+        ValueError: See `encoding_table`.
     """
-    gains = np.asarray(gains, np.float64)
-    if gains.ndim != 3 or gains.shape[2] != 4 or not gains.size or not np.all(np.isfinite(gains) & (gains > 0)):
-        raise ValueError(f"gains must be positive (rows, columns, 4), found shape {gains.shape}")
-    if not 1 <= levels <= 256 or min(shape) < 1:
-        raise ValueError(f"levels must be 1 to 256 and shape positive, found {levels} and {shape}")
-    for axis in (0, 1):
-        places = np.clip(
-            (np.arange(shape[axis]) + 0.5) * gains.shape[axis] / shape[axis] - 0.5, 0, gains.shape[axis] - 1
-        )
-        below = np.floor(places).astype(np.int64)
-        above = np.minimum(below + 1, gains.shape[axis] - 1)
-        weight = np.expand_dims(places - below, tuple(range(1, 3 - axis)))
-        gains = np.take(gains, below, axis) * (1 - weight) + np.take(gains, above, axis) * weight
-    values = np.geomspace(gains.min(), gains.max(), levels)
-    span = np.log(values[-1] / values[0])
-    choice = np.rint(np.log(gains / values[0]) * ((levels - 1) / span)) if span > 0 else np.zeros(gains.shape)
-    return values, np.clip(choice, 0, levels - 1).astype(np.uint8)
+    values = encoding_table(
+        bit_depth=bit_depth,
+        black_level=black_level,
+        white_level=white_level,
+        gains=gains,
+        curve=curve,
+        scale=scale,
+        zero_point=0,
+        dtype=np.float64,
+    )
+    return steps(values, zero_point)
+
+
+def steps(values: NDArray[np.float64], zero_point: int) -> NDArray[np.uint16]:
+    """Values of an int8 input, counted from its zero point, in the steps of `step_table`.
+
+    Args:
+        values: 0 or more, any shape.
+        zero_point: of the input.
+    """
+    rounded: NDArray[np.uint16] = np.rint(np.clip(values, 0, 127 - zero_point) * 2**STEP_BITS).astype(np.uint16)
+    return rounded
+
+
+class Factors(NamedTuple):
+    """What multiplies the steps of `step_table`, place by place.
+
+    Attributes:
+        nodes: uint16 (rows, columns, 4), in the order R, Gr, Gb, B, in units of 2**-bits; see `node_places`.
+        bits: of the fraction.
+    """
+
+    nodes: NDArray[np.uint16]
+    bits: int
+
+
+def lens_factors(gains: NDArray[np.floating[Any]], curve: str) -> Factors:
+    """Lens-shading gains as factors on values behind a curve.
+
+    Args:
+        gains: (rows, columns, 4), in the order R, Gr, Gb, B, at the places of `node_places`; any other shape for
+            `kernels.reference.shade`. Gains above `HIGHEST_LENS_GAIN` are held there.
+        curve: "sqrt" or "linear".
+
+    Raises:
+        ValueError: The curve is not known, or a gain is not a positive number.
+    """
+    if curve not in CURVES:
+        raise ValueError(f"curve must be one of {', '.join(CURVES)}, found '{curve}'")
+    if not np.all(np.isfinite(gains) & (np.asarray(gains) > 0)):
+        raise ValueError(f"lens-shading gains must be positive numbers, found {np.min(gains)} to {np.max(gains)}")
+    highest = float(CURVES[curve](np.array(HIGHEST_LENS_GAIN)))
+    bits = 16 - int(np.log2(highest))
+    factors = CURVES[curve](np.asarray(gains, np.float64)) * 2**bits
+    return Factors(np.ascontiguousarray(np.minimum(np.rint(factors), 65535), np.uint16), bits)
+
+
+def node_places(cells: int) -> NDArray[np.float64]:
+    """Where nodes lie along a side, in cells from its edge: every `NODE_CELLS`, from 0 to the far edge or beyond it.
+
+    Args:
+        cells: along the side.
+    """
+    places: NDArray[np.float64] = np.arange(-(-cells // NODE_CELLS) + 1, dtype=np.float64) * NODE_CELLS
+    return places

@@ -19,6 +19,7 @@ from edge_isp.kernels import (
     resample,
     residual,
     rows,
+    shaded,
     simulate,
     unpack,
 )
@@ -29,7 +30,9 @@ from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
 from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.resample import encode_resampled
+from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.statistics import statistics
+from edge_isp.kernels.tables import lens_factors, node_places
 from edge_isp.kernels.unpack import unpack as unpack_frame
 
 DTYPES = (np.int8, np.uint8, np.int16, np.float32)
@@ -60,6 +63,7 @@ def compile_pipeline_kernels(task: str = "isp") -> None:
         steps = {
             "statistics": _statistics,
             "encode to int8": partial(_encode, np.int8),
+            "encode_shaded": _encode_shaded,
             "decode_rgb": _decode_rgb,
             "decode_residual": _decode_residual,
         }
@@ -77,6 +81,7 @@ def compile_kernels() -> tuple[int, int]:
         steps[f"encode to {np.dtype(dtype)}"] = partial(_encode, dtype)
         steps[f"encode_resampled to {np.dtype(dtype)}"] = partial(_encode_resampled, dtype)
     steps |= {
+        "encode_shaded": _encode_shaded,
         "decode_rgb": _decode_rgb,
         "decode_residual": _decode_residual,
         "rgb_to_i420": lambda: rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8)),
@@ -152,6 +157,12 @@ def _encode(dtype: DTypeLike) -> None:
     encode_frame(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
+def _encode_shaded() -> None:
+    factors = lens_factors(np.ones((len(node_places(4)), len(node_places(4)), 4)), "sqrt")
+    steps, out = np.zeros((4, 256), np.uint16), np.empty((4, 4, 4), np.int8)
+    encode_shaded(_FRAME, out, _LAYOUT, tables=steps, factors=factors, zero_point=-128)
+
+
 def _encode_resampled(dtype: DTypeLike) -> None:
     out = np.empty((2, 2, 4), dtype)
     encode_resampled(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
@@ -187,6 +198,19 @@ def _detect() -> None:
 
 def counts() -> tuple[int, int]:
     """How many functions this process compiled, and how many it took from the cache."""
-    modules = (rows, unpack, encode, resample, decode, residual, statistics_module, demosaic, defects, detect, simulate)
+    modules = (
+        rows,
+        unpack,
+        encode,
+        shaded,
+        resample,
+        decode,
+        residual,
+        statistics_module,
+        demosaic,
+        defects,
+        detect,
+        simulate,
+    )
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

@@ -35,20 +35,21 @@ class Driver:
     """What the sensor's kernel driver says."""
 
     bit_depths: tuple[int, ...]
+    size: tuple[int, int]
     cfa: str
     cfa_follows_flips: bool = True
 
 
 DRIVERS = {
-    "imx219": Driver((8, 10), "RGGB"),
-    "imx477": Driver((10, 12), "RGGB"),
-    "imx708": Driver((10,), "RGGB"),
-    "imx708_wide": Driver((10,), "RGGB"),
-    "ov5647": Driver((8, 10), "GBRG"),
-    "imx296": Driver((10,), "BGGR", cfa_follows_flips=False),
-    "imx500": Driver((10,), "RGGB"),
-    "imx290": Driver((10, 12), "RGGB", cfa_follows_flips=False),
-    "imx462": Driver((10, 12), "RGGB", cfa_follows_flips=False),
+    "imx219": Driver((8, 10), (3280, 2464), "RGGB"),
+    "imx477": Driver((10, 12), (4056, 3040), "RGGB"),
+    "imx708": Driver((10,), (4608, 2592), "RGGB"),
+    "imx708_wide": Driver((10,), (4608, 2592), "RGGB"),
+    "ov5647": Driver((8, 10), (2592, 1944), "GBRG"),
+    "imx296": Driver((10,), (1456, 1088), "BGGR", cfa_follows_flips=False),
+    "imx500": Driver((10,), (4056, 3040), "RGGB"),
+    "imx290": Driver((10, 12), (1920, 1080), "RGGB", cfa_follows_flips=False),
+    "imx462": Driver((10, 12), (1920, 1080), "RGGB", cfa_follows_flips=False),
 }
 
 # Codes that black and white level are given in.
@@ -81,6 +82,7 @@ def shipped_profile(folder: Path, name: str, driver: Driver) -> SensorProfile:
         noise=noise,
         cfa_follows_flips=driver.cfa_follows_flips,
         bit_depths=driver.bit_depths,
+        size=driver.size,
         provenance=provenance,
     )
 

@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edge_isp import plugins
-from edge_isp.errors import CameraError
+from edge_isp.errors import CameraError, did_you_mean
 from edge_isp.frame import Packing
-from edge_isp.spec import Spec, construct, did_you_mean, parse_spec
+from edge_isp.spec import Spec, construct, parse_spec
 
 
 class Everything:
@@ -108,7 +108,7 @@ def test_the_argument_has_a_type_too(argument: str, expected: object) -> None:
     [
         ("everything,whole=abc", "camera 'everything,whole=abc': whole must be a whole number, found 'abc'"),
         ("everything,whole=1.5", "whole must be a whole number, found '1.5'"),
-        (f"everything,whole={'9' * 5000}", "whole must be a whole number, found '9{77}...'"),
+        (f"everything,whole={'9' * 5000}", "whole must be a whole number, found '9{100}\\.\\.\\.'"),
         ("everything,real=x", "real must be a number, found 'x'"),
         ("everything,real=nan", "real must be a number, found 'nan'"),
         ("everything,real=inf", "real must be a number, found 'inf'"),

@@ -1,1 +1,1 @@
-"""How fast this machine is, measured the same way everywhere."""
+"""How fast this machine is, measured by one method everywhere."""

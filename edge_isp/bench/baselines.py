@@ -1,8 +1,8 @@
-"""The same frames through the way people do it today, OpenCV and rawpy: each in a process of its own, in turns.
+"""Other implementations on the same frames: NumPy with float32, OpenCV and rawpy, in turns.
 
-A way is a process, so that its memory is its own: `python -m edge_isp.bench.baselines` with a job as JSON, which prints
-what it measured as JSON. All get the same frames, packed as the sensor sends them, in memory. What they make differs,
-and is said.
+Each runs in a process of its own, so that its memory can be told apart: `python -m edge_isp.bench.baselines` gets a job
+as JSON and prints its figures as JSON. All get the same frames, packed as the sensor sends them, in memory. Their
+results differ, and the report says what each makes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.bench.figures import distribution, rate
 from edge_isp.bench.frames import MemoryCamera
-from edge_isp.bench.machine import Machine
-from edge_isp.bench.report import Peer
+from edge_isp.bench.report import Baseline
+from edge_isp.bench.sampler import Meters
 from edge_isp.errors import BenchError
 from edge_isp.frame import RawFrame
 
@@ -38,13 +38,22 @@ _ALONG = np.array([[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -
 _DIAGONAL = np.array([[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]])
 _MALVAR = [np.float32(kernel / 16) for kernel in (_GREEN, _ALONG, _ALONG.T, _DIAGONAL)]
 
-# A way in a process: prepares itself for frames like this one, and returns what is called with each.
+# Develops a frame into a picture, uint8 (height, width, 3).
 Develop = Callable[[RawFrame], NDArray[Any]]
 
 
-def today(model: str, frame: RawFrame) -> Develop:
-    """The buffer copied, unpacked with NumPy, white-balanced in float32; the same network in float32 in ONNX Runtime;
-    its residual added to Malvar's demosaicing by OpenCV's filters, colour matrix and curve in NumPy."""
+def numpy_float32(model: str, frame: RawFrame) -> Develop:
+    """The same network in float32: NumPy unpacks and white-balances a copy of the buffer, ONNX Runtime runs the
+    network, OpenCV's filters demosaic as Malvar does, and NumPy adds the residual and applies colour matrix and curve.
+
+    Args:
+        model: the name of the model.
+        frame: is like those that will be developed.
+
+    Raises:
+        BenchError: the model is not a `.tflite` model of calibrated colour.
+        ModelError: there is no such model.
+    """
     import cv2
     import onnxruntime
 
@@ -56,7 +65,7 @@ def today(model: str, frame: RawFrame) -> Develop:
 
     card = find_model(model, frame.sensor)
     if card.colour != "calibrated" or card.path.suffix != ".tflite":
-        raise BenchError(f"the way of today knows .tflite models of calibrated colour only, and {card.name} is none")
+        raise BenchError(f"numpy_float32 needs a .tflite model of calibrated colour, and {card.name} is not one")
     width, height = frame.format.width, frame.format.height
     graph = TfliteGraph(card.path.read_bytes(), str(card.path))
     graph.resize(height // 2, width // 2)
@@ -78,7 +87,7 @@ def today(model: str, frame: RawFrame) -> Develop:
         planes = np.stack([light[::2, ::2], light[::2, 1::2], light[1::2, ::2], light[1::2, 1::2]], -1)
         planes = np.sqrt(np.clip(planes * every, 0, 1))
         tensor = np.concatenate([planes, np.broadcast_to(noise, planes.shape)], -1)[None]
-        residual = session.run(None, {name: tensor})[0][0]
+        residual = np.asarray(session.run(None, {name: tensor})[0])[0]
         mosaic = np.empty((height, width), np.float32)
         mosaic[::2, ::2], mosaic[::2, 1::2] = planes[..., 0], planes[..., 1]
         mosaic[1::2, ::2], mosaic[1::2, 1::2] = planes[..., 2], planes[..., 3]
@@ -107,7 +116,12 @@ def _malvar(cv2: Any, mosaic: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def opencv(model: str, frame: RawFrame) -> Develop:
-    """Unpacked with NumPy; edge-aware demosaicing, white balance, colour matrix and curve by OpenCV; no network."""
+    """No network: NumPy unpacks; OpenCV does edge-aware demosaicing, white balance, colour matrix and curve.
+
+    Args:
+        model: is not used.
+        frame: is like those that will be developed.
+    """
     import cv2
 
     width, height = frame.format.width, frame.format.height
@@ -120,17 +134,22 @@ def opencv(model: str, frame: RawFrame) -> Develop:
     table = np.rint(curve * 255).astype(np.uint8)
 
     def develop(leased: RawFrame) -> NDArray[np.uint8]:
-        codes = cv2.subtract(_unpack(np.array(leased.data), width, height), black)
+        codes = cv2.subtract(_unpack(np.array(leased.data), width, height), cast("Any", black))
         rgb = cv2.cvtColor(codes, cv2.COLOR_BayerRGGB2RGB_EA)
         balanced = cv2.transform(rgb, matrix)
-        picture: NDArray[np.uint8] = cv2.LUT(cv2.convertScaleAbs(balanced, alpha=255 / (white - black)), table)
-        return picture
+        picture = cv2.LUT(cv2.convertScaleAbs(balanced, alpha=255 / (white - black)), table)
+        return np.asarray(picture, np.uint8)
 
     return develop
 
 
 def rawpy_half(model: str, frame: RawFrame) -> Develop:
-    """A DNG of the frame, which lies ready in memory, developed by LibRaw to half its width and height; no network."""
+    """No network: LibRaw develops a DNG of the frame, which lies ready in memory, to half its width and height.
+
+    Args:
+        model: is not used.
+        frame: is the one that will be developed again and again.
+    """
     import rawpy
     import tifffile
 
@@ -161,62 +180,70 @@ def rawpy_half(model: str, frame: RawFrame) -> Develop:
     return develop
 
 
-# By name: what it makes, the modules that it needs, and how it is done frame by frame; None for our pipeline, which
-# streams. The modules are imported before memory is looked at for the first time.
-WAYS: dict[str, tuple[str, tuple[str, ...], Callable[[str, RawFrame], Develop] | None]] = {
+# By name: what it makes, the modules that it needs, and what prepares it; None for our pipeline, which streams. The
+# modules are imported before memory is read for the first time.
+BASELINES: dict[str, tuple[str, tuple[str, ...], Callable[[str, RawFrame], Develop] | None]] = {
     "edge_isp": (
         "picture by the network, int8",
         ("numpy", "numba", "ai_edge_litert.interpreter", "edge_isp.pipeline", "edge_isp.engines.litert"),
         None,
     ),
-    "today": (
+    "numpy_float32": (
         "picture by the same network, float32 in ONNX Runtime",
         ("numpy", "cv2", "onnxruntime", "onnx", "edge_isp.bench.float_onnx"),
-        today,
+        numpy_float32,
     ),
     "opencv": ("picture by edge-aware demosaicing", ("numpy", "cv2"), opencv),
-    "rawpy": ("picture of half size by LibRaw", ("numpy", "rawpy", "tifffile"), rawpy_half),
+    "rawpy": ("picture of half the size by LibRaw", ("numpy", "rawpy", "tifffile"), rawpy_half),
 }
 
 
-def measure_peers(model: str, *, width: int, height: int, rounds: int = 3, seconds: float = 5.0) -> list[Peer]:
-    """Runs every way in turn, `rounds` times, for so many seconds each.
+def measure_baselines(model: str, *, width: int, height: int, rounds: int = 3, seconds: float = 5.0) -> list[Baseline]:
+    """Runs all baselines in turns.
+
+    Args:
+        model: the name of the model.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        rounds: the number of turns.
+        seconds: the length of each turn.
 
     Raises:
-        BenchError: a way failed otherwise than for want of a package.
+        BenchError: one failed, and not for want of a package.
     """
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in BASELINES}
     missing: dict[str, str] = {}
     for _ in range(rounds):
-        for name in WAYS:
+        for name in BASELINES:
             if name in missing:
                 continue
-            job = {"way": name, "model": model, "width": width, "height": height, "seconds": seconds}
+            job = {"baseline": name, "model": model, "width": width, "height": height, "seconds": seconds}
             measured = _in_process(job)
             if "missing" in measured:
                 missing[name] = f"the package {measured['missing']} is not installed"
             else:
                 found[name].append(measured)
-    return [_peer(name, rounds, found[name], missing.get(name)) for name in WAYS]
+    return [_medians(name, rounds, found[name], missing.get(name)) for name in BASELINES]
 
 
 def _in_process(job: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "edge_isp.bench.baselines", json.dumps(job)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise BenchError(f"the way '{job['way']}' failed: {result.stderr.strip().splitlines()[-1:]}")
+        reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
+        raise BenchError(f"baseline '{job['baseline']}' failed: {reason}")
     measured: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return measured
 
 
-def _peer(name: str, rounds: int, found: list[dict[str, Any]], skipped: str | None) -> Peer:
+def _medians(name: str, rounds: int, found: list[dict[str, Any]], skipped: str | None) -> Baseline:
     def median(figure: str) -> float | None:
         return float(np.median([each[figure] for each in found])) if found else None
 
     above, peak = median("rss_above_imports_bytes"), median("rss_peak_bytes")
-    return Peer(
+    return Baseline(
         name=name,
-        makes=WAYS[name][0],
+        makes=BASELINES[name][0],
         rounds=len(found),
         fps=median("fps"),
         latency_p50_ns=median("latency_p50_ns"),
@@ -229,19 +256,20 @@ def _peer(name: str, rounds: int, found: list[dict[str, Any]], skipped: str | No
 
 
 def _run(job: dict[str, Any]) -> dict[str, Any]:
-    """In the way's own process."""
-    _, modules, prepare = WAYS[job["way"]]
+    """Measures a baseline in the process that was started for it."""
+    _, modules, prepare = BASELINES[job["baseline"]]
     try:
         for module in modules:
             importlib.import_module(module)
     except ModuleNotFoundError as error:
         return {"missing": error.name}
     camera = MemoryCamera(job["width"], job["height"], fps=None)
-    before = Machine().rss_bytes() or 0
+    before = Meters().rss_bytes() or 0
     _forget_peak()
     results = _stream(job["model"], camera) if prepare is None else _one_by_one(prepare, job["model"], camera)
     ages: list[int] = []
     times: list[int] = []
+    cpu_s = 0.0
     with results as done:
         for timestamp_ns in done:
             now = time.monotonic_ns()
@@ -294,18 +322,18 @@ def _one_by_one(
 
 
 def _forget_peak() -> None:
-    """Makes the kernel count the highest resident memory anew (proc(5), clear_refs)."""
+    """Resets the highest resident memory that the kernel remembers (proc(5), clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _peak_bytes() -> int:
-    """The highest resident memory since then."""
+    """The highest resident memory since the reset."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def _unpack(data: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint16]:
-    """RAW10 as it is unpacked with NumPy: four high bytes, and one with their low bits."""
+    """RAW10 unpacked with NumPy: four high bytes, and one with their low bits."""
     groups = data.reshape(height, width // 4, 5)
     codes: NDArray[np.uint16] = groups[..., :4].astype(np.uint16) << np.uint16(2)
     codes |= (groups[..., 4:] >> np.array([0, 2, 4, 6], np.uint8)) & 3

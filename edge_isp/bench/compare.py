@@ -1,4 +1,4 @@
-"""Two reports beside each other, and limits of how much worse the later one may be."""
+"""Two reports compared, and limits of how much worse the later one may be."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """The limit of a text such as "p95:+10%".
+        """Reads a limit.
+
+        Args:
+            text: such as "p95:+10%".
 
         Raises:
             BenchError: it cannot be understood.
@@ -45,13 +48,23 @@ class Limit:
         return limit
 
     def exceeded(self, percent: float) -> bool:
-        """Whether a change is more than is allowed, in the direction of the limit."""
+        """Whether a change is more than is allowed, in the direction of the limit.
+
+        Args:
+            percent: the change.
+        """
         return percent > self.percent if self.percent >= 0 else percent < self.percent
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A figure before and after, and by how many percent it changed."""
+    """A figure before and after.
+
+    Attributes:
+        figure: its name ("e2e.p95").
+        old: its value in the earlier report.
+        new: its value in the later report.
+    """
 
     figure: str
     old: float
@@ -59,7 +72,7 @@ class Change:
 
     @property
     def percent(self) -> float:
-        """Of the old value."""
+        """The change in percent of the old value."""
         return 100 * (self.new - self.old) / self.old if self.old else 0.0 if self.new == self.old else float("inf")
 
 
@@ -68,8 +81,9 @@ class Comparison:
     """What changed.
 
     Attributes:
+        changes: the figures that both reports have.
         differs: what makes the two hard to compare: another machine, another model.
-        failures: which limits are exceeded.
+        failures: the limits that are exceeded.
     """
 
     changes: list[Change]
@@ -79,6 +93,11 @@ class Comparison:
 
 def compare_reports(old: Report, new: Report, limits: list[Limit]) -> Comparison:
     """Compares a report with an earlier one of the same kind.
+
+    Args:
+        old: the earlier report.
+        new: the later report.
+        limits: how much figures may change.
 
     Raises:
         BenchError: they are of different kinds, or one has no figure that a limit names.

@@ -17,12 +17,27 @@ _NOTHING = np.iinfo(np.int64).min  # in a column without a value
 
 
 def rate(n: int, first_ns: int, last_ns: int) -> float | None:
-    """Frames a second of n frames, the first and the last at these times: (n - 1) / (last - first)."""
+    """Frames per second: (n - 1) / (last - first).
+
+    Args:
+        n: the number of frames.
+        first_ns: the time of the first one.
+        last_ns: the time of the last one.
+
+    Returns:
+        The rate; None for fewer than two frames.
+    """
     return (n - 1) * 1e9 / (last_ns - first_ns) if n > 1 and last_ns > first_ns else None
 
 
 def distribution(name: str, values_ns: ArrayLike, first_ns: float | None = None) -> Distribution:
-    """Statistics of at least one value; percentiles by linear interpolation between the values."""
+    """Statistics of a quantity; percentiles are interpolated linearly between the values.
+
+    Args:
+        name: of the quantity.
+        values_ns: at least one value.
+        first_ns: the value of the very first frame, where it is known.
+    """
     values = np.asarray(values_ns, np.float64)
     p50, p90, p95, p99, p999 = np.percentile(values, (50, 90, 95, 99, 99.9)).tolist()
     return Distribution(
@@ -43,7 +58,14 @@ def distribution(name: str, values_ns: ArrayLike, first_ns: float | None = None)
 
 
 def intervals(values_ns: Sequence[int] | NDArray[np.int64]) -> Intervals | None:
-    """Jitter of the intervals between results; None where there are none."""
+    """Jitter of the intervals between results.
+
+    Args:
+        values_ns: the intervals.
+
+    Returns:
+        Their statistics; None where there are no intervals.
+    """
     values = np.asarray(values_ns, np.float64)
     if not values.size:
         return None
@@ -60,12 +82,18 @@ def intervals(values_ns: Sequence[int] | NDArray[np.int64]) -> Intervals | None:
 
 
 class Samples:
-    """Values of so many frames that memory does not grow with the time that is measured.
+    """Values of frames, in memory that does not grow with the time that is measured.
 
-    Of more than `capacity` frames, a random sample is kept, in which each has the same chance (Vitter's algorithm R).
+    Of more frames than there is room for, a random sample is kept, in which each has the same chance (Vitter's
+    algorithm R).
 
     Args:
-        columns: names of what each frame has.
+        columns: the names of the values of a frame.
+        capacity: the number of frames that there is room for.
+        seed: of the random choice.
+
+    Attributes:
+        n: the number of frames that were added.
     """
 
     def __init__(self, columns: Sequence[str], *, capacity: int, seed: int = 0) -> None:
@@ -76,7 +104,11 @@ class Samples:
         self.n = 0
 
     def add(self, values: dict[str, int]) -> None:
-        """The values of one frame; columns without one have no value there."""
+        """Adds a frame.
+
+        Args:
+            values: its values by their columns; it has none in the others.
+        """
         capacity = len(self._values)
         place = self.n if self.n < capacity else int(self._random.integers(0, self.n + 1))
         self.n += 1
@@ -87,7 +119,11 @@ class Samples:
                 row[self._columns[name]] = value
 
     def column(self, name: str) -> NDArray[np.int64]:
-        """All values of a column that are there."""
+        """The values of a column.
+
+        Args:
+            name: of the column.
+        """
         values = self._values[: min(self.n, len(self._values)), self._columns[name]]
         found: NDArray[np.int64] = values[values != _NOTHING]
         return found

@@ -1,4 +1,4 @@
-"""A model in float32: what people run who do not quantise."""
+"""A model in float32, as it runs without quantisation."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def float_onnx(graph: TfliteGraph) -> bytes:
 
     It is the graph's QDQ form without its QuantizeLinear and DequantizeLinear. Where a QuantizeLinear clips at 0 it
     stands for a ReLU, which is written.
+
+    Args:
+        graph: the quantised model.
     """
     model = onnx.load_model_from_string(qdq_onnx(graph, static=True, rgb=False))
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

@@ -1,13 +1,12 @@
-"""Cameras for benchmarks: frames that lie ready in memory, and a look at what another camera delivers."""
+"""Cameras for benchmarks: frames that lie ready in memory, and a camera that is watched."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from edge_isp.errors import CameraError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 
-# So many frames go round; together larger than the caches of a board's processor.
+# Together these frames are larger than the caches of a board's processor.
 _FRAMES = 4
 _COLOUR_TEMPERATURE_K = 5500.0
 
@@ -26,11 +25,12 @@ class MemoryCamera:
     """Delivers CSI-2 packed frames of random codes, made beforehand, so that a frame costs the camera no time.
 
     Args:
-        width, height: in pixels, even.
-        fps: frames a second, by the clock: a frame that is not read in time is lost, and `sequence` leaves it out. None
-            delivers frames as fast as they are read.
-        sensor: name of a shipped profile.
-        seed: of the codes.
+        width: in pixels, even.
+        height: in pixels, even.
+        fps: frames per second, by the clock: a frame that is not read in time is lost, and `sequence` leaves it out.
+            None delivers frames as fast as they are read.
+        sensor: the name of a shipped profile.
+        seed: of the random codes.
     """
 
     def __init__(self, width: int, height: int, *, fps: float | None, sensor: str = "imx219", seed: int = 0) -> None:
@@ -78,6 +78,7 @@ class MemoryCamera:
             analogue_gain=1.0,
             colour_gains=self._profile.colour_gains(_COLOUR_TEMPERATURE_K),
             colour_temperature_k=_COLOUR_TEMPERATURE_K,
+            lens_shading=False,
             status=status,
         )
 
@@ -104,31 +105,65 @@ class MemoryCamera:
         self.close()
 
 
-class Tap:
-    """Opens cameras, and remembers what they deliver.
+class WatchedOpener:
+    """Opens cameras and remembers what they deliver; called without arguments.
+
+    Args:
+        open_camera: opens a camera.
 
     Attributes:
-        frame: the one that was read first, without its data.
-        kind: the camera's class.
+        kind: the class of the camera that was opened last.
+        format: of the first frame; None before it.
+        sensor: of the first frame.
     """
 
     def __init__(self, open_camera: Callable[[], Camera]) -> None:
         self._open = open_camera
-        self.frame: RawFrame | None = None
         self.kind = ""
+        self.format: RawFormat | None = None
+        self.sensor: str | None = None
 
-    def open(self) -> Camera:
-        """Opens one."""
+    def __call__(self) -> Camera:
         camera = self._open()
         self.kind = type(camera).__name__
-        read = camera.read
+        return _WatchedCamera(camera, self._remember)
 
-        def remember(timeout_s: float | None = None) -> RawFrame | None:
-            frame = read(timeout_s)
-            if frame is not None and self.frame is None:
-                self.frame = replace(frame, data=np.empty((0, 0), np.uint8), on_release=None, _released=[True])
-            return frame
+    def _remember(self, frame: RawFrame) -> None:
+        if self.format is None:
+            self.format, self.sensor = frame.format, frame.sensor
 
-        tapped: Any = camera
-        tapped.read = remember
-        return camera
+
+class _WatchedCamera:
+    """A camera whose frames are shown to a function; everything else is the camera's own."""
+
+    def __init__(self, camera: Camera, watch: Callable[[RawFrame], None]) -> None:
+        self._camera, self._watch = camera, watch
+        self.live = bool(getattr(camera, "live", True))
+
+    def read(self, timeout_s: float | None = None) -> RawFrame | None:
+        """See `Camera.read`."""
+        frame = self._camera.read(timeout_s)
+        if frame is not None:
+            self._watch(frame)
+        return frame
+
+    @property
+    def limits(self) -> ControlLimits:
+        """See `Camera.limits`."""
+        return self._camera.limits
+
+    def control(self, controls: Controls) -> None:
+        """See `Camera.control`."""
+        self._camera.control(controls)
+
+    def close(self) -> None:
+        """See `Camera.close`."""
+        self._camera.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

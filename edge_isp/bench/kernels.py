@@ -1,7 +1,7 @@
-"""The kernels' speed, beside what one would compare it with.
+"""The speed of the kernels, compared with a copy, NumPy and OpenCV.
 
 Method: one thread; random codes, which no cache or predictor can learn; each kernel in turn with its comparisons, over
-and over, so that whatever else the machine does hits all of them alike; ratios are of the shortest times. A copy is
+and over, so that other programs disturb all of them alike; ratios are of the shortest times. A copy is
 `numpy.copyto` of as many bytes as the kernel reads and writes together, half of them read and half written.
 """
 
@@ -20,6 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.board import Board
 from edge_isp.calibration.light import srgb_encode
 from edge_isp.kernels import reference
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
@@ -28,8 +29,9 @@ from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import RawLayout, row_bytes, row_ranges
 from edge_isp.kernels.resample import encode_resampled
+from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.statistics import statistics
-from edge_isp.kernels.tables import encoding_table, shading_choice
+from edge_isp.kernels.tables import encoding_table, lens_factors, node_places, step_table
 from edge_isp.kernels.unpack import unpack
 from edge_isp.kernels.warmup import compile_kernels
 
@@ -37,7 +39,7 @@ SCHEMA_VERSION = 1
 SIZES = ((1920, 1080), (4056, 3040))
 
 _BLACK, _GAINS = 0.0625, (1.8, 1.0, 1.5)  # black level as a share of the code range, white balance
-# Times of NumPy's way are long and need fewer repetitions.
+# NumPy takes long and needs fewer repetitions.
 _SLOW_REPETITIONS = 5
 
 
@@ -46,9 +48,18 @@ class KernelResult:
     """Speed of one kernel at one size.
 
     Attributes:
-        times_copy: how many copies of as many bytes it takes.
-        faster_than_numpy, faster_than_opencv: how many times; None where there is nothing to compare with.
-        target, target_met: what is asked of it.
+        kernel: its name.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        repetitions: the number of times that it ran.
+        min_ms: the shortest time.
+        median_ms: the median of the times.
+        gigabytes_per_second: bytes read and written over the shortest time.
+        times_copy: its time divided by that of a copy of as many bytes.
+        faster_than_numpy: NumPy's time divided by its time; None where there is no such comparison.
+        faster_than_opencv: OpenCV's time divided by its time; None where there is no such comparison.
+        target: what is required of it; None where nothing is.
+        target_met: whether that is met.
     """
 
     kernel: str
@@ -67,7 +78,19 @@ class KernelResult:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """All results, and where they were taken."""
+    """All results, and the machine that they were measured on.
+
+    Attributes:
+        schema_version: of the document.
+        kind: "kernels".
+        processor: the architecture and the model of the processor.
+        python: its version.
+        numpy: its version.
+        numba: its version.
+        opencv: its version; None where it is not installed.
+        two_threads_speed_up: the speed of two threads that share the rows of a frame, divided by that of one.
+        results: one for each kernel and size.
+    """
 
     schema_version: int
     kind: str
@@ -92,7 +115,11 @@ class _Case:
 
 
 def measure_kernels(seconds: float = 1.0) -> KernelReport:
-    """Times every kernel at every size, each for at least that many seconds with its comparisons."""
+    """Times every kernel at every size.
+
+    Args:
+        seconds: the least time for each kernel together with its comparisons.
+    """
     compile_kernels()
     cv2 = _opencv()
     results = [result for width, height in SIZES for result in _measure_size(width, height, seconds, cv2)]
@@ -211,14 +238,16 @@ def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case
     """RAW10 to the network's input in all its forms."""
     raw = RawLayout(width, height, "csi2p", 10, "RGGB")
     mirrored, shaded = (np.empty((height // 2, width // 2, 4), np.int8) for _ in range(2))
+    noisy, shaded_noisy = (np.empty((height // 2, width // 2, 8), np.int8) for _ in range(2))
     floating = np.empty((height // 2, width // 2, 4), np.float32)
     small = np.empty((208, 208, 4), np.int8)  # a mosaic of 416, as detectors take it
     large = np.empty((416, 416, 4), np.int8)
     tables = _tables(10)
-    across = np.hypot(*np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-1, 1, 12)))
-    lens_gains, shading = shading_choice(np.repeat(1 + across[..., None], 4, 2))
-    shading_tables = np.stack([_tables(10, gain) for gain in lens_gains])
-    plain = "encode RAW10 to int8"
+    across = np.hypot(*np.meshgrid(*(node_places(side // 2) / (side // 4) - 1 for side in (width, height))))
+    factors = lens_factors(np.repeat(1 + across[..., None], 4, 2), "sqrt")
+    correct = partial(encode_shaded, data, layout=raw, tables=_steps(), factors=factors, zero_point=-128)
+    noise = np.arange(4, dtype=np.int8)
+    plain, with_noise = "encode RAW10 to int8", "encode RAW10 with noise planes"
     return [
         _Case(
             "encode RAW10, mirrored twice",
@@ -227,8 +256,22 @@ def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case
         ),
         _Case(
             "encode RAW10, lens shading",
-            partial(encode, data, shaded, raw, tables=shading_tables, shading=shading),
+            partial(correct, out=shaded),
             data.size + shaded.nbytes,
+            target="1.8 x plain encode",
+            meets=lambda result, shortest: result.min_ms <= 1.8 * shortest[plain],
+        ),
+        _Case(
+            with_noise,
+            partial(encode, data, noisy, raw, tables=tables, constants=noise),
+            data.size + noisy.nbytes,
+        ),
+        _Case(
+            f"{with_noise}, lens shading",
+            partial(correct, out=shaded_noisy, constants=(256 * noise.astype(np.uint16))),
+            data.size + shaded_noisy.nbytes,
+            target="1.8 x the same without",
+            meets=lambda result, shortest: result.min_ms <= 1.8 * shortest[with_noise],
         ),
         _Case(
             "encode RAW10 to float32",
@@ -291,12 +334,12 @@ def _detector_case(rng: np.random.Generator) -> _Case:
         outputs.append((box_logits, rng.integers(0, 128, (*size, 1)).astype(np.int8), class_logits))
     levels = [level_tables(s, box=box, objectness=objectness, classes=classes, confidence=0.01) for s in strides]
     limits: dict[str, Any] = {"iou_threshold": 0.45, "max_detections": 100}
-    told = [(stride, box, objectness, classes) for stride in strides]
+    levels_of = [(stride, box, objectness, classes) for stride in strides]
     return _Case(
         "detect, 8400 candidates of 80 classes",
         partial(detect, outputs, levels, **limits),
         sum(logits.size for level in outputs for logits in level),
-        numpy=partial(reference.detect, outputs, told, confidence=0.01, **limits),
+        numpy=partial(reference.detect, outputs, levels_of, confidence=0.01, **limits),
     )
 
 
@@ -372,18 +415,25 @@ def _encode_with_numpy(data: NDArray[np.uint8], raw: RawLayout) -> NDArray[np.in
     return quantised
 
 
-def _tables(bit_depth: int, lens_gain: float = 1.0) -> NDArray[np.int8]:
+def _tables(bit_depth: int) -> NDArray[np.int8]:
+    return encoding_table(**_table_arguments(bit_depth))
+
+
+def _steps() -> NDArray[np.uint16]:
+    return step_table(**_table_arguments(10))
+
+
+def _table_arguments(bit_depth: int) -> dict[str, Any]:
     highest = 2**bit_depth - 1
-    return encoding_table(
-        bit_depth=bit_depth,
-        black_level=(_BLACK * highest,) * 4,
-        white_level=highest,
-        gains=_GAINS,
-        curve="sqrt",
-        scale=1 / 255,
-        zero_point=-128,
-        lens_gain=lens_gain,
-    )
+    return {
+        "bit_depth": bit_depth,
+        "black_level": (_BLACK * highest,) * 4,
+        "white_level": highest,
+        "gains": _GAINS,
+        "curve": "sqrt",
+        "scale": 1 / 255,
+        "zero_point": -128,
+    }
 
 
 def _name(layout: tuple[str, int]) -> str:
@@ -393,14 +443,8 @@ def _name(layout: tuple[str, int]) -> str:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith(("model name", "Model")):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
+    board = Board()
+    return board.processor() or board.model() or platform.processor()
 
 
 def _opencv() -> Any:

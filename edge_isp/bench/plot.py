@@ -11,10 +11,11 @@ _PERCENTILES = ("min", "p50", "p90", "p95", "p99", "p999", "max")
 
 
 def plot_report(report: Report, path: Path) -> None:
-    """Draws the percentiles of every stage, and where the frames went.
+    """Draws the percentiles of every stage, and what became of the frames.
 
     Args:
-        path: of the picture; its suffix says which kind.
+        report: what to draw.
+        path: of the picture; its suffix names the format.
 
     Raises:
         BenchError: it cannot be written.

@@ -10,18 +10,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_isp.errors import BenchError
+from edge_isp.errors import BenchError, shortened
+from edge_isp.files import read_file
 
 SCHEMA_VERSION = 1
 PERCENTILES = "numpy linear"
 
+_LARGEST_FILE_BYTES = 1 << 24
+
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A part of the report; fields that are not known are an error."""
+    """A part of the report; unknown fields are an error."""
 
 
 class Host(_Part):
-    """The machine. `freq_khz` is the lowest and highest clock over all CPUs as the governor allows them."""
+    """The machine. `freq_khz` is the lowest and the highest clock of all CPUs that the governor may set."""
 
     board: str | None
     soc: str | None
@@ -42,7 +45,7 @@ class Runtime(_Part):
 
 
 class Delegate(_Part):
-    """What takes the graph from the runtime's own interpreter."""
+    """The delegate that runs nodes of the graph in place of the runtime's own kernels."""
 
     name: str
     lib: str | None
@@ -62,7 +65,7 @@ class Software(_Part):
 
 
 class CameraMode(_Part):
-    """Where frames came from. `requested_fps` is null where they came as fast as they were taken."""
+    """The camera. `requested_fps` is null where frames came as fast as they were read."""
 
     backend: str
     model: str | None
@@ -75,7 +78,7 @@ class CameraMode(_Part):
 
 
 class ModelFile(_Part):
-    """The network. `nodes_delegated` of `nodes_total` nodes run in the delegate, where the engine tells."""
+    """The network. `nodes_delegated` of `nodes_total` nodes run in the delegate, where the engine reports them."""
 
     name: str
     sha256: str
@@ -87,7 +90,7 @@ class ModelFile(_Part):
 
 
 class Settings(_Part):
-    """What was asked for: `frames` and `duration_s` at least, after `warmup` frames and `warmup_s` seconds at least."""
+    """The plan: at least `frames` and `duration_s`, after at least `warmup` frames and `warmup_s` seconds."""
 
     warmup: int
     warmup_s: float
@@ -100,7 +103,7 @@ class Settings(_Part):
 
 
 class Distribution(_Part):
-    """Of one quantity over all frames after the warm-up; `first` is that of the very first frame."""
+    """Statistics of one quantity over all frames after the warm-up; `first` is the value of the very first frame."""
 
     name: str
     unit: Literal["ns"]
@@ -118,7 +121,7 @@ class Distribution(_Part):
 
 
 class Rates(_Part):
-    """Frames a second: of the sensor by its own time stamps, out of the camera, out of the model, and handed over."""
+    """Frames per second: of the sensor by its time stamps, of the camera, of the model, and delivered."""
 
     sensor_fps: float | None
     captured_fps: float | None
@@ -127,8 +130,8 @@ class Rates(_Part):
 
 
 class Intervals(_Part):
-    """Between two results. Early, late and very late are frames whose interval is below 0.9, above 1.1 and above 1.9 of
-    the median; `mad` is the median deviation from the median."""
+    """Intervals between two results. Frames are early, late or very late where their interval is below 0.9, above 1.1
+    or above 1.9 of the median; `mad` is the median absolute deviation from the median."""
 
     p50: float
     p95: float
@@ -140,14 +143,14 @@ class Intervals(_Part):
 
 
 class Latency(_Part):
-    """From the start of exposure until a result was handed over."""
+    """From the start of exposure to the delivery of the result."""
 
     clock: Literal["sensor_monotonic"]
     e2e: Distribution
 
 
 class Drops(_Part):
-    """Frames that were lost. `unexplained` is what the account does not explain: not 0 is an error of edge_isp."""
+    """Frames that were lost. `unexplained` counts those that no event explains: any is an error of edge_isp."""
 
     total: int
     by_cause: dict[str, int]
@@ -155,8 +158,8 @@ class Drops(_Part):
 
 
 class Resources(_Part):
-    """Of the process. `rss_growth_bytes` is the highest resident memory after the first minute over that at its end;
-    null for shorter runs. `cpu_percent` is of one CPU."""
+    """Resources of the process. `rss_growth_bytes` is the highest resident memory after the first minute less that at
+    its end; null for shorter runs. `cpu_percent` is in percent of one CPU."""
 
     rss_start_bytes: int | None
     rss_end_bytes: int | None
@@ -167,7 +170,8 @@ class Resources(_Part):
 
 
 class Throttled(_Part):
-    """The firmware's flags of a Raspberry Pi at the end: now, and since it started."""
+    """Whether the machine is throttled at the end, and has been since it started; `raw` is a word of flags as the
+    firmware of a Raspberry Pi reports it."""
 
     now: bool
     occurred: bool
@@ -175,7 +179,7 @@ class Throttled(_Part):
 
 
 class Thermal(_Part):
-    """The hottest sensor of the machine, in degrees Celsius."""
+    """Temperatures of the hottest sensor of the machine, in degrees Celsius."""
 
     start_c: float | None
     end_c: float | None
@@ -185,7 +189,7 @@ class Thermal(_Part):
 
 
 class Energy(_Part):
-    """What a meter of the machine counted; "none" where there is none."""
+    """What a meter of the machine counted; `source` is "none" where it has no meter."""
 
     source: str
     joules: float | None
@@ -193,9 +197,9 @@ class Energy(_Part):
 
 
 class Overhead(_Part):
-    """The whole pipeline beside the bare engine, in turns in one process: the median rate of the rounds, frames as fast
-    as they are taken. `share` is the median of the rounds' ratios. CPU seconds are those of the whole process; other
-    programs disturb them less than rates."""
+    """The whole pipeline and its bare engine, in turns in one process: the median rates of the rounds, with frames as
+    fast as they are taken. `share` is the median of the rounds' ratios. CPU seconds are those of the whole process;
+    other programs disturb them less than rates."""
 
     rounds: int
     engine_fps: float
@@ -205,10 +209,10 @@ class Overhead(_Part):
     pipeline_cpu_s_per_frame: float
 
 
-class Peer(_Part):
-    """A way to a picture, in a process of its own, in turns with the others: medians over the rounds.
+class Baseline(_Part):
+    """Another implementation, in a process of its own, in turns with the others: medians over the rounds.
 
-    `rss_above_imports_bytes` is the highest resident memory over that after the imports. `skipped` says why there are
+    `rss_above_imports_bytes` is the highest resident memory less that after the imports. `skipped` says why there are
     no figures.
     """
 
@@ -225,7 +229,7 @@ class Peer(_Part):
 
 
 class Report(_Part):
-    """What `edge-isp bench model`, `pipeline` and `soak` write."""
+    """What `edge-isp bench model`, `pipeline` and `soak` write. The key `peers` holds the baselines."""
 
     schema_version: Literal[1]
     kind: Literal["model", "pipeline", "soak"]
@@ -251,32 +255,38 @@ class Report(_Part):
     energy: Energy
     quality: dict[str, float] | None
     overhead: Overhead | None
-    peers: list[Peer] | None
+    baselines: list[Baseline] | None = msgspec.field(name="peers")
     valid: bool
     invalid_reasons: list[str]
     samples_file: str | None
 
 
 def to_json(report: Report) -> str:
-    """Strict JSON with sorted keys; what is not a number is null."""
+    """Strict JSON with sorted keys; NaN is written as null.
+
+    Args:
+        report: what to write.
+    """
     return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=1).decode()
 
 
 def read_report(path: Path) -> Report:
-    """A report that was written before.
+    """Reads a report.
+
+    Args:
+        path: of its file.
 
     Raises:
-        BenchError: it cannot be read, or it is no report of this schema version.
+        BenchError: it cannot be read, or it is not a report of this schema version.
     """
+    content = read_file(path, BenchError, _LARGEST_FILE_BYTES)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: no report of schema version {SCHEMA_VERSION}: {error}") from error
+        return msgspec.json.decode(content, type=Report)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BenchError(f"{path}: not a report of schema version {SCHEMA_VERSION}: {shortened(str(error))}") from error
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of `Report`, JSON Schema draft 2020-12."""
+    """The schema of `Report` in JSON Schema, draft 2020-12."""
     schema = msgspec.json.schema(Report)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edge-isp bench, version 1", **schema}

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import struct
+import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from edge_isp.errors import CameraError
+from edge_isp.errors import CameraError, EdgeIspError, shortened
+from edge_isp.files import check_regular
 
 # Pillow's modes of whole numbers beyond 8 bits: 16-bit greys of PNG and TIFF, "I" in its older versions.
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _WHITE = 65535
+
+# Each takes up to eight bytes of memory while it is converted.
+MOST_PIXELS = 64_000_000
+
+# A damaged picture can break Pillow's readers anywhere.
+_PILLOW_ERRORS = (
+    OSError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def load_photo(path: Path, width: int, height: int) -> Image.Image:
@@ -26,14 +51,34 @@ def load_photo(path: Path, width: int, height: int) -> Image.Image:
     Raises:
         CameraError: it cannot be read as a photograph, or is too small.
     """
-    try:
-        with Image.open(path) as image:
-            photo = _rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise CameraError(f"{path}: cannot be read as a photograph: {error}") from error
+    photo = decode(path, CameraError, lambda image: _rgb(ImageOps.exif_transpose(image)))
     if photo.width < width or photo.height < height:
         raise CameraError(f"{path}: must be at least {width}x{height} pixels, found {photo.width}x{photo.height}")
     return photo
+
+
+def decode(path: Path, error: type[EdgeIspError], convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Decodes a photograph; its size is checked before there is memory for it.
+
+    Args:
+        path: of the photograph.
+        error: what a fault is reported as.
+        convert: makes of the opened image what is wanted.
+
+    Raises:
+        EdgeIspError: of the type `error`: it cannot be read as a photograph.
+    """
+    check_regular(path, error)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large and of damaged pictures; the error says it
+            with Image.open(path) as image:
+                most = MOST_PIXELS // 3 if image.mode in (*_DEEP_MODES, "F") else MOST_PIXELS
+                if image.width * image.height > most:
+                    raise ValueError(f"expected at most {most} pixels, found {image.width}x{image.height}")
+                return convert(image)
+    except _PILLOW_ERRORS as fault:
+        raise error(f"{path}: cannot be read as a photograph: {shortened(str(fault))}") from fault
 
 
 def _rgb(image: Image.Image) -> Image.Image:

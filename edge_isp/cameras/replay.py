@@ -165,6 +165,8 @@ class RawFile:
             analogue_gain=conditions.analogue_gain,
             colour_gains=conditions.colour_gains,
             colour_temperature_k=conditions.colour_temperature_k,
+            window=self.sidecar.window,
+            lens_shading=self.sidecar.lens_shading,
         )
 
 
@@ -240,6 +242,7 @@ class DngFile:
             analogue_gain=dng.analogue_gain,
             colour_gains=dng.colour_gains,
             colour_matrix=dng.colour_matrix,
+            window=dng.window,
             orientation=dng.orientation,
             noise_profile=dng.noise_profile,
             baseline_exposure_ev=dng.baseline_exposure_ev,

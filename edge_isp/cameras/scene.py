@@ -11,7 +11,7 @@ from PIL import Image
 
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import SensorProfile
-from edge_isp.calibration.simulation import Imperfections, SensorModel, pixel_pattern, shading_mosaic
+from edge_isp.calibration.simulation import Imperfections, SensorModel, defects_in_frame, pixel_pattern, shading_mosaic
 from edge_isp.cameras.photo import load_photo
 from edge_isp.frame import RawFormat
 from edge_isp.kernels.simulate import Conversion, PixelErrors, View, ideal_pixels, scene_planes, simulate_frame
@@ -152,11 +152,13 @@ class SceneRenderer:
         profile, shape = self._model.profile, (self._layout.height, self._layout.width)
         response = np.ones(shape, np.float32)
         if profile.shading is not None:
-            response /= shading_mosaic(profile.shading, colour_temperature_k, str(self._layout.cfa), shape)
+            cfa, window = str(self._layout.cfa), imperfections.window
+            response /= shading_mosaic(profile.shading, colour_temperature_k, cfa, shape, window)
         if profile.noise is not None and profile.noise.pixel_response:
             spread = np.float32(profile.noise.pixel_response)
             response *= np.maximum(1 + spread * pixel_pattern(imperfections.seed, shape), 0)
-        defects = sorted((d.y, d.x, d.response, d.offset) for d in profile.defects if d.y < shape[0] and d.x < shape[1])
+        placed = defects_in_frame(profile.defects, shape, imperfections.window)
+        defects = sorted((d.y, d.x, d.response, d.offset) for d in placed)
         return PixelErrors(
             response,
             np.array([(y, x) for y, x, _, _ in defects], np.int32).reshape(-1, 2),

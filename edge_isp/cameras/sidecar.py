@@ -9,10 +9,14 @@ packing = "csi2p"             # csi2p | u16 | u16-left | u8 | pisp-comp1
 stride = 2400                 # bytes; without it: no padding
 offset = 0                    # bytes of the file before the first frame
 frame_bytes = 2592000         # from one frame to the next; without it: stride times height
+window = [680, 692, 1920, 1080]  # left, top, width, height: the part of the sensor that a frame shows, in the sensor's
+                              # own pixels; without it: the whole sensor, if the size is the sensor's or half of it
+flips = "none"                # of the readout: none | horizontal | vertical | both; without it: as cfa shows
 [sensor]
 name = "imx219"               # a profile; the keys below override it, or stand alone
 black_level = [64, 64, 64, 64]  # R, Gr, Gb, B, at bit_depth
 white_level = 1023
+lens_shading = true           # false: the frames show none, since it was corrected or they are simulated
 [frame]                       # for all frames; or [[frame]], one per frame
 colour_gains = [1.75, 1.43]   # red, blue; without them: grey world
 colour_temperature_k = 5700
@@ -28,10 +32,18 @@ from pathlib import Path
 from edge_isp.calibration.profile import profile_of, shipped_profiles
 from edge_isp.errors import FormatError
 from edge_isp.frame import Cfa, Packing, RawFormat
+from edge_isp.kernels.layout import Flips
+from edge_isp.sensor_window import SensorWindow
 from edge_isp.toml_file import TomlTable, describe, read_toml
 
 _FORMAT = ("width", "height", "cfa", "bit_depth", "packing")
-_OPTIONAL_FORMAT = ("stride", "offset", "frame_bytes")
+_OPTIONAL_FORMAT = ("stride", "offset", "frame_bytes", "window", "flips")
+_FLIPS = {
+    "none": Flips(vertical=False, horizontal=False),
+    "horizontal": Flips(vertical=False, horizontal=True),
+    "vertical": Flips(vertical=True, horizontal=False),
+    "both": Flips(vertical=True, horizontal=True),
+}
 _FRAME = ("colour_gains", "colour_temperature_k", "analogue_gain", "exposure_ns")
 
 
@@ -57,6 +69,8 @@ class Sidecar:
         conditions: one entry for all frames, or one per frame.
         offset: bytes of the file before the first frame.
         frame_bytes: from the start of one frame to the start of the next.
+        window: the part of the sensor that a frame shows; None where it is not said.
+        lens_shading: whether the frames show the shading of their lens.
     """
 
     format: RawFormat
@@ -66,6 +80,8 @@ class Sidecar:
     conditions: tuple[FrameConditions, ...]
     offset: int
     frame_bytes: int
+    window: SensorWindow | None
+    lens_shading: bool
 
 
 def read_sidecar(path: Path) -> Sidecar:
@@ -96,6 +112,8 @@ def read_sidecar(path: Path) -> Sidecar:
         conditions=tuple(_conditions(entry) for entry in entries),
         offset=layout.whole("offset", 0, lowest=0),
         frame_bytes=_frame_bytes(layout, raw_format),
+        window=_window(layout, raw_format),
+        lens_shading=document.table("sensor").flag("lens_shading", True),
     )
 
 
@@ -120,8 +138,22 @@ def _frame_bytes(layout: TomlTable, raw_format: RawFormat) -> int:
     return found
 
 
+def _window(layout: TomlTable, raw_format: RawFormat) -> SensorWindow | None:
+    """The part of the sensor that a frame shows."""
+    flips = _FLIPS[layout.choice("flips", tuple(_FLIPS))] if "flips" in layout else None
+    if "window" not in layout:
+        if flips is not None:
+            layout.refuse("flips", "a window beside it: window = [left, top, width, height]", layout.values["flips"])
+        return None
+    left, top, width, height = layout.wholes("window", 4)
+    if left < 0 or top < 0 or width < raw_format.width or height < raw_format.height:
+        expected = f"left and top of 0 or more, and at least {raw_format.width}x{raw_format.height} pixels"
+        layout.refuse("window", expected, layout.values["window"])
+    return SensorWindow(left, top, width, height, flips=flips)
+
+
 def _sensor(sensor: TomlTable, bit_depth: int) -> tuple[str | None, tuple[float, float, float, float], float]:
-    sensor.check_keys(("name", "black_level", "white_level"))
+    sensor.check_keys(("name", "black_level", "white_level", "lens_shading"))
     name = sensor.text("name") if "name" in sensor else None
     black = sensor.numbers("black_level", 4) if "black_level" in sensor else None
     white = sensor.number("white_level") if "white_level" in sensor else None

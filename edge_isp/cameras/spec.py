@@ -1,61 +1,63 @@
-"""`--camera SPEC`: a path, or NAME[:ARGUMENT][,key=value...]."""
+"""Cameras by specification, as `--camera` takes it: a path, or `NAME[:ARGUMENT][,key=value...]`."""
 
 from __future__ import annotations
 
-import inspect
-import re
 from importlib import resources
 from pathlib import Path
 
 from edge_isp.cameras.base import Camera
-from edge_isp.errors import CameraError
+from edge_isp.errors import CameraError, shortened
 from edge_isp.plugins import load, names
+from edge_isp.spec import construct, parse_spec
 
-DEMO = Path(str(resources.files("edge_isp"))) / "demo" / "spices.raw"
+
+def demo_recording() -> Path:
+    """The recording that comes with edge_isp: a `.raw` file of three frames, with its sidecar."""
+    return Path(str(resources.files("edge_isp"))) / "demo" / "spices.raw"
 
 
-def open_camera(spec: str | None) -> Camera:
-    """The camera that a specification names; without one, the recording that ships.
+def open_camera(spec: str | Path | None = None) -> Camera:
+    """Opens the camera that a specification names.
+
+    Args:
+        spec: the path of a recording, which has to exist: a `.raw`, a `.dng` or a folder of them. Or
+            `NAME[:ARGUMENT][,key=value...]`, where NAME is "picamera2", "v4l2", "synthetic", "replay" or a plug-in's,
+            such as "synthetic:photo.jpg,fps=30,width=1280,height=720"; the argument and the keys are those of the
+            camera's class. None is the recording that comes with edge_isp, see `demo_recording`.
+
+    Returns:
+        The camera, for `Pipeline`; use it in a `with`, or close it.
 
     Raises:
-        CameraError: the specification cannot be understood.
-        PluginError: there is no such camera.
+        CameraError: the specification cannot be understood, or the camera cannot be opened.
+        MissingDependencyError: the camera needs a package that is not installed.
     """
-    if spec is None:
-        spec = str(DEMO)
-    if Path(spec).exists():
-        camera: Camera = load("cameras", "replay")(spec)
-        return camera
-    head, *options = re.split(r",(?=\w+=)", spec)
-    name, _, argument = head.partition(":")
-    if name not in names("cameras"):
-        raise CameraError(
-            f"camera '{spec}': neither an existing file or folder nor NAME[:ARGUMENT][,key=value...] "
-            f"with a NAME of: {', '.join(names('cameras'))}"
-        )
-    kind = load("cameras", name)
-    parameters = inspect.signature(kind).parameters
-    settings = dict(option.split("=", 1) for option in options)
-    unknown = settings.keys() - {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
-    if unknown:
-        known = ", ".join(p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY) or "none"
-        raise CameraError(f"camera '{spec}': unknown {', '.join(sorted(unknown))}; '{name}' knows: {known}")
+    text = str(demo_recording() if spec is None else spec)
+    camera: Camera
     try:
-        bound = inspect.signature(kind).bind(
-            *([argument] if argument else []), **{key: _value(text) for key, text in settings.items()}
+        if _is_path(text):
+            camera = load("cameras", "replay")(text)
+        elif _looks_like_path(text):
+            raise CameraError(f"camera '{shortened(text)}': no such file or folder")
+        else:
+            camera = construct("cameras", parse_spec(text))
+    except OSError as error:
+        raise CameraError(f"camera '{shortened(text)}': {error.strerror or error}") from error
+    return camera
+
+
+def _is_path(text: str) -> bool:
+    if "\0" in text:
+        raise CameraError(f"camera '{shortened(text)}': a specification must not contain NUL characters")
+    if not text:
+        raise CameraError(
+            "camera '': expected a recording's path or NAME[:ARGUMENT][,key=value...] with a NAME of: "
+            + ", ".join(names("cameras"))
         )
-    except TypeError as error:
-        raise CameraError(f"camera '{spec}': {error}") from error
-    opened: Camera = kind(*bound.args, **bound.kwargs)
-    return opened
+    return Path(text).exists()
 
 
-def _value(text: str) -> int | float | str | None:
-    if text == "none":
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def _looks_like_path(text: str) -> bool:
+    """Whether something that is not there was meant as a path, so that a message about camera names would mislead."""
+    name = parse_spec(text).name
+    return name not in names("cameras") and ("/" in name or Path(name).suffix.lower() in (".raw", ".dng", ".toml"))

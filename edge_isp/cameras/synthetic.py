@@ -17,11 +17,15 @@ from edge_isp.cameras.faults import Corrupt, ExposureChange, Fault, FaultScript,
 from edge_isp.cameras.scene import SceneRenderer, load_scene
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
+from edge_isp.kernels.layout import Flips
+from edge_isp.sensor_window import SensorWindow
 
 # Exposures of the sensor that is simulated: shortest, and at the start.
 _SHORTEST_EXPOSURE_NS = 20_000
 _FIRST_EXPOSURE_NS = 10_000_000
 _GREATEST_GAIN = 16.0
+# Beyond these, times and noise overflow.
+_LOWEST_FPS, _HIGHEST_FIRST_GAIN = 1e-3, 1000
 # Frame rate that exposure and motion follow where frames are delivered without a pace.
 _FPS_WITHOUT_PACE = 30.0
 
@@ -44,7 +48,7 @@ class SyntheticCamera(CameraBase):
         seed: of the noise. Frame i depends on the arguments, on i, and on what was asked of `control` and
             `illuminate` before it.
         imperfections: whether to show what the profile knows of a real sensor and lens: shading, defective pixels,
-            and so on; see `edge_isp.calibration.simulation.Imperfections`.
+            and so on; see `edge_isp.calibration.simulation.Imperfections`. A frame shows the whole sensor.
         faults: what goes wrong, frame by frame; see `edge_isp.testing.FaultScript`.
 
     Attributes:
@@ -78,11 +82,13 @@ class SyntheticCamera(CameraBase):
         faults: FaultScript | None = None,
     ) -> None:
         super().__init__(f"synthetic:{photo}")
-        if fps is not None and not fps > 0:
-            raise CameraError(f"{self.source}: fps must be positive, found {fps}")
-        if not analogue_gain >= 1:
-            raise CameraError(f"{self.source}: analogue_gain must be at least 1, found {analogue_gain}")
-        if not colour_temperature_k > 0:
+        if fps is not None and not _LOWEST_FPS <= fps < math.inf:
+            raise CameraError(f"{self.source}: fps must be positive, at least {_LOWEST_FPS}, found {fps}")
+        if not 1 <= analogue_gain <= _HIGHEST_FIRST_GAIN:
+            raise CameraError(
+                f"{self.source}: analogue_gain must be at least 1, at most {_HIGHEST_FIRST_GAIN}, found {analogue_gain}"
+            )
+        if not 0 < colour_temperature_k < math.inf:
             raise CameraError(f"{self.source}: colour_temperature_k must be positive, found {colour_temperature_k}")
         self._faults = faults or FaultScript(())
         if self._faults.opening_fails():
@@ -90,12 +96,14 @@ class SyntheticCamera(CameraBase):
         profile = sensor if isinstance(sensor, SensorProfile) else load_profile(sensor)
         packing = Packing.CSI2P if profile.bit_depth in (10, 12) else Packing.U16
         self.format = RawFormat(width, height, Cfa(profile.cfa), profile.bit_depth, packing)
+        whole = profile.size or (width, height)
+        self._window = SensorWindow(0, 0, *whole, whole, Flips(vertical=False, horizontal=False))
         self._renderer = SceneRenderer(
             load_scene(Path(photo), (width, height)),
             profile,
             self.format,
             seed=seed,
-            imperfections=Imperfections(seed) if imperfections else None,
+            imperfections=Imperfections(seed, window=self._window) if imperfections else None,
         )
         self._photo, self._profile, self._imperfect, self._seed = str(photo), profile, imperfections, seed
         self._fps, self._frames = fps, frames
@@ -264,6 +272,8 @@ class SyntheticCamera(CameraBase):
             analogue_gain=gain,
             colour_gains=profile.colour_gains(self._colour_temperature_k),
             colour_temperature_k=self._colour_temperature_k,
+            window=self._window,
+            lens_shading=self._imperfect,
             status=status,
         )
 

@@ -7,40 +7,72 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from edge_isp.cli.tables import figures_table, plain_console
+
 if TYPE_CHECKING:
     from edge_isp.bench.compare import Comparison
-    from edge_isp.bench.report import Distribution, Peer, Report
+    from edge_isp.bench.kernels import KernelReport, KernelResult
+    from edge_isp.bench.report import Baseline, Distribution, Report
 
 
 def show_report(report: Report, console: Console) -> None:
     """A report: what was measured on what, the stages, the rates, what was lost, and the verdict."""
     for line in _header(report):
-        console.print(line, highlight=False)
-    table = Table(title=f"{report.kind}, ms; percentiles: {report.percentiles}", title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    for column in ("n", "mean", "p50", "p90", "p95", "p99", "max", "first", "share"):
-        table.add_column(column, justify="right")
-    whole = report.latency.e2e.mean if report.latency else None
+        console.print(line)
+    # p90 and the shares are in the JSON: a terminal of 80 columns has no room for them.
+    table = figures_table(f"{report.kind}, times in ms", "stage", "frames", "mean", "p50", "p95", "p99", "max", "first")
     for stage in report.stages:
-        table.add_row(stage.name, *_row(stage, whole if stage.name != "read" else None))
+        table.add_row(stage.name, *_row(stage))
     for wait in report.waits:
-        table.add_row(f"waits to {wait.name}", *_row(wait, whole))
+        table.add_row(f"waits for {wait.name}", *_row(wait))
     if report.latency:
-        table.add_row("exposure to result", *_row(report.latency.e2e, None))
+        table.add_row("exposure to result", *_row(report.latency.e2e))
     console.print(table)
     for line in _footer(report):
-        console.print(line, highlight=False)
-    if report.peers:
-        console.print(_peers(report.peers))
-    console.print("VALID" if report.valid else f"INVALID: {'; '.join(report.invalid_reasons)}", highlight=False)
+        console.print(line)
+    if report.baselines:
+        console.print(_baselines(report.baselines))
+    console.print("VALID" if report.valid else f"INVALID: {'; '.join(report.invalid_reasons)}")
+
+
+def show_kernels(report: KernelReport) -> None:
+    """Kernels' times, a table for each frame size, and which targets they meet."""
+    console = plain_console()
+    for size in dict.fromkeys((result.width, result.height) for result in report.results):
+        results = [result for result in report.results if (result.width, result.height) == size]
+        table = figures_table(
+            f"kernels at {size[0]}x{size[1]}, one thread; ratios are of the shortest times",
+            "kernel",
+            "min ms",
+            "median",
+            "GB/s",
+            "copies",
+            "x NumPy",
+            "x OpenCV",
+        )
+        for result in results:
+            table.add_row(
+                result.kernel,
+                f"{result.min_ms:.2f}",
+                f"{result.median_ms:.2f}",
+                f"{result.gigabytes_per_second:.1f}",
+                f"{result.times_copy:.1f}",
+                _ratio(result.faster_than_numpy),
+                _ratio(result.faster_than_opencv),
+            )
+        console.print(table)
+        for result in results:
+            if result.target is not None:
+                console.print(f"target of '{result.kernel}', {result.target}: {_verdict(result)}", soft_wrap=True)
+    console.print(f"two threads: encode is {report.two_threads_speed_up:.2f} times as fast as on one")
+    console.print(
+        f"{report.processor}, numba {report.numba}, NumPy {report.numpy}, OpenCV {report.opencv or 'not installed'}"
+    )
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """What changed, and which limits are exceeded."""
-    table = Table(title="since the earlier report", title_justify="left")
-    table.add_column("figure")
-    for column in ("then", "now", "change"):
-        table.add_column(column, justify="right")
+    table = figures_table("changes since the earlier report", "figure", "then", "now", "change")
     for change in comparison.changes:
         scale, unit = (1, "/s") if change.figure.endswith("_fps") else (1e6, " ms")
         table.add_row(
@@ -51,9 +83,9 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         )
     console.print(table)
     for difference in comparison.differs:
-        console.print(f"differs: {difference}", highlight=False)
+        console.print(f"differs: {difference}")
     for failure in comparison.failures:
-        console.print(f"FAILED: {failure}", highlight=False)
+        console.print(f"FAILED: {failure}")
 
 
 def _header(report: Report) -> list[str]:
@@ -75,11 +107,10 @@ def _header(report: Report) -> list[str]:
     return lines
 
 
-def _row(values: Distribution, whole: float | None) -> list[str]:
-    times = (values.mean, values.p50, values.p90, values.p95, values.p99, values.max)
+def _row(values: Distribution) -> list[str]:
+    times = (values.mean, values.p50, values.p95, values.p99, values.max)
     first = "" if values.first is None else f"{values.first / 1e6:.2f}"
-    share = f"{100 * values.mean / whole:.0f} %" if whole else ""
-    return [str(values.n), *(f"{value / 1e6:.2f}" for value in times), first, share]
+    return [str(values.n), *(f"{value / 1e6:.2f}" for value in times), first]
 
 
 def _footer(report: Report) -> list[str]:
@@ -98,11 +129,11 @@ def _footer(report: Report) -> list[str]:
             f"camera opened again {report.reconnects} times"
         )
     if report.overhead:
-        beside = report.overhead
+        overhead = report.overhead
         lines.append(
-            f"pipeline {beside.pipeline_fps:.2f}/s beside its engine alone {beside.engine_fps:.2f}/s: "
-            f"{100 * beside.share:.1f} % ({beside.rounds} rounds); CPU {1e3 * beside.pipeline_cpu_s_per_frame:.1f} ms "
-            f"a frame beside {1e3 * beside.engine_cpu_s_per_frame:.1f} ms"
+            f"pipeline {overhead.pipeline_fps:.2f}/s, its engine alone {overhead.engine_fps:.2f}/s: "
+            f"{100 * overhead.share:.1f} % ({overhead.rounds} rounds); CPU time per frame "
+            f"{1e3 * overhead.pipeline_cpu_s_per_frame:.1f} ms and {1e3 * overhead.engine_cpu_s_per_frame:.1f} ms"
         )
     lines.append(_resources(report))
     return lines
@@ -122,31 +153,46 @@ def _resources(report: Report) -> str:
     if report.thermal.throttled is not None:
         parts.append(f"throttled: {report.thermal.throttled.raw}")
     if report.energy.j_per_frame is not None:
-        parts.append(f"{report.energy.j_per_frame:.3f} J a frame ({report.energy.source})")
+        parts.append(f"{report.energy.j_per_frame:.3f} J per frame ({report.energy.source})")
     return ", ".join(parts)
 
 
-def _peers(peers: list[Peer]) -> Table:
-    table = Table(title="side by side, each in a process of its own, in turns", title_justify="left")
-    table.add_column("way")
-    table.add_column("makes")
-    for column in ("frames/s", "p50 ms", "p95 ms", "CPU s a frame", "MB above imports", "MB at most"):
-        table.add_column(column, justify="right")
-    for peer in peers:
-        if peer.skipped:
-            table.add_row(peer.name, f"skipped: {peer.skipped}")
+def _baselines(baselines: list[Baseline]) -> Table:
+    table = figures_table(
+        "what others do, in turns, each in a process of its own; CPU per frame, highest memory",
+        "baseline",
+        "fps",
+        "p50 ms",
+        "p95 ms",
+        "CPU ms",
+        "MB",
+        "imports",
+    )
+    for baseline in baselines:
+        if baseline.skipped:
+            table.add_row(f"{baseline.name}: skipped: {baseline.skipped}")
             continue
+        imports = None
+        if baseline.rss_peak_bytes is not None and baseline.rss_above_imports_bytes is not None:
+            imports = baseline.rss_peak_bytes - baseline.rss_above_imports_bytes
         table.add_row(
-            peer.name,
-            peer.makes,
-            _figure(peer.fps, 1, 2),
-            _figure(peer.latency_p50_ns, 1e6, 2),
-            _figure(peer.latency_p95_ns, 1e6, 2),
-            _figure(peer.cpu_s_per_frame, 1, 4),
-            _figure(peer.rss_above_imports_bytes, 1e6, 1),
-            _figure(peer.rss_peak_bytes, 1e6, 1),
+            f"{baseline.name}: {baseline.makes}",
+            _figure(baseline.fps, 1, 2),
+            _figure(baseline.latency_p50_ns, 1e6, 2),
+            _figure(baseline.latency_p95_ns, 1e6, 2),
+            _figure(baseline.cpu_s_per_frame, 1e-3, 1),
+            _figure(baseline.rss_peak_bytes, 1e6, 1),
+            _figure(imports, 1e6, 1),
         )
     return table
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _verdict(result: KernelResult) -> str:
+    return "met" if result.target_met else "missed"
 
 
 def _figure(value: float | None, scale: float, digits: int) -> str:

@@ -4,54 +4,103 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from rich.console import Console
 
-from edge_isp.calibration.dng import load_dng_profile
-from edge_isp.calibration.measure import black_level as black
-from edge_isp.calibration.measure import colour_chart, flat_field, photon_transfer, plots
-from edge_isp.calibration.measure.stack import Stack, read_stacks
-from edge_isp.calibration.profile import SensorProfile, load_profile, profile_of
-from edge_isp.calibration.profile_file import save_profile
-from edge_isp.calibration.tuning import load_libcamera_tuning
-from edge_isp.cameras.spec import open_camera
+from edge_isp.cli import options
 from edge_isp.errors import CalibrationError, ProfileError
+
+if TYPE_CHECKING:
+    from edge_isp.calibration.measure.stack import Stack
+    from edge_isp.calibration.profile import SensorProfile
 
 calibrate = typer.Typer(
     help="Import or measure what is known of a sensor: black level, noise, lens shading, colour.",
     no_args_is_help=True,
 )
 
-Out = Annotated[Path, typer.Option(metavar="FILE.toml", help="The profile to write.")]
-Profile = Annotated[
+_CORNERS = 4
+
+
+class Point(NamedTuple):
+    """A point of a frame in pixels, as `--corner` has it."""
+
+    x: float
+    y: float
+
+
+def parse_point(text: str | Point) -> Point:
+    """The point of a text such as "120.5,80"; raises typer.BadParameter where it is none."""
+    number = r"([0-9]{1,5}(?:\.[0-9]{1,9})?)"
+    match = re.fullmatch(f"{number},{number}", str(text))
+    if match is None:
+        raise typer.BadParameter(f"expected X,Y in pixels, such as 120,80; found '{text}'")
+    return Point(float(match[1]), float(match[2]))
+
+
+_Profile = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="The profile to start from, shipped or a path. By default --out's, else the sensor's own."
+        "--profile",
+        metavar="NAME",
+        help="The sensor profile to start from: the name of a shipped one, or the path of a .toml. By default it is "
+        "that of --out if there is one, else the shipped one of the frames' sensor.",
     ),
 ]
-Frames = Annotated[int, typer.Option(min=1, help="How many to take of each camera or recording.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Plot what was measured (the extra calibration).")]
-Temperature = Annotated[
-    float | None, typer.Option(min=1000, max=20000, help="Of the light, in kelvin; by default the frames' own.")
+_Frames = Annotated[
+    int, typer.Option("--frames", metavar="N", min=1, help="Stop after N frames of each camera or recording.")
 ]
-Dark = Annotated[
+_Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE.png",
+        dir_okay=False,
+        help="Draw what was measured into this file. This needs: pip install 'edge-isp[calibration]'.",
+    ),
+]
+_Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--colour-temperature",
+        metavar="KELVIN",
+        min=1000,
+        max=20000,
+        help="Colour temperature of the light. By default it is what the frames say.",
+    ),
+]
+_Dark = Annotated[
     list[str] | None,
-    typer.Option(metavar="SPEC", help="Dark frames: a camera or recording as in `run --camera`. May be repeated."),
+    typer.Option(
+        "--dark",
+        metavar="SPEC",
+        help="Dark frames (lens cap on): a camera or recording as in 'edge-isp run --camera'. May be repeated.",
+    ),
 ]
 
 
 @calibrate.command("import")
 def import_profile(
     file: Annotated[Path, typer.Argument(help="A libcamera tuning file (.json) or a DNG.")],
-    out: Out,
-    name: Annotated[str | None, typer.Option(help="Of the sensor; by default the file's.")] = None,
-    bit_depth: Annotated[int, typer.Option(min=8, max=16, help="Of the codes; a tuning file does not say.")] = 10,
-    cfa: Annotated[str, typer.Option(help="Colour order from pixel (0,0); a tuning file does not say.")] = "RGGB",
+    out: options.OutProfile,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the sensor. By default it is the one in the file.")
+    ] = None,
+    bit_depth: Annotated[
+        int,
+        typer.Option(metavar="BITS", min=8, max=16, help="Bit depth; a tuning file has none."),
+    ] = 10,
+    cfa: Annotated[
+        str, typer.Option(metavar="ORDER", help="Colour order from pixel (0,0); a tuning file has none.")
+    ] = "RGGB",
 ) -> None:
-    """Make a profile out of libcamera's tuning file for a sensor, or out of a DNG's tags."""
+    """Make a profile from libcamera's tuning file for a sensor, or from the tags of a DNG."""
+    from edge_isp.calibration.dng import load_dng_profile
+    from edge_isp.calibration.tuning import load_libcamera_tuning
+
     match file.suffix.lower():
         case ".json":
             profile = load_libcamera_tuning(file, name=name, bit_depth=bit_depth, cfa=cfa)
@@ -64,24 +113,27 @@ def import_profile(
 
 @calibrate.command("black-level")
 def black_level(
-    out: Out,
-    dark: Dark = None,
-    profile: Profile = None,
-    frames: Frames = 16,
-    plot: Plot = None,
+    out: options.OutProfile,
+    dark: _Dark = None,
+    profile: _Profile = None,
+    frames: _Frames = 16,
+    plot: _Plot = None,
 ) -> None:
-    """Black level, its drift with gain, patterns and hot pixels, from dark frames (lens cap on)."""
+    """Measure black level, its drift with gain, patterns and hot pixels, from dark frames (lens cap on)."""
+    from edge_isp.calibration.measure import black_level as black
+
     stacks = _stacks(dark, frames, "dark")
     found = black.measure_black_level(stacks)
     start = _start(profile, out, stacks[0])
     _finish(black.with_black_level(start, stacks, found, _today()), out)
     if plot:
+        from edge_isp.calibration.measure import plots
+
         plots.plot_black_level(found, plot)
-    console = Console()
-    console.print(f"black level R, Gr, Gb, B: {', '.join(f'{level:.2f}' for level in found.level)} codes")
-    console.print(f"drift: {', '.join(f'{drift:.3f}' for drift in found.drift)} codes for each 1 of gain")
+    print(f"black level R, Gr, Gb, B: {', '.join(f'{level:.2f}' for level in found.level)} codes")
+    print(f"drift: {', '.join(f'{drift:.3f}' for drift in found.drift)} codes for each 1 of gain")
     dark_frames = found.by_gain[0]
-    console.print(
+    print(
         f"noise in time {dark_frames.variance**0.5:.2f}, rows {dark_frames.row_deviation:.3f}, columns "
         f"{dark_frames.column_deviation:.3f} codes; {len(found.hot)} hot pixels"
     )
@@ -89,31 +141,37 @@ def black_level(
 
 @calibrate.command("noise")
 def noise(
-    out: Out,
+    out: options.OutProfile,
     flat: Annotated[
-        list[str], typer.Option(metavar="SPEC", help="Flat frames under one exposure or more. Repeat for others.")
+        list[str],
+        typer.Option(
+            metavar="SPEC", help="Flat frames, of one exposure or more: camera or recording. May be repeated."
+        ),
     ],
-    dark: Dark = None,
-    profile: Profile = None,
-    frames: Frames = 16,
-    plot: Plot = None,
+    dark: _Dark = None,
+    profile: _Profile = None,
+    frames: _Frames = 16,
+    plot: _Plot = None,
 ) -> None:
-    """Shot and read noise, full well, PRNU and linearity, from flat frames at four exposures or more."""
+    """Measure shot and read noise, full well, PRNU and linearity, from flat frames at four exposures or more."""
+    from edge_isp.calibration.measure import photon_transfer
+
     flats = _stacks(flat, frames, "flat")
     darks = _stacks(dark, frames, "dark") if dark else []
     start = _start(profile, out, flats[0])
     found = photon_transfer.measure_noise(flats, darks, start)
     _finish(photon_transfer.with_noise(start, [*flats, *darks], found, _today()), out)
     if plot:
+        from edge_isp.calibration.measure import plots
+
         plots.plot_noise(found, plot)
-    console = Console()
     for fit, read in zip(found.fits, found.read_noise_electrons, strict=True):
-        console.print(
+        print(
             f"gain {fit.analogue_gain:g}: {fit.codes_per_electron:.4g} codes per electron, read noise {read:.2f} "
             "electrons"
         )
     linear = "not known (frames without exposure)" if found.linearity is None else f"within {found.linearity:.2%}"
-    console.print(
+    print(
         f"full well {found.full_well_electrons:.0f} electrons, PRNU {found.noise.pixel_response:.2%}, linearity "
         f"{linear}, {len(found.dead)} dead pixels"
     )
@@ -121,53 +179,64 @@ def noise(
 
 @calibrate.command("shading")
 def shading(
-    out: Out,
+    out: options.OutProfile,
     flat: Annotated[str, typer.Option(metavar="SPEC", help="Flat frames: evenly lit paper, or a diffuser.")],
-    colour_temperature: Temperature = None,
-    profile: Profile = None,
-    frames: Frames = 16,
+    colour_temperature: _Temperature = None,
+    profile: _Profile = None,
+    frames: _Frames = 16,
     add: Annotated[bool, typer.Option("--add", help="Keep the profile's tables of other colour temperatures.")] = False,
-    plot: Plot = None,
+    plot: _Plot = None,
 ) -> None:
-    """Lens shading, from a flat field."""
+    """Measure lens shading, from a flat field."""
+    from edge_isp.calibration.measure import flat_field
+
     stack = _one(_stacks([flat], frames, "flat"))
     start = _start(profile, out, stack)
     kelvin = _kelvin(colour_temperature, stack)
     found = flat_field.measure_shading(stack, start, colour_temperature_k=kelvin)
     _finish(flat_field.with_shading(start, stack, found, _today(), keep_others=add), out)
     if plot:
+        from edge_isp.calibration.measure import plots
+
         plots.plot_shading(found, plot)
     highest = ", ".join(f"{gain:.2f}" for gain in found.gains.max(axis=(1, 2)))
-    Console().print(f"highest gain R, Gr, Gb, B: {highest}; each cell within {found.error:.2%}")
+    print(f"highest gain R, Gr, Gb, B: {highest}; each cell within {found.error:.2%}")
 
 
 @calibrate.command("colour")
 def colour(
-    out: Out,
+    out: options.OutProfile,
     chart: Annotated[str, typer.Option(metavar="SPEC", help="Frames of a 24-patch chart.")],
-    corners: Annotated[
-        str | None,
+    corner: Annotated[
+        list[Point] | None,
         typer.Option(
-            metavar="x,y,x,y,x,y,x,y",
-            help="Centres of the patches dark skin, bluish green, black and white, in pixels. Without it the chart is "
-            "looked for.",
+            metavar="X,Y",
+            parser=parse_point,
+            help="Centre of a patch in pixels. Given four times, for the patches dark skin, bluish green, black and "
+            "white, in this order. Without it the chart is searched for.",
         ),
     ] = None,
-    colour_temperature: Temperature = None,
-    profile: Profile = None,
-    frames: Frames = 16,
-    plot: Plot = None,
+    colour_temperature: _Temperature = None,
+    profile: _Profile = None,
+    frames: _Frames = 16,
+    plot: _Plot = None,
 ) -> None:
-    """Colour matrix and white balance, from a 24-patch colour chart."""
+    """Measure colour matrix and white balance, from a 24-patch colour chart."""
+    from edge_isp.calibration.measure import colour_chart
+
     stack = _one(_stacks([chart], frames, "chart"))
     start = _start(profile, out, stack)
     kelvin = _kelvin(colour_temperature, stack)
-    places = _corners(corners) if corners else colour_chart.find_chart(stack, start)
+    if corner and len(corner) != _CORNERS:
+        raise typer.BadParameter(f"give it four times, found {len(corner)}", param_hint="'--corner'")
+    places = (corner[0], corner[1], corner[2], corner[3]) if corner else colour_chart.find_chart(stack, start)
     found = colour_chart.measure_colour(stack, start, places)
     _finish(colour_chart.with_colour(start, stack, found, _today(), colour_temperature_k=kelvin), out)
     if plot:
+        from edge_isp.calibration.measure import plots
+
         plots.plot_colour(found, plot)
-    Console().print(
+    print(
         f"CIEDE2000 of 24 patches: mean {found.errors.mean():.2f}, largest {found.errors.max():.2f}; white balance red "
         f"{found.gains[0]:.3f}, blue {found.gains[2]:.3f}"
     )
@@ -175,6 +244,9 @@ def colour(
 
 def _stacks(specs: list[str] | None, frames: int, what: str) -> list[Stack]:
     """Frames of cameras or recordings, by exposure."""
+    from edge_isp.calibration.measure.stack import read_stacks
+    from edge_isp.cameras.spec import open_camera
+
     if not specs:
         raise CalibrationError(f"no {what} frames: give --{what} SPEC")
     stacks = []
@@ -192,18 +264,23 @@ def _one(stacks: list[Stack]) -> Stack:
 
 def _start(profile: str | None, out: Path, stack: Stack) -> SensorProfile:
     """The profile to add a section to, at the frames' bit depth."""
+    from edge_isp.calibration.profile import SensorProfile, load_profile, shipped_profiles
+
     if profile is not None:
         found = load_profile(profile)
     elif out.exists():
         found = load_profile(out)
+    elif stack.sensor in shipped_profiles():
+        found = load_profile(stack.sensor)
     else:
-        found = profile_of(stack.sensor) or SensorProfile(
-            stack.sensor or "unknown", stack.bit_depth, stack.cfa, stack.black_level, stack.white_level
-        )
+        name = stack.sensor or "unknown"
+        found = SensorProfile(name, stack.bit_depth, stack.cfa, stack.black_level, stack.white_level)
     return found.at_bit_depth(stack.bit_depth)
 
 
 def _finish(profile: SensorProfile, out: Path) -> None:
+    from edge_isp.calibration.profile_file import save_profile
+
     if out.suffix != ".toml":
         raise ProfileError(f"{out}: a profile's file must end in .toml")
     save_profile(profile, out)
@@ -225,16 +302,8 @@ def _summary(profile: SensorProfile) -> str:
 def _kelvin(given: float | None, stack: Stack) -> float:
     kelvin = given or stack.colour_temperature_k
     if kelvin is None:
-        raise CalibrationError(f"{stack.source}: the frames do not say their light's: give --colour-temperature")
+        raise CalibrationError(f"{stack.source}: no colour temperature in the frames: give --colour-temperature KELVIN")
     return kelvin
-
-
-def _corners(text: str) -> colour_chart.Corners:
-    try:
-        x0, y0, x1, y1, x2, y2, x3, y3 = (float(number) for number in text.split(","))
-    except ValueError:
-        raise CalibrationError(f"--corners must be eight numbers x,y,x,y,x,y,x,y, found '{text}'") from None
-    return (x0, y0), (x1, y1), (x2, y2), (x3, y3)
 
 
 def _today() -> str:

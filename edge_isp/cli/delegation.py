@@ -1,4 +1,4 @@
-"""What runs the model, told to people."""
+"""What runs the model, in words."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def explain(report: EngineReport) -> str:
 
 
 def report_lines(report: EngineReport) -> list[str]:
-    """The whole report, as lines of a name and what is to be said of it."""
+    """The whole report, as lines of a name and a value."""
     lines = [("engine", f"{report.engine}, {report.threads} threads")]
     delegated = f"{report.delegate}: {report.nodes_delegated} of {report.nodes} nodes" if report.nodes else ""
     lines.append(("delegate", delegated or report.delegate))
-    lines += [("", f"{share.executor} runs {_operators(share)}") for share in report.shares]
+    lines += [("", f"{partition.executor} runs {_operators(partition)}") for partition in report.partitions]
     if report.first_inference_ns:
         cpu = f", CPU {report.cpu_ns / 1e6:.1f} ms" if report.cpu_ns else ""
         lines.append(
             ("inference", f"first {report.first_inference_ns / 1e6:.1f} ms, then {report.steady_ns / 1e6:.1f} ms{cpu}")
         )
-    if report.agreement:
-        agreement = report.agreement
+    if report.parity:
+        agreement = report.parity
         lines.append(
             (
                 "agreement",
@@ -49,5 +49,5 @@ def report_lines(report: EngineReport) -> list[str]:
     return [f"{name:<10} {text}" for name, text in lines]
 
 
-def _operators(share: Partition) -> str:
-    return ", ".join(f"{count} {name}" for name, count in share.operators)
+def _operators(partition: Partition) -> str:
+    return ", ".join(f"{count} {name}" for name, count in partition.operators)

@@ -3,63 +3,84 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
-from edge_isp.cameras.base import CameraDevice
+from edge_isp.cli import options
+from edge_isp.cli.tables import plain_console, text_table
 from edge_isp.errors import EdgeIspError
 from edge_isp.plugins import load, names
+from edge_isp.spec import usage
+
+if TYPE_CHECKING:
+    from edge_isp.cameras.base import CameraDevice
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A camera's or engine's class, by name; `problem` says why it cannot be used, and what mends it."""
+    """A plug-in by name, and its devices if it is a camera.
+
+    Attributes:
+        name: as `--camera` and `--engine` take it.
+        usage: the specification that it expects; the name where that is not known.
+        devices: what was found; None where the class does not list any, or cannot be asked.
+        problem: why it cannot be used, and how to mend that; None where it can.
+    """
 
     name: str
-    devices: tuple[CameraDevice, ...] | None  # None where a class does not list any
+    usage: str
+    devices: tuple[CameraDevice, ...] | None
     problem: str | None
 
 
-def devices(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-) -> None:
-    """List cameras with their formats, sizes and rates, and engines; for what is missing the reason and the way out."""
-    cameras = [_part("cameras", name) for name in names("cameras")]
-    engines = [_part("engines", name) for name in names("engines")]
+def devices(as_json: options.Json = False) -> None:
+    """List cameras with their formats, sizes and rates, and engines; of what is missing, say why and what to do."""
+    cameras = [_camera(name) for name in names("cameras")]
+    engines = [_Part(name, name, None, _load("engines", name)[1]) for name in names("engines")]
     if as_json:
         print(
             json.dumps({"cameras": [asdict(part) for part in cameras], "engines": [asdict(part) for part in engines]})
         )
         return
-    console = Console()
-    table = Table("camera", "name", "format", "size", "frames/s", title="Cameras", title_justify="left")
-    notes = []
+    console = plain_console()
+    table = text_table("Cameras", "camera", "format", "size", "fps")
     for part in cameras:
-        if part.problem:
-            notes.append(f"{part.name}: {part.problem}")
-        elif part.devices is None:
-            table.add_row(f"{part.name}:PATH", "a file, no device", "", "", "")
-        elif not part.devices:
-            notes.append(f"{part.name}: no device found")
-        for device in part.devices or ():
-            if device.problem:
-                notes.append(f"{device.spec} ({device.name}): {device.problem}")
-            for number, (size, rates, formats) in enumerate(_by_size(device)):
-                first = (device.spec, device.name) if number == 0 else ("", "")
-                table.add_row(*first, formats, size, rates)
+        for row in _rows(part):
+            table.add_row(*row)
     console.print(table)
-    engine_table = Table("engine", "", title="Engines", title_justify="left")
+    engine_table = text_table("Engines", "engine", "state")
     for part in engines:
         engine_table.add_row(part.name, "missing" if part.problem else "ready")
-        if part.problem:
-            notes.append(f"{part.name}: {part.problem}")
     console.print(engine_table)
-    for note in notes:
-        console.print(f"- {note}", highlight=False, markup=False, soft_wrap=True)
+    for note in [*_notes(cameras), *(f"{part.name}: {part.problem}" for part in engines if part.problem)]:
+        console.print(f"- {note}", soft_wrap=True)
+
+
+def _rows(part: _Part) -> Iterator[tuple[str, str, str, str]]:
+    """What the table shows of a kind of camera: each device, whether it can be used or not."""
+    if part.problem:
+        yield part.name, "missing", "", ""
+    elif part.devices is None:
+        yield part.usage, "ready", "", ""
+    for device in part.devices or ():
+        title = f"{device.spec}\n  {device.name}"
+        if not device.modes:
+            yield title, "cannot be used" if device.problem else "", "", ""
+        for number, (size, rates, formats) in enumerate(_by_size(device)):
+            yield title if number == 0 else "", formats, size, rates
+
+
+def _notes(cameras: list[_Part]) -> Iterator[str]:
+    """What is wrong, a line each."""
+    for part in cameras:
+        if part.problem:
+            yield f"{part.name}: {part.problem}"
+        elif part.devices == ():
+            yield f"{part.name}: no device found"
+        for device in part.devices or ():
+            if device.problem:
+                yield f"{device.spec} ({device.name}): {device.problem}"
 
 
 def _by_size(device: CameraDevice) -> list[tuple[str, str, str]]:
@@ -70,11 +91,29 @@ def _by_size(device: CameraDevice) -> list[tuple[str, str, str]]:
     return [(size, rates, ", ".join(names)) for (size, rates), names in formats.items()]
 
 
-def _part(kind: str, name: str) -> _Part:
-    """A plug-in that is loaded, and asked for its devices where it can tell them."""
+def _load(kind: str, name: str) -> tuple[Any, str | None]:
+    """A plug-in's class, or None and why it cannot be loaded.
+
+    Another package's code runs here, and what is wrong with one plug-in must not hide the others.
+    """
     try:
-        found = load(kind, name)
-        lister = getattr(found, "devices", None)
-        return _Part(name, None if lister is None else tuple(lister()), None)
-    except (EdgeIspError, ImportError) as error:
-        return _Part(name, None, str(error))
+        return load(kind, name), None
+    except Exception as error:  # noqa: BLE001 - shown to the user
+        return None, _message(error)
+
+
+def _camera(name: str) -> _Part:
+    """A kind of camera, asked for its devices where it can list them; see `_load`."""
+    found, problem = _load("cameras", name)
+    shown = name if found is None else usage(name, found)
+    lister = getattr(found, "devices", None)
+    if lister is None:
+        return _Part(name, shown, None, problem)
+    try:
+        return _Part(name, shown, tuple(lister()), None)
+    except Exception as error:  # noqa: BLE001 - shown to the user
+        return _Part(name, shown, None, _message(error))
+
+
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, EdgeIspError) else f"{type(error).__name__}: {error}"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from edge_isp.cli import options
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-) -> None:
-    """Say what this machine is, which cameras, runtimes and NPUs it has, and why not the others."""
+def doctor(as_json: options.Json = False) -> None:
+    """Show what this machine is, which cameras, runtimes and NPUs it has, and why the others are missing."""
     from edge_isp.doctor import examine
 
     found = examine()
@@ -37,10 +35,10 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
             f"{_mhz(policy['maximum_khz'])} MHz",
         )
     temperatures = ", ".join(f"{name} {value:.1f} °C" for name, value in found["temperatures_c"].items())
-    yield _line("temperature", temperatures or "not told")
+    yield _line("temperature", temperatures or "not known")
     throttled = found["throttled"]
     if throttled is None:
-        yield _line("throttling", "not told")
+        yield _line("throttling", "not known")
     else:
         yield _line(
             "throttling",
@@ -50,7 +48,7 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "cameras"
     for camera in found["cameras"]:
-        yield _line(f"  {camera['device']}", f"{camera['name']}{_behind(camera['problem'])}")
+        yield _line(f"  {camera['device']}", f"{camera['name']}{_reason(camera['problem'])}")
     if not found["cameras"]:
         yield "  none that the kernel knows"
     yield _line("  picamera2", found["picamera2"])
@@ -61,7 +59,7 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "delegates"
     for delegate in found["delegates"]:
-        yield _line(f"  {delegate['name']}", f"{_verdict(delegate)}{_behind(delegate['why'])}")
+        yield _line(f"  {delegate['name']}", f"{_verdict(delegate)}{_reason(delegate['why'])}")
         if delegate["report"]:
             yield _line("", delegate["report"]["events"][-1]["reason"])
     yield ""
@@ -82,7 +80,7 @@ def _verdict(delegate: dict[str, Any]) -> str:
     return "found" if delegate["works"] is None else "found, and fails"
 
 
-def _behind(text: str) -> str:
+def _reason(text: str) -> str:
     return f": {text}" if text else ""
 
 

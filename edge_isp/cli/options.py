@@ -127,10 +127,11 @@ Confidence = Annotated[
     typer.Option("--confidence", min=0, max=1, help="Minimum confidence of a detection, 0.3 by default."),
 ]
 LensShading = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--lens-shading",
-        help="Correct the lens shading that the sensor profile describes. Frames must show the whole sensor.",
+        "--lens-shading/--no-lens-shading",
+        help="Correct the lens shading of pictures by the sensor profile, or leave it as it is. By default it is "
+        "corrected where the profile has it and the part of the sensor that the frames show is known.",
     ),
 ]
 Engine = Annotated[
@@ -182,6 +183,22 @@ EnginePython = Annotated[
         help="Another Python interpreter that runs the engine, for packages that are not installed in this one.",
     ),
 ]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        help="Run the model in a process of its own, on the CPU too. If the model crashes it, only that process ends.",
+    ),
+]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="MIB",
+        min=64,
+        help="With --isolate: the most private memory of that process, in MiB. By default it is half of the machine's.",
+    ),
+]
 AutoExposure = Annotated[
     bool,
     typer.Option(
@@ -194,8 +211,16 @@ Policy = Annotated[
     typer.Option(
         "--policy",
         metavar="POLICY",
-        help="What happens when frames arrive faster than results: 'latest' drops older frames, 'wait' drops none, "
-        "'queue(N)' keeps up to N. By default it is 'latest' for live cameras and 'wait' for recordings.",
+        help="What happens when frames arrive faster than results: 'latest' drops older frames, 'block' drops none, "
+        "'buffered(N)' keeps up to N. By default it is 'latest' for live cameras and 'block' for recordings.",
+    ),
+]
+Sinks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sink",
+        metavar="SPEC",
+        help="Write each result to a sink: NAME[:ARGUMENT][,key=value...], such as png:pictures. May be repeated.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is random.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import EngineError
+from edge_isp.files import LARGEST_MODEL_BYTES, read_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Partition:
 
     Attributes:
         executor: a delegate's name, "XNNPACK", "interpreter" (the runtime's own kernels) or an execution provider.
-        operators: how many nodes of each operator ("CONV_2D"), most first.
+        operators: the number of nodes of each operator ("CONV_2D"), the most frequent first.
     """
 
     executor: str
@@ -40,13 +42,13 @@ class Partition:
 
     @property
     def nodes(self) -> int:
-        """How many nodes of the graph."""
+        """The number of its nodes."""
         return sum(count for _, count in self.operators)
 
 
 @dataclass(frozen=True, slots=True)
 class ParityCheck:
-    """How far outputs are from the CPU's, in steps of the output's quantisation (of 1/255 of its range in float).
+    """The difference of outputs from the CPU's, in steps of their quantisation (of 1/255 of their range in float).
 
     Attributes:
         rms_lsb: root mean square difference.
@@ -61,14 +63,14 @@ class ParityCheck:
 
 @dataclass(frozen=True, slots=True)
 class EngineEvent:
-    """Something that befell a delegate.
+    """Something that happened to a delegate.
 
     Attributes:
-        kind: "absent" (it was looked for and is not there), "refused" (it is there and does not work), "chosen",
-            "dropped" (it failed while streaming) or "restored" (it failed, was tried again, and works).
+        kind: "absent" (it is not on this machine), "refused" (it is there and does not work), "chosen", "dropped" (it
+            failed while frames streamed) or "restored" (it failed, was tried again, and works).
         delegate: its name.
-        reason: for people.
-        frame: how many frames had been delivered before.
+        reason: in words.
+        frame: the number of frames that had been delivered before.
     """
 
     kind: str
@@ -83,47 +85,56 @@ class EngineReport:
 
     Attributes:
         engine: the runtime and its version ("litert 2.3.0").
-        delegate: what takes the graph from the runtime's own kernels ("teflon", "XNNPACK"), or "none". Of a ladder:
-            what made the last frame.
-        threads: that the runtime was given.
-        shares: who runs which part of the graph; empty where the runtime does not tell.
+        delegate: what runs the graph in place of the runtime's own kernels ("teflon", "XNNPACK"), or "none". Of the
+            fallback engine: what ran the last frame.
+        threads: the threads that the runtime was given.
+        partitions: which executor runs which part of the graph; empty where the runtime does not report it.
         first_inference_ns: duration of the delegate's first inference, 0 before it.
         steady_ns: median duration of the last inferences after the first, 0 before there are any.
         cpu_ns: duration of the CPU's last inference on a frame that the two were compared on, 0 where there is none.
-        agreement: with the CPU, on the last such frame.
-        frames: how many frames each delegate made, those that warmed up included.
+        parity: with the CPU, on the last such frame.
+        frames: the number of frames that each delegate ran, those of the warm-up included.
         events: the last hundred, oldest first.
     """
 
     engine: str
     delegate: str
     threads: int
-    shares: tuple[Partition, ...] = ()
+    partitions: tuple[Partition, ...] = ()
     first_inference_ns: int = 0
     steady_ns: int = 0
     cpu_ns: int = 0
-    agreement: ParityCheck | None = None
+    parity: ParityCheck | None = None
     frames: tuple[tuple[str, int], ...] = ()
     events: tuple[EngineEvent, ...] = ()
 
     @property
     def nodes(self) -> int:
-        """Nodes of the graph."""
-        return sum(share.nodes for share in self.shares)
+        """The number of nodes of the graph; 0 where the runtime does not report them."""
+        return sum(partition.nodes for partition in self.partitions)
 
     @property
     def nodes_delegated(self) -> int:
-        """Nodes that `delegate` runs."""
-        return sum(share.nodes for share in self.shares if share.executor == self.delegate)
+        """The number of nodes that `delegate` runs."""
+        return sum(partition.nodes for partition in self.partitions if partition.executor == self.delegate)
 
 
 def tensors_from(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    """Tensors from what `dataclasses.asdict` and JSON made of them."""
+    """Tensors from plain values.
+
+    Args:
+        entries: what `dataclasses.asdict` and JSON have made of each tensor.
+    """
     return tuple(TensorInfo(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
 
 
 class Engine(Protocol):
-    """Runs one model; a context manager. Not to be used from two threads at once."""
+    """Runs one model; a context manager. It must not be used from two threads at once.
+
+    An engine is a class with the constructor `(path, *, threads=None)`. One that loads delegates also takes
+    `delegate=None` (a `Delegate`) and `shape=None`, the shape of the first input. `edge_isp.testing.check_engine`
+    checks an engine against this protocol.
+    """
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -143,13 +154,22 @@ class Engine(Protocol):
     def resize(self, shape: tuple[int, ...]) -> None:
         """Prepares the model for a first input of another shape.
 
+        Args:
+            shape: of the first input.
+
         Raises:
-            EngineError: the model cannot take it.
+            EngineError: the model cannot take it; it then stays ready for the shape that it had.
         """
         ...
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """One inference; the outputs belong to the caller.
+        """Runs one inference.
+
+        Args:
+            inputs: one array for each of the model's inputs, of its shape and dtype. They are not changed and not kept.
+
+        Returns:
+            One array for each of the model's outputs; they belong to the caller and do not change afterwards.
 
         Raises:
             EngineError: an input does not fit, or the runtime fails.
@@ -157,7 +177,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the model. Doing so twice does no harm."""
+        """Frees the model. Idempotent; a `run` or `resize` after it is an EngineError."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -168,7 +188,7 @@ class Engine(Protocol):
 
 
 class ClosingEngine:
-    """The context manager's half of `Engine`, for engines to inherit."""
+    """The context manager of `Engine`, for engines to inherit."""
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -184,7 +204,7 @@ class ClosingEngine:
 
 
 class DescribedEngine(ClosingEngine):
-    """An engine that keeps what it tells of itself, for engines to inherit: they set it whenever it changes."""
+    """An engine that keeps its description, for engines to inherit: they set it whenever it changes."""
 
     _inputs: tuple[TensorInfo, ...]
     _outputs: tuple[TensorInfo, ...]
@@ -206,21 +226,41 @@ class DescribedEngine(ClosingEngine):
         return self._report
 
 
-def read_model(path: Path) -> bytes:
-    """Content of a model's file.
+def read_model(path: Path, sha256: str | None = None) -> bytes:
+    """The content of a model's file, read once: what is verified is what is loaded.
+
+    Args:
+        path: of the file.
+        sha256: of the content, hexadecimal; None verifies nothing.
 
     Raises:
-        EngineError: it cannot be read.
+        EngineError: it cannot be read, or it is another file.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_file(path, EngineError, LARGEST_MODEL_BYTES)
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise EngineError(f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}")
+    return content
 
 
 def default_threads(threads: int | None) -> int:
-    """Threads for a runtime: as asked for, else one a core."""
+    """The number of threads for a runtime.
+
+    Args:
+        threads: the number that was asked for; None for one per core.
+    """
     return threads or os.cpu_count() or 1
+
+
+def check_open(path: Path, runtime: object) -> None:
+    """Raises EngineError where an engine is used after `close`.
+
+    Args:
+        path: of the model's file, for the message.
+        runtime: what `close` sets to None.
+    """
+    if runtime is None:
+        raise EngineError(f"{path}: the engine is closed")
 
 
 def check_inputs(path: Path, inputs: Sequence[NDArray[Any]], expected: Sequence[TensorInfo]) -> None:

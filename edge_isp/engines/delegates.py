@@ -18,13 +18,14 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+from edge_isp.board import Board
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import EngineError, PluginError
 
 
 @dataclass(frozen=True, slots=True)
 class DelegateSpec:
-    """What is known of one NPU's way into a runtime.
+    """How one NPU is found, loaded and fed.
 
     Attributes:
         name: that `--delegate` takes.
@@ -65,8 +66,10 @@ class Delegate:
         library: path of the shared library; "" where a Python package brings it.
         options: that it is loaded with; `{package}` in a value stands for the package's folder, wherever that is in the
             Python that loads it.
-        provider, package: see `DelegateSpec`.
-        inputs, outputs: the model's tensors, for runtimes that do not know them.
+        provider: see `DelegateSpec`.
+        package: see `DelegateSpec`.
+        inputs: the model's inputs, for runtimes that do not know them.
+        outputs: the model's outputs, likewise.
     """
 
     name: str
@@ -236,7 +239,10 @@ def delegates() -> tuple[DelegateSpec, ...]:
 
 
 def find_delegate(name: str) -> DelegateSpec:
-    """The delegate of a name.
+    """Finds a delegate by its name.
+
+    Args:
+        name: of the delegate.
 
     Raises:
         PluginError: there is none.
@@ -251,27 +257,23 @@ def find_delegate(name: str) -> DelegateSpec:
 
 
 def is_installed(spec: DelegateSpec) -> bool:
-    """Whether this Python has the package that a delegate needs, if any."""
+    """Whether this Python has the package that a delegate needs; True where it needs none.
+
+    Args:
+        spec: the delegate.
+    """
     return not spec.package or find_spec(spec.package) is not None
-
-
-def board_compatible(root: Path = Path("/")) -> tuple[str, ...]:
-    """What the device tree calls the board and its SoC, most particular first; empty on a machine without one."""
-    try:
-        content = (root / "proc/device-tree/compatible").read_bytes()
-    except OSError:
-        return ()
-    return tuple(text for text in content.decode(errors="replace").split("\0") if text)
 
 
 def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) -> Probe:
     """Looks for a delegate: the board, its Python package, its library, its device; loads nothing.
 
     Args:
-        root: of the file system that is searched.
+        spec: the delegate.
+        root: the root of the file system that is searched.
         packages: False where the delegate is to run in another Python, whose packages are not known here.
     """
-    compatible = board_compatible(root)
+    compatible = Board(root).compatible()
     board = next((p for p in spec.models if p == "*" or any(fnmatch.fnmatch(c, p) for c in compatible)), "")
     if not board:
         return Probe(f"is on boards of {', '.join(spec.models)}; this is {compatible[0] if compatible else 'another'}")
@@ -289,33 +291,60 @@ def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) 
 
 
 def resolve(spec: DelegateSpec, found: Probe, model: Path) -> Delegate:
-    """The delegate as an engine loads it, for a model's file."""
+    """The delegate as an engine loads it.
+
+    Args:
+        spec: the delegate.
+        found: where it was found.
+        model: the path of the model's file.
+    """
     options = {key: value.replace("{variant}", str(model.parent)) for key, value in spec.options.items()}
     return Delegate(spec.name, found.library, options, spec.provider, spec.package)
 
 
 def foreign_architecture(library: str | Path) -> str:
-    """What is wrong with a shared library of another architecture than this Python's; "" where nothing is."""
+    """Why this Python cannot load a shared library.
+
+    Args:
+        library: the path of the library.
+
+    Returns:
+        That it is missing, not a library, or for another architecture; "" where it can be loaded.
+    """
     try:
         theirs, ours = _elf_header(Path(library)), _elf_header(Path(sys.executable))
     except OSError as error:
         return f"{library}: cannot be read: {error.strerror}"
     if theirs is None:
-        return f"{library}: is no shared library (ELF)"
+        return f"{library}: is not a shared library (ELF)"
     if ours is not None and theirs != ours:
         return f"{library}: is for {_architecture(theirs)}, this Python is for {_architecture(ours)}"
     return ""
 
 
 def require_library(library: str | Path) -> None:
-    """Raises EngineError where a shared library cannot be loaded by this Python for want of a file or architecture."""
+    """Refuses a shared library that this Python cannot load.
+
+    Args:
+        library: the path of the library.
+
+    Raises:
+        EngineError: it is missing, not a library, or for another architecture.
+    """
     wrong = foreign_architecture(library)
     if wrong:
         raise EngineError(wrong)
 
 
 def access_denied(device: Path) -> str:
-    """Why this user may not use a device file, and the way out; "" where it may."""
+    """Why this user may not use a device file, and what mends it.
+
+    Args:
+        device: the path of the device file.
+
+    Returns:
+        The reason; "" where the user may use it.
+    """
     if os.access(device, os.R_OK | os.W_OK):
         return ""
     status = device.stat()
@@ -323,12 +352,12 @@ def access_denied(device: Path) -> str:
         group, user = grp.getgrgid(status.st_gid).gr_name, pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         group, user = str(status.st_gid), str(os.getuid())
-    way_out = (
+    remedy = (
         f"sudo usermod -aG {group} {user}, then log in again"
         if group != "root"
         else "a udev rule must give it to a group"
     )
-    return f"no permission on {device} (group {group}, mode {status.st_mode & 0o777:04o}): {way_out}"
+    return f"no permission on {device} (group {group}, mode {status.st_mode & 0o777:04o}): {remedy}"
 
 
 def _missing_device(spec: DelegateSpec, root: Path) -> str:

@@ -17,15 +17,24 @@ _LIMIT_MS = 60_000
 
 
 class HailoEngine(VendorEngine):
-    __doc__ = (VendorEngine.__doc__ or "").replace("A compiled model in a vendor's runtime", "A `.hef` model")
+    """A `.hef` model in the runtime of Hailo; it has one size of frames.
+
+    Args:
+        path: path of the compiled model.
+        threads: not used: the runtime decides.
+        delegate: says also what the model's tensors are, since the runtime does not know scales.
+        shape: shape of the first input.
+
+    Raises:
+        EngineError: the model cannot be loaded, or there is no device.
+    """
 
     name = f"hailort {getattr(hailo_platform, '__version__', '')}".strip()
 
     _device: Any = None
     _configured: Any = None
 
-    def close(self) -> None:
-        """See `Engine.close`."""
+    def _unload(self) -> None:
         for held in (self._configured, self._device):  # in this order
             if held is not None:
                 held.__exit__(None, None, None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors  # pyright: ignore[reportAttributeAccessIssue]
 
 from edge_isp.engines.base import (
     DescribedEngine,
@@ -19,6 +19,7 @@ from edge_isp.engines.base import (
     Partition,
     TensorInfo,
     check_inputs,
+    check_open,
     default_threads,
     read_model,
 )
@@ -37,9 +38,10 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     Args:
         path: of the model's file.
-        threads: by default one a core.
+        threads: None for one per core.
         delegate: the execution provider that takes what it can of the graph before the CPU's.
         shape: of the first input; by default the file's.
+        sha256: of the file, hexadecimal; None verifies nothing.
 
     Raises:
         EngineError: the file is no model that ONNX Runtime can run, or the provider cannot be loaded.
@@ -53,10 +55,11 @@ class OnnxRuntimeEngine(DescribedEngine):
         threads: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._threads = default_threads(threads)
-        self._content = read_model(self.path)
+        self._content = read_model(self.path, sha256)
         self._delegate: Delegate | None = None
         self._session: Any = self._load({})
         self._declared: tuple[int | str, ...] = tuple(self._session.get_inputs()[0].shape)  # open sizes by name
@@ -73,13 +76,15 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
+        check_open(self.path, self._session)
         if shape != self._inputs[0].shape:
             self._check_shape(shape)
             self._prepare(shape)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         fixed = [isinstance(declared, int) for declared in self._declared]
-        if len(shape) != len(fixed) or any(f and n != d for f, n, d in zip(fixed, shape, self._declared, strict=True)):
+        fits = len(shape) == len(fixed) and min(shape) > 0
+        if not fits or any(f and n != d for f, n, d in zip(fixed, shape, self._declared, strict=True)):
             raise EngineError(
                 f"{self.path}: this model takes inputs of {self._declared} only, asked for {shape}; "
                 "'edge-isp export' makes one for that size, or without --size one for every size"
@@ -87,6 +92,7 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        check_open(self.path, self._session)
         check_inputs(self.path, inputs, self._inputs)
         feed = {info.name: array for info, array in zip(self._inputs, inputs, strict=True)}
         try:
@@ -110,7 +116,7 @@ class OnnxRuntimeEngine(DescribedEngine):
             f"onnxruntime {onnxruntime.__version__}",
             self._delegate.name if self._delegate else "none",
             self._threads,
-            self._shares(),
+            self._partitions(),
         )
 
     def _load(self, open_sizes: dict[str, int]) -> Any:
@@ -130,8 +136,8 @@ class OnnxRuntimeEngine(DescribedEngine):
         except _ERRORS as error:
             raise EngineError(f"{self.path}: ONNX Runtime cannot load this model: {error}") from error
 
-    def _shares(self) -> tuple[Partition, ...]:
-        """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not tell."""
+    def _partitions(self) -> tuple[Partition, ...]:
+        """Who runs which nodes, as ONNX Runtime has assigned them; empty where its version does not report it."""
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
             return ()
         counts: dict[str, Counter[str]] = {}
@@ -146,18 +152,18 @@ class OnnxRuntimeEngine(DescribedEngine):
         known = json.loads(self._session.get_modelmeta().custom_metadata_map.get("edge_isp", "{}"))
         described = []
         for entry in entries:
-            told = known.get(entry.name, {})
+            described_as = known.get(entry.name, {})
             shape = entry.shape
             if not all(isinstance(n, int) for n in shape):
-                shape = told.get("shape", [n if isinstance(n, int) else 1 for n in shape])
+                shape = described_as.get("shape", [n if isinstance(n, int) else 1 for n in shape])
             dtype = entry.type.removeprefix("tensor(").removesuffix(")")
             described.append(
                 TensorInfo(
                     name=entry.name,
                     shape=tuple(shape),
                     dtype="float32" if dtype == "float" else dtype,
-                    scale=told.get("scale", 0.0),
-                    zero_point=told.get("zero_point", 0),
+                    scale=described_as.get("scale", 0.0),
+                    zero_point=described_as.get("zero_point", 0),
                 )
             )
         return tuple(described)
@@ -172,7 +178,7 @@ def _add_provider(options: Any, delegate: Delegate) -> list[Any] | None:
     if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
         # A provider whose backend cannot be loaded leaves the whole graph to the CPU, and nothing else says so.
         raise EngineError(
-            f"delegate '{delegate.name}': ONNX Runtime {onnxruntime.__version__} does not tell what a provider "
+            f"delegate '{delegate.name}': ONNX Runtime {onnxruntime.__version__} does not report what a provider "
             "takes of a graph; install a newer one"
         )
     library = delegate.library
@@ -212,5 +218,5 @@ def _products_overflow() -> bool:
         return False
     try:
         return "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # cannot be told, so better slow than wrong
+    except OSError:  # not known, so better slow than wrong
         return True

@@ -53,10 +53,13 @@ class ProcessEngine(DescribedEngine):
     Args:
         path: of the model's file.
         engine: name of the engine that runs it there.
-        threads: of the engine; by default one a core.
+        threads: of the engine; None for one per core.
         python: path of the other Python, 3.11 or later, which needs NumPy and the engine's runtime; by default this
             one.
         time_limit_s: of one inference; by default it may take for ever. Loading has three minutes.
+        memory_limit_bytes: of private memory that the process may have (Linux's RLIMIT_DATA: heap, stacks and other
+            writable pages, whether they are touched or not; the tensors shared with it do not count); None for no
+            limit.
         options: of the engine, see its class.
 
     Raises:
@@ -71,6 +74,7 @@ class ProcessEngine(DescribedEngine):
         threads: int | None = None,
         python: str | None = None,
         time_limit_s: float | None = None,
+        memory_limit_bytes: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
         **options: Any,
@@ -117,6 +121,7 @@ class ProcessEngine(DescribedEngine):
                 "engine": engine,
                 "path": str(self.path.absolute()),
                 "threads": default_threads(threads),
+                "memory_limit_bytes": memory_limit_bytes,
                 "options": options,
             }
         )
@@ -133,6 +138,11 @@ class ProcessEngine(DescribedEngine):
             array[...] = value
         self._ask({"do": "run"}, self._limit_s)
         return [array.copy() for array in self._arrays[len(inputs) :]]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone, so that nothing can be run any more."""
+        return self._process is None
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -161,12 +171,17 @@ class ProcessEngine(DescribedEngine):
         try:
             answer = self._ask(request, LOAD_LIMIT_S)
         except EngineError:
-            self.close()
+            if request["do"] == "load":
+                self.close()
             raise
         self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
-        told = answer["report"]
-        shares = tuple(Partition(s["executor"], tuple((name, n) for name, n in s["operators"])) for s in told["shares"])
-        self._report = EngineReport(f"{told['engine']} in its own process", told["delegate"], told["threads"], shares)
+        report = answer["report"]
+        partitions = tuple(
+            Partition(s["executor"], tuple((name, n) for name, n in s["operators"])) for s in report["partitions"]
+        )
+        self._report = EngineReport(
+            f"{report['engine']} in its own process", report["delegate"], report["threads"], partitions
+        )
         tensors = (*self._inputs, *self._outputs)
         self._arrays = []
         try:

@@ -15,14 +15,23 @@ from edge_isp.errors import EngineError
 
 
 class RknnEngine(VendorEngine):
-    __doc__ = (VendorEngine.__doc__ or "").replace("A compiled model in a vendor's runtime", "A `.rknn` model")
+    """A `.rknn` model in the runtime of Rockchip; it has one size of frames.
+
+    Args:
+        path: path of the compiled model.
+        threads: not used: the runtime decides.
+        delegate: says also what the model's tensors are, since the runtime does not know scales.
+        shape: shape of the first input.
+
+    Raises:
+        EngineError: the model cannot be loaded, or there is no device.
+    """
 
     name = f"rknn-toolkit-lite2 {version('rknn-toolkit-lite2')}"
 
     _runtime: Any = None
 
-    def close(self) -> None:
-        """See `Engine.close`."""
+    def _unload(self) -> None:
         if self._runtime is not None:
             self._runtime.release()
         self._runtime = None

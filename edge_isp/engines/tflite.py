@@ -19,6 +19,7 @@ from edge_isp.engines.base import (
     Partition,
     TensorInfo,
     check_inputs,
+    check_open,
     default_threads,
     read_model,
 )
@@ -32,11 +33,12 @@ class TfliteEngine(DescribedEngine):
     The runtime gives every node that the delegate leaves to XNNPACK, and to its own kernels what XNNPACK leaves.
 
     Args:
-        path: of the model's file.
-        threads: for the CPU; by default one a core.
-        delegate: that takes what it can of the graph.
-        shape: of the first input; by default the file's.
+        path: path of the model's file.
+        threads: threads on the CPU; None for one per core.
+        delegate: takes what it can of the graph.
+        shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
+        sha256: of the file, hexadecimal; None verifies nothing.
 
     Raises:
         EngineError: the file is no model that the runtime can run, or the delegate cannot be loaded.
@@ -54,28 +56,31 @@ class TfliteEngine(DescribedEngine):
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
         xnnpack: bool = True,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._threads = default_threads(threads)
         self._delegate, self._xnnpack = delegate, xnnpack
-        self._content = read_model(self.path)
+        self._content = read_model(self.path, sha256)
         self._interpreter: Any = None
         self._loaded: Any = None  # the delegate, which must outlive its interpreter
         self._start(shape)
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
-        if shape == self._inputs[0].shape:
+        check_open(self.path, self._interpreter)
+        before = self._inputs[0].shape
+        if shape == before:
             return
-        if self._delegate is not None:  # a delegated graph cannot be changed
-            self._start(shape)
-            return
-        self._resize(shape)
-        self._allocate(f"resize this model to {shape}")
-        self._read_details()
+        try:
+            self._change(shape)
+        except EngineError:
+            self._change(before)  # the interpreter is left half-way
+            raise
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        check_open(self.path, self._interpreter)
         check_inputs(self.path, inputs, self._inputs)
         for array, index in zip(inputs, self._input_indices, strict=True):
             self._interpreter.set_tensor(index, array)
@@ -89,6 +94,16 @@ class TfliteEngine(DescribedEngine):
         """See `Engine.close`."""
         self._interpreter = None  # before the delegate
         self._loaded = None
+
+    def _change(self, shape: tuple[int, ...]) -> None:
+        if self._delegate is not None:  # a delegated graph cannot be changed
+            self._start(shape)
+            return
+        if len(shape) != len(self._inputs[0].shape) or min(shape) < 1:
+            raise EngineError(f"{self.path}: {self.title} cannot resize this model to {shape}")
+        self._resize(shape)
+        self._allocate(f"resize this model to {shape}")
+        self._read_details()
 
     def _start(self, shape: tuple[int, ...] | None) -> None:
         self.close()
@@ -111,7 +126,7 @@ class TfliteEngine(DescribedEngine):
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"{self.path}: {self.title} cannot load this model: {error}") from error
         # The interpreter lists every node of the file, and then those that stand for what a delegate took.
-        self._file_nodes = self._own_nodes = len(self._interpreter._get_ops_details())
+        self._file_nodes = self._own_nodes = len(self._operator_nodes())
         inputs = self._interpreter.get_input_details()
         self._input_indices = [entry["index"] for entry in inputs]
         if shape is not None and shape != tuple(int(n) for n in inputs[0]["shape"]):
@@ -120,14 +135,21 @@ class TfliteEngine(DescribedEngine):
             self._loaded = self._load_delegate(self._delegate)
             try:
                 # After the input has its size: a graph that a delegate has taken from cannot be resized.
-                self._interpreter._interpreter.ModifyGraphWithDelegate(self._loaded._get_native_delegate_pointer())
+                # The runtime's package has no public name for it.
+                pointer = self._loaded._get_native_delegate_pointer()  # noqa: SLF001
+                self._interpreter._interpreter.ModifyGraphWithDelegate(pointer)  # noqa: SLF001
             except (ValueError, RuntimeError) as error:
                 raise EngineError(
                     f"{self.path}: delegate '{self._delegate.name}' cannot prepare this model: {_text(error)}"
                 ) from error
-            self._own_nodes = len(self._interpreter._get_ops_details())
+            self._own_nodes = len(self._operator_nodes())
         self._allocate(f"resize this model to {shape}" if shape else "load this model")
         self._read_details()
+
+    def _operator_nodes(self) -> Sequence[Mapping[str, Any]]:
+        """The nodes of the graph as the runtime lists them, for which its package has no public name."""
+        nodes: Sequence[Mapping[str, Any]] = self._interpreter._get_ops_details()  # noqa: SLF001
+        return nodes
 
     def _load_delegate(self, delegate: Delegate) -> Any:
         require_library(delegate.library)
@@ -168,18 +190,18 @@ class TfliteEngine(DescribedEngine):
         self._output_indices = [entry["index"] for entry in outputs]
         self._inputs = tuple(_info(entry) for entry in inputs)
         self._outputs = tuple(_info(entry) for entry in outputs)
-        shares = _shares(
-            self._interpreter._get_ops_details(),
+        partitions = _partitions(
+            self._operator_nodes(),
             self._file_nodes,
             self._own_nodes,
             self._delegate.name if self._delegate else "",
         )
-        takers = [share.executor for share in shares if share.executor != "interpreter"]
-        named = self._delegate.name if self._delegate else takers[0] if takers else "none"
-        self._report = EngineReport(self.name, named, self._threads, shares)
+        executors = [partition.executor for partition in partitions if partition.executor != "interpreter"]
+        named = self._delegate.name if self._delegate else executors[0] if executors else "none"
+        self._report = EngineReport(self.name, named, self._threads, partitions)
 
 
-def _shares(
+def _partitions(
     nodes: Sequence[Mapping[str, Any]], file_nodes: int, own_nodes: int, delegate: str
 ) -> tuple[Partition, ...]:
     """Who runs which of the file's nodes.
@@ -190,20 +212,20 @@ def _shares(
         own_nodes: how many there were once `delegate` had taken its subsets; the rest are XNNPACK's.
     """
     makers = {int(output): node for node in nodes[:file_nodes] for output in node["outputs"]}
-    takers: dict[int, str] = {}
+    executors: dict[int, str] = {}
     for position, subset in enumerate(nodes[file_nodes:], file_nodes):
         inputs = {int(i) for i in subset["inputs"]}
         open_tensors = [int(o) for o in subset["outputs"]]
         while open_tensors:
             tensor = open_tensors.pop()
             node = makers.get(tensor)
-            if tensor in inputs or node is None or node["index"] in takers:
+            if tensor in inputs or node is None or node["index"] in executors:
                 continue
-            takers[node["index"]] = delegate if position < own_nodes else "XNNPACK"
+            executors[node["index"]] = delegate if position < own_nodes else "XNNPACK"
             open_tensors += [int(i) for i in node["inputs"]]
     counts: dict[str, Counter[str]] = {}
     for node in nodes[:file_nodes]:
-        counts.setdefault(takers.get(node["index"], "interpreter"), Counter())[node["op_name"]] += 1
+        counts.setdefault(executors.get(node["index"], "interpreter"), Counter())[node["op_name"]] += 1
     order = [delegate, "XNNPACK", "interpreter"]
     return tuple(Partition(executor, tuple(counts[executor].most_common())) for executor in order if executor in counts)
 

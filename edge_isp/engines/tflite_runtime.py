@@ -23,7 +23,20 @@ from tflite_runtime import interpreter
 
 
 class TfliteRuntimeEngine(TfliteEngine):
-    __doc__ = (TfliteEngine.__doc__ or "").replace("an interpreter of TensorFlow Lite", "tflite-runtime's interpreter")
+    """A `.tflite` model in tflite-runtime's interpreter.
+
+    The runtime gives every node that the delegate leaves to XNNPACK, and to its own kernels what XNNPACK leaves.
+
+    Args:
+        path: path of the model's file.
+        threads: threads on the CPU; None for one per core.
+        delegate: takes what it can of the graph.
+        shape: shape of the first input; None for the file's.
+        xnnpack: False leaves XNNPACK out.
+
+    Raises:
+        EngineError: the file is no model that the runtime can run, or the delegate cannot be loaded.
+    """
 
     runtime = interpreter
     name = f"tflite-runtime {version('tflite-runtime')}"

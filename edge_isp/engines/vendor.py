@@ -1,7 +1,7 @@
 """What the engines of vendors' own runtimes have in common: codes go in as uint8, values come out as float.
 
 Their compilers quantise a model anew, so that the card's integers are only what goes in and what comes out: codes are
-shifted from int8 to uint8, which the compiler was told to divide by 255, and outputs are quantised as the card says.
+shifted from int8 to uint8, which the compiler was set to divide by 255, and outputs are quantised as the card says.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import ClosingEngine, EngineReport, TensorInfo, check_inputs
+from edge_isp.engines.base import ClosingEngine, EngineReport, TensorInfo, check_inputs, read_model
 from edge_isp.engines.delegates import Delegate
 from edge_isp.errors import EngineError
 
 
 class VendorEngine(ClosingEngine):
-    """A compiled model in a vendor's runtime; one size of frames.
+    """A compiled model in the runtime of its vendor; it has one size of frames.
 
     Args:
-        path: of the compiled model.
-        threads: is the runtime's affair.
-        delegate: which also says what the model's tensors are, since the runtime does not know scales.
-        shape: of the first input.
+        path: path of the compiled model.
+        threads: not used: the runtime decides.
+        delegate: says also what the model's tensors are, since the runtime does not know scales.
+        shape: shape of the first input.
+        sha256: of the file, hexadecimal; None verifies nothing. The vendor's runtime then reads the file again.
 
     Raises:
         EngineError: the model cannot be loaded, or there is no device.
@@ -40,6 +41,7 @@ class VendorEngine(ClosingEngine):
         threads: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
         if delegate is None:
@@ -54,7 +56,9 @@ class VendorEngine(ClosingEngine):
                     f"{tensor.dtype} with {tensor.zero_point}"
                 )
         self.report = EngineReport(self.name, delegate.name, threads or 1)
-        self._delegate = delegate
+        self._delegate, self._closed = delegate, False
+        if sha256 is not None:
+            read_model(self.path, sha256)
         try:
             self._load()
         except EngineError:
@@ -68,13 +72,23 @@ class VendorEngine(ClosingEngine):
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`."""
+        if self._closed:
+            raise EngineError(f"{self.path}: the engine is closed")
         check_inputs(self.path, inputs, self.inputs)
         values = self._infer([np.bitwise_xor(array.view(np.uint8), np.uint8(0x80)) for array in inputs])
         if len(values) != len(self.outputs):
             raise EngineError(f"{self.path}: expected {len(self.outputs)} outputs, found {len(values)}")
         return [_quantised(self.path, value, info) for value, info in zip(values, self.outputs, strict=True)]
 
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._closed = True
+        self._unload()
+
     def _load(self) -> None:
+        raise NotImplementedError
+
+    def _unload(self) -> None:
         raise NotImplementedError
 
     def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:

@@ -10,6 +10,7 @@ import faulthandler
 import json
 import mmap
 import os
+import resource
 import signal
 import socket
 from collections.abc import Sequence
@@ -66,17 +67,21 @@ def serve(socket_fd: int, memory_fd: int) -> None:
         socket_fd: of the connection to `ProcessEngine`.
         memory_fd: of the memory that holds the inputs and then the outputs.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns this one
+    # Ctrl-C, and what a service manager sends to all processes, are for the process that owns this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     connection = socket.socket(fileno=socket_fd)
     engine: Engine | None = None
     arrays: list[NDArray[Any]] = []
     while (request := receive(connection)) is not None:
         if request["limit_s"] is not None:
-            # Whoever asks ends this process when the time is up. Should that one be gone, this ends it; it needs no
-            # Python to run, which a native call may not let.
+            # The process that asks ends this one when the time is up. If it is gone, this ends it; it needs no Python
+            # to run, which a native call may block.
             faulthandler.dump_traceback_later(request["limit_s"] + _GRACE_S, exit=True)
+        answer: dict[str, Any] = {}
         try:
             if request["do"] == "load":
+                _limit_memory(request["memory_limit_bytes"])
                 engine = _open(request)
             elif request["do"] == "resize" and engine:
                 engine.resize(tuple(request["shape"]))
@@ -85,7 +90,6 @@ def serve(socket_fd: int, memory_fd: int) -> None:
                 outputs = engine.run(arrays[:count])
                 for array, output in zip(arrays[count:], outputs, strict=True):
                     array[...] = output
-                answer: dict[str, Any] = {}
             elif engine:
                 tensors = (*engine.inputs, *engine.outputs)
                 arrays = []  # lets go of the memory
@@ -98,6 +102,10 @@ def serve(socket_fd: int, memory_fd: int) -> None:
                 }
         except EdgeIspError as error:
             answer = {"error": str(error)}
+        except MemoryError:
+            limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+            allowed = f", which may have {limit} bytes" if limit != resource.RLIM_INFINITY else ""
+            answer = {"error": f"out of memory in the engine's process{allowed}"}
         faulthandler.cancel_dump_traceback_later()
         send(connection, answer)
 
@@ -105,13 +113,21 @@ def serve(socket_fd: int, memory_fd: int) -> None:
 def _open(request: dict[str, Any]) -> Engine:
     options = dict(request["options"])
     if "delegate" in options:
-        told = options["delegate"]
-        tensors = {name: tensors_from(told[name]) for name in ("inputs", "outputs")}
-        options["delegate"] = Delegate(**{**told, **tensors})
+        delegate = options["delegate"]
+        tensors = {name: tensors_from(delegate[name]) for name in ("inputs", "outputs")}
+        options["delegate"] = Delegate(**{**delegate, **tensors})
     if "shape" in options:
         options["shape"] = tuple(options["shape"])
     engine: Engine = load("engines", request["engine"])(request["path"], threads=request["threads"], **options)
     return engine
+
+
+def _limit_memory(limit_bytes: int | None) -> None:
+    """Private memory rather than address space, most of which a runtime with threads reserves and never uses."""
+    if limit_bytes is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        allowed = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
 
 
 def _receive_bytes(connection: socket.socket, count: int) -> bytes:

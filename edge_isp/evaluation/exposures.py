@@ -54,6 +54,7 @@ class SimulatedExposure:
             analogue_gain=self.capture.analogue_gain,
             colour_gains=profile.colour_gains(self.capture.colour_temperature_k),
             colour_temperature_k=self.capture.colour_temperature_k,
+            lens_shading=False,  # an ideal lens
         )
 
 

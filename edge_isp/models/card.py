@@ -9,11 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edge_isp.errors import ModelError
+from edge_isp.errors import ModelError, did_you_mean, shortened
+from edge_isp.files import LARGEST_MODEL_BYTES, read_file
+from edge_isp.models.pinned import SHA256
 from edge_isp.toml_file import TomlTable, describe, read_toml
-
-# Of a model whose card does not say: what int8 arithmetics that round differently come to in a deep network.
-DEFAULT_TOLERANCE_LSB = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class TensorCard:
             logits, see `kernels.detect`).
         curve: of the input: what linear light goes through before it is quantised ("sqrt").
         noise_factor: of the input: its noise planes hold the noise's standard deviation behind the curve, times this.
-        stride: of a detector's output: so many pixels of the mosaic lie between its cells.
+        stride: of a detector's output: the number of pixels of the mosaic from one of its cells to the next.
     """
 
     shape: tuple[int, int, int, int]
@@ -88,8 +87,13 @@ class ModelCard:
     outputs: tuple[TensorCard, ...]
     classes: tuple[str, ...]
     document: Mapping[str, Any]
-    tolerance_lsb: float = DEFAULT_TOLERANCE_LSB
+    tolerance_lsb: float | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
+
+    @property
+    def checksums(self) -> dict[Path, str]:
+        """SHA-256 of the model's file and of its variants, by path, for engines to verify what they load."""
+        return {self.path: self.sha256, **{variant.path: variant.sha256 for variant in self.variants.values()}}
 
     def verify_file(self) -> None:
         """Raises ModelError where the model's file is missing or is not the one that the card describes."""
@@ -177,23 +181,40 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     family = [member for member in shipped if member.startswith(f"{name}-")]
     for candidate in (name, f"{name}-{sensor}", f"{name}-generic", *family[:1]):
         if candidate in shipped:
+            verify_pinned(shipped[candidate])  # the card has the SHA-256 of the model's file
             return read_card(shipped[candidate])
+    families = {member.rpartition("-")[0] for member in shipped}
     raise ModelError(
-        f"no model '{name}'; shipped are: {', '.join(shipped) or 'none'}; "
-        "a model of one's own is given by the path of its .tflite or .onnx or of its card"
+        f"no model '{shortened(name)}'; shipped are: {', '.join(shipped) or 'none'}; a model of your own is given by "
+        f"the path of its .tflite or .onnx or of its card{did_you_mean(name, [*shipped, *families])}"
     )
 
 
-def _tolerance(document: TomlTable) -> float:
+def verify_pinned(path: Path) -> None:
+    """Refuses a file of a shipped model that is not the one that this version of edge_isp was released with.
+
+    Args:
+        path: of a shipped model or its card.
+
+    Raises:
+        ModelError: the file is missing, or its content is another.
+    """
+    found = hashlib.sha256(read_file(path, ModelError, LARGEST_MODEL_BYTES)).hexdigest()
+    expected = SHA256.get(path.name, "none")
+    if found != expected:
+        raise ModelError(
+            f"{path}: is not the file that edge_isp was released with: expected SHA-256 {expected}, found {found}; "
+            "install edge_isp again"
+        )
+
+
+def _tolerance(document: TomlTable) -> float | None:
     agreement = document.table("agreement")
-    return agreement.positive("rms_lsb") if "rms_lsb" in agreement else DEFAULT_TOLERANCE_LSB
+    return agreement.positive("rms_lsb") if "rms_lsb" in agreement else None
 
 
 def _verify(path: Path, sha256: str) -> None:
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path}: the model's file cannot be read: {error.strerror}") from error
+    found = hashlib.sha256(read_file(path, ModelError, LARGEST_MODEL_BYTES)).hexdigest()
     if found != sha256:
         raise ModelError(f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}")
 

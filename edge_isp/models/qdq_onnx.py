@@ -146,7 +146,7 @@ class _Writer:
         }
 
     def _weights(self, operator: Operator) -> list[str]:
-        """int8 weights, one scale an output channel, and int32 bias, each through its DequantizeLinear."""
+        """int8 weights, one scale per output channel, and int32 bias, each through its DequantizeLinear."""
         graph = self._graph
         # (out, y, x, in), or for depthwise (1, y, x, out), to (out, in / groups, y, x).
         order = (3, 0, 1, 2) if operator.kind == "depthwise" else _TO_NCHW

@@ -38,8 +38,9 @@ class Operator:
         kind: "conv", "depthwise", "add", "mul", "concat" (over channels), "sigmoid", "mean" (over height and width),
             "maxpool" (keeps the size), "depth_to_space" (a quarter of the channels, twice the height and width) or
             "pad" (for a convolution of stride 2).
-        inputs, output: indices of the tensors; the inputs of a convolution are its input, weights and, where it has
-            one, bias.
+        inputs: indices of the input tensors; those of a convolution are its input, its weights and, where it has one,
+            its bias.
+        output: index of the output tensor.
         relu: a ReLU is fused into its output.
         dilation: of a convolution, (y, x).
         stride: of a convolution: with 1 its padding keeps the size, with 2 a "pad" is before it.
@@ -71,7 +72,7 @@ class TfliteGraph:
     def __init__(self, content: bytes, name: str) -> None:
         self.name = name
         try:
-            self.model = schema.ModelT.InitFromPackedBuf(content, 0)
+            self.model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
             (graph,) = self.model.subgraphs
             (self.input,), self.outputs = graph.inputs, tuple(int(index) for index in graph.outputs)
         except (struct.error, TypeError, ValueError, IndexError) as error:
@@ -92,7 +93,7 @@ class TfliteGraph:
         return tuple(int(n) for n in self.tensors[index].shape)
 
     def scale(self, index: int) -> NDArray[np.float32]:
-        """Scale of a tensor: one, or one a channel."""
+        """Scale of a tensor: one, or one per channel."""
         return np.asarray(self.tensors[index].quantization.scale, np.float32)
 
     def zero_point(self, index: int) -> int:
@@ -113,13 +114,13 @@ class TfliteGraph:
             self._set_shape(operator.output, _output_shape(operator, shapes))
 
     def append_depth_to_space(self) -> None:
-        """Makes 12 planes a picture, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order.
+        """Makes a picture of 12 planes, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order.
 
         They are the only output.
         """
         (source,) = self.outputs
         planes = self.tensors[source]
-        picture = schema.TensorT()
+        picture: Any = schema.TensorT()
         picture.name, picture.type, picture.quantization = b"rgb", planes.type, planes.quantization
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEPTH_TO_SPACE
@@ -152,48 +153,67 @@ class TfliteGraph:
         code = self.model.operatorCodes[entry.opcodeIndex].builtinCode
         inputs, output = tuple(int(i) for i in entry.inputs if i >= 0), int(entry.outputs[0])
         kind, options = _KINDS.get(code), entry.builtinOptions
-        relu, dilation, stride, size, sides = False, (1, 1), 1, 1, (0, 0)
         if kind is None:
             names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
             self._refuse(output, ", ".join(names[known] for known in _KINDS), f"operator {names.get(code, code)}")
-        if kind in ("conv", "depthwise", "add", "mul"):
-            activation = options.fusedActivationFunction
-            if activation not in (schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU):
-                self._refuse(output, "no fused activation, or RELU", f"activation {activation}")
-            relu = activation == schema.ActivationFunctionType.RELU
+        relu = kind in ("conv", "depthwise", "add", "mul") and self._has_relu(options, output)
+        dilation, stride, size, sides = (1, 1), 1, 1, (0, 0)
         if kind in ("conv", "depthwise"):
-            dilation, stride = (options.dilationHFactor, options.dilationWFactor), options.strideH
-            padding = (options.padding, options.strideH, options.strideW)
-            if padding not in ((schema.Padding.SAME, 1, 1), (schema.Padding.VALID, 2, 2)):
-                expected = f"padding {schema.Padding.SAME} (SAME), stride 1, 1 or {schema.Padding.VALID} (VALID), 2, 2"
-                self._refuse(output, expected, f"padding {padding[0]}, stride {padding[1]}, {padding[2]}")
-        if kind == "maxpool":
-            size = options.filterHeight
-            settings = (options.padding, options.strideH, options.strideW, options.filterWidth)
-            if settings != (schema.Padding.SAME, 1, 1, size) or not size % 2:
-                expected = f"a square window of odd size, padding {schema.Padding.SAME} (SAME), stride 1, 1"
-                self._refuse(
-                    output, expected, f"size {size}, {settings[3]}, padding {settings[0]}, stride {settings[1:3]}"
-                )
-        if kind == "pad":
-            found = self.constant(inputs[1]).tolist()
-            sides = (found[1][0], found[1][1])
-            if found != [[0, 0], list(sides), list(sides), [0, 0]]:
-                self._refuse(output, "padding of height and width alike", str(found))
-        if kind == "depth_to_space" and options.blockSize != 2:
-            self._refuse(output, "blocks of 2", f"of {options.blockSize}")
-        if kind == "depthwise" and options.depthMultiplier != 1:
-            self._refuse(output, "depth multiplier 1", str(options.depthMultiplier))
-        if kind == "concat" and options.axis not in (_CHANNEL_AXIS, -1):
-            self._refuse(output, "concatenation of channels", f"of axis {options.axis}")
-        if kind == "mean" and (sorted(self.constant(inputs[1])) != [1, 2] or not options.keepDims):
-            self._refuse(output, "a mean over height and width that keeps them", f"axes {self.constant(inputs[1])}")
+            dilation, stride = self._convolution(kind, options, output)
+        elif kind == "maxpool":
+            size = self._window(options, output)
+        elif kind == "pad":
+            sides = self._sides(inputs[1], output)
+        else:
+            self._check_arrangement(kind, options, inputs, output)
         for index in (*(inputs[:1] if kind in ("conv", "depthwise", "mean", "pad") else inputs), output):
             if self.tensors[index].type != schema.TensorType.INT8:
                 self._refuse(index, "an int8 tensor", f"type {self.tensors[index].type}")
             if self.model.buffers[self.tensors[index].buffer].data is not None:
                 self._refuse(index, "a tensor that is computed", "a constant")
         return Operator(kind, inputs, output, relu, dilation, stride, size, sides)
+
+    def _has_relu(self, options: Any, output: int) -> bool:
+        activation = options.fusedActivationFunction
+        if activation not in (schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU):
+            self._refuse(output, "no fused activation, or RELU", f"activation {activation}")
+        return bool(activation == schema.ActivationFunctionType.RELU)
+
+    def _convolution(self, kind: str, options: Any, output: int) -> tuple[tuple[int, int], int]:
+        """Dilation and stride of a convolution."""
+        padding = (options.padding, options.strideH, options.strideW)
+        if padding not in ((schema.Padding.SAME, 1, 1), (schema.Padding.VALID, 2, 2)):
+            expected = f"padding {schema.Padding.SAME} (SAME), stride 1, 1 or {schema.Padding.VALID} (VALID), 2, 2"
+            self._refuse(output, expected, f"padding {padding[0]}, stride {padding[1]}, {padding[2]}")
+        if kind == "depthwise" and options.depthMultiplier != 1:
+            self._refuse(output, "depth multiplier 1", str(options.depthMultiplier))
+        return (options.dilationHFactor, options.dilationWFactor), options.strideH
+
+    def _window(self, options: Any, output: int) -> int:
+        """Side of the window of a maximum."""
+        size = int(options.filterHeight)
+        settings = (options.padding, options.strideH, options.strideW, options.filterWidth)
+        if settings != (schema.Padding.SAME, 1, 1, size) or not size % 2:
+            expected = f"a square window of odd size, padding {schema.Padding.SAME} (SAME), stride 1, 1"
+            self._refuse(output, expected, f"size {size}, {settings[3]}, padding {settings[0]}, stride {settings[1:3]}")
+        return size
+
+    def _sides(self, padding: int, output: int) -> tuple[int, int]:
+        """Rows before and after, which are also the columns before and after."""
+        found = self.constant(padding).tolist()
+        sides = (found[1][0], found[1][1])
+        if found != [[0, 0], list(sides), list(sides), [0, 0]]:
+            self._refuse(output, "padding of height and width alike", str(found))
+        return sides
+
+    def _check_arrangement(self, kind: str, options: Any, inputs: tuple[int, ...], output: int) -> None:
+        """Refuses operators that arrange or average values otherwise than the exporters know."""
+        if kind == "depth_to_space" and options.blockSize != 2:
+            self._refuse(output, "blocks of 2", f"of {options.blockSize}")
+        if kind == "concat" and options.axis not in (_CHANNEL_AXIS, -1):
+            self._refuse(output, "concatenation of channels", f"of axis {options.axis}")
+        if kind == "mean" and (sorted(self.constant(inputs[1])) != [1, 2] or not options.keepDims):
+            self._refuse(output, "a mean over height and width that keeps them", f"axes {self.constant(inputs[1])}")
 
     def _refuse(self, index: int, expected: str, found: str) -> NoReturn:
         name = self.tensor_name(index)

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.engines.fallback import Delegation
-from edge_isp.errors import PipelineError
+from edge_isp.errors import PipelineError, shortened
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
@@ -74,7 +74,7 @@ class QueuePolicy:
         match = re.fullmatch(r"buffered\(([0-9]{1,6})\)", text)
         if match is None or int(match[1]) < 1:
             raise PipelineError(
-                f"policy must be 'latest', 'block' or 'buffered(N)' with N from 1 to 999999, found '{text}'"
+                f"policy must be 'latest', 'block' or 'buffered(N)' with N from 1 to 999999, found '{shortened(text)}'"
             )
         return cls(int(match[1]))
 
@@ -99,8 +99,8 @@ class ModelOptions:
         threads: number of the engine's threads; None is one per core.
         delegation: which NPU may run the model, and what happens when it fails; None takes the first that works.
         profile: the sensor's profile; None is the shipped profile of the frames' sensor.
-        correct_shading: whether to correct the lens shading that the profile describes; frames must show the whole
-            sensor.
+        correct_shading: whether a picture's lens shading is corrected; None corrects it where it is known, see
+            `IspTask`.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
         make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `input_size` and
@@ -117,7 +117,7 @@ class ModelOptions:
     threads: int | None = None
     delegation: Delegation | None = None
     profile: SensorProfile | None = None
-    correct_shading: bool = False
+    correct_shading: bool | None = None
     input_size: int | None = None
     confidence: float | None = None
     make_task: Callable[[ModelCard], Task] | None = None
@@ -125,7 +125,7 @@ class ModelOptions:
     def __post_init__(self) -> None:
         replaced = {
             "profile": self.profile is not None,
-            "correct_shading": self.correct_shading,
+            "correct_shading": self.correct_shading is not None,
             "input_size": self.input_size is not None,
             "confidence": self.confidence is not None,
         }

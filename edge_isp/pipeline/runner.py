@@ -140,6 +140,7 @@ class Runner:
                 delegation=self._delegation,
                 tolerance_lsb=card.tolerance_lsb,
                 variant=card.find_variant,
+                sha256=card.checksums,
             )
             try:
                 task.verify(engine.inputs, engine.outputs)

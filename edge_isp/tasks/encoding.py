@@ -15,7 +15,7 @@ from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.layout import RawLayout, flips_to_rggb, mirrored_cfa
-from edge_isp.kernels.tables import CURVES, encoding_table
+from edge_isp.kernels.tables import CURVES, encoding_table, step_table
 from edge_isp.models.card import ModelCard, TensorCard
 
 
@@ -84,16 +84,13 @@ def levels(frame: RawFrame) -> tuple[Any, ...]:
     return (frame.format.bit_depth, frame.format.cfa, frame.black_level, frame.white_level)
 
 
-def frame_tables(
-    frame: RawFrame, gains: tuple[float, float, float], source: TensorCard, *, lens_gain: float = 1.0
-) -> NDArray[np.int8]:
+def frame_tables(frame: RawFrame, gains: tuple[float, float, float], source: TensorCard) -> NDArray[np.int8]:
     """The tables from the frame's codes to a model's input, see `kernels.tables.encoding_table`.
 
     Args:
         frame: whose levels count.
         gains: red, green and blue, the smallest 1.
         source: the model's input.
-        lens_gain: multiplies all of them.
     """
     return encoding_table(
         bit_depth=frame.format.bit_depth,
@@ -103,7 +100,25 @@ def frame_tables(
         curve=source.curve,
         scale=source.scale,
         zero_point=source.zero_point,
-        lens_gain=lens_gain,
+    )
+
+
+def frame_steps(frame: RawFrame, gains: tuple[float, float, float], source: TensorCard) -> NDArray[np.uint16]:
+    """The tables in fine steps that lens-shading factors multiply, see `kernels.tables.step_table`.
+
+    Args:
+        frame: whose levels count.
+        gains: red, green and blue, the smallest 1.
+        source: the model's input.
+    """
+    return step_table(
+        bit_depth=frame.format.bit_depth,
+        black_level=frame.black_level,
+        white_level=frame.white_level,
+        gains=gains,
+        curve=source.curve,
+        scale=source.scale,
+        zero_point=source.zero_point,
     )
 
 

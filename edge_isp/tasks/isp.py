@@ -19,12 +19,14 @@ from edge_isp.kernels.decode import decode_rgb, output_table
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.residual import RESIDUAL_SCALE, TONE_ENTRIES, decode_residual, tone_table
-from edge_isp.kernels.tables import shading_choice
+from edge_isp.kernels.shaded import encode_shaded
+from edge_isp.kernels.tables import Factors, steps
 from edge_isp.models.card import ModelCard
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
-from edge_isp.tasks.colour import colour_matrix, colour_temperature_k
+from edge_isp.tasks.colour import colour_matrix
 from edge_isp.tasks.encoding import (
+    frame_steps,
     frame_tables,
     levels,
     normalised_gains,
@@ -33,6 +35,7 @@ from edge_isp.tasks.encoding import (
     verify_task,
     verify_tensors,
 )
+from edge_isp.tasks.lens_shading import frame_factors
 
 _log = logging.getLogger(__name__)
 
@@ -45,17 +48,22 @@ _TENSORS = {
 # Of an unknown sensor: the shot noise of the Raspberry Pi's.
 UNKNOWN_SHOT_NOISE = 2e-4
 
-# Lens shading is corrected in 160 steps, on a grid of 8 pixels: flat within 0.7 %.
-_SHADING_LEVELS, _SHADING_PIXELS = 160, 8
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """What `kernels.encode.encode` takes besides the frame: its tables, and the noise's constants."""
+
+    tables: NDArray[np.int8]
+    constants: NDArray[np.int8] | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Encoding:
-    """What `kernels.encode.encode` takes besides the frame: its tables, the lens shading and the noise's constants."""
+class _Shaded:
+    """What `kernels.shaded.encode_shaded` takes besides the frame: lens shading multiplies tables and constants."""
 
-    tables: NDArray[np.int8]
-    shading: NDArray[np.uint8] | None
-    constants: NDArray[np.int8] | None
+    tables: NDArray[np.uint16]
+    constants: NDArray[np.uint16] | None
+    factors: Factors
 
 
 class IspTask:
@@ -67,25 +75,29 @@ class IspTask:
     Args:
         card: of the model.
         profile: of the sensor; None is the shipped profile of the frame's sensor.
-        correct_shading: whether to correct the lens shading that the profile describes; frames must show the whole
-            sensor.
+        correct_shading: whether the lens shading that the profile describes is corrected. None corrects it where the
+            profile has it and the part of the sensor that a frame shows is known (see `calibration.readout`); where
+            not, one line of the log says why. True makes that an error.
 
     Raises:
         ModelError: the card is of another task, or asks for something that this version does not know.
-        ProfileError: lens shading is to be corrected and the given profile has none.
+        ProfileError: lens shading must be corrected and the given profile has none.
     """
 
-    def __init__(self, card: ModelCard, *, profile: SensorProfile | None = None, correct_shading: bool = False) -> None:
+    def __init__(
+        self, card: ModelCard, *, profile: SensorProfile | None = None, correct_shading: bool | None = None
+    ) -> None:
         _verify_card(card)
         if correct_shading and profile is not None and profile.shading is None:
             raise ProfileError(f"sensor profile '{profile.name}' has no lens shading to correct")
         self.card = card
         self._profile, self._correct_shading = profile, correct_shading
         self._warned_of: set[str | None] = set()  # sensors without a profile
+        self._shading_warned_of: set[str] = set()  # why lens shading was not corrected
         self._output_table = output_table(card.outputs[0].scale, card.outputs[0].zero_point)
         steps = np.arange(TONE_ENTRIES) / (TONE_ENTRIES - 1)
         self._tone = tone_table(srgb_encode(steps))
-        self._encoding: _Encoding | None = None
+        self._encoding: _Plain | _Shaded | None = None
         self._encoding_of: tuple[Any, ...] | None = None
 
     def verify(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
@@ -97,19 +109,31 @@ class IspTask:
         return (1, raw_format.height // 2, raw_format.width // 2, self.card.input.shape[3])
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
-        """See `Task.encode`, and `kernels.encode.encode` for how it is done."""
+        """See `Task.encode`, and `kernels.encode` and `kernels.shaded` for how it is done."""
         encoding = self._encoding_for(frame)
         flips = flips_to_rggb(frame.format.cfa)
-        encode(
-            frame.data,
-            out[0],
-            frame.format.layout,
-            tables=encoding.tables,
-            flip_vertical=flips.vertical,
-            flip_horizontal=flips.horizontal,
-            shading=encoding.shading,
-            constants=encoding.constants,
-        )
+        if isinstance(encoding, _Shaded):
+            encode_shaded(
+                frame.data,
+                out[0],
+                frame.format.layout,
+                tables=encoding.tables,
+                factors=encoding.factors,
+                zero_point=self.card.input.zero_point,
+                flip_vertical=flips.vertical,
+                flip_horizontal=flips.horizontal,
+                constants=encoding.constants,
+            )
+        else:
+            encode(
+                frame.data,
+                out[0],
+                frame.format.layout,
+                tables=encoding.tables,
+                flip_vertical=flips.vertical,
+                flip_horizontal=flips.horizontal,
+                constants=encoding.constants,
+            )
 
     def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Picture:
         """Decodes the output tensor as a picture of the frame's size; see `Task.decode`.
@@ -147,7 +171,7 @@ class IspTask:
         if profile is None and self.card.colour == "calibrated" and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(
-                "%s: there is no profile of sensor %s: %s; its noise is guessed. A profile is made by "
+                "%s: there is no profile of sensor %s: %s; its noise is guessed; lens shading stays. A profile is made by "
                 "'edge-isp calibrate' and given by its path",
                 frame.source,
                 f"'{frame.sensor}'" if frame.sensor else "(not named)",
@@ -155,56 +179,63 @@ class IspTask:
             )
         return profile
 
-    def _encoding_for(self, frame: RawFrame) -> _Encoding:
-        """Tables, shading and noise for `kernels.encode.encode`; made anew only when one of their inputs changes."""
+    def _encoding_for(self, frame: RawFrame) -> _Plain | _Shaded:
+        """Tables, noise and shading for the kernel; made anew only when one of their inputs changes."""
         profile = self._profile_of(frame)
         gains = normalised_gains(frame)
-        size = (frame.format.width, frame.format.height)
-        # Shading follows the light's colour in invisible steps, so that 160 tables are not made for every frame.
-        light = frame.colour_temperature_k and round(frame.colour_temperature_k, -2) if self._correct_shading else None
-        key = (levels(frame), size, gains, frame.analogue_gain, frame.sensor, light)
+        key = (
+            levels(frame),
+            (frame.format.width, frame.format.height, frame.window, frame.lens_shading),
+            gains,
+            frame.analogue_gain,
+            frame.sensor,
+            frame.colour_temperature_k,
+        )
         if self._encoding is None or key != self._encoding_of:
             self._encoding, self._encoding_of = self._make_encoding(frame, profile, gains), key
         return self._encoding
 
     def _make_encoding(
         self, frame: RawFrame, profile: SensorProfile | None, gains: tuple[float, float, float]
-    ) -> _Encoding:
-        lens_gains, shading = np.ones(1), None
-        if self._correct_shading:
-            lens_gains, shading = self._shading(frame, profile)
+    ) -> _Plain | _Shaded:
         source = self.card.input
-        tables = [frame_tables(frame, gains, source, lens_gain=float(gain)) for gain in lens_gains]
-        constants = None
+        noise = None
         if source.layout == "rggb-noise":
-            noise = profile.noise if profile else None
-            shot = noise.shot if noise else UNKNOWN_SHOT_NOISE
-            every = np.array([gains[0], gains[1], gains[1], gains[2]]) * lens_gains[:, None]
-            deviation = noise_deviation(shot, frame.analogue_gain or 1.0, every) * source.noise_factor
-            codes = np.rint(np.clip(deviation, 0, 1) / source.scale) + source.zero_point
-            constants = np.clip(codes, -128, 127).astype(np.int8)
-        return _Encoding(np.stack(tables) if shading is not None else tables[0], shading, constants)
+            shot = profile.noise.shot if profile and profile.noise else UNKNOWN_SHOT_NOISE
+            deviation = noise_deviation(shot, frame.analogue_gain or 1.0, [gains[0], gains[1], gains[1], gains[2]])
+            noise = np.clip(deviation * source.noise_factor, 0, 1) / source.scale
+        factors = self._lens_factors(frame, profile)
+        if factors is not None:
+            constants = None if noise is None else steps(noise, source.zero_point)
+            return _Shaded(frame_steps(frame, gains, source), constants, factors)
+        if noise is None:
+            return _Plain(frame_tables(frame, gains, source), None)
+        codes = np.clip(np.rint(noise) + source.zero_point, -128, 127).astype(np.int8)
+        return _Plain(frame_tables(frame, gains, source), codes)
 
-    def _shading(self, frame: RawFrame, profile: SensorProfile | None) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        if profile is None or profile.shading is None:
-            raise ProfileError(
-                f"{frame.source}: lens shading cannot be corrected: sensor "
-                f"{repr(frame.sensor) if frame.sensor else '(not named)'} has no profile with it"
-            )
-        temperature_k = colour_temperature_k(frame, profile)
-        shading = profile.shading.flipped(**_readout(frame.format.cfa, profile))
-        gains = shading.channel_gains(temperature_k)
-        shape = (-(-frame.format.height // _SHADING_PIXELS), -(-frame.format.width // _SHADING_PIXELS))
-        return shading_choice(gains, levels=_SHADING_LEVELS, shape=shape)
+    def _lens_factors(self, frame: RawFrame, profile: SensorProfile | None) -> Factors | None:
+        """What corrects the lens shading of a frame; None where it stays as it is.
 
+        Raises:
+            ProfileError: it must be corrected, and cannot be.
+        """
+        automatic = self._correct_shading is None
+        told = profile is None and self.card.colour == "calibrated"  # by `_profile_of`
+        if self._correct_shading is False or (automatic and (told or not frame.lens_shading)):
+            return None
+        try:
+            return frame_factors(frame, profile, self.card.input.curve)
+        except ProfileError as error:
+            if not automatic:
+                raise ProfileError(f"{frame.source}: lens shading cannot be corrected: {error}") from error
+            self._warn_of_shading(frame, str(error))
+        return None
 
-def _readout(cfa: str, profile: SensorProfile) -> dict[str, bool]:
-    """How the sensor was mirrored, which its colour order shows."""
-    for vertical in (False, True):
-        for horizontal in (False, True):
-            if profile.flipped_cfa(vertical=vertical, horizontal=horizontal) == cfa:
-                return {"vertical": vertical, "horizontal": horizontal}
-    return {"vertical": False, "horizontal": False}
+    def _warn_of_shading(self, frame: RawFrame, reason: str) -> None:
+        """Says once why lens shading stays as it is."""
+        if reason not in self._shading_warned_of:
+            self._shading_warned_of.add(reason)
+            _log.warning("%s: lens shading is not corrected: %s", frame.source, reason)
 
 
 def _verify_card(card: ModelCard) -> None:

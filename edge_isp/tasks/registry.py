@@ -16,7 +16,7 @@ def task_for(
     card: ModelCard,
     *,
     profile: SensorProfile | None = None,
-    correct_shading: bool = False,
+    correct_shading: bool | None = None,
     input_size: int | None = None,
     confidence: float | None = None,
 ) -> Task:

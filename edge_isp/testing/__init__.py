@@ -11,6 +11,8 @@ from edge_isp.cameras.faults import (
     Truncate,
 )
 from edge_isp.testing.camera import check_camera
+from edge_isp.testing.delegate import check_delegate
+from edge_isp.testing.engine import check_engine
 from edge_isp.testing.sink import check_sink
 
 __all__ = [
@@ -23,5 +25,7 @@ __all__ = [
     "TimestampJump",
     "Truncate",
     "check_camera",
+    "check_delegate",
+    "check_engine",
     "check_sink",
 ]

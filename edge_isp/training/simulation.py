@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from edge_isp.calibration.light import noise_deviation, srgb_decode, srgb_encode
 from edge_isp.calibration.profile import ColourMatrix, SensorProfile, load_profile
 from edge_isp.calibration.simulation import SensorModel, mosaic
+from edge_isp.cameras.photo import decode
 from edge_isp.errors import DatasetError
-from edge_isp.kernels.tables import encoding_table
+from edge_isp.kernels.reference import shade
+from edge_isp.kernels.tables import Factors, encoding_table, lens_factors, step_table, steps
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -32,6 +34,9 @@ NOISE_FACTOR = 8.0
 
 # Whose sensors the generic weights are trained through.
 GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
+
+# The lens gains, red, green and blue, of an ideal lens.
+NO_SHADING = (1.0, 1.0, 1.0)
 
 # By which the photographs that are trained on are reduced.
 _REDUCTIONS = (2, 4)
@@ -61,7 +66,7 @@ class Capture:
     exposure: float
     analogue_gain: float
     saturation: float = 1.0
-    lens_gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    lens_gains: tuple[float, float, float] = NO_SHADING
     defects: float = 0.0
     noise_error: float = 1.0
 
@@ -108,11 +113,7 @@ def load_photo(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
     Raises:
         DatasetError: the file is no photograph that can be read.
     """
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read as a photograph: {error}") from error
+    rgb = decode(path, DatasetError, lambda image: image.convert("RGB"))
     pixels = np.asarray(rgb.reduce(reduce) if reduce > 1 else rgb)
     return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
 
@@ -129,25 +130,36 @@ def load_training_photos(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
     return [load_photo(path, reduce) for path in paths for reduce in _REDUCTIONS]
 
 
-def encode_codes(codes: NDArray[np.uint16], profile: SensorProfile, gains: tuple[float, float, float]) -> FloatArray:
+def encode_codes(
+    codes: NDArray[np.uint16],
+    profile: SensorProfile,
+    gains: tuple[float, float, float],
+    lens_gains: tuple[float, float, float] = NO_SHADING,
+) -> FloatArray:
     """RGGB codes (height, width) to the network's dequantised planes R, Gr, Gb, B (4, height/2, width/2).
 
-    Goes through the tables that the runtime's `kernels.encode` uses, so training sees their rounding.
+    Goes through the tables and the arithmetic that the runtime's `kernels.encode` and `kernels.shaded` use, so
+    training sees their rounding.
 
     Args:
         codes: of the sensor.
         profile: of the sensor.
         gains: of the white balance: red, green, blue.
+        lens_gains: see `Capture`.
     """
-    table = encoding_table(
-        bit_depth=profile.bit_depth,
-        black_level=profile.black_level,
-        white_level=profile.white_level,
-        gains=gains,
-        curve=INPUT_CURVE,
-        scale=INPUT_SCALE,
-        zero_point=INPUT_ZERO_POINT,
-    )
+    arguments: dict[str, Any] = {
+        "bit_depth": profile.bit_depth,
+        "black_level": profile.black_level,
+        "white_level": profile.white_level,
+        "gains": gains,
+        "curve": INPUT_CURVE,
+        "scale": INPUT_SCALE,
+        "zero_point": INPUT_ZERO_POINT,
+    }
+    if lens_gains == NO_SHADING:
+        table = encoding_table(**arguments)
+    else:
+        table = shade(step_table(**arguments), _factors(lens_gains), INPUT_ZERO_POINT)
     values = ((table.astype(np.float32) - INPUT_ZERO_POINT) * INPUT_SCALE).astype(np.float32)
     planes = (codes[0::2, 0::2], codes[0::2, 1::2], codes[1::2, 0::2], codes[1::2, 1::2])
     return np.stack([values[i][plane] for i, plane in enumerate(planes)])
@@ -159,13 +171,23 @@ def noise_planes(sensor: SensorModel, capture: Capture, gains: tuple[float, floa
     Args:
         sensor: its profile states the noise.
         capture: the circumstances.
-        gains: white balance times lens shading.
+        gains: of the white balance: red, green, blue.
     """
     assert sensor.profile.noise is not None
     red, green, blue = gains
     shot = sensor.profile.noise.shot * capture.noise_error**2
     deviation = noise_deviation(shot, capture.analogue_gain, [red, green, green, blue])
-    return (np.rint(np.clip(deviation * NOISE_FACTOR, 0, 1) / INPUT_SCALE) * INPUT_SCALE).astype(np.float32)
+    values = np.clip(deviation * NOISE_FACTOR, 0, 1) / INPUT_SCALE
+    if capture.lens_gains == NO_SHADING:
+        return (np.rint(values) * INPUT_SCALE).astype(np.float32)
+    codes = shade(steps(values, INPUT_ZERO_POINT)[:, None], _factors(capture.lens_gains), INPUT_ZERO_POINT)[:, 0]
+    return ((codes.astype(np.float32) - INPUT_ZERO_POINT) * INPUT_SCALE).astype(np.float32)
+
+
+def _factors(lens_gains: tuple[float, float, float]) -> Factors:
+    """Lens shading of the planes R, Gr, Gb, B, (4, 1)."""
+    red, green, blue = lens_gains
+    return lens_factors(np.array([[red], [green], [green], [blue]]), INPUT_CURVE)
 
 
 def simulate(photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rng: np.random.Generator) -> Sample:
@@ -189,10 +211,8 @@ def simulate(photo: NDArray[np.uint8], sensor: SensorModel, capture: Capture, rn
         stuck = rng.random(light.shape, np.float32) < capture.defects
         light[stuck] = rng.choice((0.0, 1.0, rng.random()), int(stuck.sum()))
     codes = sensor.digitise(light, rng, analogue_gain=capture.analogue_gain, cfa="RGGB")
-    white_balance = sensor.profile.normalised_gains(temperature)
-    red, green, blue = (w * g for w, g in zip(white_balance, capture.lens_gains, strict=True))
-    gains = (red, green, blue)
-    planes = encode_codes(codes, sensor.profile, gains)
+    gains = sensor.profile.normalised_gains(temperature)
+    planes = encode_codes(codes, sensor.profile, gains, capture.lens_gains)
     noise = np.broadcast_to(noise_planes(sensor, capture, gains)[:, None, None], planes.shape)
     target = srgb_encode(linear * np.float32(capture.exposure)).astype(np.float32).transpose(2, 0, 1)
     matrix = np.asarray(sensor.profile.colour_matrix(temperature), np.float32)
@@ -341,7 +361,7 @@ def random_capture(rng: np.random.Generator, profile: SensorProfile) -> Capture:
         profile: of the sensor, for its lens shading.
     """
     temperature = float(1e6 / rng.uniform(1e6 / 8500, 1e6 / 2500))
-    lens_gains = (1.0, 1.0, 1.0)
+    lens_gains = NO_SHADING
     if profile.shading is not None and rng.random() < 1 / 2:
         grid = profile.shading.gains(temperature)
         red, green, blue = grid[:, rng.integers(grid.shape[1]), rng.integers(grid.shape[2])]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_isp.bench.baselines import WAYS, _peer, _run, opencv, rawpy_half, today
+from edge_isp.bench.baselines import BASELINES, _medians, _run, numpy_float32, opencv, rawpy_half
 from edge_isp.bench.figures import distribution
 from edge_isp.cameras.replay import ReplayCamera
-from edge_isp.cameras.spec import DEMO
+from edge_isp.cameras.spec import demo_recording
 from edge_isp.pipeline import Pipeline
 
 
@@ -18,11 +18,11 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_the_way_of_today_runs_the_same_network() -> None:
     """In float, and on another demosaicing, so that it is close and not equal."""
-    with Pipeline(ReplayCamera(DEMO)) as pipeline:
+    with Pipeline(ReplayCamera(demo_recording())) as pipeline:
         ours = next(iter(pipeline)).picture.rgb
-    frame = ReplayCamera(DEMO).read()
+    frame = ReplayCamera(demo_recording()).read()
     assert frame is not None
-    theirs = today("rfdcsanet-s", frame)(frame)
+    theirs = numpy_float32("rfdcsanet-s", frame)(frame)
     assert theirs.shape == ours.shape
     assert theirs.dtype == np.uint8
     assert psnr(theirs, ours) > 40
@@ -31,7 +31,7 @@ def test_the_way_of_today_runs_the_same_network() -> None:
 
 
 def test_rawpy_makes_the_same_scene_of_half_size() -> None:
-    frame = ReplayCamera(DEMO).read()
+    frame = ReplayCamera(demo_recording()).read()
     assert frame is not None
     half = rawpy_half("rfdcsanet-s", frame)(frame)
     assert half.shape == (frame.format.height // 2, frame.format.width // 2, 3)
@@ -41,23 +41,23 @@ def test_rawpy_makes_the_same_scene_of_half_size() -> None:
 
 def test_every_way_measures_itself() -> None:
     for name in ("edge_isp", "opencv"):
-        found = _run({"way": name, "model": "rfdcsanet-s", "width": 64, "height": 48, "seconds": 0.01})
+        found = _run({"baseline": name, "model": "rfdcsanet-s", "width": 64, "height": 48, "seconds": 0.01})
         assert found["fps"] > 0
         assert found["cpu_s_per_frame"] > 0
         assert found["rss_peak_bytes"] > found["rss_above_imports_bytes"]
 
 
 def test_what_is_missing_is_said_and_medians_are_of_the_rounds() -> None:
-    skipped = _peer("rawpy", 3, [], "the package rawpy is not installed")
+    skipped = _medians("rawpy", 3, [], "the package rawpy is not installed")
     assert (skipped.fps, skipped.rounds, skipped.skipped) == (None, 0, "the package rawpy is not installed")
     names = ("fps", "latency_p50_ns", "latency_p95_ns", "cpu_s_per_frame", "rss_above_imports_bytes", "rss_peak_bytes")
-    peer = _peer("opencv", 3, [dict.fromkeys(names, value) for value in (1, 5, 2)], None)
+    peer = _medians("opencv", 3, [dict.fromkeys(names, value) for value in (1, 5, 2)], None)
     assert (peer.fps, peer.rss_peak_bytes, peer.rounds) == (2, 2, 3)
     assert distribution("x", [1]).n == 1
-    assert list(WAYS) == ["edge_isp", "today", "opencv", "rawpy"]
+    assert list(BASELINES) == ["edge_isp", "numpy_float32", "opencv", "rawpy"]
 
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    makes, _, prepare = WAYS["opencv"]
-    monkeypatch.setitem(WAYS, "opencv", (makes, ("edge_isp_imaginary",), prepare))
-    assert _run({"way": "opencv"}) == {"missing": "edge_isp_imaginary"}
+    makes, _, prepare = BASELINES["opencv"]
+    monkeypatch.setitem(BASELINES, "opencv", (makes, ("edge_isp_imaginary",), prepare))
+    assert _run({"baseline": "opencv"}) == {"missing": "edge_isp_imaginary"}

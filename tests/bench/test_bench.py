@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import types
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from edge_isp.bench import machine as machine_module
+from edge_isp.bench.assemble import host_of
 from edge_isp.bench.compare import Limit, compare_reports
 from edge_isp.bench.figures import Samples, distribution, intervals, rate
 from edge_isp.bench.frames import MemoryCamera
-from edge_isp.bench.machine import Machine, Sampler
+from edge_isp.bench.model import measure_model
+from edge_isp.bench.overhead import measure_overhead
+from edge_isp.bench.pipeline import measure_pipeline
+from edge_isp.bench.plan import Plan, Subject
 from edge_isp.bench.report import Report, json_schema, read_report, to_json
-from edge_isp.bench.streaming import Plan, Subject, measure_model, measure_overhead, measure_pipeline
+from edge_isp.bench.sampler import Meters, Sampler
+from edge_isp.board import Board
 from edge_isp.cli.main import app
+from edge_isp.engines.base import EngineReport, Partition
 from edge_isp.errors import BenchError, EdgeIspError, EngineError
 from edge_isp.frame import FrameStatus
 from tests.support.scripted import ScriptedEngine, engine
@@ -31,6 +37,7 @@ from tests.support.scripted import ScriptedEngine, engine
 __all__ = ["engine"]
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "bench-schema-1.json"
+KEYS = Path(__file__).parent / "schema-1-keys.txt"
 SHORT = Plan(warmup=3, warmup_s=0.0, frames=20, duration_s=0.0)
 
 
@@ -76,19 +83,9 @@ def test_a_long_run_is_sampled_evenly() -> None:
 
 
 def board(root: Path) -> Path:
-    """The files of a Raspberry Pi with a power meter."""
+    """The files of a machine with a power meter."""
     files = {
-        "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
-        "proc/device-tree/compatible": "raspberrypi,5-model-b\0brcm,bcm2712\0",
-        "proc/meminfo": "MemTotal:        8245132 kB\n",
         "proc/stat": "cpu  100 0 50 1000 5 1 2 0 0 0\n",
-        "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n',
-        "sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "ondemand\n",
-        "sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq": "1500000\n",
-        "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "2400000\n",
-        "sys/class/thermal/thermal_zone0/temp": "51234\n",
-        "sys/class/thermal/thermal_zone1/temp": "49000\n",
-        "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
         "sys/class/hwmon/hwmon0/name": "rp1_adc\n",
         "sys/class/hwmon/hwmon1/name": "ina219\n",
         "sys/class/hwmon/hwmon1/power1_input": "4500000\n",
@@ -100,39 +97,38 @@ def board(root: Path) -> Path:
     return root
 
 
-def test_what_is_known_of_a_board(tmp_path: Path) -> None:
-    machine = Machine(board(tmp_path))
-    host = machine.host()
-    assert host.board == "Raspberry Pi 5 Model B Rev 1.0"
-    assert host.soc == "brcm,bcm2712"
-    assert host.governor == "ondemand"
-    assert host.freq_khz == (1_500_000, 2_400_000)
-    assert host.mem_total_bytes == 8245132 * 1024
-    assert host.os == "Debian GNU/Linux 13 (trixie)"
-    assert machine.temperature_c() == 51.234
-    assert machine.power_w() == ("ina219", 4.5)
-    throttled = machine.throttled()
-    assert throttled is not None
-    assert (throttled.now, throttled.occurred, throttled.raw) == (True, True, "0x50005")
-    assert machine.busy_s() == 153 / machine_module.os.sysconf("SC_CLK_TCK")
+def test_the_meters_of_a_machine(tmp_path: Path) -> None:
+    meters = Meters(board(tmp_path))
+    assert meters.power_w() == ("ina219", 4.5)
+    assert meters.busy_s() == 153 / os.sysconf("SC_CLK_TCK")
 
 
 def test_nothing_is_known_of_an_empty_machine(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    host = machine.host()
+    meters = Meters(tmp_path)
+    assert {meters.power_w(), meters.rss_bytes(), meters.busy_s(), meters.rapl_uj()} == {None}
+    host = host_of(Board(tmp_path))
     assert (host.board, host.soc, host.governor, host.freq_khz, host.mem_total_bytes, host.os) == (None,) * 6
-    assert machine.temperature_c() is machine.throttled() is machine.power_w() is machine.rss_bytes() is None
-    with Sampler(machine) as sampler:
+    with Sampler(tmp_path) as sampler:
         pass
     assert sampler.thermal().samples == 0
+    assert sampler.thermal().throttled is None
     assert sampler.energy(10).source == "none"
+
+
+def test_the_host_of_a_report(tmp_path: Path) -> None:
+    for number, (low, high) in enumerate(((600_000, 1_800_000), (408_000, 2_400_000))):
+        folder = tmp_path / f"sys/devices/system/cpu/cpufreq/policy{number}"
+        folder.mkdir(parents=True)
+        (folder / "scaling_min_freq").write_text(f"{low}\n")
+        (folder / "scaling_max_freq").write_text(f"{high}\n")
+    assert host_of(Board(tmp_path)).freq_khz == (408_000, 2_400_000)
 
 
 def test_energy_is_power_over_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0, 0, 2_000_000_000, 4_000_000_000, 4_000_000_000])
-    monkeypatch.setattr(machine_module.time, "monotonic_ns", lambda: next(times))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(times))
     root = board(tmp_path)
-    with Sampler(Machine(root), period_s=3600) as sampler:
+    with Sampler(root, period_s=3600) as sampler:
         (root / "sys/class/hwmon/hwmon1/power1_input").write_text("5500000\n")
         sampler.sample()
     found = sampler.energy(5)
@@ -147,14 +143,14 @@ def test_the_counter_of_a_package_may_begin_anew(tmp_path: Path) -> None:
     counter.parent.mkdir(parents=True)
     counter.write_text("900\n")
     (counter.parent / "max_energy_range_uj").write_text("1000\n")
-    with Sampler(Machine(tmp_path), period_s=3600) as sampler:
+    with Sampler(tmp_path, period_s=3600) as sampler:
         counter.write_text("200\n")
     found = sampler.energy(1)
     assert (found.source, found.joules) == ("rapl", 300e-6)
 
 
 def test_memory_grows_after_the_first_minute_only(tmp_path: Path) -> None:
-    with Sampler(Machine(tmp_path), period_s=3600) as sampler:
+    with Sampler(tmp_path, period_s=3600) as sampler:
         pass
     begun = sampler._begun_ns
     sampler.rss_bytes = [(begun + s * 10**9, rss) for s, rss in ((0, 10), (59, 70), (60, 50), (90, 53), (120, 51))]
@@ -250,7 +246,7 @@ def test_reports_hold_to_the_published_schema_and_come_back(report: Report, tmp_
     path.write_text(text)
     assert to_json(read_report(path)) == text
     for broken, message in (
-        (text.replace('"schema_version": 1', '"schema_version": 2'), "no report of schema version 1"),
+        (text.replace('"schema_version": 1', '"schema_version": 2'), "not a report of schema version 1"),
         (text.replace('"kind": "pipeline"', '"kind": "pipeline", "more": 1'), "unknown field `more`"),
         (text[:-20], "truncated"),
     ):
@@ -269,6 +265,28 @@ def test_what_is_not_a_number_is_null(report: Report) -> None:
 def test_the_published_schema_is_that_of_the_code() -> None:
     assert json.loads(SCHEMA.read_text()) == json_schema(), f"write it anew: edge-isp bench schema > {SCHEMA}"
     jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def keys_of(schema: dict[str, Any], part: dict[str, Any], path: str = "") -> set[str]:
+    """Where the keys of a document stand ("latency.e2e.p95", "stages[].name")."""
+    found: set[str] = set()
+    for branch in [part, *part.get("anyOf", [])]:
+        if "$ref" in branch:
+            found |= keys_of(schema, schema["$defs"][branch["$ref"].rpartition("/")[2]], path)
+        if isinstance(branch.get("items"), dict):
+            found |= keys_of(schema, branch["items"], f"{path}[]")
+        for name, value in branch.get("properties", {}).items():
+            place = f"{path}.{name}".lstrip(".")
+            found |= {place} | keys_of(schema, value, place)
+    return found
+
+
+def test_no_key_of_schema_1_is_renamed() -> None:
+    """What reads reports of version 1 goes on reading them: keys may be added."""
+    recorded = set(KEYS.read_text().split())
+    found = keys_of(json_schema(), json_schema())
+    assert recorded <= found
+    assert {"peers[].fps", "waits[].p95", "latency.e2e.p99", "thermal.throttled.raw"} <= recorded
 
 
 def slower(report: Report, factor: float) -> Report:
@@ -330,8 +348,9 @@ def test_the_model_alone(engine: type[ScriptedEngine]) -> None:
 
 
 def test_partial_delegation_makes_a_run_invalid(engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch) -> None:
-    told = types.SimpleNamespace(engine="scripted", delegate="npu", threads=1, nodes=12, nodes_delegated=9)
-    monkeypatch.setattr("edge_isp.pipeline.runner.Runner.report", told)
+    partitions = (Partition("npu", (("CONV_2D", 9),)), Partition("XNNPACK", (("MEAN", 3),)))
+    report = EngineReport("scripted", "npu", 1, partitions)
+    monkeypatch.setattr("edge_isp.pipeline.runner.Runner.report", report)
     found = measure_model(Subject(engine="scripted"), SHORT, width=64, height=48)
     assert (found.model.nodes_total, found.model.nodes_delegated) == (12, 9)
     assert "partial delegation: npu runs 9 of 12 nodes" in found.invalid_reasons
@@ -356,12 +375,12 @@ def command(*arguments: object) -> tuple[int, str, str]:
 @pytest.fixture
 def quick(engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Arguments of a run that takes a moment."""
-    monkeypatch.setattr("edge_isp.bench.streaming.Plan.__init__.__defaults__", (3, 0.0, 20, 0.0, None, 0))
-    return ["--engine", "scripted", "--size", "64x48", "--warmup", 3, "--frames", 20, "--duration", 0]
+    monkeypatch.setattr("edge_isp.bench.plan.Plan.__init__.__defaults__", (3, 0.0, 20, 0.0, None, 0))
+    return ["--engine", "scripted", "--size", "64x48", "--warmup", 3, "--frames", 20]
 
 
 def test_the_commands(quick: list[object], tmp_path: Path) -> None:
-    code, output, _ = command("pipeline", *quick, "--json", "--pin-cpus", "0")
+    code, output, _ = command("pipeline", *quick, "--json", "--cpu", "0")
     assert code == 0
     old = tmp_path / "old.json"
     old.write_text(output)
@@ -387,12 +406,10 @@ def test_the_commands(quick: list[object], tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_errors(tmp_path: Path) -> None:
     for arguments, message in (
-        (["model", "--size", "big"], "--size must be WIDTHxHEIGHT"),
-        (["model", "--pin-cpus", "a"], "--pin-cpus must be numbers"),
-        (["model", "--pin-cpus", "4095"], "cannot run on CPUs"),
+        (["model", "--cpu", "4095"], "cannot run on CPUs"),
         (["pipeline", "--fail-if", "p95:+10%"], "--fail-if needs --compare"),
         (["pipeline", "--compare", tmp_path / "none.json"], "cannot be read"),
-        (["pipeline", "--camera", "x.raw", "--fps", "3"], "--fps is of the frames in memory"),
+        (["pipeline", "--camera", "x.raw", "--fps", "3"], "--fps is for frames in memory"),
     ):
         with pytest.raises(EdgeIspError, match=message):
             command(*arguments)

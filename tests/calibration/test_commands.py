@@ -108,8 +108,8 @@ def test_from_a_sensor_nobody_knows_to_a_profile(sensor: SensorProfile, tmp_path
 
     scene, corners = chart_scene(reference_srgb())
     chart = record(tmp_path / "chart.raw", stack_of(sensor, scene, 4, exposure=0.85))
-    places = ",".join(str(v) for corner in corners for v in corner)
-    run("colour", "--chart", chart, "--corners", places, "--out", str(out), "--plot", str(plot))
+    places = [argument for x, y in corners for argument in ("--corner", f"{x},{y}")]
+    run("colour", "--chart", chart, *places, "--out", str(out), "--plot", str(plot))
     assert is_png(plot)
     measured = load_profile(out)
     assert measured.name == "unknown"
@@ -130,8 +130,11 @@ def test_a_refusal_leaves_the_profile_alone(sensor: SensorProfile, tmp_path: Pat
         run("black-level", "--dark", record(tmp_path / "d.raw", stack_of(sensor, grey(0, 64, 64), 8)), "--out", "x.txt")
     with pytest.raises(EdgeIspError, match="no dark frames"):
         run("black-level", "--out", str(out))
-    with pytest.raises(EdgeIspError, match="--corners must be eight numbers"):
-        run("colour", "--chart", bright, "--corners", "1,2,3", "--out", str(out))
+    for given, message in ((["1,2,3"], "expected X,Y in pixels"), (["1,2"] * 3, "give it four times, found 3")):
+        corners = [argument for place in given for argument in ("--corner", place)]
+        result = CliRunner().invoke(app, ["calibrate", "colour", "--chart", bright, *corners, "--out", str(out)])
+        assert result.exit_code == 2
+        assert message in result.output
 
 
 def test_import(tmp_path: Path) -> None:

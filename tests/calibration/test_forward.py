@@ -1,4 +1,4 @@
-"""The forward model's imperfections, and lens shading undone by encoding tables."""
+"""The forward model's imperfections, and lens shading undone while a frame is encoded."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_isp.calibration.profile import Noise, SensorProfile, load_profile
+from edge_isp.calibration.profile import Defect, Noise, SensorProfile, load_profile, shipped_profiles
 from edge_isp.calibration.simulation import Flicker, Imperfections, SensorModel
 from edge_isp.kernels import tables
-from edge_isp.kernels.encode import encode
-from edge_isp.kernels.layout import RawLayout
+from edge_isp.kernels.layout import PLANE_COLOURS, Flips, RawLayout
 from edge_isp.kernels.pack import pack
+from edge_isp.kernels.shaded import encode_shaded
+from edge_isp.sensor_window import SensorWindow
 from tests.calibration.sensors import DEFECTS, TEMPERATURE_K, grey
 
 HEIGHT, WIDTH = 480, 640
@@ -27,7 +28,7 @@ def quiet(profile: SensorProfile) -> SensorProfile:
 
 
 def codes(profile: SensorProfile, scene: NDArray[np.float32], **circumstances: Any) -> NDArray[np.uint16]:
-    settings = {"colour_temperature_k": TEMPERATURE_K, "imperfections": Imperfections()} | circumstances
+    settings: dict[str, Any] = {"colour_temperature_k": TEMPERATURE_K, "imperfections": Imperfections()} | circumstances
     return SensorModel(profile).codes(scene, np.random.default_rng(1), **settings)
 
 
@@ -110,40 +111,32 @@ def dequantised(encoded: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def corrected(profile: SensorProfile, seen: NDArray[np.uint16], colour_temperature_k: float) -> NDArray[np.float64]:
-    """Light of a frame after `encode` with a lens-shading grid: (height / 2, width / 2, 4)."""
+    """Light of a frame of the whole sensor after its lens shading was corrected: (height / 2, width / 2, 4)."""
     assert profile.shading is not None
-    # 160 tables for gains that span a factor of four: each within 0.5 %. The grid's cells are 8x8 pixels.
-    lens_gains, choice = tables.shading_choice(
-        profile.shading.channel_gains(colour_temperature_k), levels=160, shape=(HEIGHT // 8, WIDTH // 8)
-    )
-    bank = np.stack(
-        [
-            tables.encoding_table(
-                bit_depth=profile.bit_depth,
-                black_level=profile.black_level,
-                white_level=profile.white_level,
-                gains=profile.normalised_gains(colour_temperature_k),
-                curve="sqrt",
-                scale=1 / 255,
-                zero_point=-128,
-                lens_gain=lens_gain,
-            )
-            for lens_gain in lens_gains
-        ]
-    )
+    rows, columns = (tables.node_places(side // 2) / (side // 2) for side in (HEIGHT, WIDTH))
+    gains = profile.shading.gains_at(rows, columns, (1, 1), colour_temperature_k)
     out = np.empty((HEIGHT // 2, WIDTH // 2, 4), np.int8)
-    encode(
+    encode_shaded(
         pack(seen, packing="u16", bit_depth=profile.bit_depth),
         out,
         RawLayout(WIDTH, HEIGHT, "u16", profile.bit_depth, profile.cfa),
-        tables=bank,
-        shading=choice,
+        tables=tables.step_table(
+            bit_depth=profile.bit_depth,
+            black_level=profile.black_level,
+            white_level=profile.white_level,
+            gains=profile.normalised_gains(colour_temperature_k),
+            curve="sqrt",
+            scale=1 / 255,
+            zero_point=-128,
+        ),
+        factors=tables.lens_factors(gains[..., PLANE_COLOURS], "sqrt"),
+        zero_point=-128,
     )
     return dequantised(out)
 
 
-@pytest.mark.parametrize("name", ["imx219", "imx477", "imx708", "imx708_wide", "ov5647", "imx500"])
-def test_a_shaded_frame_is_flat_through_the_tables(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in shipped_profiles() if load_profile(name).awb_curve])
+def test_a_shaded_frame_becomes_flat(name: str) -> None:
     profile = load_profile(name)
     seen = codes(profile, grey(1, HEIGHT, WIDTH), exposure=0.7)
     light = corrected(profile, seen, TEMPERATURE_K)
@@ -151,6 +144,19 @@ def test_a_shaded_frame_is_flat_through_the_tables(name: str) -> None:
     assert np.abs(tiles / tiles.mean(axis=(0, 1)) - 1).max() < 0.01
     shaded = corrected(_unshaded(profile), seen, TEMPERATURE_K)
     assert shaded[:20, :20].mean() < 0.95 * shaded[110:130, 150:170].mean()
+
+
+def test_a_window_shows_its_part_of_the_lens_and_of_the_defects() -> None:
+    profile = replace(quiet(load_profile("imx219")), defects=(Defect(101, 51, 0.0, 1.0), Defect(3, 3, 0.0, 1.0)))
+    whole = SensorWindow(0, 0, WIDTH, HEIGHT, (WIDTH, HEIGHT))
+    seen = codes(profile, grey(1, HEIGHT, WIDTH), exposure=0.7, imperfections=Imperfections(window=whole))
+    part = SensorWindow(100, 50, 200, 100, (WIDTH, HEIGHT))
+    cropped = codes(profile, grey(1, 100, 200), exposure=0.7, imperfections=Imperfections(window=part))
+    assert np.abs(cropped.astype(int) - seen[50:150, 100:300]).max() <= 1
+    assert cropped[1, 1] == 1023
+    mirrored = replace(part, flips=Flips(vertical=True, horizontal=True))
+    turned = codes(profile, grey(1, 100, 200), exposure=0.7, cfa="BGGR", imperfections=Imperfections(window=mirrored))
+    assert np.abs(turned[::-1, ::-1].astype(int) - cropped).max() <= 1
 
 
 def _unshaded(profile: SensorProfile) -> SensorProfile:

@@ -93,6 +93,7 @@ def test_a_profile_comes_back_from_its_file(profile: SensorProfile, words: str, 
         defects=DEFECTS,
         cfa_follows_flips=follows,
         bit_depths=(8, 10),
+        size=(640, 480),
         black_level_drift=(0.1, 0.2, -0.3, 0.4),
     )
     assert parse_profile(format_profile(whole).encode(), "round trip") == whole
@@ -142,19 +143,25 @@ def test_shading_interpolates_as_libcamera_does() -> None:
     assert np.array_equal(shading.gains(20000.0), shading.gains(shading.colour[-1].colour_temperature_k))
 
 
-def test_a_crop_of_the_shading_is_its_part() -> None:
+def test_shading_at_places_of_the_sensor() -> None:
     shading = load_profile("imx219").shading
     assert shading is not None
-    assert shading.cropped(0, 0, 1, 1).luminance == pytest.approx(shading.luminance, rel=1e-12)
-    grid = np.array(shading.luminance).reshape(12, 16)
-    part = np.array(shading.cropped(0.25, 0.25, 0.5, 0.5).luminance).reshape(12, 16)
-    y, x = 0.25 + 0.5 * (np.arange(12) + 0.5) / 12, 0.25 + 0.5 * (np.arange(16) + 0.5) / 16
-    fine = expand(grid, 1200, 1600)
-    looked_up = fine[np.rint(y * 1200 - 0.5).astype(int)][:, np.rint(x * 1600 - 0.5).astype(int)]
-    assert np.abs(part / looked_up - 1).max() < 2e-3
-    assert shading.flipped(vertical=True, horizontal=True).luminance == shading.luminance[::-1]
-    with pytest.raises(ProfileError, match="inside the frame"):
-        shading.cropped(0.5, 0, 0.6, 1)
+    size, kelvin = (1600, 1200), 5000.0
+    rows, columns = (np.arange(count) + 0.5 for count in reversed(size))
+    fine = shading.gains_at(rows, columns, size, kelvin)
+    for channel, grid in enumerate(shading.gains(kelvin)):
+        np.testing.assert_allclose(fine[..., channel], expand(grid, 1200, 1600), rtol=1e-6)
+    part = shading.gains_at(rows[300:900], columns[1200:], size, kelvin)
+    np.testing.assert_array_equal(part, fine[300:900, 1200:])
+    beyond = shading.gains_at(np.array([-50.0, 1250.0]), np.array([-50.0, 1700.0]), size, kelvin)
+    np.testing.assert_allclose(beyond, fine[np.ix_([0, -1], [0, -1])], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_every_shipped_profile_knows_the_size_of_its_sensor(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.size is not None
+    assert profile.size[0] > profile.size[1] > 1000
 
 
 # Malformed input: one clear error each.
@@ -235,6 +242,8 @@ def test_malformed_profiles_give_a_profile_error(data: st.DataObject) -> None:
     [
         ("bit_depth = 10", "bit_depth = 7", "bit_depth must be 8 to 16"),
         ("shot = 2.192239e-04", "shot = nan", "noise.shot must be a finite number, found nan"),
+        ("size = [3280, 2464]", "size = [3280]", "sensor.size must be a list of 2 whole numbers, found"),
+        ("size = [3280, 2464]", "size = [3280, 0]", "size must be the sensor's width and height in pixels"),
         ("rows = 12", "rows = 11", "shading luminance must be 11x16 numbers, found 192"),
         ("rows = 12", "rows = 1000000000000", "shading grid must have"),
         ("[2498, 0.9309", "[2498, -1", "awb curve must hold positive numbers"),

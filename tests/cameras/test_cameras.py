@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_isp.calibration.profile import Defect, load_profile
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.scene import SceneRenderer
 from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError, ProfileError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFrame
+from edge_isp.kernels.layout import Flips
 from edge_isp.kernels.unpack import unpack
+from edge_isp.sensor_window import SensorWindow
 
 Recording = Callable[..., Path]
 
@@ -89,6 +93,20 @@ def test_levels_of_the_sidecar_override_the_profile(recording: Recording) -> Non
             "black_level must be a list of 4 finite numbers",
         ),
         ('name = "imx219"', "black_level = [64, 64, 64, 64]\nwhite_level = 1024", "must be codes of 10 bits"),
+        ("[sensor]", "window = [0, 0, 64]\n[sensor]", "format.window must be a list of 4 whole numbers"),
+        (
+            "[sensor]",
+            "window = [-2, 0, 64, 48]\n[sensor]",
+            "window must be left and top of 0 or more, and at least 64x48",
+        ),
+        (
+            "[sensor]",
+            "window = [0, 0, 32, 48]\n[sensor]",
+            "window must be left and top of 0 or more, and at least 64x48",
+        ),
+        ("[sensor]", 'flips = "both"\n[sensor]', "flips must be a window beside it"),
+        ("[sensor]", 'window = [0, 0, 64, 48]\nflips = "up"\n[sensor]', "flips must be one of none, horizontal"),
+        ("[sensor]", "[sensor]\nlens_shading = 1", "sensor.lens_shading must be true or false, found 1"),
         ("[1.75, 1.43]", "[1.75, -1.43]", "frame.colour_gains must be a list of 2 positive finite numbers"),
         ("5700", "-1", "colour_temperature_k must be a positive finite number, found -1"),
         ("[format]", "[format", "not a TOML file"),
@@ -101,6 +119,17 @@ def test_a_wrong_sidecar_gives_one_clear_error(recording: Recording, find: str, 
     sidecar.write_text(sidecar.read_text().replace(find, replacement, 1))
     with pytest.raises(FormatError, match=f"scene.toml: .*{message}"):
         ReplayCamera(sidecar.with_suffix(".raw"))
+
+
+def test_a_sidecar_says_which_part_of_the_sensor_its_frames_show(recording: Recording) -> None:
+    (frame, _) = frames_of(recording())
+    assert (frame.window, frame.lens_shading) == (None, True)
+    sidecar = recording().with_suffix(".toml")
+    text = sidecar.read_text().replace("[sensor]", 'window = [680, 692, 128, 96]\nflips = "horizontal"\n[sensor]')
+    sidecar.write_text(text.replace("[sensor]", "[sensor]\nlens_shading = false"))
+    (frame, _) = frames_of(sidecar.with_suffix(".raw"))
+    assert frame.window == SensorWindow(680, 692, 128, 96, flips=Flips(vertical=False, horizontal=True))
+    assert not frame.lens_shading
 
 
 def test_a_truncated_recording_gives_one_clear_error(recording: Recording) -> None:
@@ -191,6 +220,19 @@ def test_synthetic_frames_are_reproducible_and_move(photo: Path) -> None:
     assert np.abs(codes[0] - codes[99]).mean() > 2 * noise
     assert first[0].sensor == "imx219"
     assert first[0].colour_gains is not None
+    assert not first[0].lens_shading
+
+
+def test_a_synthetic_camera_shows_the_whole_sensor(photo: Path) -> None:
+    profile = replace(load_profile("imx219"), defects=(Defect(3279, 2463, 0.0, 2.0), Defect(0, 1, 0.0, 2.0)))
+    with SyntheticCamera(photo, width=64, height=48, fps=None, sensor=profile, imperfections=True) as camera:
+        frame = camera.read()
+    assert frame is not None
+    unflipped = Flips(vertical=False, horizontal=False)
+    assert frame.window == SensorWindow(0, 0, 3280, 2464, (3280, 2464), unflipped)
+    assert frame.lens_shading
+    codes = unpack(frame.data, frame.format.layout)
+    assert codes[47, 63] == codes[1, 0] == 1023
 
 
 def test_a_paced_synthetic_camera_leaves_out_what_comes_too_late(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_as_json() -> None:
     content = json.loads(run("--json"))
     cameras = {part["name"]: part for part in content["cameras"]}
     assert cameras["v4l2"]["devices"][0]["modes"] == [{"format": "RG10", "size": "640x480", "fps": [30.0, 7.5]}]
-    assert cameras["replay"] == {"name": "replay", "devices": None, "problem": None}
+    assert cameras["replay"] == {"name": "replay", "usage": "replay:PATH", "devices": None, "problem": None}
     assert cameras["picamera2"]["problem"]
     engines = {part["name"]: part["problem"] for part in content["engines"]}
     assert engines["litert"] is None

@@ -18,6 +18,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError, ProfileError
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.unpack import unpack
+from edge_isp.sensor_window import SensorWindow
 from tests.support.dng import (
     ASCII,
     BYTE,
@@ -139,6 +140,7 @@ def test_active_area_and_crop(tmp_path: Path, top: int, left: int, crop_y: int, 
     expected = "".join(pattern[2 * ((r + crop_y) % 2) + (c + crop_x) % 2] for r in range(2) for c in range(2))
     assert frame.format.cfa == expected
     assert list(frame.black_level) == [1, 2, 3, 4]
+    assert frame.window == SensorWindow(crop_x, crop_y, 50, 38, (60 - left, 46 - top))
     with rawpy.imread(str(tmp_path / "a.dng")) as raw:
         colours = raw.raw_colors[y : y + 2, x : x + 2].ravel()
         assert "".join("RGBG"[colour] for colour in colours) == expected

@@ -28,7 +28,19 @@ def npu(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not gcc:
         pytest.skip("the tests' NPU is built with gcc, which is not installed")
     library = tmp_path_factory.mktemp("npu") / "libnpu.so"
-    command = [gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", HERE / "npu.c", "-lm", "-o", library]
+    command: list[str | Path] = [
+        gcc,
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        HERE / "npu.c",
+        "-lm",
+        "-o",
+        library,
+    ]
     subprocess.run(command, check=True)
     return str(library)
 
@@ -44,7 +56,7 @@ def tflite_runtime() -> Runtime:
             )
         shutil.rmtree(TFLITE_RUNTIME, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", TFLITE_RUNTIME], check=True)
-        install = [python, "-m", "pip", "install", "-q", "tflite-runtime==2.14.0", "numpy<2"]
+        install: list[str | Path] = [python, "-m", "pip", "install", "-q", "tflite-runtime==2.14.0", "numpy<2"]
         installed = subprocess.run(install, capture_output=True, text=True, check=False)
         if installed.returncode:
             pytest.skip(f"tflite-runtime 2.14 cannot be installed: {installed.stderr.strip().splitlines()[-1]}")

@@ -30,4 +30,5 @@ def codes(height: int = 12, width: int = 16, channels: int = 8, seed: int = 0) -
     y, x, c = np.mgrid[0:height, 0:width, 0:channels]
     noise = np.random.default_rng(seed).normal(0, 3, (height, width, channels))
     values = 90 * np.sin(x / 5 + c) * np.cos(y / 7) + noise
-    return np.clip(np.rint(values), -128, 127).astype(np.int8)[None]
+    made: NDArray[np.int8] = np.clip(np.rint(values), -128, 127).astype(np.int8)[None]
+    return made

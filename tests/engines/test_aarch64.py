@@ -25,12 +25,12 @@ from edge_isp.errors import EdgeIspError
 model, delegate, python, limit_s, frames = json.loads(sys.argv[1])
 def stream(name, limit_s=None):
     made = []
-    with FallbackEngine(model, threads=1, delegation=Delegation(name, time_limit_s=limit_s, python=python)) as ladder:
-        ladder.resize((1, 12, 12, 8))
+    with FallbackEngine(model, threads=1, delegation=Delegation(name, time_limit_s=limit_s, python=python)) as fallback:
+        fallback.resize((1, 12, 12, 8))
         for seed in range(frames):
             x = np.random.default_rng(seed).integers(-128, 128, (1, 12, 12, 8)).astype(np.int8)
-            made.append((ladder.run([x])[0].astype(int), ladder.report.delegate))
-        return made, ladder.report
+            made.append((fallback.run([x])[0].astype(int), fallback.report.delegate))
+        return made, fallback.report
 try:
     (made, report), (by_cpu, _) = stream(delegate, limit_s), stream("none")
 except EdgeIspError as error:
@@ -40,7 +40,7 @@ else:
         "spread": max(int(abs(a - b).max()) for (a, _), (b, _) in zip(made, by_cpu)),
         "makers": [maker for _, maker in made],
         "frames": dict(report.frames),
-        "taken": {share.executor: dict(share.operators) for share in report.shares},
+        "taken": {partition.executor: dict(partition.operators) for partition in report.partitions},
         "events": [(event.kind, event.delegate, event.reason) for event in report.events],
     }))
 """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import platform
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -74,7 +76,7 @@ def test_a_delegate_is_found_where_board_library_and_device_are(
     board: Board,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delegates.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     spec = find_delegate(name)
     assert "no library" in probe(spec, board(*compatible)).missing
     assert "no such device, or its driver is not loaded" in probe(spec, board(libraries=(library,))).missing
@@ -100,7 +102,7 @@ def test_a_coral_on_usb_has_no_device_file(board: Board) -> None:
 def test_a_device_without_permission_says_the_way_out(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     root = board(devices=("dev/apex_0",), libraries=("usr/lib/libedgetpu.so.1",))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    monkeypatch.setattr(delegates.grp, "getgrgid", lambda group: type("Group", (), {"gr_name": "apex"}))
+    monkeypatch.setattr(grp, "getgrgid", lambda group: type("Group", (), {"gr_name": "apex"}))
     missing = probe(find_delegate("edgetpu"), root).missing
     assert "no permission on" in missing
     assert "dev/apex_0 (group apex, mode 0644): sudo usermod -aG apex " in missing

@@ -88,8 +88,8 @@ def test_delegates_that_are_there_are_tried(known_npu: Callable[..., None]) -> N
     known_npu(operators="concat")
     works = examine()["delegates"][0]
     assert (works["name"], works["found"], works["works"], works["why"]) == ("npu", True, True, "")
-    shares = {share["executor"]: dict(share["operators"]) for share in works["report"]["shares"]}
-    assert shares == {"npu": {"CONCATENATION": 2}, "XNNPACK": {"CONV_2D": 14}}
+    partitions = {partition["executor"]: dict(partition["operators"]) for partition in works["report"]["partitions"]}
+    assert partitions == {"npu": {"CONCATENATION": 2}, "XNNPACK": {"CONV_2D": 14}}
     known_npu(fail="create", how="crash")
     fails = examine()["delegates"][0]
     assert (fails["found"], fails["works"]) == (True, False)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_isp.engines.delegates import Delegate
+from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.engines.process import ProcessEngine
 from edge_isp.errors import EngineError
@@ -34,7 +35,7 @@ def test_it_is_the_engine_itself() -> None:
             engine.run([codes(size, size, seed=1)])
             np.testing.assert_array_equal(first, kept)  # outputs belong to the caller
         assert engine.report.engine == f"{here.report.engine} in its own process"
-        assert engine.report.shares == here.report.shares
+        assert engine.report.partitions == here.report.partitions
         with pytest.raises(EngineError, match="input '.*' must be int8"):
             engine.run([codes(8, 8).astype(np.uint8)])
         with pytest.raises(EngineError, match="cannot resize this model to"):
@@ -99,3 +100,102 @@ def test_a_process_leaves_with_the_one_that_owns_it() -> None:
         assert select.select([ended], [], [], 20)[0], "it is still there"
     finally:
         os.close(ended)
+
+
+def damaged(folder: Path, seed: int) -> Path:
+    """The small model with one byte of its graph changed."""
+    content = bytearray(SMALL.path.read_bytes())
+    rng = np.random.default_rng(seed)
+    content[int(rng.integers(len(content)))] ^= int(rng.integers(1, 256))
+    path = folder / f"damaged-{seed}.tflite"
+    path.write_bytes(content)
+    return path
+
+
+CRASHING = """
+import os, signal
+import numpy as np
+from edge_isp.engines.base import EngineReport, TensorInfo
+from edge_isp.engines.litert import LiteRtEngine
+
+class Crashing(LiteRtEngine):
+    def run(self, inputs):
+        if inputs[0].flat[0] == 1:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if inputs[0].flat[0] == 2:
+            self.eaten = np.ones(1 << 31, np.uint8)
+        return super().run(inputs)
+"""
+
+
+@pytest.fixture
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An engine that crashes with inputs that begin with 1, and takes two GiB for those that begin with 2."""
+    packages = tmp_path / "packages"
+    info = packages / "crashing-1.0.dist-info"
+    info.mkdir(parents=True)
+    (packages / "crashing.py").write_text(CRASHING)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: crashing\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[edge_isp.engines]\ncrashing = crashing:Crashing\n")
+    monkeypatch.setenv("PYTHONPATH", f"{packages}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(packages)
+    return "crashing"
+
+
+def first_value(value: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.int8]]]:
+    tensor = np.zeros((1, 8, 8, 8), np.int8)
+    tensor.flat[0] = value
+    return [tensor]
+
+
+def test_an_isolated_engine_that_crashes_is_started_again(crashing: str) -> None:
+    isolated = Delegation("none", isolate=True)
+    with FallbackEngine(SMALL.path, engine=crashing, threads=1, delegation=isolated) as engine:
+        engine.resize((1, 8, 8, 8))
+        (expected,) = engine.run(first_value(0))
+        with pytest.raises(EngineError, match="ended with signal SIGSEGV"):
+            engine.run(first_value(1))  # in the process that was started again, too
+        np.testing.assert_array_equal(engine.run(first_value(0))[0], expected)
+        assert [event.kind for event in engine.report.events] == ["dropped", "dropped"]
+
+
+def test_an_isolated_engine_has_a_limit_of_memory(crashing: str) -> None:
+    isolated = Delegation("none", isolate=True, memory_limit_bytes=1 << 30)
+    with FallbackEngine(SMALL.path, engine=crashing, threads=1, delegation=isolated) as engine:
+        engine.resize((1, 8, 8, 8))
+        (expected,) = engine.run(first_value(0))
+        with pytest.raises(EngineError, match="out of memory in the engine's process, which may have 1073741824 bytes"):
+            engine.run(first_value(2))
+        np.testing.assert_array_equal(engine.run(first_value(0))[0], expected)
+
+
+def test_a_damaged_model_ends_at_most_its_own_process(tmp_path: Path) -> None:
+    """One byte is enough to make LiteRT write outside its arrays; where it did, this process would not come here."""
+    outcomes = set()
+    for seed in range(6):
+        path = damaged(tmp_path, seed)
+        try:
+            with FallbackEngine(path, threads=1, delegation=Delegation("none", isolate=True)) as engine:
+                engine.resize((1, 8, 8, 8))
+                engine.run([codes(8, 8)])
+            outcomes.add("ran")
+        except EngineError:
+            outcomes.add("refused")
+    assert outcomes
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_what_is_loaded_is_what_was_hashed(isolate: bool, tmp_path: Path) -> None:
+    """The file is replaced between the card's check and the loading."""
+    path = damaged(tmp_path, 0)
+    with pytest.raises(EngineError, match="damaged-0.tflite: is not the model that its card describes"):
+        FallbackEngine(
+            path, threads=1, delegation=Delegation("none", isolate=isolate), sha256={path: SMALL.sha256}
+        ).close()
+
+
+def test_a_pipe_as_a_model_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    os.mkfifo(path)
+    with pytest.raises(EngineError, match=r"model.tflite: cannot be read: expected a file, found a pipe \(FIFO\)"):
+        LiteRtEngine(path)

@@ -20,8 +20,8 @@ from tests.engines.npu_tools import SMALL, codes
 
 
 @pytest.fixture
-def open_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Opens a ladder on the simulator."""
+def open_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Opens a fallback on the simulator."""
     python = os.environ.get("EDGE_ISP_QNN_PYTHON")
     if not python:
         pytest.skip("EDGE_ISP_QNN_PYTHON is not set: it names a Python with onnxruntime-qnn, which is 530 MB large")
@@ -34,31 +34,31 @@ def open_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(npu_tools, "KNOWN", spec)
         monkeypatch.setattr(delegates, "entry_points", lambda group: [entry])
         delegation = Delegation("simulator", require_full=True, python=python)
-        ladder = FallbackEngine(
+        fallback = FallbackEngine(
             SMALL.path, threads=1, delegation=delegation, tolerance_lsb=2, variant={"onnx": model}.get
         )
-        ladder.resize((1, 12, 12, 8))
-        return ladder
+        fallback.resize((1, 12, 12, 8))
+        return fallback
 
     yield make
     monkeypatch.undo()
 
 
-def test_it_takes_the_whole_graph_and_agrees(open_ladder: Any) -> None:
-    with open_ladder() as ladder:
+def test_it_takes_the_whole_graph_and_agrees(open_fallback: Any) -> None:
+    with open_fallback() as fallback:
         for seed in range(2):
-            ladder.run([codes(12, 12, seed=seed)])
-        report = ladder.report
+            fallback.run([codes(12, 12, seed=seed)])
+        report = fallback.report
     assert report.delegate == "simulator"
     assert report.nodes_delegated == report.nodes > 50
-    assert dict(report.shares[0].operators)["Conv"] == 14
-    assert report.agreement
-    assert report.agreement.rms_lsb < 1.5
+    assert dict(report.partitions[0].operators)["Conv"] == 14
+    assert report.parity
+    assert report.parity.rms_lsb < 1.5
 
 
-def test_a_backend_that_cannot_be_loaded_is_not_the_cpu_in_disguise(open_ladder: Any) -> None:
+def test_a_backend_that_cannot_be_loaded_is_not_the_cpu_in_disguise(open_fallback: Any) -> None:
     with (
-        open_ladder(backend_path="/nowhere.so") as ladder,
+        open_fallback(backend_path="/nowhere.so") as fallback,
         pytest.raises(EngineError, match="delegate 'simulator' cannot be used: it takes none of the model's"),
     ):
-        ladder.run([codes(12, 12)])
+        fallback.run([codes(12, 12)])

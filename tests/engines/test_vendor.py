@@ -111,7 +111,7 @@ class _Port:
 
 @pytest.fixture(params=["rknn", "hailo"])
 def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Opens a ladder that must use the vendor's NPU, over the stand-in of its package."""
+    """Opens a fallback that must use the vendor's NPU, over the stand-in of its package."""
     name = request.param
     STAND_IN_FAILS.clear()
     rknn, api = ModuleType("rknnlite"), ModuleType("rknnlite.api")
@@ -132,47 +132,49 @@ def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     compiled = tmp_path / "compiled.bin"
     compiled.touch()
 
-    def open_ladder(delegate: str = name, size: int = 12) -> FallbackEngine:
-        ladder = FallbackEngine(SMALL.path, threads=1, delegation=Delegation(delegate), variant=lambda wanted: compiled)
-        ladder.resize((1, size, size, 8))
-        return ladder
+    def open_fallback(delegate: str = name, size: int = 12) -> FallbackEngine:
+        fallback = FallbackEngine(
+            SMALL.path, threads=1, delegation=Delegation(delegate), variant=lambda wanted: compiled
+        )
+        fallback.resize((1, size, size, 8))
+        return fallback
 
-    yield open_ladder
+    yield open_fallback
     sys.modules.pop(f"edge_isp.engines.{name}", None)
 
 
 def test_values_become_the_cards_codes(vendor: Any) -> None:
-    with vendor() as ladder, LiteRtEngine(SMALL.path, threads=1, shape=(1, 12, 12, 8)) as here:
+    with vendor() as fallback, LiteRtEngine(SMALL.path, threads=1, shape=(1, 12, 12, 8)) as here:
         for seed in range(3):
             np.testing.assert_array_equal(
-                ladder.run([codes(12, 12, seed=seed)])[0], here.run([codes(12, 12, seed=seed)])[0]
+                fallback.run([codes(12, 12, seed=seed)])[0], here.run([codes(12, 12, seed=seed)])[0]
             )
-        assert ladder.report.delegate in ("rknn", "hailo")
-        assert ladder.report.shares == ()  # these runtimes do not tell
+        assert fallback.report.delegate in ("rknn", "hailo")
+        assert fallback.report.partitions == ()  # these runtimes do not tell
 
 
 @pytest.mark.parametrize("stage", ["load", "init", "run"])
 def test_failures_are_engine_errors(vendor: Any, stage: str) -> None:
     STAND_IN_FAILS[stage] = True
-    with vendor() as ladder:
+    with vendor() as fallback:
         if stage == "init" and delegates.DELEGATES[0].name == "hailo":
             return  # it has no such stage
         with pytest.raises(
             EngineError, match="cannot be used: .*compiled.bin: (rknn-toolkit-lite2|HailoRT) (cannot|failed)"
         ):
-            ladder.run([codes(12, 12)])
-    with vendor("auto") as ladder:
-        ladder.run([codes(12, 12)])
-        assert ladder.report.delegate == "XNNPACK"
+            fallback.run([codes(12, 12)])
+    with vendor("auto") as fallback:
+        fallback.run([codes(12, 12)])
+        assert fallback.report.delegate == "XNNPACK"
 
 
 def test_a_device_that_is_lost(vendor: Any) -> None:
-    with vendor() as ladder:
-        expected = ladder.run([codes(12, 12)])
+    with vendor() as fallback:
+        expected = fallback.run([codes(12, 12)])
         STAND_IN_FAILS["run"] = True
-        np.testing.assert_array_equal(ladder.run([codes(12, 12)])[0], expected[0])
-        assert ladder.report.delegate == "XNNPACK"
-        assert ladder.report.events[-1].kind == "dropped"
+        np.testing.assert_array_equal(fallback.run([codes(12, 12)])[0], expected[0])
+        assert fallback.report.delegate == "XNNPACK"
+        assert fallback.report.events[-1].kind == "dropped"
 
 
 @pytest.mark.parametrize(("name", "package"), [("rknn", "rknnlite"), ("hailo", "hailo_platform")])

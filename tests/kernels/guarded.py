@@ -22,7 +22,9 @@ from edge_isp.kernels.demosaic import METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import RawLayout, row_bytes
 from edge_isp.kernels.resample import encode_resampled
+from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.statistics import statistics
+from edge_isp.kernels.tables import Factors, node_places
 from edge_isp.kernels.unpack import unpack
 from tests.kernels.sampling import LAYOUTS
 
@@ -88,10 +90,13 @@ def run_on_frames(packing: str, bit_depth: int, width: int, height: int, at_end:
                 out = guarded((max(1, height // 3), max(1, width // 5), 4), dtype, at_end)
                 encode_resampled(data, out, layout, tables=tables, **flips)
             out = guarded((height // 2, width // 2, 4), np.int8, at_end)
-            shading = guarded((3, 5, 4), np.uint8, at_end)
-            shading %= 2
-            tables = guarded((2, 4, entries), np.int8, at_end)
-            encode(data, out, layout, tables=tables, shading=shading, **flips)
+            places = [len(node_places(side // 2)) for side in (height, width)]
+            factors = Factors(guarded((*places, 4), np.uint16, at_end), 14)
+            tables = guarded((4, entries), np.uint16, at_end)  # corrupt: up to 65535
+            constants = np.full(4, 65535, np.uint16)
+            encode_shaded(data, out, layout, tables=tables, factors=factors, zero_point=-128, **flips)
+            out = guarded((height // 2, width // 2, 8), np.int8, at_end)
+            encode_shaded(data, out, layout, tables=tables, factors=factors, zero_point=0, constants=constants, **flips)
         statistics(data, layout, black_level=(0, 0, 0, 0), white_level=entries - 1, step=1)
         for method in METHODS:
             demosaic(data, guarded((height, width, 3), np.uint16, at_end), layout, method=method)

@@ -17,7 +17,7 @@ from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_bytes, row_ranges
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.resample import encode_resampled, letterbox
-from edge_isp.kernels.tables import encoding_table, shading_choice
+from edge_isp.kernels.tables import encoding_table
 from tests.kernels.sampling import Sample, dtypes, examples, random_tables, samples
 
 seeds = st.integers(0, 2**32)
@@ -35,40 +35,6 @@ def test_encode_equals_its_reference(
         "flip_horizontal": flip_horizontal,
     }
     out: NDArray[Any] = np.zeros((*sample.layout.cells, 8 if constants else 4), dtype)
-    encode(sample.data, out, sample.layout, **arguments)
-    np.testing.assert_array_equal(out, reference.encode(sample.data, sample.layout, **arguments))
-
-
-@examples
-@given(
-    samples(),
-    st.booleans(),
-    st.booleans(),
-    st.integers(1, 5),
-    st.integers(1, 9),
-    st.integers(1, 6),
-    st.booleans(),
-    seeds,
-)
-def test_encode_with_lens_shading_equals_its_reference(
-    sample: Sample,
-    flip_vertical: bool,
-    flip_horizontal: bool,
-    grid_rows: int,
-    grid_columns: int,
-    levels: int,
-    constants: bool,
-    seed: int,
-) -> None:
-    rng = np.random.default_rng(seed)
-    arguments: dict[str, Any] = {
-        "tables": random_tables(seed, sample.layout.bit_depth, np.int8, levels),
-        "shading": rng.integers(0, levels, (grid_rows, grid_columns, 4), dtype=np.uint8),
-        "constants": rng.integers(-128, 128, (levels, 4), dtype=np.int8) if constants else None,
-        "flip_vertical": flip_vertical,
-        "flip_horizontal": flip_horizontal,
-    }
-    out = np.zeros((*sample.layout.cells, 8 if constants else 4), np.int8)
     encode(sample.data, out, sample.layout, **arguments)
     np.testing.assert_array_equal(out, reference.encode(sample.data, sample.layout, **arguments))
 
@@ -169,11 +135,6 @@ def test_a_flat_frame_stays_flat_when_resampled(cfa: str) -> None:
             r"tables must be C-contiguous int8 \(4, 1024\), found int8 \(4, 512\)",
         ),
         (8, {"tables": np.zeros((4, 1024), np.int16)}, r"out must be C-contiguous int16 \(2, 4, 4\), found int8"),
-        (
-            8,
-            {"tables": np.zeros((2, 4, 1024), np.int8), "shading": np.full((1, 1, 4), 2, np.uint8)},
-            "shading must name one of 2 tables, found 2",
-        ),
     ],
 )
 def test_encode_refuses_what_cannot_be(width: int, change: dict[str, Any], message: str) -> None:
@@ -208,34 +169,8 @@ def table_of(dtype: type, **change: Any) -> Any:
 
 
 def test_a_table_of_floats_holds_light_unrounded() -> None:
-    table = table_of(np.float32, scale=1.0, lens_gain=0.5)
+    table = table_of(np.float32, scale=2.0)
     np.testing.assert_allclose(table[0, [0, 64, 65, 1023]], [0, 0, 0.5 / 959, 0.5], rtol=1e-6)
-
-
-def test_a_lens_gain_multiplies_light() -> None:
-    np.testing.assert_array_equal(table_of(np.int16, lens_gain=2.0)[0, [64, 74, 1023]], [0, 20, 959])
-
-
-@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 8), seeds)
-def test_the_shading_choice_is_the_nearest_gain(levels: int, rows: int, columns: int, seed: int) -> None:
-    gains = np.random.default_rng(seed).uniform(1, 3, (rows, columns, 4))
-    values, choice = shading_choice(gains, levels=levels, shape=(rows, columns))
-    assert values.shape == (levels,)
-    assert choice.shape == gains.shape
-    if levels > 1:
-        half_step = (np.log(gains.max()) - np.log(gains.min())) / (levels - 1) / 2
-        assert np.all(np.abs(np.log(values[choice]) - np.log(gains)) <= half_step + 1e-9)
-
-
-def test_the_shading_choice_interpolates_between_centres() -> None:
-    gains = np.array([1.0, 2.0])[None, :, None] * np.ones((1, 2, 4))
-    values, choice = shading_choice(gains, levels=256, shape=(1, 4))
-    np.testing.assert_allclose(values[choice[0, :, 0]], [1.0, 1.25, 1.75, 2.0], rtol=2e-3)
-
-
-def test_shading_gains_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="gains must be positive"):
-        shading_choice(np.zeros((2, 2, 4)))
 
 
 def test_reads_a_frame_that_cannot_be_written() -> None:

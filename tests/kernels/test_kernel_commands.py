@@ -13,7 +13,7 @@ from edge_isp.cli.main import app
 
 def test_bench_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SIZES", ((848, 848), (856, 848)))
-    result = CliRunner().invoke(app, ["bench", "kernels", "--json", "--seconds", "0"])
+    result = CliRunner().invoke(app, ["bench", "kernels", "--json", "--duration", "0"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["schema_version"] == 1
@@ -26,7 +26,7 @@ def test_bench_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bench_kernels_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SIZES", ((848, 848), (856, 848)))
-    result = CliRunner().invoke(app, ["bench", "kernels", "--seconds", "0"])
+    result = CliRunner().invoke(app, ["bench", "kernels", "--duration", "0"])
     assert result.exit_code == 0, result.output
     assert "two threads: encode" in result.stdout
 

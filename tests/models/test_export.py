@@ -254,7 +254,7 @@ def test_the_command(format: str, tmp_path: Path) -> None:
     assert read_card(path.with_suffix(".toml")).path == path
     code, output = export("--model", name, "--format", format, "--size", "64", "--out", tmp_path)
     assert code == 2
-    assert "expected WIDTHxHEIGHT such as" in output
+    assert "expected WIDTHxHEIGHT in pixels, both even" in output
 
 
 def test_without_the_package_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,7 +57,8 @@ def both(graph: TfliteGraph, folder: Path, x: Int8) -> tuple[Int8, Int8]:
 def differences(expected: Int8, found: Int8) -> NDArray[np.int16]:
     assert expected.shape == found.shape
     assert expected.dtype == found.dtype == np.int8
-    return np.abs(expected.astype(np.int16) - found)
+    difference: NDArray[np.int16] = np.abs(expected.astype(np.int16) - found)
+    return difference
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -95,10 +97,10 @@ def test_a_whole_model_is_close_on_random_inputs(name: str, size: tuple[int, int
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_whole_model_is_equal_on_a_real_frame(name: str, tmp_path: Path) -> None:
-    from edge_isp.cameras.spec import DEMO
+    from edge_isp.cameras.spec import demo_recording
 
     card = read_card(shipped_models()[name])
-    with ReplayCamera(DEMO) as camera:
+    with ReplayCamera(demo_recording()) as camera:
         frame = camera.read()
     assert frame
     task = IspTask(card)
@@ -251,7 +253,7 @@ def test_products_that_may_saturate_are_computed_precisely(exported: Path, monke
             found.append(engine.run([x])[0])
     assert found[0].std() > 1
     if not engine_module._products_overflow():
-        np.testing.assert_array_equal(*found)
+        np.testing.assert_array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize(
@@ -266,8 +268,8 @@ def test_which_processors_saturate(
             raise FileNotFoundError(path)
         return flags
 
-    monkeypatch.setattr(engine_module.platform, "machine", lambda: machine)
-    monkeypatch.setattr(engine_module.Path, "read_text", read_text)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(Path, "read_text", read_text)
     assert engine_module._products_overflow() is expected
 
 

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from edge_isp import Detections, Picture, Pipeline, ReplayCamera
 from edge_isp.models.card import shipped_models
@@ -23,10 +25,9 @@ RECORDED = Path(__file__).parent / "recorded.json"
 
 def digest(result: Picture | Detections) -> str:
     """SHA-256 of everything that a result says of its frame."""
-    if isinstance(result, Picture):
-        parts = [result.rgb]
-    else:
-        parts = [result.xyxy, result.confidence, result.class_id]
+    parts: list[NDArray[Any]] = (
+        [result.rgb] if isinstance(result, Picture) else [result.xyxy, result.confidence, result.class_id]
+    )
     sha = hashlib.sha256()
     for part in parts:
         sha.update(f"{part.dtype} {part.shape}".encode())

@@ -225,7 +225,7 @@ def test_a_service_is_ready_gives_signs_of_life_and_stops(tmp_path: Path) -> Non
         manager.settimeout(120)
         photo = tmp_path / "photo.png"
         Image.new("RGB", (64, 48), (120, 130, 140)).save(photo)
-        command = [sys.executable, "-c", "from edge_isp.cli.main import main; main()", "run", "--json"]
+        command = [sys.executable, "-m", "edge_isp", "run", "--json"]
         service = subprocess.Popen(
             [*command, "--camera", f"synthetic:{photo},width=64,height=48,fps=50"],
             env={**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "300000"},

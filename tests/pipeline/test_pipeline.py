@@ -18,7 +18,7 @@ from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.profile import load_profile
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.cameras.replay import ReplayCamera
-from edge_isp.cameras.spec import DEMO, open_camera
+from edge_isp.cameras.spec import demo_recording, open_camera
 from edge_isp.cli.main import app
 from edge_isp.errors import CameraError, EdgeIspError, ModelError, PluginError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
@@ -156,10 +156,10 @@ def test_camera_specifications(recording: Recording, tmp_path: Path) -> None:
     assert isinstance(camera, edge_isp.SyntheticCamera)
     assert [frame is not None for frame in (camera.read(), camera.read(), camera.read())] == [True, True, False]
     for spec, message in (
-        ("none.raw", "neither an existing file or folder nor NAME"),
-        ("synthetic", "missing a required argument: 'photo'"),
-        (f"synthetic:{tmp_path}/photo,1.png,speed=3", "unknown speed; 'synthetic' knows: .*fps"),
-        (f"replay:{path},loop=1", "unknown loop; 'replay' knows: none"),
+        ("none.raw", "camera 'none.raw': no such file or folder"),
+        ("synthetic", "photo is missing; expected synthetic:PHOTO"),
+        (f"synthetic:{tmp_path}/photo,1.png,speed=3", "unknown speed.*; 'synthetic' knows: .*fps"),
+        (f"replay:{path},loop=1", "unknown loop; 'replay' knows: no settings"),
     ):
         with pytest.raises(CameraError, match=message):
             open_camera(spec)
@@ -180,7 +180,7 @@ def test_run_saves_pictures_of_the_shipped_recording(tmp_path: Path) -> None:
     assert files == ["spices_000000.png", "spices_000001.png", "spices_000002.png"]
     with Image.open(tmp_path / "out" / files[0]) as image:
         assert image.size == (832, 576)
-    assert DEMO.stat().st_size <= 2_000_000
+    assert demo_recording().stat().st_size <= 2_000_000
 
 
 def test_run_json_is_one_object_a_frame(recording: Recording, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_run_json_is_one_object_a_frame(recording: Recording, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--camera", "none.raw"], "camera 'none.raw': neither an existing file"),
+        (["--camera", "none.raw"], "camera 'none.raw': no such file or folder"),
         (["--model", "nope"], "no model 'nope'; shipped are: raw-detector-generic"),
         (["--save", "/proc/none/here"], "/proc/none/here: cannot write pictures there"),
     ],

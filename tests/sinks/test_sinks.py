@@ -13,6 +13,7 @@ import edge_isp
 from edge_isp import plugins
 from edge_isp.errors import PluginError, SinkError
 from edge_isp.results import FrameResult
+from edge_isp.sinks import image_files
 from edge_isp.sinks.annotate import annotate
 from edge_isp.sinks.png import PngSink
 from edge_isp.sinks.spec import open_sink
@@ -44,16 +45,18 @@ def test_the_png_sink_conforms(tmp_path: Path) -> None:
     check_sink(lambda: PngSink(tmp_path), spec=f"png:{tmp_path}")
 
 
-def test_png_writes_pictures_and_draws_detections(tmp_path: Path) -> None:
+def test_png_writes_pictures_and_draws_detections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "session_name", lambda start: "20261128T101500Z")
     sink = PngSink(tmp_path)
     picture, found = picture_result(0), detections_result(2, raw=True)
     sink.write(picture)
     sink.write(found)
     sink.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["check_sink_000000.png", "check_sink_000002.png"]
-    with Image.open(tmp_path / "check_sink_000000.png") as image:
+    names = ["check_sink_20261128T101500Z_000000.png", "check_sink_20261128T101500Z_000002.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    with Image.open(tmp_path / names[0]) as image:
         np.testing.assert_array_equal(np.asarray(image), picture.picture.rgb)
-    with Image.open(tmp_path / "check_sink_000002.png") as image:
+    with Image.open(tmp_path / names[1]) as image:
         np.testing.assert_array_equal(np.asarray(image), annotate(found).rgb)
 
 
@@ -85,14 +88,14 @@ def test_png_by_specification(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("pgn:out", "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: memory, png"),
+        ("pgn:out", "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: jpeg, memory, png"),
         ("png", "sink 'png': folder is missing; expected png:FOLDER"),
         ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: no settings"),
         ("png:out,profile=mine.toml", "profile cannot be set in a specification"),
         ("memory:x,capacty=3", "unknown capacty; did you mean 'capacity'.; 'memory' knows: capacity, strict"),
         ("memory:x,capacity=many", "capacity must be a whole number or none, found 'many'"),
         ("memory:x,strict=maybe", "strict must be yes or no, found 'maybe'"),
-        ("x" * 5000, "sink 'x{77}...': there is no sink named 'x{77}...'; there are"),
+        ("x" * 5000, r"sink 'x{100}\.\.\.': there is no sink named 'x{100}\.\.\.'; there are"),
     ],
 )
 def test_wrong_specifications_are_one_clear_error(spec: str, message: str, memory_plugin: None) -> None:

@@ -165,7 +165,7 @@ def test_training_decodes_what_the_run_time_decodes() -> None:
             rng.integers(-128, 128, (96 // stride, 128 // stride, channels)).astype(np.int8)
             for channels in (4, 1, COCO_CLASSES)
         ]
-        outputs.append(tuple(codes))
+        outputs.append((codes[0], codes[1], codes[2]))
         levels.append(level_tables(stride, confidence=0.0, **scales))
         real.append(
             tuple(

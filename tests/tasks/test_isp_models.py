@@ -16,6 +16,7 @@ from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.models.card import read_card, shipped_models
+from edge_isp.sensor_window import SensorWindow
 from edge_isp.tasks.isp import IspTask
 
 CALIBRATED = [name for name, path in shipped_models().items() if read_card(path).colour == "calibrated"]
@@ -43,9 +44,9 @@ class Developer:
         return self.engine.run([tensor])
 
 
-def developer(name: str, *, correct_shading: bool = False) -> Developer:
+def developer(name: str) -> Developer:
     card = read_card(shipped_models()[name])
-    return Developer(IspTask(card, correct_shading=correct_shading), LiteRtEngine(card.path))
+    return Developer(IspTask(card), LiteRtEngine(card.path))
 
 
 @pytest.fixture(params=CALIBRATED)
@@ -86,6 +87,8 @@ def exposed(
         analogue_gain=gain,
         colour_gains=profile.colour_gains(kelvin),
         colour_temperature_k=kelvin,
+        window=SensorWindow(0, 0, 3280, 2464) if imperfections else None,
+        lens_shading=imperfections is not None,
     )
 
 
@@ -100,7 +103,8 @@ def patches(side: int = 32) -> NDArray[np.uint8]:
 def means(picture: NDArray[np.uint8], side: int = 32, margin: int = 8) -> NDArray[np.float64]:
     """Mean colour of each patch without its border: (4, 6, 3)."""
     rows = picture.reshape(4, side, 6, side, 3)[:, margin:-margin, :, margin:-margin]
-    return rows.astype(np.float64).mean((1, 3))
+    mean: NDArray[np.float64] = rows.astype(np.float64).mean((1, 3))
+    return mean
 
 
 def test_there_are_calibrated_models() -> None:
@@ -150,7 +154,7 @@ def test_colours_are_right_in_every_light(develop: Developer, sensor: str, kelvi
 
 
 def test_shaded_corners_keep_colour_and_brightness() -> None:
-    develop = developer("rfdcsanet-s-generic", correct_shading=True)
+    develop = developer("rfdcsanet-s-generic")
     grey = np.full((480, 640, 3), 140, np.uint8)
     picture = develop(exposed(grey, imperfections=Imperfections(), gain=2.0)).astype(np.float64)
     develop.engine.close()

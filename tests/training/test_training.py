@@ -19,16 +19,19 @@ from typer.testing import CliRunner
 
 from edge_isp.calibration.profile import load_profile
 from edge_isp.calibration.profile_file import save_profile
+from edge_isp.calibration.shading import Shading
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cli.main import app
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.errors import DatasetError, ModelError
+from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.models.card import find_model, read_card, shipped_models
+from edge_isp.sensor_window import SensorWindow
 from edge_isp.tasks.isp import IspTask
 from edge_isp.training import trainer
 from edge_isp.training.export.tflite import to_tflite
@@ -40,7 +43,14 @@ from edge_isp.training.networks.rfdcsanet import RFDCSANet
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised
 from edge_isp.training.quantisation.aware_training import FakeQuantised
 from edge_isp.training.quantisation.post_training import equalise, quantise
-from edge_isp.training.simulation import TrainingPairs, encode_codes, find_photos, load_photo
+from edge_isp.training.simulation import (
+    Capture,
+    TrainingPairs,
+    encode_codes,
+    find_photos,
+    load_photo,
+    noise_planes,
+)
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 SENSOR = SensorModel(load_profile("imx219"))
@@ -74,6 +84,40 @@ def test_training_encodes_as_the_kernel_does() -> None:
     encode(raw, out, RawLayout(16, 12, "csi2p", 10, "RGGB"), tables=tables)
     expected = (out.transpose(2, 0, 1).astype(np.float64) + 128) / 255
     np.testing.assert_allclose(encode_codes(codes, profile, gains), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("lens_gain", [1.0, 1.01, 2.9, 3.7])
+def test_shaded_crops_are_encoded_as_the_runtime_does_bit_for_bit(lens_gain: float) -> None:
+    """A frame whose lens shading is that of the crop everywhere: input and noise planes are the same bytes."""
+    profile, kelvin = SENSOR.profile, 4000.0
+    assert profile.size is not None
+    flat = replace(profile, shading=Shading(rows=1, columns=1, luminance=(lens_gain,)))
+    codes = np.arange(1024, dtype=np.uint16).reshape(32, 32).repeat(2, 0).repeat(2, 1)  # every code of every colour
+    frame = RawFrame(
+        data=pack(codes, packing="u16", bit_depth=10),
+        format=RawFormat(64, 64, Cfa.RGGB, 10, Packing.U16),
+        source="test",
+        sequence=0,
+        timestamp_ns=0,
+        black_level=flat.black_level,
+        white_level=flat.white_level,
+        sensor=flat.name,
+        analogue_gain=4.0,
+        colour_gains=profile.colour_gains(kelvin),
+        colour_temperature_k=kelvin,
+        window=SensorWindow(0, 0, *profile.size),
+        lens_shading=lens_gain != 1,
+    )
+    lens_gains = (lens_gain, lens_gain, lens_gain)
+    task = IspTask(read_card(shipped_models()["rfdcsanet-s-generic"]), profile=flat)
+    out = np.empty(task.input_shape(frame.format), np.int8)
+    task.encode(frame, out)
+    capture = Capture(kelvin, 1.0, 4.0, lens_gains=lens_gains)
+    gains = profile.normalised_gains(kelvin)
+    planes = encode_codes(codes, flat, gains, lens_gains)
+    noise = np.broadcast_to(noise_planes(SensorModel(flat), capture, gains)[:, None, None], planes.shape)
+    found = np.rint(np.concatenate([planes, noise]) * 255).astype(int) - 128
+    np.testing.assert_array_equal(found, out[0].transpose(2, 0, 1))
 
 
 def test_a_batch_depends_on_seed_and_index_only() -> None:

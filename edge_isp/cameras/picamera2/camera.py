@@ -23,12 +23,14 @@ from edge_isp.cameras.picamera2.modes import (
     parse_packing,
     raw_format,
     raw_modes,
+    sensor_window,
     size_text,
     smallest_packing,
     white_level,
 )
 from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame
+from edge_isp.kernels.layout import Flips
 
 # picamera2 keeps one finished frame to hand out at once, and the sensor fills another meanwhile.
 _BUFFERS_OF_THE_CAMERA = 2
@@ -117,6 +119,7 @@ class Picamera2Camera(CameraBase):
             )
             self.format = self._configure(mode, wanted, fps, buffers)
             self._profile = self._profile_at(self.format.bit_depth)
+            self._window = sensor_window(mode, self._flips())
             self._start()
         except BaseException:
             self.close()
@@ -332,6 +335,7 @@ class Picamera2Camera(CameraBase):
             analogue_gain=None if gain is None else float(gain),
             colour_gains=(float(colour_gains[0]), float(colour_gains[1])) if colour_gains else None,
             colour_temperature_k=float(temperature_k) if temperature_k else None,
+            window=self._window,
             status=status | order,
             on_release=lambda: self._give_back(lease),
         )
@@ -371,6 +375,13 @@ class Picamera2Camera(CameraBase):
     def _profile_at(self, bit_depth: int) -> SensorProfile | None:
         profile = profile_of(self._sensor)
         return None if profile is None else profile.at_bit_depth(bit_depth)
+
+    def _flips(self) -> Flips | None:
+        """How the sensor is read out, where its colour order does not show it: libcamera undoes how it is mounted."""
+        if self._profile is None or self._profile.cfa_follows_flips:
+            return None
+        upside_down = int(self._picamera2.camera_properties.get("Rotation", 0)) == 180
+        return Flips(vertical=upside_down, horizontal=upside_down)
 
     def _black_level(self, reported: Any) -> tuple[float, float, float, float]:
         """Codes at the format's bit depth: libcamera's levels (R, Gr, Gb, B on a 16-bit scale), or the profile's."""

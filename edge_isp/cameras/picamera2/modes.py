@@ -8,6 +8,8 @@ from typing import Any
 
 from edge_isp.errors import CameraError, FormatError
 from edge_isp.frame import Cfa, Packing, RawFormat
+from edge_isp.kernels.layout import Flips
+from edge_isp.sensor_window import SensorWindow
 
 
 def raw_modes(modes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -89,6 +91,21 @@ def raw_format(stream: Mapping[str, Any], sensor_bit_depth: int) -> RawFormat:
     else:
         packing, bit_depth = Packing.U8 if bits == "8" else Packing.U16, int(bits)
     return RawFormat(width, height, Cfa(cfa), bit_depth, packing, int(stream["stride"]))
+
+
+def sensor_window(mode: Mapping[str, Any], flips: Flips | None) -> SensorWindow | None:
+    """The part of the sensor that a mode reads out; None where libcamera does not report it.
+
+    The RAW frame is always the mode's whole picture: ScalerCrop (digital zoom) crops that of the Raspberry Pi's ISP.
+
+    Args:
+        mode: with "crop_limits", (left, top, width, height).
+        flips: of the readout, where the colour order does not show them.
+    """
+    left, top, width, height = mode.get("crop_limits") or (0, 0, 0, 0)
+    if left < 0 or top < 0 or width < 2 or height < 2:
+        return None
+    return SensorWindow(int(left), int(top), int(width), int(height), flips=flips)
 
 
 def white_level(layout: RawFormat, sensor_bit_depth: int) -> float:

@@ -446,6 +446,37 @@ class SubdeviceFormat(ctypes.Structure):
     _fields_ = (("which", c_uint32), ("pad", c_uint32), ("format", BusFormat), ("reserved", c_uint32 * 8))
 
 
+class Rectangle(ctypes.Structure):
+    """`struct v4l2_rect`."""
+
+    _fields_ = (("left", c_int32), ("top", c_int32), ("width", c_uint32), ("height", c_uint32))
+
+
+class Selection(ctypes.Structure):
+    """`struct v4l2_selection`."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("target", c_uint32),
+        ("flags", c_uint32),
+        ("r", Rectangle),
+        ("reserved", c_uint32 * 9),
+    )
+
+
+class SubdeviceSelection(ctypes.Structure):
+    """`struct v4l2_subdev_selection`."""
+
+    _fields_ = (
+        ("which", c_uint32),
+        ("pad", c_uint32),
+        ("target", c_uint32),
+        ("flags", c_uint32),
+        ("r", Rectangle),
+        ("reserved", c_uint32 * 8),
+    )
+
+
 # Requests, by the kernel's names.
 VIDIOC_QUERYCAP: Final = _request(_READ, "V", 0, Capability)
 VIDIOC_ENUM_FMT: Final = _request(_READ | _WRITE, "V", 2, FormatDescription)
@@ -467,6 +498,8 @@ VIDIOC_ENUM_FRAMESIZES: Final = _request(_READ | _WRITE, "V", 74, FrameSize)
 VIDIOC_ENUM_FRAMEINTERVALS: Final = _request(_READ | _WRITE, "V", 75, FrameInterval)
 VIDIOC_QUERY_EXT_CTRL: Final = _request(_READ | _WRITE, "V", 103, QueryControl)
 VIDIOC_SUBDEV_G_FMT: Final = _request(_READ | _WRITE, "V", 4, SubdeviceFormat)
+VIDIOC_G_SELECTION: Final = _request(_READ | _WRITE, "V", 94, Selection)
+VIDIOC_SUBDEV_G_SELECTION: Final = _request(_READ | _WRITE, "V", 61, SubdeviceSelection)
 VIDIOC_SUBDEV_S_FMT: Final = _request(_READ | _WRITE, "V", 5, SubdeviceFormat)
 MEDIA_IOC_DEVICE_INFO: Final = _request(_READ | _WRITE, "|", 0, MediaDeviceInfo)
 MEDIA_IOC_SETUP_LINK: Final = _request(_READ | _WRITE, "|", 3, MediaLinkDescription)
@@ -516,3 +549,5 @@ MEDIA_LNK_FL_IMMUTABLE: Final = 0x2
 MEDIA_LNK_FL_LINK_TYPE: Final = 0xF0000000
 MEDIA_LNK_FL_INTERFACE_LINK: Final = 0x10000000
 SUBDEV_FORMAT_ACTIVE: Final = 1
+SEL_TGT_CROP: Final = 0x0
+SEL_TGT_CROP_DEFAULT: Final = 0x1

@@ -20,6 +20,7 @@ from edge_isp.cameras.v4l2.formats import BAYER_FORMATS, choose_format, raw_form
 from edge_isp.cameras.v4l2.media import apply_setup, read_setup, subdevice_size
 from edge_isp.cameras.v4l2.sensor import SensorSettings
 from edge_isp.cameras.v4l2.stream import BUFFERS_OF_THE_DRIVER, BufferStream, FilledBuffer
+from edge_isp.cameras.v4l2.window import sensor_window
 from edge_isp.errors import CameraError
 from edge_isp.frame import FrameStatus, RawFormat, RawFrame
 
@@ -100,6 +101,9 @@ class V4l2Camera(CameraBase):
             self._black_level, self._white_level = self._levels(black_level)
             size = subdevice_size(self._subdevice) if self._subdevice else (self.format.width, self.format.height)
             self._settings = SensorSettings(self.controls, self._sensor, *size, self.source)
+            self._window = sensor_window(
+                self._device, self._subdevice, self.controls, self.format, profile_of(self._sensor)
+            )
             if fps is not None:
                 self._set_rate(fps)
             self._noted_changes = self.controls.changes
@@ -282,6 +286,7 @@ class V4l2Camera(CameraBase):
             sensor=self._sensor,
             exposure_ns=exposure_ns,
             analogue_gain=conditions.get("analogue_gain"),
+            window=self._window,
             status=status,
             on_release=lambda: self._stream.give_back(filled.index),
         )

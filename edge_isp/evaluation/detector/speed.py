@@ -186,4 +186,5 @@ def _frame(width: int, height: int) -> RawFrame:
         analogue_gain=1.0,
         colour_gains=(1.75, 1.43),
         colour_temperature_k=5700.0,
+        lens_shading=False,
     )

@@ -19,10 +19,12 @@ from edge_isp.cameras.picamera2.modes import raw_format
 from edge_isp.cameras.spec import open_camera
 from edge_isp.errors import CameraError, FormatError
 from edge_isp.frame import FrameStatus, Packing, RawFrame
+from edge_isp.kernels.layout import Flips
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.unpack import unpack
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.plugins import load
+from edge_isp.sensor_window import SensorWindow
 from edge_isp.testing import check_camera
 
 # picamera2's own.
@@ -114,6 +116,39 @@ def test_padding_beyond_the_boards_own(plug: Plug) -> None:
         with read(camera) as frame:
             found = unpack(frame.data, frame.format.layout)
         np.testing.assert_array_equal(found, codes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "window"),
+    [
+        ({}, (0, 0, 3280, 2464)),
+        ({"width": 640, "bit_depth": 10}, (1000, 752, 1280, 960)),
+        ({"fps": 110}, (0, 0, 1332, 990)),
+    ],
+)
+def test_a_frame_says_what_part_of_the_sensor_it_shows(
+    plug: Plug, settings: dict[str, Any], window: tuple[int, int, int, int]
+) -> None:
+    """That of the mode, whatever the digital zoom (ScalerCrop) of the picture that is not used."""
+    device = plug()
+    with Picamera2Camera(0, **settings) as camera:
+        expose(device, camera, metadata=METADATA | {"ScalerCrop": (1200, 900, 100, 100)})
+        with read(camera) as frame:
+            assert frame.window == SensorWindow(*window)
+
+
+@pytest.mark.parametrize(("rotation", "turned"), [(0, False), (180, True)])
+def test_flips_that_the_colour_order_does_not_show(plug: Plug, rotation: int, turned: bool) -> None:
+    """libcamera turns the pictures of a camera that is mounted upside down: the sensor is read out mirrored."""
+    device = plug(model="imx462")
+    for name in device.properties:
+        if name.name == "Rotation":
+            device.properties[name] = rotation
+    with Picamera2Camera(0) as camera:
+        expose(device, camera)
+        with read(camera) as frame:
+            assert frame.window is not None
+            assert frame.window.flips == Flips(vertical=turned, horizontal=turned)
 
 
 def test_a_frame_says_what_the_camera_said(plug: Plug) -> None:

@@ -121,10 +121,19 @@ class Node:
         return 0
 
 
+def _select(rectangles: dict[int, tuple[int, int, int, int]], content: Any) -> int:
+    """Answers a request for a selection rectangle."""
+    if content.target not in rectangles:
+        return errno.EINVAL
+    content.r.left, content.r.top, content.r.width, content.r.height = rectangles[content.target]
+    return 0
+
+
 class VideoNode(Node):
     """A video device with Bayer formats.
 
     Attributes:
+        rectangles: left, top, width and height by selection target.
         modes: code to sizes to rates.
         frames: what to deliver next; when empty, `period_ns` decides: 0 delivers nothing more, else frames go on.
     """
@@ -159,6 +168,7 @@ class VideoNode(Node):
         self.sequence = 0
         self.clock_ns = 1_000_000_000
         self.queue_error = False
+        self.rectangles: dict[int, tuple[int, int, int, int]] = {}
 
     # Formats.
 
@@ -187,6 +197,9 @@ class VideoNode(Node):
         interval.type = abi.FRMIVAL_TYPE_DISCRETE
         interval.min.numerator, interval.min.denominator = 1, self.rates[interval.index]
         return 0
+
+    def VIDIOC_G_SELECTION(self, selection: abi.Selection) -> int:
+        return _select(self.rectangles, selection) if selection.type == abi.BUF_TYPE_VIDEO_CAPTURE else errno.EINVAL
 
     @property
     def stride(self) -> int:
@@ -368,9 +381,13 @@ class SubdeviceNode(Node):
         super().__init__(path, name, controls)
         self.bus: dict[int, tuple[int, int, int]] = {}
         self.sizes = [size]
+        self.rectangles: dict[int, tuple[int, int, int, int]] = {}
 
     def VIDIOC_QUERYCAP(self, _: abi.Capability) -> int:
         return errno.ENOTTY
+
+    def VIDIOC_SUBDEV_G_SELECTION(self, selection: abi.SubdeviceSelection) -> int:
+        return _select(self.rectangles, selection)
 
     def VIDIOC_SUBDEV_G_FMT(self, content: abi.SubdeviceFormat) -> int:
         code, width, height = self.bus.get(content.pad, (0x300F, *self.sizes[0]))

@@ -16,6 +16,8 @@ from edge_isp.cameras.v4l2.device import V4l2Device
 from edge_isp.cameras.v4l2.media import MediaDevice
 from edge_isp.cameras.v4l2.sensor import GAIN_CODES
 from edge_isp.errors import CameraDisconnectedError, CameraError
+from edge_isp.kernels.layout import Flips
+from edge_isp.sensor_window import SensorWindow
 from tests.cameras.v4l2.fake_kernel import Control, FakeKernel, Filled, MediaNode, SubdeviceNode, VideoNode
 
 
@@ -330,6 +332,49 @@ def test_frames_tell_their_exposure(kernel: FakeKernel, board: Any, setup: Path)
         assert lines_and_gain == [(1000, 1.0), (1000, 2.0), (529, 2.0), (529, 2.0), (100, 2.0), (100, 2.0)]
         # From the end of the frame back over readout and exposure.
         assert seen[0][2] == pytest.approx(10**9 - (1232 + 1000) * line_ns, abs=2)
+
+
+# As the driver of the imx219 has them: 8 hidden pixels on each side.
+CROP, WHOLE = (688, 700, 1920, 1080), (8, 8, 3280, 2464)
+
+
+def first_window(**settings: Any) -> SensorWindow | None:
+    with V4l2Camera(**settings) as camera:
+        frame = camera.read(timeout_s=1)
+        assert frame is not None
+        with frame:
+            return frame.window
+
+
+def test_the_sensors_rectangles_say_what_frames_show(kernel: FakeKernel, board: Any, setup: Path) -> None:
+    _, sensor, _, _ = board
+    assert first_window(setup=setup) is None
+    sensor.rectangles = {abi.SEL_TGT_CROP: WHOLE, abi.SEL_TGT_CROP_DEFAULT: WHOLE}
+    flips = Flips(vertical=True, horizontal=False)  # as the set-up file asks
+    assert first_window(setup=setup) == SensorWindow(0, 0, 3280, 2464, (3280, 2464), flips)
+    sensor.rectangles[abi.SEL_TGT_CROP] = (688, 700, 1640, 1232)
+    assert first_window(setup=setup) == SensorWindow(680, 692, 1640, 1232, (3280, 2464), flips)
+    for crop in (CROP, (0, 8, 1640, 1232), (1700, 8, 1640, 1232)):  # lower than a frame; not inside the sensor
+        sensor.rectangles[abi.SEL_TGT_CROP] = crop
+        assert first_window(setup=setup) is None
+
+
+@pytest.mark.parametrize("multiplanar", [False, True])
+def test_a_video_device_that_passes_the_sensors_rectangles_on(kernel: FakeKernel, multiplanar: bool) -> None:
+    node = kernel.add(VideoNode(sizes=((1920, 1080),), multiplanar=multiplanar, period_ns=33_000_000))
+    node.rectangles = {abi.SEL_TGT_CROP: CROP, abi.SEL_TGT_CROP_DEFAULT: WHOLE}
+    assert first_window(device=0, sensor="imx219") == SensorWindow(680, 692, 1920, 1080, (3280, 2464))
+    # Those of a receiver: its whole is the frame, and not the sensor.
+    node.rectangles = dict.fromkeys((abi.SEL_TGT_CROP, abi.SEL_TGT_CROP_DEFAULT), (0, 0, 1920, 1080))
+    assert first_window(device=0, sensor="imx219") is None
+    assert first_window(device=0, black_level=0) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOTTY, errno.EINVAL, errno.ENODATA])
+def test_a_driver_without_rectangles(kernel: FakeKernel, number: int) -> None:
+    node = kernel.add(VideoNode(period_ns=33_000_000))
+    node.fail("VIDIOC_G_SELECTION", number, number)
+    assert first_window(device=0, sensor="imx219") is None
 
 
 def test_an_unknown_sensor_has_no_gain_in_numbers(kernel: FakeKernel) -> None:

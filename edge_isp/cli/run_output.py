@@ -1,0 +1,121 @@
+"""What `edge-isp run` shows of its results: a live table, lines of text, lines of JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from edge_isp.cli.tables import figures_table
+from edge_isp.frame import FrameStatus
+from edge_isp.pipeline import FrameResult, Pipeline
+from edge_isp.results import Detections, Picture
+
+
+def found_line(detections: Detections) -> str:
+    """The detections of a frame as one line of text."""
+    objects = [
+        f"{name} {confidence:.2f} ({x0:.0f}, {y0:.0f}, {x1:.0f}, {y1:.0f})"
+        for name, confidence, (x0, y0, x1, y1) in zip(
+            detections.names, detections.confidence, detections.xyxy, strict=True
+        )
+    ]
+    return f"{Path(detections.source).name} {detections.sequence}: {', '.join(objects) or 'nothing'}"
+
+
+def json_line(done: FrameResult, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
+    """What `--json` writes of a result."""
+    result = done.result
+    line: dict[str, Any] = {
+        "source": result.source,
+        "sequence": result.sequence,
+        "timestamp_ns": result.timestamp_ns,
+    }
+    if isinstance(result, Picture):
+        line |= {"width": result.rgb.shape[1], "height": result.rgb.shape[0]}
+    line |= {
+        "model": done.model,
+        "delegate": done.delegate,
+        "status": [flag.name for flag in FrameStatus if flag in done.status],
+        "stages_ns": stages_ns,
+        "queued_ns": done.queued_ns,
+        "age_ns": done.age_ns,
+    }
+    if isinstance(result, Detections):
+        line["detections"] = [
+            {
+                "box": [round(edge, 2) for edge in box],
+                "confidence": round(float(confidence), 4),
+                "class_id": int(class_id),
+                "class_name": name,
+            }
+            for box, confidence, class_id, name in zip(
+                result.xyxy.tolist(), result.confidence, result.class_id, result.names, strict=True
+            )
+        ]
+    if saved:
+        line["saved"] = str(saved)
+    return line
+
+
+def losses(pipeline: Pipeline) -> str:
+    """How many frames were lost, and why; empty where none was."""
+    dropped = pipeline.counts.dropped
+    causes = ", ".join(f"{cause} {frames}" for cause, frames in dropped.items())
+    return f"{sum(dropped.values())} of {pipeline.counts.frames} frames lost: {causes}" if dropped else ""
+
+
+@dataclass(slots=True)
+class _Stage:
+    """A stage's times; not one by one, since a stream may run for months."""
+
+    frames: int = 0
+    last_ns: int = 0
+    sum_ns: int = 0
+    longest_ns: int = 0
+
+    def add(self, duration_ns: int) -> None:
+        self.frames += 1
+        self.last_ns = duration_ns
+        self.sum_ns += duration_ns
+        self.longest_ns = max(self.longest_ns, duration_ns)
+
+
+class Summary:
+    """The stages' times so far, as a live table."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._first_ns = self._last_ns = 0
+        self._stages: dict[str, _Stage] = defaultdict(_Stage)
+        self._title = "waiting for the first frame"
+        self._lost = ""
+
+    def add(self, done: FrameResult, stages_ns: dict[str, int], pipeline: Pipeline) -> None:
+        """Takes in a result."""
+        self._last_ns = done.delivered_ns
+        if not self.frames:
+            self._first_ns = self._last_ns
+        self.frames += 1
+        self._lost = losses(pipeline)
+        for stage, duration_ns in stages_ns.items():
+            self._stages[stage].add(duration_ns)
+        size = f"  {done.result.rgb.shape[1]}x{done.result.rgb.shape[0]}" if isinstance(done.result, Picture) else ""
+        report = pipeline.report
+        runs_on = f"{report.engine}, {report.delegate}, {report.threads} threads" if report else ""
+        self._title = f"{Path(done.result.source).name}{size}\n{done.model}  ({runs_on})"
+
+    def table(self) -> Table:
+        """The table of now."""
+        elapsed_s = (self._last_ns - self._first_ns) / 1e9
+        rate = f"{(self.frames - 1) / elapsed_s:.2f} frames/s" if elapsed_s > 0 else "-"
+        lost = f"; {self._lost}" if self._lost else ""
+        table = figures_table(self._title, "stage", "last ms", "mean ms", "max ms")
+        table.caption, table.caption_justify = f"{self.frames} frames, {rate}{lost}", "left"
+        for name, stage in self._stages.items():
+            values_ns = (stage.last_ns, stage.sum_ns / stage.frames, stage.longest_ns)
+            table.add_row(name, *(f"{value / 1e6:.2f}" for value in values_ns))
+        return table

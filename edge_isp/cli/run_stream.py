@@ -1,0 +1,146 @@
+"""The loop of `edge-isp run`: results of a pipeline are shown, written and counted until the end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import sys
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import typer
+from rich.live import Live
+from rich.logging import RichHandler
+
+from edge_isp.cameras.spec import open_camera
+from edge_isp.cli.delegation import explain, report_lines
+from edge_isp.cli.run_output import Summary, found_line, json_line, losses
+from edge_isp.cli.signals import Interrupted
+from edge_isp.cli.tables import plain_console
+from edge_isp.models.card import find_model
+from edge_isp.pipeline import ModelOptions, Pipeline, StreamOptions
+from edge_isp.results import Detections, FrameResult
+from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.base import Sink
+from edge_isp.sinks.png import PngSink
+from edge_isp.sinks.spec import open_sink
+from edge_isp.tasks.classical import ClassicalIsp
+
+# How long a sink may take for the last results after the stream has stopped.
+_LAST_RESULTS_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the user gets to see of a stream.
+
+    Attributes:
+        frames: stop after that many; None goes on to the end.
+        folder: of the PNG files; None writes none.
+        sinks: specifications of sinks that get every result.
+        as_json: lines of JSON, in place of the table.
+        verbose: messages about what is chosen and why, too.
+    """
+
+    frames: int | None
+    folder: Path | None
+    sinks: tuple[str, ...]
+    as_json: bool
+    verbose: bool
+
+
+def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, shown: Shown) -> None:
+    """Runs until the recording ends, enough frames are done, or the user interrupts it.
+
+    Args:
+        camera: specification of the camera; None is the recording that ships.
+        model: what makes the results.
+        stream: how frames pass.
+        shown: what the user gets to see.
+    """
+    messages, console = plain_console(stderr=True), plain_console()
+    logging.basicConfig(
+        level=logging.INFO if shown.verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=messages, show_path=False)],
+    )
+    png = PngSink(shown.folder) if shown.folder else None
+    sinks = [_FirstResults(open_sink(spec), shown.frames) for spec in shown.sinks]
+    summary = Summary()
+    live = nullcontext() if shown.as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
+    classical = ClassicalIsp(model.profile)  # makes pictures to draw on
+    # Detections are drawn on a picture of their frame.
+    keep_raw = png is not None and find_model(model.model, None).task == "detector"
+    with Pipeline(partial(open_camera, camera), model, replace(stream, keep_raw=keep_raw)) as pipeline:
+        for sink in sinks:
+            pipeline.add_sink(sink, name=sink.name)
+        pipeline.start()  # what is wrong with the camera is said before the table is there
+        with live:
+            try:
+                for done in itertools.islice(pipeline, shown.frames):
+                    stages_ns, saved = dict(done.stages_ns), None
+                    if png:
+                        begun = time.perf_counter_ns()
+                        saved = png.save(annotate(done, classical))
+                        stages_ns["save"] = time.perf_counter_ns() - begun
+                    if not summary.frames and pipeline.report:
+                        messages.print(explain(pipeline.report))
+                    summary.add(done, stages_ns, pipeline)
+                    if shown.as_json:
+                        print(json.dumps(json_line(done, stages_ns, saved)), flush=True)
+                    elif isinstance(done.result, Detections):
+                        console.print(found_line(done.result), soft_wrap=True)
+                for sink in sinks:
+                    sink.wait(_LAST_RESULTS_S)
+            except (Interrupted, KeyboardInterrupt):
+                messages.print("interrupted")
+        lost, report = losses(pipeline), pipeline.report
+    if lost:
+        messages.print(lost)
+    if not shown.as_json:
+        print("\n".join([*(report_lines(report) if report else ()), *_saved(png, summary.frames)]))
+    if not summary.frames:
+        print("edge-isp: the camera delivered no frame", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _saved(png: PngSink | None, frames: int) -> list[str]:
+    return [f"{frames} pictures in {png.folder}"] if png else []
+
+
+class _FirstResults:
+    """A sink that gets the first results only, as `--frames` says.
+
+    Args:
+        sink: belongs to this one.
+        most: how many results it gets; None is all.
+    """
+
+    def __init__(self, sink: Sink, most: int | None) -> None:
+        self.name = type(sink).__name__
+        self.needs_raw = bool(getattr(sink, "needs_raw", False))
+        self._sink, self._most, self._written = sink, most, 0
+        self._done = threading.Event()
+
+    def write(self, result: FrameResult) -> None:
+        """See `Sink.write`."""
+        if self._most is not None and self._written >= self._most:
+            return
+        self._sink.write(result)
+        self._written += 1
+        if self._written == self._most:
+            self._done.set()
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        self._sink.close()
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for the last result, where there is a last one; a slow sink may have lost it."""
+        if self._most is not None:
+            self._done.wait(timeout_s)

@@ -1,0 +1,225 @@
+"""Which delegates may run a model here, and whether one that is loaded is fit to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_isp.engines.base import Engine, EngineReport, TensorInfo
+from edge_isp.engines.cpu import TFLITE_ENGINES
+from edge_isp.engines.delegates import DelegateSpec, Probe, delegates, find_delegate, is_installed, probe, resolve
+from edge_isp.engines.launch import Launcher
+from edge_isp.errors import EngineError, ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """What may run a model.
+
+    Attributes:
+        delegate: "auto" (the first NPU that works, else the CPU), "none" (the CPU), or one that must work when the
+            model is loaded: a delegate's name or the path of a delegate library of TensorFlow Lite, followed by its
+            options ("edgetpu,device=usb").
+        require_full: fail where the delegate leaves any node to the CPU, or is lost.
+        check_every: the number of frames after which the delegate's outputs are compared with the CPU's again, as those
+            of its first two frames are; 0 for never.
+        time_limit_s: seconds for one inference. The delegate then runs in a process of its own, which is ended when the
+            time is up. None for no limit.
+        python: the path of another Python, for engines whose packages this one does not have.
+        isolate: run the model in a process of its own, on the CPU too: a model that makes its runtime crash, hang or
+            eat memory then ends that process alone.
+        memory_limit_bytes: of private memory for that process; None for half of the machine's.
+    """
+
+    delegate: str = "auto"
+    require_full: bool = False
+    check_every: int = 1000
+    time_limit_s: float | None = None
+    python: str | None = None
+    isolate: bool = False
+    memory_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A delegate that was found on this board, and the model's file for it.
+
+    Attributes:
+        spec: the delegate, with the options that it is to be loaded with.
+        found: where it was found.
+        model: the path of the model's file, or of its variant for the delegate.
+    """
+
+    spec: DelegateSpec
+    found: Probe
+    model: Path
+
+    @property
+    def name(self) -> str:
+        """The delegate's name."""
+        return self.spec.name
+
+    def open(
+        self,
+        launcher: Launcher,
+        engine: str,
+        inputs: tuple[TensorInfo, ...],
+        outputs: tuple[TensorInfo, ...],
+        time_limit_s: float | None,
+    ) -> Engine:
+        """Loads the delegate with its model.
+
+        Args:
+            launcher: opens the engine.
+            engine: the name of the engine on the CPU, which loads delegates of TensorFlow Lite where it can.
+            inputs: the inputs of the model on the CPU; the first one has the size of the frames.
+            outputs: the outputs of the model on the CPU.
+            time_limit_s: see `Delegation`.
+
+        Raises:
+            EngineError: it cannot be loaded.
+            PluginError: its engine is not installed.
+        """
+        shared = self.spec.engine in TFLITE_ENGINES and engine in TFLITE_ENGINES
+        return launcher.open(
+            engine if shared else self.spec.engine,
+            self.model,
+            isolated=launcher.python is not None and not is_installed(self.spec),
+            time_limit_s=time_limit_s,
+            delegate=replace(resolve(self.spec, self.found, self.model), inputs=inputs, outputs=outputs),
+            shape=inputs[0].shape,
+        )
+
+
+def find_candidates(
+    delegation: Delegation,
+    path: Path,
+    engine: str,
+    variant: Callable[[str], Path | None],
+    absent: Callable[[str, str], None],
+) -> list[Candidate]:
+    """The delegates that may run a model here, the most wanted first.
+
+    Args:
+        delegation: what is wanted.
+        path: of the model's file.
+        engine: the name of the engine on the CPU.
+        variant: the path of the model's variant of a name, None where it has none.
+        absent: is called with the name of each delegate that is not here, and the reason.
+
+    Raises:
+        EngineError: a delegate is demanded and cannot be used here.
+        ModelError: a variant is not what the model's card says.
+        PluginError: there is no delegate of the name.
+    """
+    name, options = _parse(delegation.delegate)
+    if name == "none":
+        if delegation.require_full:
+            raise EngineError("full delegation is required, and the delegate is 'none'")
+        return []
+    candidates = []
+    for spec in delegates() if name == "auto" else (_demanded(name, engine),):
+        spec = replace(spec, options={**spec.options, **options})
+        found = probe(spec, packages=delegation.python is None)
+        model = None if found.missing else _model_for(spec, found, path, variant)
+        if model is not None:
+            candidates.append(Candidate(spec, found, model))
+            continue
+        reason = found.missing or f"the model has no variant '{spec.models[found.board]}' in its card"
+        if name != "auto":
+            raise EngineError(f"delegate '{spec.name}' ({spec.title}) cannot be used: {reason}")
+        absent(spec.name, reason)
+    if not candidates and delegation.require_full:
+        raise EngineError("full delegation is required, and there is no NPU; 'edge-isp doctor' says why not")
+    return candidates
+
+
+def check_partitions(report: EngineReport, *, require_full: bool) -> None:
+    """Refuses a delegate that takes nothing of the graph.
+
+    Args:
+        report: of the engine with the delegate.
+        require_full: also refuse one that does not take the whole graph.
+
+    Raises:
+        EngineError: it takes too little.
+    """
+    if not report.partitions:
+        if require_full:
+            raise EngineError("full delegation is required, and its runtime does not report what it takes")
+        return
+    if report.nodes_delegated == 0:
+        raise EngineError(f"it takes none of the model's {report.nodes} nodes")
+    left = [partition for partition in report.partitions if partition.executor != report.delegate]
+    if left and require_full:
+        raise EngineError(
+            f"full delegation is required, and it takes {report.nodes_delegated} of {report.nodes} nodes; left are "
+            + ", ".join(f"{count} {name}" for partition in left for name, count in partition.operators)
+        )
+
+
+def check_tensors(candidate: Candidate, loaded: Engine, reference: Engine, path: Path) -> None:
+    """Refuses a variant that is not the same model.
+
+    Args:
+        candidate: the delegate.
+        loaded: the engine with the delegate.
+        reference: the model on the CPU.
+        path: of the model's file on the CPU, for the message.
+
+    Raises:
+        EngineError: it is for frames of another size.
+        ModelError: its tensors are others.
+    """
+    for what, ours, theirs in (
+        ("input", reference.inputs, loaded.inputs),
+        ("output", reference.outputs, loaded.outputs),
+    ):
+        if [_essence(tensor) for tensor in ours] == [_essence(tensor) for tensor in theirs]:
+            continue
+        if [tensor.shape for tensor in ours] != [tensor.shape for tensor in theirs]:
+            raise EngineError(
+                f"{candidate.model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}"
+            )
+        raise ModelError(f"{candidate.model}: {what} must be {_essences(ours)} as in {path}, is {_essences(theirs)}")
+
+
+def _demanded(name: str, engine: str) -> DelegateSpec:
+    if "/" not in name:
+        return find_delegate(name)
+    stem = Path(name).name.removeprefix("lib").partition(".so")[0]
+    return DelegateSpec(
+        stem,
+        Path(name).name,
+        engine if engine in TFLITE_ENGINES else "litert",
+        {"*": "tflite"},
+        libraries=(str(Path(name).absolute()),),
+    )
+
+
+def _model_for(spec: DelegateSpec, found: Probe, path: Path, variant: Callable[[str], Path | None]) -> Path | None:
+    wanted = spec.models[found.board]
+    return path if path.suffix == f".{wanted}" else variant(wanted)
+
+
+def _parse(text: str) -> tuple[str, dict[str, str]]:
+    """Splits NAME[,key=value...]."""
+    name, *options = re.split(r",(?=\w[\w-]*=)", text)
+    return name, dict(option.split("=", 1) for option in options)
+
+
+def _essence(tensor: TensorInfo) -> tuple[Any, ...]:
+    return (tensor.shape, tensor.dtype, float(np.float32(tensor.scale)), tensor.zero_point)
+
+
+def _essences(tensors: Sequence[TensorInfo]) -> str:
+    return ", ".join(f"{t.dtype} scale {t.scale:g} zero point {t.zero_point}" for t in tensors)
+
+
+def _shapes(tensors: Sequence[TensorInfo]) -> str:
+    return ", ".join(str(tensor.shape) for tensor in tensors)

@@ -1,0 +1,244 @@
+"""RAW bytes to the network's input tensor with lens shading corrected, in one pass.
+
+Both curves of the input are powers, so that curve(gain * light) = curve(gain) * curve(light): one table gives the curve
+of the light in fine steps, and a factor that varies over the frame multiplies it. A row's steps go through a buffer,
+since a look-up does not vectorise; the multiplication, in 16 bits, does.
+
+`kernels.reference.shade` is the arithmetic in NumPy, which training shares.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_isp.kernels.compiled import kernel
+from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
+from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors, node_places
+
+U32Array = NDArray[np.uint32]
+
+# Of two nodes, NODE_CELLS apart, shares are counted in half cells.
+_SHARE_BITS = NODE_CELLS.bit_length()
+
+
+def encode_shaded(
+    data: NDArray[np.uint8],
+    out: NDArray[np.int8],
+    layout: RawLayout,
+    *,
+    tables: NDArray[np.uint16],
+    factors: Factors,
+    zero_point: int,
+    flip_vertical: bool = False,
+    flip_horizontal: bool = False,
+    constants: NDArray[np.uint16] | None = None,
+    rows: tuple[int, int] | None = None,
+) -> None:
+    """RAW bytes to planes R, Gr, Gb, B, each multiplied by a factor that varies over the frame.
+
+    out[i, j, plane] = min(round(tables[plane][code] * factor), highest) + zero_point, in the fixed-point arithmetic of
+    `kernels.reference.shade`; the factor is interpolated bilinearly between nodes.
+
+    Args:
+        data: uint8 (rows, stride); rows may be padded.
+        out: int8 (height / 2, width / 2, 4), C-contiguous; with `constants`: (..., 8).
+        layout: of the window of `data` to read; its width and height are even.
+        tables: uint16 (4, 2**bit_depth), C-contiguous; see `kernels.tables.step_table`.
+        factors: of the planes, in the orientation of `out`; see `kernels.tables.lens_factors`.
+        zero_point: that is added to each value; from -128 on.
+        flip_vertical: make the first row of cells the last of `out`; colours stay in their planes.
+        flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
+        constants: uint16 (4,), in the steps of the tables: what the planes 4 to 7 hold, multiplied by the factor of
+            the planes 0 to 3.
+        rows: first and last (exclusive) row of `out` to write; by default all.
+
+    Raises:
+        ValueError: The window's size is odd, the zero point is not that of an int8, or an array has the wrong shape or
+            dtype.
+    """
+    height, width = layout.cells
+    flat, plan = plan_rows(data, layout)
+    if not -128 <= zero_point <= 127:
+        raise ValueError(f"zero_point must be from -128 to 127, found {zero_point}")
+    check_array("tables", tables, np.uint16, (4, layout.highest + 1))
+    check_array("factors", factors.nodes, np.uint16, (len(node_places(height)), len(node_places(width)), 4))
+    channels = 4 if constants is None else 8
+    constants = np.zeros(4, np.uint16) if constants is None else constants
+    check_array("constants", constants, np.uint16, (4,))
+    check_array("out", out, np.int8, (height, width, channels))
+    shift = STEP_BITS + factors.bits - 16
+    _encode_shaded(
+        flat,
+        plan,
+        out.view(np.uint32).reshape(height, -1),
+        read_only(tables),
+        read_only(factors.nodes),
+        read_only(constants),
+        (
+            np.uint16(1 << (shift - 1)),
+            np.uint16(1 << (16 - shift)),
+            np.uint8(127 - zero_point),
+            np.uint8(zero_point & 255),
+        ),
+        (flip_vertical, flip_horizontal),
+        (width, channels // 4),
+        check_rows(rows, height),
+    )
+
+
+@kernel
+def _encode_shaded(
+    flat: U8Array,
+    plan: RowPlan,
+    out: U32Array,
+    tables: U16Array,
+    nodes: U16Array,
+    constants: U16Array,
+    rounding: tuple[np.uint16, np.uint16, np.uint8, np.uint8],
+    flips: tuple[bool, bool],
+    shape: tuple[int, int],
+    rows: tuple[int, int],
+) -> None:
+    width, words = shape
+    height, skip = len(out), plan.skip // 2
+    codes = cell_buffers(plan)
+    padded = (nodes.shape[1] - 1) * NODE_CELLS
+    weights, repeated = node_weights(padded), np.empty(padded + NODE_CELLS, np.uint16)
+    above, below = np.empty((4, padded), np.uint16), np.empty((4, padded), np.uint16)
+    factors = np.empty((4, width), np.uint16)
+    steps = np.empty(width, np.uint16)
+    shaded = np.empty((4 * words, width), np.uint8)
+    band = -1
+    for i in range(rows[0], rows[1]):
+        if i // NODE_CELLS != band:
+            if band < 0:
+                spread_nodes(nodes[i // NODE_CELLS], weights, repeated, below)
+            band = i // NODE_CELLS
+            above, below = below, above
+            spread_nodes(nodes[band + 1], weights, repeated, below)
+        read_cells(flat, plan, height - 1 - i if flips[0] else i, codes)
+        for plane in range(4):
+            mix_rows(above[plane], below[plane], i % NODE_CELLS, factors[plane])
+            look_up(tables[plane], codes[plane, skip : skip + width], steps, flips[1])
+            shade_row(steps, factors[plane], rounding, shaded[plane])
+            if words == 2:
+                shade_constant(constants[plane], factors[plane], rounding, shaded[4 + plane])
+        if words == 2:
+            join_eight(shaded, out[i])
+        else:
+            join_four(shaded, out[i])
+
+
+@kernel(inline="always")
+def _high_half(a: np.uint16, b: np.uint16) -> np.uint16:
+    """The upper 16 bits of a product: one instruction on 16-bit lanes."""
+    return np.uint16((np.uint32(a) * np.uint32(b)) >> np.uint32(16))
+
+
+@kernel(inline="always")
+def _between(first: np.uint16, second: np.uint16, share: np.uint32) -> np.uint16:
+    """Between two factors, linearly, rounded; the share of the second is in half cells."""
+    rest = np.uint32(np.uint32(2 * NODE_CELLS) - share)
+    weighted = np.uint32(np.uint32(np.uint32(first) * rest) + np.uint32(np.uint32(second) * share))
+    return np.uint16(np.uint32(weighted + np.uint32(NODE_CELLS)) >> np.uint32(_SHARE_BITS))
+
+
+@kernel
+def node_weights(cells: int | np.int64) -> U16Array:
+    """The share of the node to the right of each cell, (cells,), in half cells; the left one has the rest."""
+    weights = np.empty(cells, np.uint16)
+    for j in range(cells):
+        weights[j] = 2 * (j % NODE_CELLS) + 1
+    return weights
+
+
+@kernel
+def spread_nodes(nodes: U16Array, weights: U16Array, repeated: U16Array, lines: U16Array) -> None:
+    """Factors (4, cells) along the edge of a band, from its nodes (columns, 4).
+
+    Each node is written to `repeated` as often as there are cells from one node to the next, four in a word: what
+    remains is a multiplication of rows.
+    """
+    words = repeated.view(np.uint64)
+    words_of_node = NODE_CELLS // 4
+    for plane in range(4):
+        for node in range(len(nodes)):
+            word = np.uint64(nodes[node, plane]) * np.uint64(0x0001_0001_0001_0001)
+            for j in range(words_of_node):
+                words[node * words_of_node + j] = word
+        line, left, right = lines[plane], repeated[:-NODE_CELLS], repeated[NODE_CELLS:]
+        for j in range(len(line)):
+            line[j] = _between(left[j], right[j], np.uint32(weights[j]))
+
+
+@kernel
+def mix_rows(above: U16Array, below: U16Array, row: int, line: U16Array) -> None:
+    """Factors of the cells in a row of a band, between those at the band's upper and lower edge."""
+    share = np.uint32(2 * row + 1)
+    for j in range(len(line)):
+        line[j] = _between(above[j], below[j], share)
+
+
+@kernel
+def look_up(table: U16Array, codes: U16Array, steps: U16Array, mirrored: bool) -> None:
+    """The table's steps of a row of codes."""
+    if mirrored:
+        last = len(codes) - 1
+        for j in range(len(codes)):
+            steps[last - j] = table[codes[j]]
+    else:
+        for j in range(len(codes)):
+            steps[j] = table[codes[j]]
+
+
+@kernel
+def shade_row(
+    steps: U16Array, factors: U16Array, rounding: tuple[np.uint16, np.uint16, np.uint8, np.uint8], line: U8Array
+) -> None:
+    """Steps times factors, rounded, limited and moved to the zero point; see `kernels.reference.shade`."""
+    half, unit, highest, zero = rounding
+    for j in range(len(line)):
+        value = _high_half(np.uint16(_high_half(steps[j], factors[j]) + half), unit)
+        line[j] = np.uint8(np.uint8(min(value, np.uint16(highest))) + zero)
+
+
+@kernel
+def shade_constant(
+    step: np.uint16, factors: U16Array, rounding: tuple[np.uint16, np.uint16, np.uint8, np.uint8], line: U8Array
+) -> None:
+    """`shade_row` of a row whose steps are equal."""
+    half, unit, highest, zero = rounding
+    for j in range(len(line)):
+        value = _high_half(np.uint16(_high_half(step, factors[j]) + half), unit)
+        line[j] = np.uint8(np.uint8(min(value, np.uint16(highest))) + zero)
+
+
+@kernel
+def join_four(planes: U8Array, line: U32Array) -> None:
+    """Four rows of bytes to cells of four bytes, which are words here: interleaved bytes would not vectorise."""
+    a, b, c, d = planes[0], planes[1], planes[2], planes[3]
+    for j in range(len(a)):
+        line[j] = _word(a[j], b[j], c[j], d[j])
+
+
+@kernel
+def join_eight(planes: U8Array, line: U32Array) -> None:
+    """Eight rows of bytes to cells of eight bytes, which are two words each."""
+    a, b, c, d = planes[0], planes[1], planes[2], planes[3]
+    e, f, g, h = planes[4], planes[5], planes[6], planes[7]
+    for j in range(len(a)):
+        line[2 * j] = _word(a[j], b[j], c[j], d[j])
+        line[2 * j + 1] = _word(e[j], f[j], g[j], h[j])
+
+
+@kernel(inline="always")
+def _word(a: np.uint8, b: np.uint8, c: np.uint8, d: np.uint8) -> np.uint32:
+    """Little-endian: the first byte is the lowest."""
+    return (
+        np.uint32(a)
+        | (np.uint32(b) << np.uint32(8))
+        | (np.uint32(c) << np.uint32(16))
+        | (np.uint32(d) << np.uint32(24))
+    )
