@@ -76,6 +76,10 @@ class Noise:
         return self.read_pre_gain * analogue_gain**2 + self.read_post_gain
 
 
+# Of a sensor that nothing is known of: about that of the Raspberry Pi's.
+UNKNOWN_NOISE = Noise(shot=2e-4, read_pre_gain=3.3e-8, read_post_gain=1.0e-7)
+
+
 @dataclass(frozen=True, slots=True)
 class AwbPoint:
     """One point of the AWB curve: the camera's response to grey, as ratios to green."""

@@ -126,6 +126,7 @@ class RawFrame:
         white_level: code at the format's bit depth where the sensor clips.
         sensor: the sensor's name ("imx219"), where it is known.
         exposure_ns, analogue_gain: where the camera reports them.
+        digital_gain: factor on the light that the camera adds in its own pictures, not in the codes; None is 1.
         colour_gains: white-balance gains red and blue (green is 1), where the camera reports them.
         colour_temperature_k: of the light, where the camera reports it.
         colour_matrix: 3x3, row by row, white-balanced camera colour to linear sRGB, where the source knows it (a DNG
@@ -135,8 +136,9 @@ class RawFrame:
             has none.
         orientation: how results are turned upright, 1 to 8 as in EXIF; 1 is as the data lies.
         noise_profile: variance = first * light + second of linear light (0 to 1) at this frame's gain, where the
-            source states it (a DNG may).
-        baseline_exposure_ev: how much brighter than its codes the source shows the frame, in stops, where it states it.
+            source states it (a DNG may) or metering has measured it; it goes before the sensor's profile.
+        baseline_exposure_ev: how much brighter than its codes the source shows the frame, in stops, where it states it
+            (a DNG may); a factor like `digital_gain`.
         status: what is known to be wrong with the frame.
     """
 
@@ -150,6 +152,7 @@ class RawFrame:
     sensor: str | None = None
     exposure_ns: int | None = None
     analogue_gain: float | None = None
+    digital_gain: float | None = None
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
     colour_matrix: tuple[float, ...] | None = None

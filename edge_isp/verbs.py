@@ -22,7 +22,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError, ModelError, did_you_mean, shortened
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
-from edge_isp.metering.white_balance import with_gains
+from edge_isp.metering.meter import complete_frame
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
 from edge_isp.pipeline.runner import Model, Runner
@@ -67,8 +67,10 @@ def develop(
         white_level: code at `bit_depth` where the sensor clips; by default that of `profile` or `sensor`, otherwise
             2**bit_depth - 1.
         sensor: name of a shipped sensor profile such as "imx219", which knows levels, noise and colours.
-        analogue_gain: of the exposure, at least 1; it tells the model how much noise there is.
-        colour_gains: white-balance gains of red and blue (green is 1); by default those of grey world.
+        analogue_gain: of the exposure, at least 1; it tells the model how much noise there is;
+            by default that is estimated from the frame.
+        colour_gains: white-balance gains of red and blue (green is 1); by default they are estimated from
+            the frame.
         colour_temperature_k: of the light; by default the one that `colour_gains` belong to, otherwise daylight.
         colour_matrix: 9 numbers or 3x3, white-balanced camera colour to linear sRGB, for a sensor without a profile.
         profile: of the sensor: a profile, the name of a shipped one, or the path of a .toml.
@@ -101,7 +103,7 @@ def develop(
         given,
     )
     card = _card(model, "isp", frame.sensor)
-    return cast(Picture, _run(model, card, task_for(card, profile=given), frame)).rgb
+    return cast(Picture, _run(model, card, task_for(card, profile=given), frame, given)).rgb
 
 
 def detect(
@@ -151,7 +153,7 @@ def detect(
     frame = _frame(raw, description, None)
     card = _card(model, "detector", frame.sensor)
     task = task_for(card, input_size=input_size, confidence=confidence)
-    return cast(Detections, _run(model, card, task, frame))
+    return cast(Detections, _run(model, card, task, frame, None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,10 +346,11 @@ def _card(model: str, task: str, sensor: str | None) -> ModelCard:
     return card
 
 
-def _run(name: str, card: ModelCard, task: Task, frame: RawFrame) -> Picture | Detections:
-    """White balance where the frame has none, encode, infer, decode: what a pipeline does."""
-    if frame.colour_gains is None:
-        frame = with_gains(frame)
+def _run(
+    name: str, card: ModelCard, task: Task, frame: RawFrame, profile: SensorProfile | None
+) -> Picture | Detections:
+    """White balance and noise where the frame has none, encode, infer, decode: what a pipeline does."""
+    frame = complete_frame(frame, profile)
     tensor = np.zeros(task.input_shape(frame.format), card.input.dtype)
     task.encode(frame, tensor)
     return task.decode(_engines.run(name, card, task, tensor), frame, tensor)
@@ -371,7 +374,7 @@ class _Engines:
                     self._runners.popitem(last=False)[1].close()
                 options = ModelOptions(name)
                 runner = Runner(Model(options), options)
-                runner.prepare(card, task, tensor.shape)
+                runner.prepare(card, task, tensor.shape, warm_up=False)
                 self._runners[key] = runner
             self._runners.move_to_end(key)
             try:

@@ -310,6 +310,22 @@ def statistics(
     return histograms, cells.mean(0), lost.mean(0), gains
 
 
+def block_statistics(
+    data: NDArray[np.uint8], layout: RawLayout, *, limits: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Means, clipped shares and noise of blocks; see `kernels.blocks.block_statistics`."""
+    cells = planes(unpack(data, layout), layout.cfa).astype(np.float64)
+    height, width = min(8, cells.shape[0]), min(8, cells.shape[1])
+    rows, columns = cells.shape[0] // height, cells.shape[1] // width
+    looked_at = np.arange(min(rows, 32)) * rows // min(rows, 32)
+    blocks = cells[: rows * height, : columns * width].reshape(rows, height, columns, width, 4)[looked_at]
+    steps = np.diff(blocks[..., 1] - blocks[..., 2], axis=3)
+    with np.errstate(invalid="ignore"):
+        noise = (steps**2).sum(axis=(1, 3)) / (4 * height * (width - 1))
+    clipped = (blocks >= np.ceil(limits)).any(axis=4).mean(axis=(1, 3))
+    return blocks.mean(axis=(1, 3)), clipped, noise
+
+
 # Malvar-He-Cutler's filters in sixteenths: green at red or blue; red at green in red's row, or blue in blue's (red at
 # green in blue's row, or blue in red's, is its transpose); red at blue, or blue at red.
 _MALVAR_GREEN = [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]]
@@ -381,36 +397,6 @@ def develop(
     mixed = weights[:, 0] * red + weights[:, 1] * green + weights[:, 2] * blue + np.float32(0.5)
     picture: NDArray[np.uint8] = tone[np.clip(mixed, 0, len(tone) - 1).astype(np.int64)]
     return picture
-
-
-def replace_defects(codes: NDArray[np.uint16], defects: NDArray[np.int32]) -> NDArray[np.uint16]:
-    """See `kernels.defects.replace_defects`, on unpacked codes (height, width)."""
-    height, width = codes.shape
-    listed = {(int(x), int(y)) for x, y in defects}
-    out = codes.copy()
-    for x, y in listed:
-        places = [(x + 2, y), (x - 2, y), (x, y + 2), (x, y - 2)]
-        near = sorted(
-            int(codes[j, i]) for i, j in places if 0 <= i < width and 0 <= j < height and (i, j) not in listed
-        )
-        if near:
-            out[y, x] = (near[(len(near) - 1) // 2] + near[len(near) // 2] + 1) // 2
-    return out
-
-
-def replace_hot_pixels(codes: NDArray[np.uint16], *, threshold: int, factor: float = 2.0) -> NDArray[np.uint16]:
-    """See `kernels.defects.replace_hot_pixels`."""
-    out = codes.copy()
-    if min(codes.shape) < 5:
-        return out
-    height, width = codes.shape
-    shifts = [(j, i) for j in (0, 2, 4) for i in (0, 2, 4) if (j, i) != (2, 2)]
-    near = np.stack([codes[j : height - 4 + j, i : width - 4 + i] for j, i in shifts]).astype(np.int64)
-    highest, lowest = near.max(axis=0), near.min(axis=0)
-    above = codes[2:-2, 2:-2] - highest
-    hot = (above > threshold) & (above > factor * (highest - lowest))
-    out[2:-2, 2:-2] = np.where(hot, highest, codes[2:-2, 2:-2])
-    return out
 
 
 def detect(

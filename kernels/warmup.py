@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from edge_isp.kernels import (
+    blocks,
+    correlate,
     decode,
+    defect_candidates,
+    defect_weighing,
     defects,
     demosaic,
     detect,
@@ -24,7 +28,9 @@ from edge_isp.kernels import (
     unpack,
 )
 from edge_isp.kernels import statistics as statistics_module
+from edge_isp.kernels.blocks import block_statistics
 from edge_isp.kernels.compiled import compile_listeners
+from edge_isp.kernels.correlate import correlate_colours
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
@@ -38,7 +44,6 @@ from edge_isp.kernels.unpack import unpack as unpack_frame
 DTYPES = (np.int8, np.uint8, np.int16, np.float32)
 
 _FRAME = np.zeros((8, 8), np.uint8)
-_CODES = np.zeros((8, 8), np.uint16)
 _PLANES = np.zeros((4, 4, 12), np.int8)
 _LAYOUT = RawLayout(8, 8, "u8", 8, "RGGB")
 
@@ -55,14 +60,17 @@ def compile_pipeline_kernels(task: str = "isp") -> None:
     steps: dict[str, Callable[[], object]]
     if task == "detector":
         steps = {
-            "statistics": _statistics,
+            "block_statistics": _block_statistics,
+            "correlate_colours": _correlate_colours,
             "encode_resampled to int8": partial(_encode_resampled, np.int8),
             "detect": _detect,
         }
     else:
         steps = {
-            "statistics": _statistics,
+            "block_statistics": _block_statistics,
+            "correlate_colours": _correlate_colours,
             "encode to int8": partial(_encode, np.int8),
+            "encode with defects replaced": _encode_mended,
             "encode_shaded": _encode_shaded,
             "decode_rgb": _decode_rgb,
             "decode_residual": _decode_residual,
@@ -76,11 +84,16 @@ def compile_kernels() -> tuple[int, int]:
     Returns:
         How many functions were compiled, and how many came from the cache.
     """
-    steps: dict[str, Callable[[], object]] = {"statistics": _statistics}
+    steps: dict[str, Callable[[], object]] = {
+        "statistics": _statistics,
+        "block_statistics": _block_statistics,
+        "correlate_colours": _correlate_colours,
+    }
     for dtype in DTYPES:
         steps[f"encode to {np.dtype(dtype)}"] = partial(_encode, dtype)
         steps[f"encode_resampled to {np.dtype(dtype)}"] = partial(_encode_resampled, dtype)
     steps |= {
+        "encode with defects replaced": _encode_mended,
         "encode_shaded": _encode_shaded,
         "decode_rgb": _decode_rgb,
         "decode_residual": _decode_residual,
@@ -89,9 +102,7 @@ def compile_kernels() -> tuple[int, int]:
         "unpack": lambda: unpack_frame(_FRAME, _LAYOUT),
         "demosaic": _demosaic,
         "develop": _develop,
-        "replace_hot_pixels": lambda: defects.replace_hot_pixels(_CODES, _CODES.copy(), threshold=1),
         "simulate_frame": _simulate,
-        "replace_defects": lambda: defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), _LAYOUT),
     }
     _compile(steps)
     return counts()
@@ -126,6 +137,16 @@ def _statistics() -> None:
     statistics(_FRAME, _LAYOUT, black_level=(0, 0, 0, 0), white_level=255)
 
 
+def _block_statistics() -> None:
+    block_statistics(_FRAME, _LAYOUT, limits=(250, 250, 250, 250))
+
+
+def _correlate_colours() -> None:
+    matrices = np.eye(3, dtype=np.float32)[None]
+    ones = np.ones((1, 3), np.float32)
+    correlate_colours(ones, ones[:, 0], np.zeros(1, np.int32), matrices, np.zeros((1, 2, 2), np.float32))
+
+
 def _decode_rgb() -> None:
     decode_rgb(_PLANES, np.empty((8, 8, 3), np.uint8), output_table(1 / 255, -128))
 
@@ -157,10 +178,22 @@ def _encode(dtype: DTypeLike) -> None:
     encode_frame(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
+def _encode_mended() -> None:
+    out = np.empty((4, 4, 4), np.int8)
+    encode_frame(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), np.int8), defects=_plan_defects())
+
+
+def _plan_defects() -> defects.DefectPlan:
+    return defects.plan_defects(
+        _LAYOUT, black_level=(0, 0, 0, 0), white_level=255, gains=(1, 1, 1), shot_noise=1e-4, read_variance=1e-7
+    )
+
+
 def _encode_shaded() -> None:
     factors = lens_factors(np.ones((len(node_places(4)), len(node_places(4)), 4)), "sqrt")
     steps, out = np.zeros((4, 256), np.uint16), np.empty((4, 4, 4), np.int8)
-    encode_shaded(_FRAME, out, _LAYOUT, tables=steps, factors=factors, zero_point=-128)
+    for plan in (None, _plan_defects()):
+        encode_shaded(_FRAME, out, _LAYOUT, tables=steps, factors=factors, zero_point=-128, defects=plan)
 
 
 def _encode_resampled(dtype: DTypeLike) -> None:
@@ -199,6 +232,8 @@ def _detect() -> None:
 def counts() -> tuple[int, int]:
     """How many functions this process compiled, and how many it took from the cache."""
     modules = (
+        blocks,
+        correlate,
         rows,
         unpack,
         encode,
@@ -208,6 +243,8 @@ def counts() -> tuple[int, int]:
         residual,
         statistics_module,
         demosaic,
+        defect_candidates,
+        defect_weighing,
         defects,
         detect,
         simulate,

@@ -67,7 +67,7 @@ KNOWN: dict[str, Any] = {"cfa": "RGGB", "bit_depth": 10, "sensor": "imx219"}
 
 
 def test_the_sensors_levels_are_used_and_arrays_of_bytes_work() -> None:
-    grey = edge_isp.develop(mosaic(), **KNOWN)
+    grey = edge_isp.develop(mosaic(), colour_gains=(1.0, 1.0), **KNOWN)
     assert grey.shape == (32, 48, 3)
     assert grey.dtype == np.uint8
     black = edge_isp.develop(np.full((32, 48), 64, np.uint16), **KNOWN)

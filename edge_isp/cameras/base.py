@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
@@ -229,10 +230,11 @@ class CameraBase(ABC):
             able = f"this camera takes {', '.join(self.settable)}" if self.settable else "this camera takes no settings"
             hint = f"; {self.settable_hint}" if self.settable_hint else ""
             raise CameraError(f"{self.source}: {', '.join(refused)} cannot be set; {able}{hint}")
-        if controls.fps is not None and not controls.fps > 0:
-            raise CameraError(f"{self.source}: fps must be positive, found {controls.fps}")
-        if controls.colour_gains is not None and not min(controls.colour_gains) > 0:
-            raise CameraError(f"{self.source}: colour_gains must be positive, found {controls.colour_gains}")
+        if controls.fps is not None and not 0 < controls.fps < math.inf:
+            raise CameraError(f"{self.source}: fps must be a positive number, found {controls.fps}")
+        gains = controls.colour_gains
+        if gains is not None and not (len(gains) == 2 and all(0 < gain < math.inf for gain in gains)):
+            raise CameraError(f"{self.source}: colour_gains must be two positive numbers, red and blue, found {gains}")
         if asked:
             self._check_limits(controls)
             self._apply(controls)

@@ -18,7 +18,7 @@ black_level = [64, 64, 64, 64]  # R, Gr, Gb, B, at bit_depth
 white_level = 1023
 lens_shading = true           # false: the frames show none, since it was corrected or they are simulated
 [frame]                       # for all frames; or [[frame]], one per frame
-colour_gains = [1.75, 1.43]   # red, blue; without them: grey world
+colour_gains = [1.75, 1.43]   # red, blue; without them: estimated
 colour_temperature_k = 5700
 analogue_gain = 1.0
 exposure_ns = 10_000_000

@@ -7,17 +7,13 @@ it are asked for at once; nothing is summed up from frame to frame, so nothing c
 
 from __future__ import annotations
 
-import logging
 import math
-from dataclasses import replace
 
-from edge_isp.calibration.profile import SensorProfile, profile_of
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.cameras.base import Adjustable, ControlLimits, Controls
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.light import measure
-from edge_isp.metering.white_balance import WhiteBalanceLoop
-
-_log = logging.getLogger(__name__)
+from edge_isp.metering.meter import FrameMeter
 
 # The target of the mean of green: 18 % grey. Green alone, so that exposure does not depend on white balance.
 TARGET = 0.18
@@ -39,9 +35,8 @@ class AutoExposure:
     """Sets a camera's exposure and gain, and gives its frames white balance, from what the frames show.
 
     The target of the exposure is a mean of green of 18 %, reached by exposure time first, up to the frame period and
-    never beyond it, and then by analogue gain. White balance is the point of the sensor's AWB curve where most of the
-    frame is grey, or the median of the frame for a sensor without a curve. Frames with colour gains of the camera's own
-    keep them.
+    never beyond it, and then by analogue gain. White balance is that of `FrameMeter`, which pipelines use in any case:
+    frames with colour gains of the camera's own keep them.
 
     Args:
         profile: the sensor's; None is the shipped profile of the sensor that the frame names, if there is one.
@@ -54,9 +49,8 @@ class AutoExposure:
     def __init__(self, *, profile: SensorProfile | None = None) -> None:
         self.exposure_locked = False
         self.white_balance_locked = False
-        self._profile = profile
         self._exposure = _ExposureLoop()
-        self._white_balance: dict[str | None, WhiteBalanceLoop] = {}  # by sensor
+        self._meter = FrameMeter(profile)
 
     def adjust(self, frame: RawFrame, camera: Adjustable) -> RawFrame:
         """Measures a frame and asks the camera for the settings that follow from it.
@@ -66,37 +60,20 @@ class AutoExposure:
             camera: that took it.
 
         Returns:
-            The same frame, with the loop's white balance if it had none.
+            The same frame, with what it lacks of white balance and noise; a damaged frame as it is.
 
         Raises:
             CameraError: the camera's exposure and gain cannot be set, and `exposure_locked` is false.
         """
-        balance = self._white_balance_of(frame) if frame.colour_gains is None else None
         if self.exposure_locked:
             self._exposure = _ExposureLoop()  # its state may be wrong when it is unlocked
-        follows_colour = balance is not None and not self.white_balance_locked
-        if FrameStatus.CORRUPTED not in frame.status and (follows_colour or not self.exposure_locked):
-            light = measure(frame)
-            if not self.exposure_locked:
-                self._exposure.adjust(light.green, frame, camera)
-            if balance is not None and follows_colour:
-                balance.adjust(light.colours)
-        if balance is None or balance.gains is None:
+        if FrameStatus.CORRUPTED in frame.status:
             return frame
-        temperature_k = frame.colour_temperature_k or balance.colour_temperature_k
-        return replace(frame, colour_gains=balance.gains, colour_temperature_k=temperature_k)
-
-    def _white_balance_of(self, frame: RawFrame) -> WhiteBalanceLoop:
-        if frame.sensor not in self._white_balance:
-            profile = profile_of(frame.sensor, self._profile)
-            if profile is None or not profile.awb_curve:
-                _log.warning(
-                    "%s: no AWB curve of sensor %s is known; white balance takes the frame's median for grey",
-                    frame.source,
-                    f"'{frame.sensor}'" if frame.sensor else "(not named)",
-                )
-            self._white_balance[frame.sensor] = WhiteBalanceLoop(profile)
-        return self._white_balance[frame.sensor]
+        light = None
+        if not self.exposure_locked:
+            light = measure(frame)
+            self._exposure.adjust(light.green, frame, camera)
+        return self._meter.complete(frame, light=light, locked=self.white_balance_locked)
 
 
 class _ExposureLoop:

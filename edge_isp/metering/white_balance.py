@@ -1,13 +1,19 @@
-"""White-balance gains from RAW statistics, by every method there is.
+"""White-balance gains from RAW statistics, for frames that come without.
 
-Grey world takes the mean of a single frame for grey. The loop takes the median of a frame's zones for grey or, for a
-sensor whose AWB curve is known, the point of the curve where most of the frame is grey, and follows it over time.
+For a sensor whose AWB curve and colour matrices are known, the light is found by colour by correlation (Finlayson,
+Hordley and Hubel 2001): the frame is turned into a picture, in sRGB, under each of `_LIGHTS` colour temperatures along
+the curve, and a table fitted on photographs (`scripts/fit_white_balance.py`) says how likely the colours of each are,
+and the differences between neighbouring ones. Since it looks at pictures, not at camera colours, the table is the
+same for all sensors. For other sensors the Minkowski mean of the frame is taken for grey (shades of grey, Finlayson and
+Trezzi 2004).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,107 +21,219 @@ from numpy.typing import NDArray
 from edge_isp.calibration.light import UNKNOWN_COLOUR_TEMPERATURE_K
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.frame import RawFrame
-from edge_isp.kernels.statistics import statistics
+from edge_isp.kernels.correlate import REACH, correlate_colours
+from edge_isp.metering.light import Light
 
-# A zone whose colour is further than this from that of grey, in natural logarithms of red and blue over green, is
-# taken for a coloured surface and ignored.
-_GREY_RADIUS = 0.35
-# How much of the difference to a frame's value is made up for at once: more where the difference is large, less where
-# it may be noise.
-_FAST, _SLOW = 0.5, 0.2
-_FAR_MIRED, _FAR_LOG_GAIN = 15.0, 0.1
+# Lights along an AWB curve that are compared, evenly in the inverse of their temperature, as the eye sees it.
+_LIGHTS = 20
+# A block with less light than this in any channel says nothing about colour, and a frame needs some that do.
+_DARK = 0.002
+_FEWEST_BLOCKS = 8
+# The brightness of a block, in stops, is relative to the frame's 95th percentile of green: from `_DARKEST_STOPS` up to
+# 0 the table changes with it.
+_BRIGHT = 0.95
+_DARKEST_STOPS = -3.0
+# Of the table that is made of the fitted one: its levels of brightness, which that of differences follows, and its
+# points along each axis.
+EDGES, _SIZE = 9, 97
+# The fitted table has its points evenly in asinh(distance from grey / FINE): most of them close to grey.
+FINE = 0.06
+# A difference of neighbouring blocks counts by this power of its size, and all differences together as much as all
+# blocks.
+_EDGE_POWER = 0.5
+# Exponent of the Minkowski mean.
+_MINKOWSKI = 6
 # Gains of a sensor without an AWB curve.
 _GAIN_RANGE = (0.5, 4.0)
+# In a stream: how much of the difference to a frame's value is made up for at once: more where it is large, less where
+# it may be noise; and what is too little to be seen is not followed, so that tables are not made anew for it.
+_FAST, _SLOW = 0.5, 0.2
+_FAR, _STILL = 0.1, 0.003
 
 
-def grey_world(frame: RawFrame) -> tuple[float, float]:
-    """The gains (red, blue; green is 1) that make the mean of a frame grey; (1, 1) for a frame without light.
+@dataclass(frozen=True, slots=True)
+class WhiteBalance:
+    """What makes grey surfaces of a frame grey.
+
+    Attributes:
+        colour_gains: red and blue; green is 1.
+        colour_temperature_k: of the light; None where the sensor's AWB curve is not known.
+    """
+
+    colour_gains: tuple[float, float]
+    colour_temperature_k: float | None
+
+
+def estimate_white_balance(light: Light, profile: SensorProfile | None) -> WhiteBalance | None:
+    """White balance of a single frame; None where it shows too little light to tell.
 
     Args:
-        frame: whose data is read.
-
-    Raises:
-        ValueError: the frame's bytes or levels do not fit its format.
+        light: of the frame, see `metering.light.measure`.
+        profile: the sensor's, or None.
     """
-    return statistics(
-        frame.data, frame.format.layout, black_level=frame.black_level, white_level=frame.white_level
-    ).grey_world_gains
+    usable = usable_blocks(light)
+    if np.count_nonzero(usable) < min(_FEWEST_BLOCKS, usable.size):
+        return None
+    if profile is None or not profile.awb_curve:
+        mean = (light.colours[usable] ** _MINKOWSKI).mean(axis=0) ** (1 / _MINKOWSKI)
+        red, blue = (float(gain) for gain in np.clip(mean[1] / mean[[0, 2]], *_GAIN_RANGE))
+        return WhiteBalance((red, blue), None)
+    lights = lights_of(profile)
+    scores = correlate_colours(*evidence(light.colours, usable), lights.matrices, _table())
+    likely = np.exp(scores - scores.max())
+    temperature_k = 1e6 / float(lights.mireds @ likely / likely.sum())
+    return WhiteBalance(profile.colour_gains(temperature_k), temperature_k)
 
 
-def with_gains(frame: RawFrame) -> RawFrame:
-    """The frame with colour gains: as it is if it has some, otherwise with those of grey world.
-
-    Grey world cannot tell the colour of the light from that of the scene, so that the frame's colour temperature, where
-    the camera reports none, is daylight.
+def stated_white_balance(frame: RawFrame, profile: SensorProfile | None) -> WhiteBalance | None:
+    """White balance of a frame without gains that states its light's colour temperature; None where it does not.
 
     Args:
-        frame: whose data is read if it has no gains. The result shares its lease: either may be released, once.
-
-    Raises:
-        ValueError: the frame's bytes or levels do not fit its format.
+        frame: a camera's.
+        profile: the sensor's, or None.
     """
-    if frame.colour_gains is not None:
-        return frame
-    temperature_k = frame.colour_temperature_k
-    return replace(
-        frame,
-        colour_gains=grey_world(frame),
-        colour_temperature_k=UNKNOWN_COLOUR_TEMPERATURE_K if temperature_k is None else temperature_k,
-    )
+    if frame.colour_temperature_k is None or profile is None or not profile.awb_curve:
+        return None
+    return WhiteBalance(profile.colour_gains(frame.colour_temperature_k), frame.colour_temperature_k)
+
+
+def daylight(profile: SensorProfile | None) -> WhiteBalance:
+    """White balance where nothing is known of the light.
+
+    Args:
+        profile: the sensor's, or None.
+    """
+    if profile is None or not profile.awb_curve:
+        return WhiteBalance((1.0, 1.0), None)
+    return WhiteBalance(profile.colour_gains(UNKNOWN_COLOUR_TEMPERATURE_K), UNKNOWN_COLOUR_TEMPERATURE_K)
 
 
 class WhiteBalanceLoop:
-    """White-balance gains of one sensor, followed over time.
-
-    On an AWB curve: of all colour temperatures, the one whose grey is nearest to most zones, with a cost that stops
-    growing beyond `_GREY_RADIUS` (after libcamera's rpi.awb, without its priors of the light). Without a curve: the
-    median of the zones.
+    """White balance of a stream of one sensor's frames: the estimates of single frames, smoothed.
 
     Args:
-        profile: the sensor's; None, or one without an AWB curve, takes the median.
+        profile: the sensor's, or None.
 
     Attributes:
-        gains: red and blue (green is 1); None before the first frame that shows a colour.
-        colour_temperature_k: of the light; None before that, and without an AWB curve.
+        balance: None before the first frame that shows enough light.
     """
 
     def __init__(self, profile: SensorProfile | None) -> None:
-        self.gains: tuple[float, float] | None = None
-        self.colour_temperature_k: float | None = None
-        self._state: NDArray[np.float64] | None = None
-        self._profile = profile if profile is not None and profile.awb_curve else None
-        if self._profile is not None:
-            ends = (self._profile.awb_curve[0], self._profile.awb_curve[-1])
-            # Evenly in the inverse of the temperature, as the eye sees it.
-            low, high = (1e6 / point.colour_temperature_k for point in reversed(ends))
-            self._mireds = np.linspace(low, high, max(2, math.ceil(high - low) // 3))
-            gains = [self._profile.colour_gains(1e6 / mired) for mired in self._mireds]
-            self._greys = -np.log(np.array(gains))
+        self.balance: WhiteBalance | None = None
+        self._profile = profile
+        self._state: NDArray[np.float64] | None = None  # logarithms of the gains; the mired of the light
 
-    def adjust(self, colours: NDArray[np.float64]) -> None:
-        """Moves the gains towards what a frame shows.
+    def adjust(self, light: Light) -> None:
+        """Moves the balance towards what a frame shows.
 
         Args:
-            colours: float64 (zones, 2), see `metering.light.Light`; with no zones, nothing changes.
+            light: of the frame; where it is too little, nothing changes.
         """
-        if not len(colours):
+        found = estimate_white_balance(light, self._profile)
+        if found is None:
             return
-        if self._profile is None:
-            state = self._smoothed(np.clip(-np.median(colours, 0), *np.log(_GAIN_RANGE)), _FAR_LOG_GAIN)
-            red, blue = (float(gain) for gain in np.exp(state))
-            self.gains = (red, blue)
+        target = np.array([*np.log(found.colour_gains), 1e6 / (found.colour_temperature_k or math.inf)])
+        if self._state is None:
+            self._state = target
         else:
-            mired = float(self._smoothed(np.array(self._mired(colours)), _FAR_MIRED))
-            self.colour_temperature_k = 1e6 / mired
-            self.gains = self._profile.colour_gains(self.colour_temperature_k)
+            step = target - self._state
+            self._state = self._state + (_FAST if np.abs(step[:2]).max() > _FAR else _SLOW) * step
+        if self.balance is not None:
+            moved = np.abs(self._state[:2] - np.log(self.balance.colour_gains)).max()
+            if moved < _STILL:
+                return
+        if found.colour_temperature_k is None or self._profile is None:
+            red, blue = (float(gain) for gain in np.exp(self._state[:2]))
+            self.balance = WhiteBalance((red, blue), None)
+        else:
+            temperature_k = 1e6 / float(self._state[2])
+            self.balance = WhiteBalance(self._profile.colour_gains(temperature_k), temperature_k)
 
-    def _smoothed(self, found: NDArray[np.float64], far: float) -> NDArray[np.float64]:
-        previous = found if self._state is None else self._state
-        step = found - previous
-        self._state = previous + (_FAST if np.abs(step).max() > far else _SLOW) * step
-        return self._state
 
-    def _mired(self, colours: NDArray[np.float64]) -> float:
-        distances = ((colours[:, None] - self._greys) ** 2).sum(2)
-        costs = np.minimum(distances, _GREY_RADIUS**2).sum(0)
-        return float(self._mireds[int(np.argmin(costs))])
+@dataclass(frozen=True, slots=True)
+class Lights:
+    """Lights along a sensor's AWB curve.
+
+    Attributes:
+        mireds: float64 (n,): the inverse of their temperatures, in millionths of 1/kelvin.
+        matrices: float32 (n, 3, 3): camera colour, before white balance, to linear sRGB.
+    """
+
+    mireds: NDArray[np.float64]
+    matrices: NDArray[np.float32]
+
+
+def lights_of(profile: SensorProfile) -> Lights:
+    """Lights along a sensor's AWB curve.
+
+    Args:
+        profile: with a curve.
+    """
+    if profile not in _KNOWN_LIGHTS:
+        coolest, warmest = (1e6 / profile.awb_curve[end].colour_temperature_k for end in (-1, 0))
+        mireds = np.linspace(coolest, warmest, _LIGHTS)
+        matrices = []
+        for temperature_k in 1e6 / mireds:
+            red, blue = profile.colour_gains(temperature_k)
+            matrix = profile.colour_matrix(temperature_k) if profile.colour_matrices else np.eye(3)
+            matrices.append(matrix * (red, 1.0, blue))
+        _KNOWN_LIGHTS[profile] = Lights(mireds, np.array(matrices, np.float32))
+    return _KNOWN_LIGHTS[profile]
+
+
+_KNOWN_LIGHTS: dict[SensorProfile, Lights] = {}
+
+
+@lru_cache(maxsize=1)
+def _table() -> NDArray[np.float32]:
+    """The fitted table, float32 (levels + 1, size, size), as the kernel takes it; the last level is for differences."""
+    with (resources.files("edge_isp.metering") / "white_balance.npy").open("rb") as file:
+        fitted = np.load(file).astype(np.float64)
+    points = fitted.shape[1]
+    distances = np.arcsinh(np.linspace(-REACH, REACH, _SIZE) / FINE)
+    places = (distances / distances[-1] + 1) * (points - 1) / 2
+    axis = np.stack([np.interp(places, np.arange(points), row) for row in np.eye(points)])
+    fine = np.einsum("lyx,ya,xb->lab", fitted, axis, axis)
+    brightness = np.linspace(0, len(fitted) - 2, EDGES)
+    levels = np.stack([np.interp(brightness, np.arange(len(fitted) - 1), row) for row in np.eye(len(fitted) - 1)])
+    return np.concatenate([np.einsum("lk,lab->kab", levels, fine[:-1]), fine[-1:]]).astype(np.float32)
+
+
+def usable_blocks(light: Light) -> NDArray[np.bool_]:
+    """Which blocks of a frame say something about colour, (rows, columns).
+
+    Args:
+        light: of the frame.
+    """
+    usable: NDArray[np.bool_] = ~light.clipped & (light.colours.min(axis=2) > _DARK)
+    return usable
+
+
+def evidence(
+    colours: NDArray[np.float64], usable: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """Colours of blocks and differences of neighbouring ones, as `correlate_colours` takes them.
+
+    Args:
+        colours: of blocks, (rows, columns, 3).
+        usable: see `usable_blocks`; at least one.
+
+    Returns:
+        The colours (n, 3), their weights (n,), and their levels of the table (n,).
+    """
+    blocks = colours[usable]
+    stops = np.log2(blocks[:, 1] / np.quantile(blocks[:, 1], _BRIGHT))
+    levels = np.rint((np.clip(stops, _DARKEST_STOPS, 0) / -_DARKEST_STOPS + 1) * (EDGES - 1))
+    parts, weights, places = [blocks], [np.full(len(blocks), 1 / len(blocks))], [levels]
+    for axis in (0, 1):
+        both = usable[1:] & usable[:-1] if axis == 0 else usable[:, 1:] & usable[:, :-1]
+        steps = np.diff(colours, axis=axis)[both]
+        size = np.abs(steps).sum(axis=1) ** _EDGE_POWER
+        parts.append(steps * np.where(steps.sum(axis=1) < 0, -1, 1)[:, None])
+        weights.append(size / max(2 * size.sum(), 1e-12))
+        places.append(np.full(len(steps), EDGES))
+    return (
+        np.concatenate(parts).astype(np.float32),
+        np.concatenate(weights).astype(np.float32),
+        np.concatenate(places).astype(np.int32),
+    )

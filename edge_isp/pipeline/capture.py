@@ -9,7 +9,7 @@ from functools import partial
 from edge_isp.errors import CameraDisconnectedError, CameraError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.exposure import AutoExposure
-from edge_isp.metering.white_balance import with_gains
+from edge_isp.metering.meter import FrameMeter
 from edge_isp.pipeline.branch import BranchRun
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import DropReason, PipelineState
@@ -41,10 +41,16 @@ class Capture:
     ) -> None:
         self._source, self._branches, self._auto_exposure = source, branches, auto_exposure
         self._status, self._clock, self._stop = status, clock, stop
-        self._adjusted = False  # the camera's settings, at least once
+        self._is_adjustable = False  # it was set at least once
+        self._meter = FrameMeter()
 
     def run(self) -> None:
         """Reads frames and offers them, in the calling thread."""
+        models = [run.branch.model for run in self._branches]
+        self._meter = FrameMeter(
+            next((model.profile for model in models if model.profile is not None), None),
+            noise=any(model.card.input.layout == "rggb-noise" for model in models),
+        )
         try:
             while not self._stop.is_set():
                 begun = self._clock.now_ns()
@@ -83,27 +89,30 @@ class Capture:
             branch.offer(lease, stages_ns)
 
     def _metered(self, frame: RawFrame, stages_ns: dict[str, int]) -> RawFrame:
-        """The frame with white balance, once for all branches; a damaged frame as it is."""
+        """The frame with white balance and noise, once for all branches; a damaged frame as it is."""
         if frame.status & DAMAGED:
             return frame
-        begun, settings = self._clock.now_ns(), self._source.settings()
-        needs_gains = frame.colour_gains is None
-        if self._auto_exposure is not None and settings is not None:
-            self._source.heartbeat.begin(begun)  # the camera may hang here, too
-            try:
-                frame = self._auto_exposure.adjust(frame, settings)
-                self._adjusted = True
-            except CameraError as error:
-                # The frame is good. A camera that could be set before, or is gone, has failed; another one can never be
-                # set.
-                is_failure = self._adjusted or isinstance(error, CameraDisconnectedError)
-                if not is_failure or not self._source.failed(error):
-                    self._status.fail(error, stream=self._stop)
-            finally:
-                self._source.heartbeat.rest()
-        elif not needs_gains:
+        begun, taken = self._clock.now_ns(), frame
+        self._source.heartbeat.begin(begun)  # a camera may hang when it is set, too
+        try:
+            frame = self._meter.complete(self._adjusted_to(frame))
+        finally:
+            self._source.heartbeat.rest()
+        if self._auto_exposure is not None or frame is not taken:
+            stages_ns["meter"] = self._clock.now_ns() - begun
+        return frame
+
+    def _adjusted_to(self, frame: RawFrame) -> RawFrame:
+        """Sets the camera's exposure by a frame, if asked for, and returns the frame with its white balance."""
+        settings = self._source.settings()
+        if self._auto_exposure is None or settings is None:
             return frame
-        if needs_gains:
-            frame = with_gains(frame)
-        stages_ns["meter"] = self._clock.now_ns() - begun
+        try:
+            frame = self._auto_exposure.adjust(frame, settings)
+            self._is_adjustable = True
+        except CameraError as error:
+            # The frame is good. A camera that was set before, or is gone, has failed; another one can never be set.
+            has_failed = self._is_adjustable or isinstance(error, CameraDisconnectedError)
+            if not has_failed or not self._source.failed(error):
+                self._status.fail(error, stream=self._stop)
         return frame

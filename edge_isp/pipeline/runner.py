@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.tiled import TiledEngine
 from edge_isp.errors import EngineError, ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
+from edge_isp.pipeline.tiling import Tiling
 from edge_isp.plugins import load
 from edge_isp.tasks.protocol import Task
 
@@ -33,6 +35,7 @@ class Model:
 
     Attributes:
         name: of the model.
+        profile: of the sensor, where it was given.
         card: the model's for an unknown sensor.
 
     Raises:
@@ -40,12 +43,13 @@ class Model:
     """
 
     def __init__(self, options: ModelOptions) -> None:
-        self.name = options.model
+        self.name, self.profile = options.model, options.profile
         self._options = options
         # A wrong name or task is an error before the first frame.
         self.card = find_model(self.name, None)
         self.card.verify_file()
         options.task(self.card)
+        Tiling(self.card, tile=options.tile, budget_bytes=options.memory_budget_bytes)
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._tasks: dict[str, Task] = {}  # by the card's name
 
@@ -100,6 +104,7 @@ class Runner:
         if self._delegation.python is None:
             load("engines", self._engine_name)
         self._threads = options.threads
+        self._tile, self._memory_budget_bytes = options.tile, options.memory_budget_bytes
         self._engine: Engine | None = None
         self.card: ModelCard | None = None
         self.shape: tuple[int, ...] = ()
@@ -133,6 +138,7 @@ class Runner:
     def _prepare(self, card: ModelCard, task: Task, shape: tuple[int, ...], warm_up: bool) -> None:
         if self._engine is None or self.card is not card:
             self.close()
+            tiling = Tiling(card, tile=self._tile, budget_bytes=self._memory_budget_bytes)
             engine: Engine = FallbackEngine(
                 card.path,
                 engine=self._engine_name,
@@ -147,7 +153,8 @@ class Runner:
             except BaseException:
                 engine.close()
                 raise
-            self._engine, self.card, self.shape = engine, card, ()
+            tiled = TiledEngine(engine, path=card.path, radius=card.receptive_field_radius or 0, tile_for=tiling.choose)
+            self._engine, self.card, self.shape = tiled, card, ()
         if self.shape != shape:
             self.shape = ()  # until it is ready
             self._engine.resize(shape)

@@ -34,7 +34,7 @@ class ClassicalIsp:
         """A frame's picture, of its size.
 
         Args:
-            frame: with colour gains, see `metering.white_balance.with_gains`.
+            frame: with colour gains, see `metering.meter.complete_frame`.
 
         Raises:
             FormatError: it has none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.light import normalise_gains
+from edge_isp.calibration.profile import UNKNOWN_NOISE, SensorProfile
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
@@ -20,21 +22,66 @@ from edge_isp.models.card import ModelCard, TensorCard
 
 
 def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
-    """The frame's white-balance gains (red, green, blue), the smallest 1.
+    """The frame's gains (red, green, blue): white balance, the smallest 1, times its digital gain.
 
     Args:
         frame: with colour gains.
 
     Raises:
-        FormatError: it has none.
+        FormatError: it has none, or a gain is not a positive number.
     """
     if frame.colour_gains is None:
         raise FormatError(
             f"{frame.source}: frame {frame.sequence} has no colour gains, which encoding needs: give it some with "
-            "edge_isp.metering.white_balance.with_gains, as pipelines do"
+            "edge_isp.metering.meter.complete_frame, as pipelines do"
         )
-    red, blue = frame.colour_gains
-    return normalise_gains(red, 1.0, blue)
+    try:
+        red, green, blue = normalise_gains(frame.colour_gains[0], 1.0, frame.colour_gains[1])
+        factor = _digital_gain(frame)
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        raise FormatError(
+            f"{frame.source}: frame {frame.sequence}: gains must be positive finite numbers, found colour_gains "
+            f"{frame.colour_gains}, digital_gain {frame.digital_gain} and baseline_exposure_ev "
+            f"{frame.baseline_exposure_ev}"
+        ) from error
+    return red * factor, green * factor, blue * factor
+
+
+def _digital_gain(frame: RawFrame) -> float:
+    """How much brighter than its codes a frame is shown, at least 1: below, clipped highlights would be coloured.
+
+    A DNG's BaselineExposure is a part of every default rendering (Adobe DNG Specification 1.7: it moves the zero point
+    of exposure compensation), whatever the tone curve.
+    """
+    factor = 1.0 if frame.digital_gain is None else float(frame.digital_gain)
+    if frame.baseline_exposure_ev is not None:
+        factor *= 2.0**frame.baseline_exposure_ev
+    if not (math.isfinite(factor) and factor > 0):
+        raise ValueError(f"digital gain must be a positive number, found {factor}")
+    return max(1.0, factor)
+
+
+def shot_noise(frame: RawFrame, profile: SensorProfile | None) -> float:
+    """Variance per linear light (0 to 1) of a frame: as it states, else that of its sensor at its analogue gain.
+
+    Args:
+        frame: to encode.
+        profile: the sensor's, or None.
+
+    Raises:
+        FormatError: what the frame states is not positive.
+    """
+    if frame.noise_profile is not None:
+        shot = frame.noise_profile[0]
+    else:
+        noise = profile.noise if profile is not None and profile.noise is not None else UNKNOWN_NOISE
+        shot = noise.shot * (1.0 if frame.analogue_gain is None else frame.analogue_gain)
+    if not (math.isfinite(shot) and shot > 0):
+        raise FormatError(
+            f"{frame.source}: frame {frame.sequence}: analogue_gain and noise_profile must be positive numbers, found "
+            f"{frame.analogue_gain} and {frame.noise_profile}"
+        )
+    return shot
 
 
 @dataclass(frozen=True, slots=True)

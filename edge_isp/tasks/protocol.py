@@ -44,7 +44,7 @@ class Task(Protocol):
 
         Args:
             frame: with colour gains; a pipeline gives them to frames that come without, and
-                `edge_isp.metering.white_balance.with_gains` does so elsewhere.
+                `edge_isp.metering.meter.complete_frame` does so elsewhere.
             out: int8 of `input_shape`, overwritten.
 
         Raises:

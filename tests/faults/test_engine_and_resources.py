@@ -101,7 +101,7 @@ def test_a_warm_up_after_a_change_of_size(engine: type[ScriptedEngine]) -> None:
             raise EngineError("not of this size, yet")
 
     engine.on_warm_up = staticmethod(warm_up)
-    script = [0, 1, *(ScriptedFrame(n, changes=changes) for n in (2, 3, 4)), 5]
+    script: list[Any] = [0, 1, *(ScriptedFrame(n, changes=changes) for n in (2, 3, 4)), 5]
     options = StreamOptions(policy=QueuePolicy.BLOCK, clock=SimulatedClock())
     with Pipeline(ScriptedCamera(script), SCRIPTED, options) as pipeline:
         assert [done.sequence for done in pipeline] == [0, 1, 4, 5]

@@ -6,6 +6,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -134,7 +135,8 @@ def test_close_against_start_and_stop_leaks_nothing(engine: type[ScriptedEngine]
     for _ in range(20):
         opener = Opener()
         pipeline = Pipeline(opener, SCRIPTED)
-        at_once(lambda p=pipeline: start(p), pipeline.close, pipeline.stop, lambda p=pipeline: start(p), pipeline.close)
+        start_it = partial(start, pipeline)
+        at_once(start_it, pipeline.close, pipeline.stop, start_it, pipeline.close)
         assert threads() == []
         opener.check_closed()
         check_account(pipeline)
@@ -320,7 +322,8 @@ def test_a_camera_that_was_left_behind_cannot_end_the_next_stream(
         old = [thread for thread in threading.enumerate() if thread.name == "edge_isp capture"]
         assert len(old) == 2
         go_on.set()
-        assert any(thread.join(60) is None and not thread.is_alive() for thread in old[:1])
+        old[0].join(60)
+        assert not old[0].is_alive()
         for _ in range(5):
             assert pipeline.read(timeout_s=60) is not None
         assert pipeline.state is PipelineState.RUNNING

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from edge_isp import plugins
 from edge_isp.errors import CameraError, PipelineError
@@ -214,20 +221,18 @@ class StartsAndStops(RuleBasedStateMachine):
 
 
 SCRIPTED_STATEFUL = type(SCRIPTED)(engine="stateful")
-StartsAndStops.TestCase.settings = settings(
+SETTINGS = settings(
     max_examples=EXAMPLES, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-class TestStartsAndStops(StartsAndStops.TestCase):
-    """The machine, as a test."""
-
-    def setUp(self) -> None:
-        self._interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-5)
-        plugins.BUILT_IN["engines"]["stateful"] = plugins.Spec("tests.faults.test_state_machine:CurrentEngine")
-
-    def tearDown(self) -> None:
-        sys.setswitchinterval(self._interval)
-        del plugins.BUILT_IN["engines"]["stateful"]
+def test_whatever_is_called_in_whatever_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = plugins.Spec("tests.faults.test_state_machine:CurrentEngine")
+    monkeypatch.setitem(plugins.BUILT_IN["engines"], "stateful", spec)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        run_state_machine_as_test(StartsAndStops, settings=SETTINGS)
+    finally:
+        sys.setswitchinterval(interval)

@@ -226,7 +226,7 @@ def test_coloured_surfaces_have_no_say(tmp_path: Path) -> None:
     np.testing.assert_allclose(seen[-1].colour_gains, truth, rtol=0.06)
 
 
-def test_a_sensor_without_a_curve_takes_the_median_for_grey(scene: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sensor_without_a_curve_takes_the_frame_for_grey(scene: Path, caplog: pytest.LogCaptureFixture) -> None:
     with SyntheticCamera(scene, width=SIZE[0], height=SIZE[1], fps=None) as camera:
         loop = AutoExposure()
         for _ in range(12):
@@ -236,7 +236,8 @@ def test_a_sensor_without_a_curve_takes_the_median_for_grey(scene: Path, caplog:
     assert adjusted.colour_gains is not None
     np.testing.assert_allclose(adjusted.colour_gains, load_profile("imx219").colour_gains(5700.0), rtol=0.1)
     assert [record.message for record in caplog.records if "AWB curve" in record.message] == [
-        f"{scene}: no AWB curve of sensor 'imx999' is known; white balance takes the frame's median for grey"
+        f"{scene}: it has no colour gains, and no AWB curve of sensor 'imx999' is known: white balance takes the frame "
+        "for grey"
     ]
 
 

@@ -114,7 +114,7 @@ def test_a_sensor_of_its_own_colours_is_reported(recording: Recording, caplog: p
     with Pipeline(ReplayCamera(path)) as pipeline:
         assert len(list(pipeline)) == 2
     (profile,) = [r.getMessage() for r in caplog.records]
-    assert "there is no profile of sensor 'imx999': colours will be off; its noise is guessed" in profile
+    assert "there is no profile of sensor 'imx999': colours will be off; noise is estimated" in profile
     caplog.clear()
     with Pipeline(ReplayCamera(path), "rfdcsanet-published") as pipeline:
         assert len(list(pipeline)) == 2

@@ -177,7 +177,7 @@ class ScriptedEngine:
     on_warm_up: Callable[[], None] = staticmethod(lambda: None)
     runs = opened = closed = 0
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, *, threads: int | None = None, sha256: str | None = None) -> None:
         type(self).on_load()
         card = find_model(str(path), None)
         self.inputs = (self._info(card.input, card.input.shape),)

@@ -22,7 +22,7 @@ from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.kernels.pack import pack
-from edge_isp.metering.white_balance import with_gains
+from edge_isp.metering.meter import complete_frame
 from edge_isp.models.card import ModelCard, find_model, read_card
 from edge_isp.models.export import Export, export_model
 from edge_isp.pipeline import ModelOptions, Pipeline
@@ -233,9 +233,9 @@ def test_too_many_detections_are_cut_and_unlikely_ones_left_out(card: ModelCard)
     assert nothing.xyxy.shape == (0, 4)
 
 
-def test_grey_world_balances_frames_without_gains(card: ModelCard) -> None:
+def test_metering_balances_frames_without_gains(card: ModelCard) -> None:
     _, own_gains = detected(DetectTask(card), shot(gains=(2.0, 1.0)))
-    _, without = detected(DetectTask(card), with_gains(shot(gains=None)))
+    _, without = detected(DetectTask(card), complete_frame(shot(gains=None)))
     _, plain = detected(DetectTask(card), shot())
     assert not np.array_equal(own_gains, plain)
     assert not np.array_equal(without, plain)
@@ -266,8 +266,8 @@ def test_an_input_size_must_be_a_multiple(card: ModelCard, input_size: int) -> N
     ("options", "message"),
     [
         ({"confidence": 30}, "confidence must be within 0 and 1, found 30"),
-        ({"iou_threshold": -1}, "IoU threshold must be within 0 and 1, found -1"),
-        ({"max_detections": 0}, "max_detections must be positive, found 0"),
+        ({"iou_threshold": -1}, "iou_threshold must be within 0 and 1, found -1"),
+        ({"max_detections": 0}, "max_detections must be a whole number from 1 to"),
     ],
 )
 def test_thresholds_must_make_sense(card: ModelCard, options: dict[str, Any], message: str) -> None:

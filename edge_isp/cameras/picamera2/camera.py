@@ -318,6 +318,7 @@ class Picamera2Camera(CameraBase):
         status = FrameStatus.OK if described.status.name == "Success" else FrameStatus.CORRUPTED
         exposure_us, gain = metadata.get("ExposureTime"), metadata.get("AnalogueGain")
         exposure_ns = None if exposure_us is None else int(exposure_us) * 1000
+        digital_gain = metadata.get("DigitalGain")
         readout_ns = int(metadata.get("SensorTimestamp") or described.timestamp)
         sequence, order = self._continuity.next(int(described.sequence), readout_ns)
         colour_gains, temperature_k = metadata.get("ColourGains"), metadata.get("ColourTemperature")
@@ -333,6 +334,7 @@ class Picamera2Camera(CameraBase):
             sensor=self._sensor,
             exposure_ns=exposure_ns,
             analogue_gain=None if gain is None else float(gain),
+            digital_gain=None if digital_gain is None else float(digital_gain),
             colour_gains=(float(colour_gains[0]), float(colour_gains[1])) if colour_gains else None,
             colour_temperature_k=float(temperature_k) if temperature_k else None,
             window=self._window,

@@ -14,7 +14,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.tables import encoding_table
-from edge_isp.metering.white_balance import with_gains
+from edge_isp.metering.meter import complete_frame
 from edge_isp.tasks.encoding import normalised_gains, upright_window
 from edge_isp.training.detector.data import NO_OBJECTS, Pair, encode_bytes, picture
 from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
@@ -108,7 +108,7 @@ def load_recording(path: Path) -> Recording:
     with ReplayCamera(path) as camera:
         frame = camera.read()
     assert frame is not None
-    frame = with_gains(frame)
+    frame = complete_frame(frame)
     preview = _preview(path)
     layout = frame.format
     proportions = preview.shape[1] * layout.height / (preview.shape[0] * layout.width)

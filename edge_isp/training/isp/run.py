@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from edge_isp.calibration.profile import Noise, load_profile
+from edge_isp.calibration.profile import UNKNOWN_NOISE, load_profile
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.errors import DatasetError
-from edge_isp.tasks.isp import UNKNOWN_SHOT_NOISE
 from edge_isp.training.finish import Quality, Stages, finish
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.card import write_isp_model
@@ -29,9 +28,6 @@ _AWARE_LEARNING_RATE = 5e-5
 # The name of the weights of all sensors, and the one that they are validated on.
 _GENERIC = "generic"
 _VALIDATION_PROFILE = "imx219"
-
-# Of a sensor of which it is not known: shot noise as the runtime guesses it, read noise of the IMX477.
-_ASSUMED_NOISE = Noise(shot=UNKNOWN_SHOT_NOISE, read_pre_gain=3.3e-8, read_post_gain=1.0e-7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +121,6 @@ def _sensors(run: IspRun, console: Console) -> tuple[list[SensorModel], SensorMo
             f"sensor profile '{profile.name}' has no noise: that of a small sensor is assumed; "
             "'edge-isp calibrate noise' measures it"
         )
-        profile = replace(profile, noise=_ASSUMED_NOISE)
+        profile = replace(profile, noise=UNKNOWN_NOISE)
     sensor = SensorModel(profile)
     return [sensor], sensor

@@ -162,6 +162,7 @@ def test_a_frame_says_what_the_camera_said(plug: Plug) -> None:
             assert frame.timestamp_ns == 5_000_000_000 - 10_000_000  # the start of exposure
             assert frame.exposure_ns == 10_000_000
             assert frame.analogue_gain == 2.5
+            assert frame.digital_gain == 1.1
             assert frame.colour_gains == (1.75, 1.5)
             assert frame.colour_temperature_k == 5200
             assert frame.status is FrameStatus.OK
@@ -250,7 +251,7 @@ def test_time_stamps_that_go_backwards_are_said(plug: Plug) -> None:
 def test_a_number_that_jumps_by_millions_is_no_loss(plug: Plug) -> None:
     device = plug()
     with Picamera2Camera(0) as camera:
-        numbers = []
+        numbers: list[int] = []
         for jump in (0, 3_999_999_997, 0, 1):
             expose(
                 device,
