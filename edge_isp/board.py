@@ -140,6 +140,24 @@ class Board:
         found = (value for key, value in self._pairs("proc/meminfo", ":") if key == "MemTotal")
         return next((int(value.split()[0]) * 1024 for value in found), None)
 
+    def available_memory_bytes(self) -> int | None:
+        """Memory that this process could get now: what the system has, and what its control groups leave to it."""
+        found = (value for key, value in self._pairs("proc/meminfo", ":") if key == "MemAvailable")
+        return min((*(int(value.split()[0]) * 1024 for value in found), *self._left_in_groups()), default=None)
+
+    def _left_in_groups(self) -> Iterator[int]:
+        """What is left of the limits of this process's control groups: a service's MemoryMax, a container's memory."""
+        hierarchy = self.root / "sys/fs/cgroup"
+        for key, value in self._pairs("proc/self/cgroup", "::"):
+            group = hierarchy / value.strip("/")
+            for folder in (group, *group.parents) if key == "0" else ():
+                limit, used = read_number(folder / "memory.max"), read_number(folder / "memory.current")
+                if limit is not None and used is not None:
+                    statistics = (read_text(folder / "memory.stat") or "").split()
+                    # Cached files count as used, and are given up when memory is wanted.
+                    cached = dict(zip(statistics[::2], statistics[1::2], strict=False)).get("inactive_file", "0")
+                    yield max(limit - used + int(cached), 0)
+
     def system(self) -> str | None:
         """The name of the operating system ("Debian GNU/Linux 13 (trixie)")."""
         found = (value.strip('"') for key, value in self._pairs("etc/os-release", "=") if key == "PRETTY_NAME")

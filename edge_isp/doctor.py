@@ -25,10 +25,14 @@ from edge_isp.engines.base import EngineReport
 from edge_isp.engines.delegates import DelegateSpec, access_denied, delegates, probe
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import CameraError, EdgeIspError
-from edge_isp.models.card import find_model
+from edge_isp.models.card import find_model, read_card, shipped_models
+from edge_isp.models.memory import default_tile, stream_bytes
 
 _RUNTIMES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-qnn", "rknn-toolkit-lite2", "hailort")
 _PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "opencv-python", "opencv-python-headless", "simplejpeg")
+
+# Frames whose peak of memory is shown: 720p, 1080p, a camera's whole 12 and 64 megapixels.
+_FRAME_SIZES = ((1280, 720), (1920, 1080), (4056, 3040), (9248, 6944))
 
 _TRIAL_LIMIT_S = 60.0
 _TRIAL_CELLS = 32
@@ -51,6 +55,7 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
         "system": _system(board),
         "board": _board(board),
         "processor": _processor(board),
+        "memory": _memory(board),
         "temperatures_c": board.temperatures_c(),
         "throttled": _throttled(board),
         "cameras": list(_cameras(root)),
@@ -64,6 +69,31 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
             for name, value in sorted(os.environ.items())
             if name.startswith(("EDGE_ISP_", "NUMBA_", "OMP_", "LIBCAMERA_", "TEFLON_", "LD_LIBRARY_PATH"))
         },
+    }
+
+
+def _memory(board: Board) -> dict[str, Any]:
+    """What is available, and the estimated peak of each model in a stream of frames, whole and in tiles."""
+    available = board.available_memory_bytes()
+    return {
+        "available_mb": None if available is None else available // 10**6,
+        "peaks": [
+            _peak(name, path, width, height)
+            for name, path in shipped_models().items()
+            for width, height in _FRAME_SIZES
+        ],
+    }
+
+
+def _peak(name: str, card_path: Path, width: int, height: int) -> dict[str, Any]:
+    card, size = read_card(card_path), (height // 2, width // 2)
+    tile = default_tile(card, *size)
+    return {
+        "model": name,
+        "width": width,
+        "height": height,
+        "whole_mb": stream_bytes(card, *size) // 10**6,
+        "tiles_mb": None if tile is None else stream_bytes(card, *size, tile) // 10**6,
     }
 
 

@@ -374,7 +374,7 @@ class _Engines:
                     self._runners.popitem(last=False)[1].close()
                 options = ModelOptions(name)
                 runner = Runner(Model(options), options)
-                runner.prepare(card, task, tensor.shape)
+                runner.prepare(card, task, tensor.shape, warm_up=False)
                 self._runners[key] = runner
             self._runners.move_to_end(key)
             try:

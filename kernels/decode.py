@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_image, check_output, check_rows
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import check_array, check_rows, read_only
+from edge_isp.kernels.layout import read_only
 
 # Changes a signed byte to the unsigned one 128 higher: the output table of a model whose scale is 1 / 255.
 _OFFSET_TABLE = np.arange(256, dtype=np.uint8)
@@ -55,12 +56,9 @@ def decode_rgb(
     Raises:
         ValueError: An array has the wrong shape or dtype.
     """
-    if planes.ndim != 3 or planes.shape[2] != 12 or planes.dtype not in (np.int8, np.uint8):
-        raise ValueError(f"planes must be int8 or uint8 (h, w, 12), found {planes.dtype} {planes.shape}")
-    check_array("planes", planes, planes.dtype, planes.shape)
-    height, width, _ = planes.shape
-    check_array("out", out, np.uint8, (2 * height, 2 * width, 3))
+    height, width = check_image("planes", planes, (np.int8, np.uint8), 12)
     check_array("table", table, np.uint8, (256,))
+    check_output("out", out, np.uint8, (2 * height, 2 * width, 3), planes=planes, table=table)
     first, last = check_rows(rows, height)
     # Where the table only shifts signed to unsigned, arithmetic does the same, and it vectorises.
     offset = 128 if planes.dtype == np.int8 else 0
@@ -143,11 +141,10 @@ def rgb_to_i420(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[i
     Raises:
         ValueError: An array has the wrong shape or dtype.
     """
-    if rgb.ndim != 3 or rgb.shape[0] % 2 or rgb.shape[1] % 2:
+    height, width = check_image("rgb", rgb, (np.uint8,), 3)
+    if height % 2 or width % 2:
         raise ValueError(f"rgb must be uint8 (h, w, 3) of even sizes, found {rgb.dtype} {rgb.shape}")
-    height, width = rgb.shape[:2]
-    check_array("rgb", rgb, np.uint8, (height, width, 3))
-    check_array("out", out, np.uint8, (height // 2 * 3, width))
+    check_output("out", out, np.uint8, (height // 2 * 3, width), rgb=rgb)
     chroma = out[height:].reshape(2, height // 2, width // 2)
     _rgb_to_i420(read_only(rgb), out[:height], chroma, *check_rows(rows, height // 2))
 

@@ -1,184 +1,312 @@
-"""Defective pixels replaced by their neighbours.
+"""Defective pixels are replaced while rows are read: no pass of their own over the frame.
 
-Listed pixels are replaced in the packed bytes, in place: a few hundred look-ups, where unpacking to 16-bit codes would
-cost a pass over the whole frame, and `encode` reads packed bytes. Isolated hot pixels that are not listed are found in
-16-bit codes: looking at every pixel needs that pass anyway.
+`read_mended_cells` stands in the place of `kernels.rows.read_cells`. A pixel is replaced where it is listed, or where
+it stands out from its neighbours by more than noise and texture explain. That is decided in two steps: whole numbers
+of 16 bits, in vectors, leave a few candidates in a thousand pixels (`defect_candidates.py`), and only these are
+weighed in float32 (`defect_weighing.py`). Pixels are compared as white-balanced light, so that the colours around a
+pixel say whether the picture changes there.
+
+All neighbours are codes as the sensor sent them: the order of rows, and ranges of rows, change nothing. Beyond the
+window's edges the mosaic is mirrored at its outermost pixels, which keeps every colour in its place.
+
+How the figures below were found, and what they cost and achieve: `docs/defects.md`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, row_bytes
+from edge_isp.kernels.defect_candidates import I16Array, Lines, find_candidates
+from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, beyond_noise, mirrored, surroundings, weigh
+from edge_isp.kernels.layout import RawLayout, RowPlan, read_only
+from edge_isp.kernels.rows import U8Array, U16Array, read_row
 
-# Packings, numbered for the kernel below.
-_KINDS = {"u8": 0, "u16": 1, "u16-left": 2, "csi2p": 3}
-_CSI2P_BIT_DEPTHS = (10, 12)
+# White in white-balanced light, as whole numbers of 16 bits, and the range that light is clipped to.
+LIGHT_WHITE = 4096
+LOWEST_LIGHT, HIGHEST_LIGHT = -4096, 28671
 
 
-def replace_defects(data: NDArray[np.uint8], defects: NDArray[np.int32], layout: RawLayout) -> None:
-    """Replaces listed pixels in packed bytes by the median of their neighbours of the same colour.
+class DefectPlan(NamedTuple):
+    """How to find and replace the defective pixels of frames: what the compiled code takes; see `plan_defects`.
 
-    Neighbours are the pixels two to the left and right and two above and below; those outside the frame and those that
-    are listed themselves are left out. Of an even number the median is the mean of the middle two, halves rounded up.
-    A pixel without a neighbour stays as it is.
+    The arrays hold a row of numbers for each colour plane, in the order R, Gr, Gb, B. "Light" is white-balanced light
+    above black level in steps of 1 / `LIGHT_WHITE` of white.
+
+    Attributes:
+        to_light: int32 (4, 2), factor and offset: light = (code * factor - offset) >> shift.
+        shift: see `to_light`.
+        limits: int16 (4, 4): light that a candidate stands out by, without light, and what each unit of light adds, in
+            1/65536; the light below which no scene can be; the light of white level.
+        noise: float32 (4, 2), variance of the noise for each unit of light, and without light.
+        to_code: float32 (4, 2), factor and offset: code = light * factor + offset.
+        white: the highest code that a replaced pixel takes.
+        highest: code of the bit depth.
+        row_starts: int32 (height + 1,): where the listed pixels of each row begin in `columns`.
+        columns: int32, the columns of the listed pixels, row by row.
+    """
+
+    to_light: NDArray[np.int32]
+    shift: int
+    limits: I16Array
+    noise: F32Array
+    to_code: F32Array
+    white: int
+    highest: int
+    row_starts: NDArray[np.int32]
+    columns: NDArray[np.int32]
+
+
+class DefectRows(NamedTuple):
+    """The rows around the one that is mended; made by `defect_rows`.
+
+    Attributes:
+        codes: uint16 (8, 2, columns): the last eight rows of pixels, each as its even and its odd columns.
+        light: int16 (8, 2, cells + 4): the same rows as light, with two columns of margin at either end.
+        held: int64 (8,): which row of the window each of the eight is.
+        stand_out: int16 (cells,): scratch.
+        candidates: uint8, cells rounded up to a multiple of 8: scratch.
+        around: float32 (7, 7): scratch.
+    """
+
+    codes: U16Array
+    light: I16Array
+    held: NDArray[np.int64]
+    stand_out: I16Array
+    candidates: U8Array
+    around: F32Array
+
+
+def plan_defects(
+    layout: RawLayout,
+    *,
+    black_level: tuple[float, float, float, float],
+    white_level: float,
+    gains: tuple[float, float, float],
+    shot_noise: float,
+    read_variance: float,
+    listed: Iterable[tuple[int, int]] = (),
+) -> DefectPlan:
+    """Makes the plan that `kernels.encode.encode` and `read_mended_cells` take.
 
     Args:
-        data: uint8 (at least height, at least the row's bytes), written in place; rows may be padded.
-        defects: int32 (n, 2), x and y of each in pixels, sorted by y, then x, each once; see `defect_list`.
-        layout: of the whole frame.
+        layout: of the window whose pixels are mended.
+        black_level: codes, in the order R, Gr, Gb, B.
+        white_level: code.
+        gains: white-balance gains (red, green, blue).
+        shot_noise: variance of the noise for each unit of light (0 to 1, before white balance) at the frame's
+            analogue gain: `Noise.shot` times the gain.
+        read_variance: variance of the noise without light, at the frame's analogue gain, in squared light.
+        listed: pairs x, y of pixels known to be defective, in any order, counted from the window's first pixel; those
+            outside the window are left out.
 
     Raises:
-        ValueError: The packing cannot be patched, the layout is that of a window, the bytes cannot be written, or a
-            pixel lies outside the frame.
+        ValueError: The window is smaller than 4x4 pixels or has an odd size, a black level is not below white, or a
+            gain or the noise is not a positive number.
     """
-    packing, bit_depth, width, height = layout.packing, layout.bit_depth, layout.width, layout.height
-    if packing not in _KINDS or (packing == "csi2p" and bit_depth not in _CSI2P_BIT_DEPTHS):
-        raise ValueError(f"defects cannot be replaced in packing '{packing}' of {bit_depth} bits")
-    if layout.left or layout.top:
-        raise ValueError(f"defects are replaced in whole frames, found a window at {layout.left}, {layout.top}")
-    needed = (height, row_bytes(packing, bit_depth, width))
-    if data.ndim != 2 or data.shape[0] < needed[0] or data.shape[1] < needed[1]:
-        raise ValueError(f"data must be bytes of shape {needed} at least, found {data.shape}")
-    if not data.flags.writeable:
-        raise ValueError("defects are replaced in place: data must be writeable")
-    if defects.ndim != 2 or defects.shape[1] != 2 or defects.dtype != np.int32:
-        raise ValueError(f"defects must be int32 (n, 2), found {defects.dtype} {defects.shape}")
-    if len(defects) == 0:
-        return
-    if defects.min() < 0 or defects[:, 0].max() >= width or defects[:, 1].max() >= height:
-        raise ValueError(f"defects must lie inside the {width}x{height} frame, found {defects.max(axis=0).tolist()}")
-    keys = defects[:, 1].astype(np.int64) * width + defects[:, 0]
-    if np.any(np.diff(keys) <= 0):
-        raise ValueError("defects must be sorted by y, then x, each once")
-    _replace_defects(data, keys, width, height, _KINDS[packing], bit_depth)
+    height, width = layout.height, layout.width
+    if height < 4 or width < 4 or height % 2 or width % 2:
+        raise ValueError(f"defects are replaced in windows of even size, at least 4x4 pixels, found {width}x{height}")
+    black = np.asarray(black_level, np.float64)
+    if black.shape != (4,) or not np.all(black < white_level):
+        raise ValueError(f"black_level must be four codes below white_level {white_level}, found {black_level}")
+    red, green, blue = gains
+    gain = np.array([red, green, green, blue], np.float64)
+    if not np.all(np.isfinite(gain) & (gain > 0)):
+        raise ValueError(f"gains must be positive numbers, found {gains}")
+    if not (np.isfinite(shot_noise) and shot_noise > 0 and np.isfinite(read_variance) and read_variance >= 0):
+        raise ValueError(f"noise must be positive numbers, found shot {shot_noise} and read {read_variance}")
+    light_of_code = gain / (white_level - black) * LIGHT_WHITE
+    shift = int(np.floor(np.log2(2.0**29 / (layout.highest * light_of_code.max()))))
+    shot = shot_noise * gain * LIGHT_WHITE
+    # A code stands for all light within half a code, and light for all within half a unit.
+    read = read_variance * (gain * LIGHT_WHITE) ** 2 + (light_of_code**2 + 1) / 12
+    dark, mid = NOISE * np.sqrt(read), NOISE * np.sqrt(shot * LIGHT_WHITE / 2 + read)
+    slope = np.minimum((mid - dark) / (LIGHT_WHITE / 2) * 65536, 32767).astype(np.int16)
+    # White is one unit less than it should be: the light of white level itself is rounded down.
+    lights = np.stack([np.minimum(dark, LIGHT_WHITE), -BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
+    lights = np.clip(np.floor(lights), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
+    row_starts, columns = _by_row(listed, width, height)
+    return DefectPlan(
+        to_light=read_only(
+            np.rint(np.stack([light_of_code, black * light_of_code], axis=1) * 2.0**shift).astype(np.int32)
+        ),
+        shift=shift,
+        limits=read_only(np.insert(lights, 1, slope, axis=1)),
+        noise=read_only(np.stack([shot, read], axis=1).astype(np.float32)),
+        to_code=read_only(np.stack([1 / light_of_code, black], axis=1).astype(np.float32)),
+        white=int(min(np.floor(white_level), layout.highest)),
+        highest=layout.highest,
+        row_starts=read_only(row_starts),
+        columns=read_only(columns),
+    )
 
 
-def defect_list(places: Iterable[tuple[int, int]]) -> NDArray[np.int32]:
-    """The list that `replace_defects` takes: int32 (n, 2), sorted by y, then x, each once.
+def check_plan(defects: DefectPlan, layout: RawLayout) -> None:
+    """Refuses a plan that was made for windows of another height, or for codes of another bit depth.
 
     Args:
-        places: pairs x, y in pixels, in any order.
-    """
-    unique = sorted({(int(y), int(x)) for x, y in places})
-    return np.array([(x, y) for y, x in unique], np.int32).reshape(-1, 2)
-
-
-def replace_hot_pixels(
-    codes: NDArray[np.uint16], out: NDArray[np.uint16], *, threshold: int, factor: float = 2.0
-) -> int:
-    """Replaces isolated hot pixels in 16-bit codes; returns how many.
-
-    A pixel is hot where it lies above its brightest neighbour of the same colour (the eight at a distance of two) by
-    more than `threshold` codes and by more than `factor` times the spread of these neighbours: an edge or a texture
-    spreads them, and is left alone. It becomes as bright as the brightest of them. The outermost two rows
-    and columns stay as they are.
-
-    Args:
-        codes: uint16 (height, width).
-        out: uint16 (height, width), which shares no memory with `codes`; written whole.
-        threshold: in codes; about six standard deviations of the noise.
-        factor: multiple of the neighbours' spread, from the darkest to the brightest.
+        defects: see `plan_defects`.
+        layout: of the window whose pixels are mended.
 
     Raises:
-        ValueError: The arrays have other shapes or dtypes, or share memory.
+        ValueError: It is another.
     """
-    if codes.ndim != 2 or codes.dtype != np.uint16 or out.shape != codes.shape or out.dtype != np.uint16:
-        raise ValueError(
-            f"codes and out must be uint16 of one shape, found {codes.dtype} {codes.shape} and {out.dtype} {out.shape}"
-        )
-    if np.shares_memory(codes, out):
-        raise ValueError("out must be another array than codes")
-    return int(_replace_hot_pixels(codes, out, threshold, factor))
+    height = len(defects.row_starts) - 1
+    if height != layout.height or (len(defects.columns) and int(defects.columns.max()) >= layout.width):
+        raise ValueError(f"defects must be those of a window of {layout.height} rows, found {height} rows")
+    if defects.highest != layout.highest:
+        raise ValueError(f"defects must be those of codes up to {layout.highest}, found {defects.highest}")
+
+
+def _by_row(places: Iterable[tuple[int, int]], width: int, height: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    inside = sorted({(int(y), int(x)) for x, y in places if 0 <= x < width and 0 <= y < height})
+    rows = np.array([y for y, _ in inside], np.int32)
+    columns = np.array([x for _, x in inside], np.int32)
+    return np.searchsorted(rows, np.arange(height + 1)).astype(np.int32), columns
 
 
 @kernel
-def _read(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int) -> Any:
-    if kind == 0:
-        return np.int32(data[y, x])
-    if kind == 1 or kind == 2:
-        code = np.int32(data[y, 2 * x]) | (np.int32(data[y, 2 * x + 1]) << 8)
-        if kind == 2:
-            return code >> (16 - bit_depth)
-        return min(code, (1 << bit_depth) - 1)
-    if bit_depth == 10:
-        low = np.int32(data[y, x // 4 * 5 + 4]) >> (2 * (x % 4))
-        return (np.int32(data[y, x // 4 * 5 + x % 4]) << 2) | (low & 3)
-    low = np.int32(data[y, x // 2 * 3 + 2]) >> (4 * (x % 2))
-    return (np.int32(data[y, x // 2 * 3 + x % 2]) << 4) | (low & 15)
+def defect_rows(plan: RowPlan, cells: int) -> DefectRows:
+    """Memory for `read_mended_cells`.
+
+    Args:
+        plan: see `kernels.layout.plan_rows`.
+        cells: in a row of the window.
+    """
+    return DefectRows(
+        np.empty((8, 2, (plan.pixels + 1) // 2), np.uint16),
+        np.empty((8, 2, cells + 4), np.int16),
+        np.full(8, -1, np.int64),
+        np.empty(cells, np.int16),
+        np.zeros((cells + 7) // 8 * 8, np.uint8),
+        np.empty((7, 7), np.float32),
+    )
 
 
 @kernel
-def _write(data: NDArray[np.uint8], x: int, y: int, kind: int, bit_depth: int, code: int) -> None:
-    if kind == 0:
-        data[y, x] = code
-    elif kind == 1 or kind == 2:
-        word = code << (16 - bit_depth) if kind == 2 else code
-        data[y, 2 * x] = word & 255
-        data[y, 2 * x + 1] = word >> 8
-    elif bit_depth == 10:
-        shift = 2 * (x % 4)
-        low = x // 4 * 5 + 4
-        data[y, x // 4 * 5 + x % 4] = code >> 2
-        data[y, low] = (data[y, low] & (255 ^ (3 << shift))) | ((code & 3) << shift)
-    else:
-        shift = 4 * (x % 2)
-        low = x // 2 * 3 + 2
-        data[y, x // 2 * 3 + x % 2] = code >> 4
-        data[y, low] = (data[y, low] & (255 ^ (15 << shift))) | ((code & 15) << shift)
-
-
-@kernel
-def _listed(keys: NDArray[np.int64], key: int) -> Any:
-    place = np.searchsorted(keys, key)
-    return place < len(keys) and keys[place] == key
-
-
-@kernel
-def _replace_defects(
-    data: NDArray[np.uint8], keys: NDArray[np.int64], width: int, height: int, kind: int, bit_depth: int
+def read_mended_cells(
+    flat: U8Array, plan: RowPlan, defects: DefectPlan, cell_row: int | np.int64, rows: DefectRows, buffers: U16Array
 ) -> None:
-    near = np.empty(4, np.int64)
-    for key in keys:
-        y, x = key // width, key % width
-        count = 0
-        for k in range(4):
-            other_x = x + (2 if k == 0 else -2 if k == 1 else 0)
-            other_y = y + (2 if k == 2 else -2 if k == 3 else 0)
-            inside = 0 <= other_x < width and 0 <= other_y < height
-            if inside and not _listed(keys, other_y * width + other_x):
-                near[count] = _read(data, other_x, other_y, kind, bit_depth)
-                count += 1
-        if count == 0:
+    """As `kernels.rows.read_cells`, with defective pixels replaced.
+
+    Args:
+        flat: the frame's bytes, see `kernels.layout.plan_rows`.
+        plan: see `kernels.layout.plan_rows`.
+        defects: see `plan_defects`, for the same window.
+        cell_row: counted from the window's top; rows may come in any order, neighbouring ones are read once.
+        rows: see `defect_rows`; for this frame only.
+        buffers: see `kernels.rows.cell_buffers`, written.
+    """
+    height, skip = len(defects.row_starts) - 1, plan.skip // 2
+    # Taken out of their tuples once: each time costs as much as several vectors of pixels.
+    held, codes, light, around = rows.held, rows.codes, rows.light, rows.around
+    stand_out, candidates = rows.stand_out, rows.candidates
+    starts, columns, limits, noise = defects.row_starts, defects.columns, defects.limits, defects.noise
+    to_light, to_code = defects.to_light, defects.to_code
+    for y in range(max(2 * cell_row - 3, 0), min(2 * cell_row + 5, height)):
+        place = y % 8
+        if held[place] != y:
+            held[place] = y
+            even, odd = codes[place, 0], codes[place, 1]
+            read_row(flat, plan, y, even, odd)
+            plane = 2 * ((y & 1) ^ plan.red_row) + plan.red_column
+            _to_light(even[skip:], light[place, 0], to_light[plane, 0], to_light[plane, 1], defects.shift)
+            plane ^= 1
+            _to_light(odd[skip:], light[place, 1], to_light[plane, 0], to_light[plane, 1], defects.shift)
+            _mirror_ends(light[place, 0], light[place, 1])
+    for y in range(2 * cell_row, 2 * cell_row + 2):
+        lines = (
+            light[mirrored(y - 2, height) % 8],
+            light[mirrored(y - 1, height) % 8],
+            light[y % 8],
+            light[mirrored(y + 1, height) % 8],
+            light[mirrored(y + 2, height) % 8],
+        )
+        for parity in range(2):
+            plane = 2 * ((y & 1) ^ plan.red_row) + (parity ^ plan.red_column)
+            mended = buffers[plane]
+            _copy(codes[y % 8, parity], mended)
+            green = plane == 1 or plane == 2
+            extremes = (limits[plane, 0], limits[plane, 1], limits[plane, 2], limits[plane, 3])
+            found = find_candidates(lines, parity, green, extremes, stand_out, candidates)
+            for k in range(starts[y], starts[y + 1]):
+                if columns[k] % 2 == parity:
+                    candidates[columns[k] // 2] = 2
+                    found = True
+            if found:
+                figures, code_range = (noise, limits, to_code), (skip, defects.white)
+                _replace(lines, light, height, (y, parity, plane), figures, code_range, candidates, around, mended)
+
+
+@kernel(inline="always")
+def _replace(
+    lines: Lines,
+    light: I16Array,
+    height: int,
+    place: tuple[int, int, int],
+    figures: tuple[F32Array, I16Array, F32Array],
+    code_range: tuple[int, int],
+    candidates: U8Array,
+    around: F32Array,
+    mended: U16Array,
+) -> None:
+    """Replaces the candidates in the even or the odd columns of a row.
+
+    Args:
+        lines: the light of five rows of pixels, from two above to two below, each (2, cells + 4).
+        light: see `DefectRows`.
+        height: of the window, in pixels.
+        place: row of the window, parity of the columns, and their colour plane.
+        figures: noise, limits and to_code, see `DefectPlan`.
+        code_range: columns left of the window in `mended`, and the highest code that a replaced pixel takes.
+        candidates: 1 for a candidate, 2 for a listed pixel.
+        around: see `DefectRows`.
+        mended: codes of the row, written.
+    """
+    y, parity, plane = place
+    noise, limits, to_code = figures
+    skip, white = code_range
+    marked = candidates.view(np.uint64)
+    for word in range(len(marked)):
+        if marked[word] == 0:
             continue
-        ordered = np.sort(near[:count])
-        code = (ordered[(count - 1) // 2] + ordered[count // 2] + 1) // 2
-        _write(data, x, y, kind, bit_depth, code)
+        for j in range(8 * word, 8 * word + 8):
+            listed = candidates[j] == 2
+            if candidates[j] == 0 or not (listed or beyond_noise(lines, parity, j, plane, noise)):
+                continue
+            surroundings(light, height, y, 2 * j + parity, around)
+            share, value = weigh(around, plane, noise, limits, listed)
+            if share > 0:
+                value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
+                mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(white)))
 
 
 @kernel
-def _replace_hot_pixels(codes: NDArray[np.uint16], out: NDArray[np.uint16], threshold: int, factor: float) -> int:
-    height, width = codes.shape
-    replaced = 0
-    for y in range(height):
-        for x in range(width):
-            code = np.int32(codes[y, x])
-            if 2 <= y < height - 2 and 2 <= x < width - 2:
-                highest, lowest = np.int32(0), np.int32(65535)
-                for j in range(-2, 3, 2):
-                    for i in range(-2, 3, 2):
-                        if i != 0 or j != 0:
-                            other = np.int32(codes[y + j, x + i])
-                            highest = max(highest, other)
-                            lowest = min(lowest, other)
-                above = code - highest
-                if above > threshold and above > factor * (highest - lowest):
-                    code = highest
-                    replaced += 1
-            out[y, x] = code
-    return replaced
+def _copy(source: U16Array, target: U16Array) -> None:
+    for j in range(len(source)):
+        target[j] = source[j]
+
+
+@kernel
+def _to_light(codes: U16Array, light: I16Array, factor: np.int32, offset: np.int32, shift: int) -> None:
+    # The difference of any two still fits into 16 bits.
+    lowest, highest, bits = np.int32(LOWEST_LIGHT), np.int32(HIGHEST_LIGHT), np.int32(shift)
+    inner = light[2:-2]
+    for j in range(len(inner)):
+        value = np.int32(np.int32(np.int32(codes[j]) * factor - offset) >> bits)
+        inner[j] = np.int16(min(max(value, lowest), highest))
+
+
+@kernel
+def _mirror_ends(even: I16Array, odd: I16Array) -> None:
+    """Fills the margins of a row that is split into its even and its odd columns."""
+    last = len(even) - 3
+    even[0] = even[1] = even[3]
+    even[last + 1], even[last + 2] = even[last], even[last - 1]
+    odd[0], odd[1] = odd[3], odd[2]
+    odd[last + 1] = odd[last + 2] = odd[last - 1]

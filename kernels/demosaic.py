@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_matrix, check_output, check_rows
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, read_row
 
 METHODS = ("bilinear", "malvar")
@@ -58,7 +59,7 @@ def demosaic(
     """
     cells_high, cells_wide = _check(layout, method)
     flat, plan = plan_rows(data, layout)
-    check_array("out", out, np.uint16, (layout.height, layout.width, 3))
+    check_output("out", out, np.uint16, (layout.height, layout.width, 3), data=data)
     # Malvar's sums are at most 28 codes of 10 bits, which 16 bits hold: twice as many lanes as 32.
     lane = np.int16 if layout.bit_depth <= 10 else np.int32
     sums = np.empty((4, cells_wide + 2), lane)
@@ -95,12 +96,10 @@ def develop(
     """
     cells_high, _ = _check(layout, method)
     flat, plan = plan_rows(data, layout)
-    check_array("out", out, np.uint8, (layout.height, layout.width, 3))
     check_array("tables", tables, np.uint16, (4, layout.highest + 1))
     check_array("tone", tone, np.uint8, (TONE_ENTRIES,))
-    if np.shape(matrix) != (3, 3) or not np.all(np.isfinite(matrix)):
-        raise ValueError(f"matrix must be 3x3 numbers, found {np.asarray(matrix).tolist()}")
-    to_tone = (np.asarray(matrix) * ((TONE_ENTRIES - 1) / LINEAR_WHITE)).astype(np.float32)
+    check_output("out", out, np.uint8, (layout.height, layout.width, 3), data=data, tables=tables, tone=tone)
+    to_tone = (check_matrix(matrix) * ((TONE_ENTRIES - 1) / LINEAR_WHITE)).astype(np.float32)
     _develop(
         flat,
         plan,

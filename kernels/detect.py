@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_image, check_whole
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import check_array, read_only
+from edge_isp.kernels.layout import read_only
 
 I8Array = NDArray[np.int8]
 F32Array = NDArray[np.float32]
@@ -32,6 +33,7 @@ _NO_CLASS = 128
 
 # Bits of a class number.
 _CLASS_BITS = 16
+_HIGHEST_CLASSES = 2**_CLASS_BITS
 
 # Scores are sorted by a digit of 11 bits at a time, in three passes.
 _DIGIT_BITS, _DIGITS = 11, 3
@@ -133,14 +135,10 @@ def detect(
     """
     if not outputs or len(outputs) != len(levels):
         raise ValueError(f"expected outputs of {max(len(levels), 1)} levels, found {len(outputs)}")
-    class_count = outputs[0][2].shape[-1]
-    cells = 0
-    for box, objectness, classes in outputs:
-        size = box.shape[:2]
-        check_array("box logits", box, np.int8, (*size, 4))
-        check_array("objectness logits", objectness, np.int8, (*size, 1))
-        check_array("class logits", classes, np.int8, (*size, class_count))
-        cells += box.shape[0] * box.shape[1]
+    cells = _check_outputs(outputs)
+    for level in levels:
+        _check_tables(level)
+    check_limits(iou_threshold, max_detections)
     boxes, scores = np.empty((cells, 4), np.float32), np.empty(cells, np.float32)
     class_ids = np.empty(cells, np.int32)
     count = 0
@@ -153,6 +151,29 @@ def detect(
     return boxes[kept], scores[kept], class_ids[kept]
 
 
+def _check_outputs(outputs: Sequence[tuple[I8Array, I8Array, I8Array]]) -> int:
+    """The number of cells of all levels; refuses what a detector does not give."""
+    if any(len(level) != 3 for level in outputs):
+        raise ValueError(f"outputs must be three arrays for each level, found {[len(level) for level in outputs]}")
+    check_image("outputs: class logits", outputs[0][2], (np.int8,))
+    class_count = outputs[0][2].shape[2]
+    if class_count > _HIGHEST_CLASSES:
+        raise ValueError(f"outputs: class logits must be of at most {_HIGHEST_CLASSES} classes, found {class_count}")
+    cells = 0
+    for box, objectness, classes in outputs:
+        height, width = check_image("outputs: box logits", box, (np.int8,), 4)
+        check_array("outputs: objectness logits", objectness, np.int8, (height, width, 1))
+        check_array("outputs: class logits", classes, np.int8, (height, width, class_count))
+        cells += height * width
+    return cells
+
+
+def _check_tables(level: LevelTables) -> None:
+    check_array("levels: lowest_class", level.lowest_class, np.int16, (256,))
+    for name in ("objectness", "classes", "centre", "size"):
+        check_array(f"levels: {name}", getattr(level, name), np.float32, (256,))
+
+
 def suppress(
     boxes: F32Array, scores: F32Array, class_ids: I32Array, *, iou_threshold: float, max_detections: int
 ) -> NDArray[np.int64]:
@@ -161,7 +182,7 @@ def suppress(
     Args:
         boxes: float32 (n, 4), x0, y0, x1, y1.
         scores: float32 (n,), not negative.
-        class_ids: int32 (n,), not negative.
+        class_ids: int32 (n,), 0 to 65535.
         iou_threshold: a box whose intersection over union with a better kept box of its class exceeds this is dropped,
             0 to 1.
         max_detections: how many boxes to keep at most.
@@ -169,13 +190,18 @@ def suppress(
     Raises:
         ValueError: An array has the wrong shape or dtype, or a limit is out of range.
     """
-    count = len(scores)
-    check_array("boxes", boxes, np.float32, (count, 4))
+    count = scores.size if isinstance(scores, np.ndarray) else 0
     check_array("scores", scores, np.float32, (count,))
-    check_array("class ids", class_ids, np.int32, (count,))
+    check_array("boxes", boxes, np.float32, (count, 4))
+    check_array("class_ids", class_ids, np.int32, (count,))
     check_limits(iou_threshold, max_detections)
     if not count:
         return np.empty(0, np.int64)
+    if not 0 <= class_ids.min() <= class_ids.max() < _HIGHEST_CLASSES:
+        found = f"{class_ids.min()} to {class_ids.max()}"
+        raise ValueError(f"class_ids must be within 0 and {_HIGHEST_CLASSES - 1}, found {found}")
+    if not scores.min() >= 0:  # true of NaN as well, whose bits would be sorted as those of a great number
+        raise ValueError(f"scores must not be negative, found {scores.min()}")
     kept = np.empty(min(max_detections, count), np.int64)
     return kept[: _suppress(read_only(boxes), read_only(scores), read_only(class_ids), float(iou_threshold), kept)]
 
@@ -191,9 +217,8 @@ def check_limits(iou_threshold: float, max_detections: int) -> None:
         ValueError: One is not.
     """
     if not 0 <= iou_threshold <= 1:
-        raise ValueError(f"IoU threshold must be within 0 and 1, found {iou_threshold}")
-    if max_detections < 1:
-        raise ValueError(f"max_detections must be positive, found {max_detections}")
+        raise ValueError(f"iou_threshold must be within 0 and 1, found {iou_threshold}")
+    check_whole("max_detections", max_detections, 1, 2**31)
 
 
 @kernel

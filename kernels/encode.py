@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_output, check_rows, check_tables
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 
 
@@ -25,6 +27,7 @@ def encode(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     constants: NDArray[Any] | None = None,
+    defects: DefectPlan | None = None,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B: out[i, j, plane] = tables[plane][code of that colour in cell i, j].
@@ -40,18 +43,23 @@ def encode(
         flip_vertical: make the first row of cells the last of `out`; colours stay in their planes.
         flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
         constants: (4,), of the tables' dtype: what the planes 4 to 7 hold.
+        defects: how defective pixels are replaced, see `kernels.defects.plan_defects`; None leaves them.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: The window's size is odd, or an array has the wrong shape or dtype.
+        ValueError: The window's size is odd, the defects are those of another window, or an array has the wrong shape
+            or dtype.
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
-    check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
+    check_tables(tables, (4, layout.highest + 1))
     channels = 4 if constants is None else 8
     constants = np.zeros(4, tables.dtype) if constants is None else constants
     check_array("constants", constants, tables.dtype, (4,))
-    check_array("out", out, tables.dtype, (height, width, channels))
+    inputs = {"data": data, "tables": tables, "constants": constants}
+    check_output("out", out, tables.dtype, (height, width, channels), **inputs)
+    if defects is not None:
+        check_plan(defects, layout)
     _encode(
         flat,
         plan,
@@ -59,6 +67,7 @@ def encode(
         read_only(tables),
         read_only(constants),
         (flip_vertical, flip_horizontal),
+        defects,
         check_rows(rows, height),
     )
 
@@ -71,13 +80,20 @@ def _encode(
     tables: NDArray[Any],
     constants: NDArray[Any],
     flips: tuple[bool, bool],
+    defects: DefectPlan | None,
     rows: tuple[int, int],
 ) -> None:
     height, width, _ = out.shape
     skip = plan.skip // 2
     codes = cell_buffers(plan)
+    if defects is not None:
+        around = defect_rows(plan, width)
     for i in range(rows[0], rows[1]):
-        read_cells(flat, plan, height - 1 - i if flips[0] else i, codes)
+        row = height - 1 - i if flips[0] else i
+        if defects is None:
+            read_cells(flat, plan, row, codes)
+        else:
+            read_mended_cells(flat, plan, defects, row, around, codes)
         encode_row(codes[:, skip : skip + width], tables, constants, flips[1], out[i])
 
 

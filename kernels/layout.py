@@ -17,7 +17,6 @@ A monochrome sensor's rows have the same packings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -77,8 +76,8 @@ class RawLayout:
         top: row of the window's first pixel in the frame; even, so that the CFA order stays the same.
 
     Raises:
-        ValueError: The packing, the bit depth or the CFA order is not known, the window is empty, or it begins at an
-            odd or negative pixel.
+        ValueError: The packing, the bit depth or the CFA order is not known, the window is empty, it begins at an odd
+            or negative pixel, or a size is not a whole number.
     """
 
     width: int
@@ -92,6 +91,9 @@ class RawLayout:
     def __post_init__(self) -> None:
         check_layout(self.packing, self.bit_depth)
         check_cfa(self.cfa)
+        for name in ("width", "height", "left", "top"):
+            if not isinstance(getattr(self, name), (int, np.integer)):
+                raise ValueError(f"{name} must be a whole number of pixels, found {getattr(self, name)!r}")
         if self.width < 1 or self.height < 1:
             raise ValueError(f"a frame must have at least one pixel, found {self.width}x{self.height}")
         if self.left < 0 or self.top < 0 or self.left % 2 or self.top % 2:
@@ -213,13 +215,15 @@ def plan_rows(data: NDArray[np.uint8], layout: RawLayout) -> tuple[NDArray[np.ui
     pixels, size = group(layout.packing, layout.bit_depth)
     width, height, left, top = layout.width, layout.height, layout.left, layout.top
     needed = row_bytes(layout.packing, layout.bit_depth, left + width)
+    if not isinstance(data, np.ndarray):
+        raise ValueError(f"data must be a NumPy array, found {type(data).__name__}")
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[0] < top + height or data.shape[1] < needed:
         raise ValueError(
-            f"{width}x{height} pixels at {left}, {top} of packing '{layout.packing}' and {layout.bit_depth} bits need "
-            f"bytes of shape (at least {top + height}, at least {needed}), found {data.dtype} {data.shape}"
+            f"data of {width}x{height} pixels at {left}, {top} of packing '{layout.packing}' and {layout.bit_depth} "
+            f"bits must be uint8 of shape (at least {top + height}, at least {needed}), found {data.dtype} {data.shape}"
         )
     if data.strides[1] != 1 or (data.shape[0] > 1 and data.strides[0] < data.shape[1]):
-        raise ValueError(f"rows of bytes must be contiguous and in order, found strides {data.strides}")
+        raise ValueError(f"data must have rows of contiguous bytes in order, found strides {data.strides}")
     stride = data.strides[0] if data.shape[0] > 1 else data.shape[1]
     flat: NDArray[np.uint8] = np.lib.stride_tricks.as_strided(
         data, ((data.shape[0] - 1) * stride + data.shape[1],), (1,), writeable=False
@@ -312,40 +316,6 @@ def check_cfa(cfa: str) -> None:
     """
     if cfa not in CELL_PLANES:
         raise ValueError(f"CFA order must be one of {', '.join(CELL_PLANES)}, found '{cfa}'")
-
-
-def check_array(name: str, array: NDArray[Any], dtype: np.dtype[Any] | type, shape: Sequence[int]) -> None:
-    """Refuses an array that is not C-contiguous, of that dtype and that shape.
-
-    Args:
-        name: of the array, for the message.
-        array: to look at.
-        dtype: expected.
-        shape: expected.
-
-    Raises:
-        ValueError: It is another.
-    """
-    if array.shape != tuple(shape) or array.dtype != dtype or not array.flags.c_contiguous:
-        expected = f"C-contiguous {np.dtype(dtype)} {tuple(shape)}"
-        order = "" if array.flags.c_contiguous else ", not C-contiguous"
-        raise ValueError(f"{name} must be {expected}, found {array.dtype} {array.shape}{order}")
-
-
-def check_rows(rows: tuple[int, int] | None, count: int) -> tuple[int, int]:
-    """First and last (exclusive) of the rows to do.
-
-    Args:
-        rows: the first and the last (exclusive); None for all.
-        count: of all rows.
-
-    Raises:
-        ValueError: They are not within 0 to `count`.
-    """
-    first, last = rows if rows is not None else (0, count)
-    if not 0 <= first <= last <= count:
-        raise ValueError(f"rows must be (first, last) within 0 and {count}, found {rows}")
-    return first, last
 
 
 def row_ranges(count: int, parts: int) -> list[tuple[int, int]]:

@@ -18,9 +18,12 @@ def pack(codes: NDArray[np.uint16], *, packing: str, bit_depth: int, stride: int
         stride: bytes from one row to the next; by default rows have no padding.
 
     Raises:
-        ValueError: The packing is not known or cannot be packed ("pisp-comp1"), the stride is too small, or a code
-            exceeds the bit depth.
+        ValueError: The packing is not known or cannot be packed ("pisp-comp1"), the stride is too small, the array has
+            the wrong shape or dtype, or a code exceeds the bit depth.
     """
+    if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype != np.uint16:
+        found = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else type(codes).__name__
+        raise ValueError(f"codes must be a NumPy array of uint16 (height, width), found {found}")
     height, width = codes.shape
     needed = row_bytes(packing, bit_depth, width)
     if packing == "pisp-comp1":

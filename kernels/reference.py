@@ -399,36 +399,6 @@ def develop(
     return picture
 
 
-def replace_defects(codes: NDArray[np.uint16], defects: NDArray[np.int32]) -> NDArray[np.uint16]:
-    """See `kernels.defects.replace_defects`, on unpacked codes (height, width)."""
-    height, width = codes.shape
-    listed = {(int(x), int(y)) for x, y in defects}
-    out = codes.copy()
-    for x, y in listed:
-        places = [(x + 2, y), (x - 2, y), (x, y + 2), (x, y - 2)]
-        near = sorted(
-            int(codes[j, i]) for i, j in places if 0 <= i < width and 0 <= j < height and (i, j) not in listed
-        )
-        if near:
-            out[y, x] = (near[(len(near) - 1) // 2] + near[len(near) // 2] + 1) // 2
-    return out
-
-
-def replace_hot_pixels(codes: NDArray[np.uint16], *, threshold: int, factor: float = 2.0) -> NDArray[np.uint16]:
-    """See `kernels.defects.replace_hot_pixels`."""
-    out = codes.copy()
-    if min(codes.shape) < 5:
-        return out
-    height, width = codes.shape
-    shifts = [(j, i) for j in (0, 2, 4) for i in (0, 2, 4) if (j, i) != (2, 2)]
-    near = np.stack([codes[j : height - 4 + j, i : width - 4 + i] for j, i in shifts]).astype(np.int64)
-    highest, lowest = near.max(axis=0), near.min(axis=0)
-    above = codes[2:-2, 2:-2] - highest
-    hot = (above > threshold) & (above > factor * (highest - lowest))
-    out[2:-2, 2:-2] = np.where(hot, highest, codes[2:-2, 2:-2])
-    return out
-
-
 def detect(
     outputs: Sequence[tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]],
     quantisation: Sequence[tuple[int, tuple[float, int], tuple[float, int], tuple[float, int]]],

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_image, check_output, check_rows, check_tables
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 
 
@@ -19,7 +20,12 @@ def letterbox(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, in
     Args:
         source: height and width of what is to be fitted.
         target: height and width of what it is to be fitted into.
+
+    Raises:
+        ValueError: A size is not positive.
     """
+    if min(*source, *target) < 1:
+        raise ValueError(f"source and target must be positive heights and widths, found {source} and {target}")
     scale = min(target[0] / source[0], target[1] / source[1])
     height, width = max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
     return (target[0] - height) // 2, (target[1] - width) // 2, height, width
@@ -57,19 +63,18 @@ def encode_resampled(
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
-    check_array("tables", tables, tables.dtype, (4, layout.highest + 1))
-    if out.ndim != 3 or not out.size:
-        raise ValueError(f"out must be {tables.dtype} (h, w, 4), found {out.dtype} {out.shape}")
-    check_array("out", out, tables.dtype, (*out.shape[:2], 4))
-    box = letterbox((height, width), out.shape[:2])
+    check_tables(tables, (4, layout.highest + 1))
+    target = check_image("out", out, (tables.dtype.type,), 4)
+    check_output("out", out, tables.dtype, (*target, 4), data=data, tables=tables)
+    box = letterbox((height, width), target)
     if box[2] > height or box[3] > width:
-        raise ValueError(f"out must not be larger than the {height} x {width} cells, found {out.shape[:2]}")
+        raise ValueError(f"out must not be larger than the {height} x {width} cells, found {target}")
     _encode_resampled(
         flat,
         plan,
         out,
         read_only(tables),
-        tables.dtype.type(border),
+        _border(border, tables.dtype),
         box,
         width,
         _area_weights(height, box[2]),
@@ -77,6 +82,14 @@ def encode_resampled(
         (flip_vertical, flip_horizontal),
         check_rows(rows, out.shape[0]),
     )
+
+
+def _border(border: float, dtype: np.dtype[Any]) -> Any:
+    """The border in the dtype of the output."""
+    limits = np.finfo(dtype) if np.issubdtype(dtype, np.floating) else np.iinfo(dtype)
+    if not limits.min <= border <= limits.max:
+        raise ValueError(f"border must be a number that {dtype} holds, found {border}")
+    return dtype.type(border)
 
 
 @lru_cache(maxsize=16)

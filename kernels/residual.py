@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_image, check_matrix, check_output, check_rows
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import check_array, check_rows, read_only
+from edge_isp.kernels.layout import read_only
 
 # Square roots are counted in sixteenths of 8 bits, so that Malvar's sums are whole numbers.
 ROOT_WHITE = 16 * 255
@@ -103,25 +104,23 @@ def decode_residual(
     Raises:
         ValueError: An array has the wrong shape or dtype, or the matrix is not 3x3 finite numbers.
     """
-    if planes.ndim != 3 or planes.shape[2] != 12:
-        raise ValueError(f"planes must be int8 (h, w, 12), found {planes.dtype} {planes.shape}")
-    height, width, _ = planes.shape
-    check_array("planes", planes, np.int8, (height, width, 12))
-    if encoded.ndim != 3 or encoded.shape[2] < 4:
+    height, width = check_image("planes", planes, (np.int8,), 12)
+    if check_image("encoded", encoded, (np.int8,)) != (height, width) or encoded.shape[2] < 4:
         raise ValueError(f"encoded must be int8 ({height}, {width}, 4 or more), found {encoded.dtype} {encoded.shape}")
-    check_array("encoded", encoded, np.int8, (height, width, encoded.shape[2]))
-    check_array("out", out, np.uint8, (2 * height, 2 * width, 3))
     check_array("tone", tone, np.uint8, (TONE_ENTRIES,))
-    if np.shape(matrix) != (3, 3) or not np.all(np.isfinite(matrix)):
-        raise ValueError(f"matrix must be 3x3 numbers, found {np.asarray(matrix).tolist()}")
+    check_output("out", out, np.uint8, (2 * height, 2 * width, 3), planes=planes, encoded=encoded, tone=tone)
+    first, last = check_rows(rows, height)
+    scaled = scaled_matrix(matrix)
+    if first == last:  # the kernel reads the row below the first one in any case
+        return
     _decode_residual(
         read_only(planes),
         read_only(encoded),
         out,
-        read_only(scaled_matrix(matrix)),
+        read_only(scaled),
         read_only(tone),
         (flip_vertical, flip_horizontal),
-        check_rows(rows, height),
+        (first, last),
     )
 
 
@@ -130,8 +129,11 @@ def scaled_matrix(matrix: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
     Args:
         matrix: 3x3, white-balanced camera colour to linear RGB.
+
+    Raises:
+        ValueError: The matrix is not 3x3 finite numbers.
     """
-    return (np.asarray(matrix, np.float64) * ((TONE_ENTRIES - 1) / ROOT_WHITE**2)).astype(np.float32)
+    return (check_matrix(matrix) * ((TONE_ENTRIES - 1) / ROOT_WHITE**2)).astype(np.float32)
 
 
 @kernel

@@ -5,6 +5,8 @@ in the first-level cache: each is a run of one colour, which vectorises where in
 kernel knows how codes are packed.
 
 The arithmetic uses 16 bits where they suffice: twice as many lanes, half the time.
+
+These functions are compiled and check nothing: they are for kernels, which check what they were called with.
 """
 
 from __future__ import annotations

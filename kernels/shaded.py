@@ -12,8 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_output, check_rows
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows, read_only
+from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors, node_places
 
@@ -34,6 +36,7 @@ def encode_shaded(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     constants: NDArray[np.uint16] | None = None,
+    defects: DefectPlan | None = None,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B, each multiplied by a factor that varies over the frame.
@@ -52,11 +55,12 @@ def encode_shaded(
         flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
         constants: uint16 (4,), in the steps of the tables: what the planes 4 to 7 hold, multiplied by the factor of
             the planes 0 to 3.
+        defects: how defective pixels are replaced, see `kernels.defects.plan_defects`; None leaves them.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: The window's size is odd, the zero point is not that of an int8, or an array has the wrong shape or
-            dtype.
+        ValueError: The window's size is odd, the defects are those of another window, the zero point is not that of an
+            int8, or an array has the wrong shape or dtype.
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
@@ -67,7 +71,10 @@ def encode_shaded(
     channels = 4 if constants is None else 8
     constants = np.zeros(4, np.uint16) if constants is None else constants
     check_array("constants", constants, np.uint16, (4,))
-    check_array("out", out, np.int8, (height, width, channels))
+    shape = (height, width, channels)
+    check_output("out", out, np.int8, shape, data=data, tables=tables, factors=factors.nodes, constants=constants)
+    if defects is not None:
+        check_plan(defects, layout)
     shift = STEP_BITS + factors.bits - 16
     _encode_shaded(
         flat,
@@ -84,6 +91,7 @@ def encode_shaded(
         ),
         (flip_vertical, flip_horizontal),
         (width, channels // 4),
+        defects,
         check_rows(rows, height),
     )
 
@@ -99,6 +107,7 @@ def _encode_shaded(
     rounding: tuple[np.uint16, np.uint16, np.uint8, np.uint8],
     flips: tuple[bool, bool],
     shape: tuple[int, int],
+    defects: DefectPlan | None,
     rows: tuple[int, int],
 ) -> None:
     width, words = shape
@@ -111,6 +120,8 @@ def _encode_shaded(
     steps = np.empty(width, np.uint16)
     shaded = np.empty((4 * words, width), np.uint8)
     band = -1
+    if defects is not None:
+        around = defect_rows(plan, width)
     for i in range(rows[0], rows[1]):
         if i // NODE_CELLS != band:
             if band < 0:
@@ -118,7 +129,11 @@ def _encode_shaded(
             band = i // NODE_CELLS
             above, below = below, above
             spread_nodes(nodes[band + 1], weights, repeated, below)
-        read_cells(flat, plan, height - 1 - i if flips[0] else i, codes)
+        row = height - 1 - i if flips[0] else i
+        if defects is None:
+            read_cells(flat, plan, row, codes)
+        else:
+            read_mended_cells(flat, plan, defects, row, around, codes)
         for plane in range(4):
             mix_rows(above[plane], below[plane], i % NODE_CELLS, factors[plane])
             look_up(tables[plane], codes[plane, skip : skip + width], steps, flips[1])
@@ -201,7 +216,7 @@ def shade_row(
     half, unit, highest, zero = rounding
     for j in range(len(line)):
         value = _high_half(np.uint16(_high_half(steps[j], factors[j]) + half), unit)
-        line[j] = np.uint8(np.uint8(min(value, np.uint16(highest))) + zero)
+        line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
 
 @kernel
@@ -212,7 +227,7 @@ def shade_constant(
     half, unit, highest, zero = rounding
     for j in range(len(line)):
         value = _high_half(np.uint16(_high_half(step, factors[j]) + half), unit)
-        line[j] = np.uint8(np.uint8(min(value, np.uint16(highest))) + zero)
+        line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
 
 @kernel

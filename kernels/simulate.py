@@ -13,6 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_image, check_whole
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_bytes
 
@@ -106,8 +107,14 @@ def scene_planes(
 
     Returns:
         float32 (3, height, width), not below 0.
+
+    Raises:
+        ValueError: An array has the wrong shape or dtype.
     """
-    planes = np.empty((3, *photo.shape[:2]), np.float32)
+    size = check_image("photo", photo, (np.uint8,), 3)
+    check_array("table", table, np.float32, (256,))
+    check_array("matrix", matrix, np.float32, (3, 3))
+    planes = np.empty((3, *size), np.float32)
     _scene_planes(photo, table, matrix, planes)
     return planes
 
@@ -137,14 +144,23 @@ def simulate_frame(
         uint8 (height, bytes per row), without padding.
 
     Raises:
-        ValueError: the view is not within the planes, or codes are not packed like this.
+        ValueError: The view is not within the planes, an array has the wrong shape or dtype, a defect lies outside of
+            the frame, or the layout is not one that is simulated.
     """
     width, height = layout.width, layout.height
+    if layout.width % 2 or layout.left or layout.top:
+        raise ValueError(f"layout must be of a whole frame of even width, found {layout}")
     if not (layout.packing == "u16" or (layout.packing == "csi2p" and layout.bit_depth in (10, 12))):
         raise ValueError(f"frames of '{layout.packing}' and {layout.bit_depth} bits cannot be simulated")
+    check_image("planes", planes, (np.float32,))
     _, scene_height, scene_width = planes.shape
+    if len(planes) != 3 or scene_height < 2 or scene_width < 2:
+        raise ValueError(f"planes must be float32 (3, at least 2, at least 2), found {planes.shape}")
     if not (0 <= view.x <= view.x + view.width <= scene_width and 0 <= view.y <= view.y + view.height <= scene_height):
-        raise ValueError(f"the view {view} does not lie within the scene of {scene_width}x{scene_height} pixels")
+        raise ValueError(f"view {view} does not lie within the scene of {scene_width}x{scene_height} pixels")
+    _check_errors(errors, width, height)
+    check_array("row_noise", row_noise, np.float32, (height,))
+    check_whole("key", key, 0, 2**64 - 1)
     cell = CELL_PLANES[layout.cfa]
     out = np.zeros((height, row_bytes(layout.packing, layout.bit_depth, width)), np.uint8)
     _simulate(
@@ -164,6 +180,18 @@ def simulate_frame(
         out,
     )
     return out
+
+
+def _check_errors(errors: PixelErrors, width: int, height: int) -> None:
+    response, defects = errors.response, errors.defects
+    if not (isinstance(response, np.ndarray) and response.shape == (0, 0)):
+        check_array("errors.response", response, np.float32, (height, width))
+    count = defects.shape[0] if isinstance(defects, np.ndarray) and defects.ndim else 0
+    check_array("errors.defects", defects, np.int32, (count, 2))
+    check_array("errors.defect_response", errors.defect_response, np.float32, (count,))
+    check_array("errors.defect_offset", errors.defect_offset, np.float32, (count,))
+    if count and not (np.all(defects >= 0) and np.all(defects < (height, width))):
+        raise ValueError(f"errors.defects must lie within the frame of {width}x{height}, found {defects.tolist()}")
 
 
 def _black_rows(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_rows, check_whole
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_rows, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, cell_buffers, read_cells
 
 # Light from this share of the range on counts as clipped: its colour is lost.
@@ -63,10 +64,11 @@ def statistics(
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
     first, last = check_rows(rows, height)
-    if step < 1 or first == last:
-        raise ValueError(f"step must be at least 1 and rows not empty, found {step} and {first} to {last}")
+    step = check_whole("step", step, 1, 2**31)
+    if first == last:
+        raise ValueError(f"rows must not be empty, found {first} to {last}")
     black = np.asarray(black_level, np.float64)
-    if black.shape != (4,) or not np.all(black < white_level):
+    if black.shape != (4,) or not np.all(np.isfinite(black) & (black < white_level) & np.isfinite(white_level)):
         raise ValueError(f"black_level must be four codes below white_level {white_level}, found {black_level}")
     limits = np.ceil(black + CLIPPED * (white_level - black)).astype(np.int64)
     histograms, sums, clipped, usable_sums, counts = _statistics(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_output, check_rows
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import RawLayout, RowPlan, check_array, check_rows, plan_rows
+from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_row
 
 
@@ -33,7 +34,7 @@ def unpack(
     flat, plan = plan_rows(data, layout)
     if out is None:
         out = np.empty((layout.height, layout.width), np.uint16)
-    check_array("out", out, np.uint16, (layout.height, layout.width))
+    check_output("out", out, np.uint16, (layout.height, layout.width), data=data)
     first, last = check_rows(rows, layout.height)
     _unpack(flat, plan, out, first, last)
     return out

@@ -13,6 +13,8 @@ from edge_isp.kernels import (
     blocks,
     correlate,
     decode,
+    defect_candidates,
+    defect_weighing,
     defects,
     demosaic,
     detect,
@@ -42,7 +44,6 @@ from edge_isp.kernels.unpack import unpack as unpack_frame
 DTYPES = (np.int8, np.uint8, np.int16, np.float32)
 
 _FRAME = np.zeros((8, 8), np.uint8)
-_CODES = np.zeros((8, 8), np.uint16)
 _PLANES = np.zeros((4, 4, 12), np.int8)
 _LAYOUT = RawLayout(8, 8, "u8", 8, "RGGB")
 
@@ -69,6 +70,7 @@ def compile_pipeline_kernels(task: str = "isp") -> None:
             "block_statistics": _block_statistics,
             "correlate_colours": _correlate_colours,
             "encode to int8": partial(_encode, np.int8),
+            "encode with defects replaced": _encode_mended,
             "encode_shaded": _encode_shaded,
             "decode_rgb": _decode_rgb,
             "decode_residual": _decode_residual,
@@ -91,6 +93,7 @@ def compile_kernels() -> tuple[int, int]:
         steps[f"encode to {np.dtype(dtype)}"] = partial(_encode, dtype)
         steps[f"encode_resampled to {np.dtype(dtype)}"] = partial(_encode_resampled, dtype)
     steps |= {
+        "encode with defects replaced": _encode_mended,
         "encode_shaded": _encode_shaded,
         "decode_rgb": _decode_rgb,
         "decode_residual": _decode_residual,
@@ -99,9 +102,7 @@ def compile_kernels() -> tuple[int, int]:
         "unpack": lambda: unpack_frame(_FRAME, _LAYOUT),
         "demosaic": _demosaic,
         "develop": _develop,
-        "replace_hot_pixels": lambda: defects.replace_hot_pixels(_CODES, _CODES.copy(), threshold=1),
         "simulate_frame": _simulate,
-        "replace_defects": lambda: defects.replace_defects(_FRAME.copy(), defects.defect_list([(0, 0)]), _LAYOUT),
     }
     _compile(steps)
     return counts()
@@ -177,10 +178,22 @@ def _encode(dtype: DTypeLike) -> None:
     encode_frame(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), dtype))
 
 
+def _encode_mended() -> None:
+    out = np.empty((4, 4, 4), np.int8)
+    encode_frame(_FRAME, out, _LAYOUT, tables=np.zeros((4, 256), np.int8), defects=_plan_defects())
+
+
+def _plan_defects() -> defects.DefectPlan:
+    return defects.plan_defects(
+        _LAYOUT, black_level=(0, 0, 0, 0), white_level=255, gains=(1, 1, 1), shot_noise=1e-4, read_variance=1e-7
+    )
+
+
 def _encode_shaded() -> None:
     factors = lens_factors(np.ones((len(node_places(4)), len(node_places(4)), 4)), "sqrt")
     steps, out = np.zeros((4, 256), np.uint16), np.empty((4, 4, 4), np.int8)
-    encode_shaded(_FRAME, out, _LAYOUT, tables=steps, factors=factors, zero_point=-128)
+    for plan in (None, _plan_defects()):
+        encode_shaded(_FRAME, out, _LAYOUT, tables=steps, factors=factors, zero_point=-128, defects=plan)
 
 
 def _encode_resampled(dtype: DTypeLike) -> None:
@@ -230,6 +243,8 @@ def counts() -> tuple[int, int]:
         residual,
         statistics_module,
         demosaic,
+        defect_candidates,
+        defect_weighing,
         defects,
         detect,
         simulate,

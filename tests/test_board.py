@@ -55,6 +55,55 @@ def test_a_raspberry_pi(tmp_path: Path) -> None:
     assert throttling.now == throttling.since_start == ("under-voltage", "throttled")
 
 
+MEMINFO = "MemTotal:        8245132 kB\nMemAvailable:    4000000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"proc/meminfo": "MemTotal: 8245132 kB\n"}, None),
+        ({"proc/meminfo": MEMINFO}, 4_000_000 * 1024),
+        # A service's own limit, of which cached files are given up.
+        (
+            {
+                "proc/meminfo": MEMINFO,
+                "proc/self/cgroup": "0::/system.slice/edge-isp.service\n",
+                "sys/fs/cgroup/system.slice/edge-isp.service/memory.max": "300000000\n",
+                "sys/fs/cgroup/system.slice/edge-isp.service/memory.current": "200000000\n",
+                "sys/fs/cgroup/system.slice/edge-isp.service/memory.stat": "anon 150000000\ninactive_file 40000000\n",
+            },
+            140_000_000,
+        ),
+        # That of the slice around it; the service itself has none.
+        (
+            {
+                "proc/meminfo": MEMINFO,
+                "proc/self/cgroup": "1:name=systemd:/\n0::/system.slice/edge-isp.service\n",
+                "sys/fs/cgroup/system.slice/edge-isp.service/memory.max": "max\n",
+                "sys/fs/cgroup/system.slice/edge-isp.service/memory.current": "200000000\n",
+                "sys/fs/cgroup/system.slice/memory.max": "500000000\n",
+                "sys/fs/cgroup/system.slice/memory.current": "600000000\n",
+            },
+            0,
+        ),
+        # A container sees its group as the root.
+        (
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "1000000\n",
+                "sys/fs/cgroup/memory.current": "1000\n",
+            },
+            999_000,
+        ),
+    ],
+)
+def test_available_memory_heeds_the_limits_of_services_and_containers(
+    files: dict[str, str], expected: int | None, tmp_path: Path
+) -> None:
+    assert write(tmp_path, files).available_memory_bytes() == expected
+
+
 @pytest.mark.parametrize("path", [RASPBERRY_PI_4, RASPBERRY_PI_5, BELOW_AXI, BY_DRIVER])
 def test_throttling_is_found_under_every_name_of_the_firmware(path: str, tmp_path: Path) -> None:
     throttling = write(tmp_path, {path: "a0008\n"}).throttling()

@@ -244,7 +244,8 @@ class DngFile:
             colour_matrix=dng.colour_matrix,
             window=dng.window,
             orientation=dng.orientation,
-            noise_profile=dng.noise_profile,
+            # A fit may give a slightly negative variance of the dark.
+            noise_profile=dng.noise_profile and (dng.noise_profile[0], max(dng.noise_profile[1], 0.0)),
             baseline_exposure_ev=dng.baseline_exposure_ev,
         )
 

@@ -40,6 +40,8 @@ def report_lines(report: EngineReport) -> list[str]:
                 f"{agreement.max_lsb:g} at most",
             )
         )
+    if report.tile:
+        lines.append(("tiles", f"of {2 * report.tile[1]}x{2 * report.tile[0]} pixels; an inference is of one tile"))
     lines.append(("frames", ", ".join(f"{name} {count}" for name, count in report.frames)))
     lines += [
         (event.kind, f"{event.delegate} after {event.frame} frames: {event.reason}")

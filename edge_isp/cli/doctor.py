@@ -45,6 +45,7 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
             f"now {', '.join(throttled['now']) or 'none'}; "
             f"since the start {', '.join(throttled['since_start']) or 'none'}",
         )
+    yield from _memory(found["memory"])
     yield ""
     yield "cameras"
     for camera in found["cameras"]:
@@ -70,6 +71,23 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
     yield _line("packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version))
     for name, value in found["environment"].items():
         yield _line("environment" if name == next(iter(found["environment"])) else "", f"{name}={value}")
+
+
+def _memory(memory: dict[str, Any]) -> Iterator[str]:
+    available = memory["available_mb"]
+    yield _line("memory", "not known" if available is None else f"{available} MB available")
+    if available is not None:
+        yield _line("", f"frames are run in tiles where the model needs more than half of it, {available // 2} MB")
+    yield _line("", "peak of a stream, in MB, whole (and in tiles):")
+    peaks = memory["peaks"]
+    for model in dict.fromkeys(peak["model"] for peak in peaks):
+        sizes = [
+            f"{peak['width']}x{peak['height']} {peak['whole_mb']}"
+            + (f" ({peak['tiles_mb']})" if peak["tiles_mb"] is not None else "")
+            for peak in peaks
+            if peak["model"] == model
+        ]
+        yield _line("", f"{model}: {', '.join(sizes)}")
 
 
 def _verdict(delegate: dict[str, Any]) -> str:

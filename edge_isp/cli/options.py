@@ -134,6 +134,33 @@ LensShading = Annotated[
         "corrected where the profile has it and the part of the sensor that the frames show is known.",
     ),
 ]
+Tile = Annotated[
+    Size | None,
+    typer.Option(
+        "--tile",
+        metavar="WIDTHxHEIGHT",
+        parser=parse_size,
+        help="Run frames in tiles of this size, overlap included, as an NPU needs whose model has one size. The "
+        "picture is the same. By default only frames for which the engine needs too much memory are run in tiles.",
+    ),
+]
+MemoryBudget = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-budget",
+        metavar="MB",
+        min=1,
+        help="Memory that the engine may take for a frame before it is run in tiles. By default it is half of what is "
+        "available.",
+    ),
+]
+Defects = Annotated[
+    bool,
+    typer.Option(
+        "--defect-correction/--no-defect-correction",
+        help="Replace defective pixels of pictures, or leave them as they are.",
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(

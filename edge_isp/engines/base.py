@@ -95,6 +95,8 @@ class EngineReport:
         parity: with the CPU, on the last such frame.
         frames: the number of frames that each delegate ran, those of the warm-up included.
         events: the last hundred, oldest first.
+        tile: height and width of the part of the input that the engine runs at a time; None for the whole. Where frames
+            are cut into tiles, durations are those of one tile.
     """
 
     engine: str
@@ -107,6 +109,7 @@ class EngineReport:
     parity: ParityCheck | None = None
     frames: tuple[tuple[str, int], ...] = ()
     events: tuple[EngineEvent, ...] = ()
+    tile: tuple[int, int] | None = None
 
     @property
     def nodes(self) -> int:

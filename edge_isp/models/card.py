@@ -74,6 +74,8 @@ class ModelCard:
         tolerance_lsb: root mean square difference from the CPU's outputs, in steps of the output's quantisation, that
             an NPU may have.
         variants: compiled for NPUs, by name ("edgetpu").
+        receptive_field_radius: rows and columns of the input around an output that it depends on; None where it
+            depends on the whole input, or where the card does not say.
     """
 
     path: Path
@@ -89,6 +91,7 @@ class ModelCard:
     document: Mapping[str, Any]
     tolerance_lsb: float | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    receptive_field_radius: int | None = None
 
     @property
     def checksums(self) -> dict[Path, str]:
@@ -139,6 +142,9 @@ def read_card(path: Path) -> ModelCard:
         document=document.values,
         tolerance_lsb=_tolerance(document),
         variants={name: _variant(path, variants.table(name)) for name in variants.values},
+        receptive_field_radius=(
+            model.whole("receptive_field_radius", lowest=0) if "receptive_field_radius" in model else None
+        ),
     )
 
 

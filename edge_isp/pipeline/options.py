@@ -101,14 +101,21 @@ class ModelOptions:
         profile: the sensor's profile; None is the shipped profile of the frames' sensor.
         correct_shading: whether a picture's lens shading is corrected; None corrects it where it is known, see
             `IspTask`.
+        correct_defects: whether defective pixels are replaced; a detector's frames stay as they are.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
-        make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `input_size` and
-            `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes in one thread and
-            decodes in another, when the frame's data belongs to the camera again.
+        tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models
+            have one size; None runs frames whole unless they need more than `memory_budget_bytes`. Tiles give the same
+            picture as the whole frame.
+        memory_budget_bytes: memory that the engine may take for a frame before it is run in tiles; None is half of what
+            is available.
+        make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `correct_defects`,
+            `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes
+            in one thread and decodes in another, when the frame's data belongs to the camera again.
 
     Raises:
-        PipelineError: `make_task` is given together with an option that it replaces.
+        PipelineError: `make_task` is given together with an option that it replaces, or a tile has no even, positive
+            size.
     """
 
     model: str = "rfdcsanet-s"
@@ -118,14 +125,18 @@ class ModelOptions:
     delegation: Delegation | None = None
     profile: SensorProfile | None = None
     correct_shading: bool | None = None
+    correct_defects: bool = True
     input_size: int | None = None
     confidence: float | None = None
+    tile: tuple[int, int] | None = None
+    memory_budget_bytes: int | None = None
     make_task: Callable[[ModelCard], Task] | None = None
 
     def __post_init__(self) -> None:
         replaced = {
             "profile": self.profile is not None,
             "correct_shading": self.correct_shading is not None,
+            "correct_defects": not self.correct_defects,
             "input_size": self.input_size is not None,
             "confidence": self.confidence is not None,
         }
@@ -134,6 +145,9 @@ class ModelOptions:
             raise PipelineError(
                 f"make_task makes the whole task, so {', '.join(given)} would be ignored: give them to the task itself"
             )
+
+        if self.tile is not None and (min(self.tile) < 2 or self.tile[0] % 2 or self.tile[1] % 2):
+            raise PipelineError(f"tile must be an even width and height in pixels, found {self.tile}")
 
     @classmethod
     def of(cls, model: str | ModelOptions) -> ModelOptions:
@@ -168,6 +182,7 @@ class ModelOptions:
             card,
             profile=self.profile,
             correct_shading=self.correct_shading,
+            correct_defects=self.correct_defects,
             input_size=self.input_size,
             confidence=self.confidence,
         )

@@ -69,17 +69,18 @@ def shot_noise(frame: RawFrame, profile: SensorProfile | None) -> float:
         profile: the sensor's, or None.
 
     Raises:
-        FormatError: what the frame states is not positive.
+        FormatError: the gain is not positive, or the noise is negative or no number.
     """
+    gain = 1.0 if frame.analogue_gain is None else frame.analogue_gain
     if frame.noise_profile is not None:
-        shot = frame.noise_profile[0]
+        shot, usable = frame.noise_profile[0], frame.noise_profile[0] >= 0
     else:
         noise = profile.noise if profile is not None and profile.noise is not None else UNKNOWN_NOISE
-        shot = noise.shot * (1.0 if frame.analogue_gain is None else frame.analogue_gain)
-    if not (math.isfinite(shot) and shot > 0):
+        shot, usable = noise.shot * gain, gain > 0
+    if not usable or not math.isfinite(shot):
         raise FormatError(
-            f"{frame.source}: frame {frame.sequence}: analogue_gain and noise_profile must be positive numbers, found "
-            f"{frame.analogue_gain} and {frame.noise_profile}"
+            f"{frame.source}: frame {frame.sequence}: analogue_gain must be a positive number and noise_profile not "
+            f"negative, found {frame.analogue_gain} and {frame.noise_profile}"
         )
     return shot
 

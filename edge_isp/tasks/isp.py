@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import ModelError, ProfileError
 from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.decode import decode_rgb, output_table
+from edge_isp.kernels.defects import DefectPlan
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.kernels.residual import RESIDUAL_SCALE, TONE_ENTRIES, decode_residual, tone_table
@@ -25,6 +26,7 @@ from edge_isp.models.card import ModelCard
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
 from edge_isp.tasks.colour import colour_matrix
+from edge_isp.tasks.defects import frame_defects
 from edge_isp.tasks.encoding import (
     frame_steps,
     frame_tables,
@@ -49,10 +51,11 @@ _TENSORS = {
 
 @dataclass(frozen=True, slots=True)
 class _Plain:
-    """What `kernels.encode.encode` takes besides the frame: its tables, and the noise's constants."""
+    """What `kernels.encode.encode` takes besides the frame: its tables, the noise's constants, and its defects."""
 
     tables: NDArray[np.int8]
     constants: NDArray[np.int8] | None
+    defects: DefectPlan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class _Shaded:
     tables: NDArray[np.uint16]
     constants: NDArray[np.uint16] | None
     factors: Factors
+    defects: DefectPlan | None
 
 
 class IspTask:
@@ -76,6 +80,8 @@ class IspTask:
         correct_shading: whether the lens shading that the profile describes is corrected. None corrects it where the
             profile has it and the part of the sensor that a frame shows is known (see `calibration.readout`); where
             not, one line of the log says why. True makes that an error.
+        correct_defects: whether defective pixels are replaced: those that stand out from their neighbours by more than
+            the sensor's noise explains, and those that the profile lists.
 
     Raises:
         ModelError: the card is of another task, or asks for something that this version does not know.
@@ -83,15 +89,20 @@ class IspTask:
     """
 
     def __init__(
-        self, card: ModelCard, *, profile: SensorProfile | None = None, correct_shading: bool | None = None
+        self,
+        card: ModelCard,
+        *,
+        profile: SensorProfile | None = None,
+        correct_shading: bool | None = None,
+        correct_defects: bool = True,
     ) -> None:
         _verify_card(card)
         if correct_shading and profile is not None and profile.shading is None:
             raise ProfileError(f"sensor profile '{profile.name}' has no lens shading to correct")
         self.card = card
-        self._profile, self._correct_shading = profile, correct_shading
+        self._profile, self._correct_shading, self._correct_defects = profile, correct_shading, correct_defects
         self._warned_of: set[str | None] = set()  # sensors without a profile
-        self._shading_warned_of: set[str] = set()  # why lens shading was not corrected
+        self._uncorrected: set[tuple[str, str]] = set()  # what was not corrected, and why
         self._output_table = output_table(card.outputs[0].scale, card.outputs[0].zero_point)
         steps = np.arange(TONE_ENTRIES) / (TONE_ENTRIES - 1)
         self._tone = tone_table(srgb_encode(steps))
@@ -121,6 +132,7 @@ class IspTask:
                 flip_vertical=flips.vertical,
                 flip_horizontal=flips.horizontal,
                 constants=encoding.constants,
+                defects=encoding.defects,
             )
         else:
             encode(
@@ -131,6 +143,7 @@ class IspTask:
                 flip_vertical=flips.vertical,
                 flip_horizontal=flips.horizontal,
                 constants=encoding.constants,
+                defects=encoding.defects,
             )
 
     def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Picture:
@@ -169,8 +182,8 @@ class IspTask:
         if profile is None and self.card.colour == "calibrated" and frame.sensor not in self._warned_of:
             self._warned_of.add(frame.sensor)
             _log.warning(
-                "%s: there is no profile of sensor %s: %s; noise is estimated, lens shading stays. A profile is "
-                "made by 'edge-isp calibrate' and given by its path",
+                "%s: there is no profile of sensor %s: %s; noise is estimated; lens shading stays. A profile is made "
+                "by 'edge-isp calibrate' and given by its path",
                 frame.source,
                 f"'{frame.sensor}'" if frame.sensor else "(not named)",
                 "colours are those of the file's own matrix" if frame.colour_matrix else "colours will be off",
@@ -186,6 +199,7 @@ class IspTask:
             (frame.format.width, frame.format.height, frame.window, frame.lens_shading),
             gains,
             shot_noise(frame, profile),
+            (frame.analogue_gain, frame.noise_profile),
             frame.sensor,
             frame.colour_temperature_k,
         )
@@ -202,13 +216,14 @@ class IspTask:
             deviation = noise_deviation(shot_noise(frame, profile), 1.0, [gains[0], gains[1], gains[1], gains[2]])
             noise = np.clip(deviation * source.noise_factor, 0, 1) / source.scale
         factors = self._lens_factors(frame, profile)
+        defects = self._defects(frame, profile, gains)
         if factors is not None:
             constants = None if noise is None else steps(noise, source.zero_point)
-            return _Shaded(frame_steps(frame, gains, source), constants, factors)
+            return _Shaded(frame_steps(frame, gains, source), constants, factors, defects)
         if noise is None:
-            return _Plain(frame_tables(frame, gains, source), None)
+            return _Plain(frame_tables(frame, gains, source), None, defects)
         codes = np.clip(np.rint(noise) + source.zero_point, -128, 127).astype(np.int8)
-        return _Plain(frame_tables(frame, gains, source), codes)
+        return _Plain(frame_tables(frame, gains, source), codes, defects)
 
     def _lens_factors(self, frame: RawFrame, profile: SensorProfile | None) -> Factors | None:
         """What corrects the lens shading of a frame; None where it stays as it is.
@@ -217,22 +232,35 @@ class IspTask:
             ProfileError: it must be corrected, and cannot be.
         """
         automatic = self._correct_shading is None
-        told = profile is None and self.card.colour == "calibrated"  # by `_profile_of`
-        if self._correct_shading is False or (automatic and (told or not frame.lens_shading)):
+        # A sensor without a profile is reported already, by `_profile_of` or by the pipeline.
+        if self._correct_shading is False or (automatic and (profile is None or not frame.lens_shading)):
             return None
         try:
             return frame_factors(frame, profile, self.card.input.curve)
         except ProfileError as error:
             if not automatic:
                 raise ProfileError(f"{frame.source}: lens shading cannot be corrected: {error}") from error
-            self._warn_of_shading(frame, str(error))
+            self._warn_uncorrected(frame, "lens shading is not corrected", str(error))
         return None
 
-    def _warn_of_shading(self, frame: RawFrame, reason: str) -> None:
-        """Says once why lens shading stays as it is."""
-        if reason not in self._shading_warned_of:
-            self._shading_warned_of.add(reason)
-            _log.warning("%s: lens shading is not corrected: %s", frame.source, reason)
+    def _defects(
+        self, frame: RawFrame, profile: SensorProfile | None, gains: tuple[float, float, float]
+    ) -> DefectPlan | None:
+        """How defective pixels are found and replaced; None where they stay."""
+        if not self._correct_defects:
+            return None
+        try:
+            return frame_defects(frame, profile, gains)
+        except ProfileError as error:
+            # Those that the profile lists stand out like any others.
+            self._warn_uncorrected(frame, "the defective pixels that the profile lists are only looked for", str(error))
+            return frame_defects(frame, replace(profile, defects=()) if profile is not None else None, gains)
+
+    def _warn_uncorrected(self, frame: RawFrame, what: str, reason: str) -> None:
+        """Says once what stays as it is, and why."""
+        if (what, reason) not in self._uncorrected:
+            self._uncorrected.add((what, reason))
+            _log.warning("%s: %s: %s", frame.source, what, reason)
 
 
 def _verify_card(card: ModelCard) -> None:

@@ -17,6 +17,7 @@ def task_for(
     *,
     profile: SensorProfile | None = None,
     correct_shading: bool | None = None,
+    correct_defects: bool = True,
     input_size: int | None = None,
     confidence: float | None = None,
 ) -> Task:
@@ -26,6 +27,7 @@ def task_for(
         card: the model's.
         profile: see `IspTask`; a detector ignores it.
         correct_shading: see `IspTask`.
+        correct_defects: see `IspTask`; a detector's frames stay as they are.
         input_size: see `DetectTask`; None is the model's own.
         confidence: see `DetectTask`; None is its default.
 
@@ -38,7 +40,7 @@ def task_for(
             raise ModelError(
                 f"'{card.name}' makes pictures of the frames' own size: input size and confidence are a detector's"
             )
-        return IspTask(card, profile=profile, correct_shading=correct_shading)
+        return IspTask(card, profile=profile, correct_shading=correct_shading, correct_defects=correct_defects)
     if card.task == "detector":
         if correct_shading:
             raise ModelError(f"'{card.name}' is a detector, which takes lens shading as it comes: it is not corrected")

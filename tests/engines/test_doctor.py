@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_a_raspberry_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     root = tmp_path
     write(root, **{"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"})
     write(root, **{"proc/device-tree/compatible": "raspberrypi,5-model-b\0brcm,bcm2712\0"})
-    write(root, **{"proc/meminfo": "MemTotal:        8245772 kB\nMemFree: 1 kB\n"})
+    write(root, **{"proc/meminfo": "MemTotal:        8245772 kB\nMemAvailable: 1953125 kB\n"})
     write(root, **{"etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\n'})
     policy = "sys/devices/system/cpu/cpufreq/policy0"
     write(root, **{f"{policy}/scaling_governor": "ondemand\n", f"{policy}/scaling_cur_freq": "1500000\n"})
@@ -57,6 +58,7 @@ def test_a_raspberry_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "compatible": ["raspberrypi,5-model-b", "brcm,bcm2712"],
         "memory_mib": 8052,
     }
+    assert found["memory"]["available_mb"] == 2000
     assert found["system"]["name"] == "Debian GNU/Linux 13 (trixie)"
     assert found["processor"]["policies"] == [
         {"name": "policy0", "governor": "ondemand", "frequency_khz": 1500000, "maximum_khz": 2400000}
@@ -107,10 +109,31 @@ def test_one_page_and_one_object(known_npu: Callable[..., None]) -> None:
     assert "out of device memory" in line
     for name in ("edgetpu", "rknn", "ai-edge-litert", "numpy", "permissions"):
         assert name in page
+    assert "frames are run in tiles where the model needs more than half of it" in page
+    (peaks,) = [line for line in page.splitlines() if "rfdcsanet-s-generic: " in line]
+    assert re.search(r"4056x3040 [23]\d{3} \(\d{3}\), 9248x6944 1\d{4} \(1\d{3}\)", peaks)
+    (peaks,) = [line for line in page.splitlines() if "rfdcsanet-published-imx219: " in line]
+    assert "(" not in peaks  # it cannot be run in tiles
     assert len(page.splitlines()) < 80
     code, text, _ = invoke("doctor", "--json")
     assert code == 0
     assert {delegate["name"] for delegate in json.loads(text)["delegates"]} >= {"npu", "edgetpu", "teflon"}
+
+
+def test_run_in_tiles(recording: Recording) -> None:
+    path = recording(frames=1, width=128, height=96)
+    code, output, messages = invoke("run", "--camera", path, "--tile", "64x64")
+    assert code == 0, messages
+    assert "tiles      of 64x64 pixels; an inference is of one tile" in output
+    code, output, _ = invoke("run", "--camera", path, "--memory-budget", 1)
+    assert code == 0
+    assert "tiles      of 128x96 pixels" not in output  # a frame smaller than a tile
+    code, _, messages = invoke("run", "--camera", path, "--tile", "64x64", "--model", "rfdcsanet-published")
+    assert code == 1
+    assert "cannot be run in tiles: each of its outputs depends on the whole frame" in " ".join(messages.split())
+    code, _, messages = invoke("run", "--camera", path, "--tile", "63x64")
+    assert code == 2
+    assert "expected WIDTHxHEIGHT" in messages
 
 
 def test_run_says_what_runs_the_model(recording: Recording, npu: str) -> None:

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 @pytest.mark.skipif(not COMPILED, reason="this is that run")
 def test_the_suite_passes_without_compilation() -> None:
-    modules = [FOLDER / f"test_{name}.py" for name in ("layouts", "encode", "shaded", "pictures", "detect")]
+    modules = [FOLDER / f"test_{name}.py" for name in ("layouts", "encode", "shaded", "defects", "pictures", "detect")]
     done = subprocess.run(
         # The buffers' tests compile in any case.
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *modules],

@@ -150,9 +150,9 @@ def test_suppression_equals_opencv(seed: int, count: int, classes: int, iou_thre
     ("change", "message"),
     [
         ({"outputs": []}, "expected outputs of 1 levels, found 0"),
-        ({"dtype": np.uint8}, "box logits must be C-contiguous int8"),
-        ({"max_detections": 0}, "max_detections must be positive, found 0"),
-        ({"iou_threshold": 1.5}, "IoU threshold must be within 0 and 1, found 1.5"),
+        ({"dtype": np.uint8}, "outputs: class logits must be int8"),
+        ({"max_detections": 0}, "max_detections must be a whole number from 1 to"),
+        ({"iou_threshold": 1.5}, "iou_threshold must be within 0 and 1, found 1.5"),
     ],
 )
 def test_detect_refuses_what_cannot_be(change: dict[str, Any], message: str) -> None:

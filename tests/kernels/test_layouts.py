@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from edge_isp.frame import Cfa, Packing
 from edge_isp.kernels import reference
+from edge_isp.kernels.checks import check_rows
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import (
     CELL_PLANES,
     PACKINGS,
     RawLayout,
-    check_rows,
     mirrored_cfa,
     plan_rows,
     row_bytes,
@@ -213,7 +213,7 @@ def test_a_cfa_order_is_mirrored_as_its_mosaic_is(cfa: str) -> None:
 
 def test_rows_that_are_not_contiguous_are_refused() -> None:
     data = np.zeros((4, 40), np.uint8)[:, ::2]
-    with pytest.raises(ValueError, match="rows of bytes must be contiguous"):
+    with pytest.raises(ValueError, match="data must have rows of contiguous bytes"):
         unpack(data, RawLayout(20, 4, "u8", 8, "RGGB"))
 
 

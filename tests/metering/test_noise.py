@@ -114,6 +114,10 @@ def test_noise_follows_each_frame() -> None:
     np.testing.assert_allclose(planes[1], 2 * planes[0], atol=2)
 
 
+def test_a_frame_may_state_that_it_has_no_noise() -> None:
+    assert noise_codes(frame_at(1.0, noise_profile=(0.0, 0.0))) == [-128] * 4
+
+
 def test_digital_gain_brightens_the_picture() -> None:
     plain = frame_at(1.0, analogue_gain=1.0)
     halved = (plain.data.view(np.uint16).astype(np.float64) - 64) / 2 + 64
@@ -146,6 +150,7 @@ def test_what_is_clipped_stays_white() -> None:
         *({name: bad} for name in ("digital_gain", "analogue_gain") for bad in (0, -1.0, math.nan, math.inf)),
         {"baseline_exposure_ev": math.nan},
         {"noise_profile": (math.nan, 0.0)},
+        {"noise_profile": (-1e-4, 0.0)},
     ],
     ids=str,
 )

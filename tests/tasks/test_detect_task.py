@@ -266,8 +266,8 @@ def test_an_input_size_must_be_a_multiple(card: ModelCard, input_size: int) -> N
     ("options", "message"),
     [
         ({"confidence": 30}, "confidence must be within 0 and 1, found 30"),
-        ({"iou_threshold": -1}, "IoU threshold must be within 0 and 1, found -1"),
-        ({"max_detections": 0}, "max_detections must be positive, found 0"),
+        ({"iou_threshold": -1}, "iou_threshold must be within 0 and 1, found -1"),
+        ({"max_detections": 0}, "max_detections must be a whole number from 1 to"),
     ],
 )
 def test_thresholds_must_make_sense(card: ModelCard, options: dict[str, Any], message: str) -> None:
