@@ -66,7 +66,7 @@ def write_fake_detector(folder: Path, *, cells: int = 208) -> Path:
 class FakeDetectorEngine:
     """Finds the bounding box of all that is red, green and blue; the protocol of an engine."""
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, *, threads: int | None = None, sha256: str | None = None) -> None:
         self.path = Path(path)
         self.seen: list[NDArray[np.int8]] = []
         self._shape: tuple[int, ...] = (1, 208, 208, 4)
