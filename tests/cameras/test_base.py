@@ -63,7 +63,7 @@ def test_settings_are_checked_before_they_are_applied() -> None:
         (Controls(analogue_gain=float("nan")), "analogue_gain must be from 1.0 to 8.0 .* found nan"),
         (Controls(fps=0.0), "theirs:0: fps must be a positive number, found 0.0"),
         (Controls(fps=float("nan")), "theirs:0: fps must be a positive number, found nan"),
-        (Controls(colour_gains=(1.0, 0.0)), "colour_gains must be positive"),
+        (Controls(colour_gains=(1.0, 0.0)), "colour_gains must be two positive numbers"),
         (Controls(auto_exposure=False, exposure_ns=20_000), "theirs:0: auto_exposure cannot be set; this camera takes"),
     ):
         with pytest.raises(CameraError, match=message):
