@@ -309,7 +309,7 @@ def test_a_synthetic_camera_refuses_what_cannot_be(photo: Path) -> None:
         SyntheticCamera(photo)
     with pytest.raises(FormatError, match="width must be even"):
         SyntheticCamera(photo, width=63, height=48)
-    with pytest.raises(CameraError, match="fps must be a positive number"):
+    with pytest.raises(CameraError, match="fps must be positive"):
         SyntheticCamera(photo, width=64, height=48, fps=0)
     with pytest.raises(CameraError, match="analogue_gain must be at least 1"):
         SyntheticCamera(photo, width=64, height=48, analogue_gain=0.5)

@@ -227,7 +227,7 @@ def test_a_model_of_8_gb_is_not_read(tmp_path: Path) -> None:
     [
         ("analogue_gain=1e40", "analogue_gain must be at least 1, at most 1000, found 1e"),
         ("seed=" + "9" * 400, "seed must be a whole number, found '9"),
-        ("fps=1e-320", "fps must be a positive number, at least 0.001, found 1e-320"),
+        ("fps=1e-320", "fps must be positive, at least 0.001, found 1e-320"),
     ],
 )
 def test_settings_of_the_synthetic_camera_that_overflow(setting: str, message: str, tmp_path: Path) -> None:
