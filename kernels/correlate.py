@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_image
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import read_only
 
@@ -38,17 +39,17 @@ def correlate_colours(
         (m,).
 
     Raises:
-        ValueError: an array has the wrong shape, or a level is out of range.
+        ValueError: An array has the wrong shape or dtype, or a level is out of range.
     """
-    count = len(colours)
-    if colours.shape != (count, 3) or weights.shape != (count,) or levels.shape != (count,):
-        raise ValueError(
-            f"colours must be (n, 3), weights and levels (n,), found {colours.shape}, {weights.shape}, {levels.shape}"
-        )
-    if matrices.ndim != 3 or matrices.shape[1:] != (3, 3) or table.ndim != 3 or table.shape[1] != table.shape[2]:
-        raise ValueError(
-            f"matrices must be (m, 3, 3) and the table (levels, size, size), found {matrices.shape}, {table.shape}"
-        )
+    count, lights = (len(array) if isinstance(array, np.ndarray) and array.ndim else 0 for array in (colours, matrices))
+    check_array("colours", colours, np.float32, (count, 3))
+    check_array("weights", weights, np.float32, (count,))
+    check_array("levels", levels, np.int32, (count,))
+    check_array("matrices", matrices, np.float32, (lights, 3, 3))
+    _, size = check_image("table", table, (np.float32,))
+    check_array("table", table, np.float32, (len(table), size, size))
+    if size < 2:
+        raise ValueError(f"table must have at least 2 entries along each axis, found {table.shape}")
     if count and not 0 <= levels.min() <= levels.max() < len(table):
         raise ValueError(f"levels must be 0 to {len(table) - 1}, found {levels.min()} to {levels.max()}")
     red, blue, total = matrices[:, 0], matrices[:, 2], matrices.sum(axis=1)
@@ -82,10 +83,12 @@ def _correlate(
         for j in range(len(colours)):
             r, g, b = colours[j, 0], colours[j, 1], colours[j, 2]
             total = matrix[2, 0] * r + matrix[2, 1] * g + matrix[2, 2] * b
-            if total <= np.float32(1e-6):
+            if not total > np.float32(1e-6):
                 continue
             red = (matrix[0, 0] * r + matrix[0, 1] * g + matrix[0, 2] * b) / total
             blue = (matrix[1, 0] * r + matrix[1, 1] * g + matrix[1, 2] * b) / total
+            if red != red or blue != blue:  # not a number: it names no entry
+                continue
             y = min(max((red - start) * step, np.float32(0)), last) + half
             x = min(max((blue - start) * step, np.float32(0)), last) + half
             score += weights[j] * table[levels[j], np.int32(y), np.int32(x)]

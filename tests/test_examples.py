@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ def test_develop_recording(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["develop_recording.py", str(recording()), str(tmp_path / "pictures")])
     runpy.run_path(str(EXAMPLES / "develop_recording.py"), run_name="__main__")
-    assert "scene_000001.png  read" in capsys.readouterr().out
+    assert re.search(r"scene_\d{8}T\d{6}Z_000001\.png  read", capsys.readouterr().out)
     assert len(list((tmp_path / "pictures").iterdir())) == 2
 
 

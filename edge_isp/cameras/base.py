@@ -231,7 +231,7 @@ class CameraBase(ABC):
             hint = f"; {self.settable_hint}" if self.settable_hint else ""
             raise CameraError(f"{self.source}: {', '.join(refused)} cannot be set; {able}{hint}")
         if controls.fps is not None and not 0 < controls.fps < math.inf:
-            raise CameraError(f"{self.source}: fps must be positive, found {controls.fps}")
+            raise CameraError(f"{self.source}: fps must be a positive number, found {controls.fps}")
         gains = controls.colour_gains
         if gains is not None and not (len(gains) == 2 and all(0 < gain < math.inf for gain in gains)):
             raise CameraError(f"{self.source}: colour_gains must be two positive numbers, red and blue, found {gains}")

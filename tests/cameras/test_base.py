@@ -61,8 +61,8 @@ def test_settings_are_checked_before_they_are_applied() -> None:
         (Controls(exposure_ns=19_999), "exposure_ns must be from 20000 to 30000000 at this frame rate, found 19999"),
         (Controls(analogue_gain=8.1), "analogue_gain must be from 1.0 to 8.0 .* found 8.1"),
         (Controls(analogue_gain=float("nan")), "analogue_gain must be from 1.0 to 8.0 .* found nan"),
-        (Controls(fps=0.0), "theirs:0: fps must be positive, found 0.0"),
-        (Controls(fps=float("nan")), "theirs:0: fps must be positive, found nan"),
+        (Controls(fps=0.0), "theirs:0: fps must be a positive number, found 0.0"),
+        (Controls(fps=float("nan")), "theirs:0: fps must be a positive number, found nan"),
         (Controls(colour_gains=(1.0, 0.0)), "colour_gains must be two positive numbers"),
         (Controls(auto_exposure=False, exposure_ns=20_000), "theirs:0: auto_exposure cannot be set; this camera takes"),
     ):

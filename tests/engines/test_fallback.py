@@ -472,7 +472,7 @@ def test_a_variant_that_is_not_there_or_not_the_cards(card: Callable[..., Any], 
         fallback_of(card(static(), sha256="0" * 64), "auto")
     described = card(static())
     (described.path.parent / "compiled.tflite").unlink()
-    with pytest.raises(ModelError, match="compiled.tflite: the model's file cannot be read: No such file"):
+    with pytest.raises(ModelError, match="compiled.tflite: cannot be read: No such file"):
         fallback_of(described, "auto")
 
 

@@ -223,7 +223,9 @@ def test_from_a_callback(engine: type[ScriptedEngine], method: str) -> None:
     check_account(pipeline)
 
 
-def test_from_a_callback_and_an_event_handler_at_once(engine: type[ScriptedEngine]) -> None:
+def test_from_a_callback_and_an_event_handler_at_once(
+    engine: type[ScriptedEngine], caplog: pytest.LogCaptureFixture
+) -> None:
     """Each would wait for the other's thread."""
     opener, both = Opener(), threading.Barrier(2)
     once = [threading.Event(), threading.Event()]
@@ -241,6 +243,7 @@ def test_from_a_callback_and_an_event_handler_at_once(engine: type[ScriptedEngin
     pipeline = Pipeline(opener, SCRIPTED, StreamOptions(callback=lambda result: stop_once(1), on_event=on_event))
     pipeline.run()
     pipeline.close()
+    assert not [record for record in caplog.records if "left behind" in record.getMessage()]
     assert threads() == []
     check_account(pipeline)
 

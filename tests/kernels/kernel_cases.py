@@ -115,6 +115,19 @@ def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
         yield {"data": data, "layout": layout, "limits": (layout.highest,) * 4}
 
 
+def _correlate_colours(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for count in (1, 7, 64):
+        levels = allocate((count,), np.int32)
+        levels[:] = np.arange(count) % 2
+        yield {
+            "colours": allocate((count, 3), np.float32),  # corrupt: infinite and not numbers
+            "weights": allocate((count,), np.float32),
+            "levels": levels,
+            "matrices": allocate((5, 3, 3), np.float32),
+            "table": allocate((2, 9, 9), np.float32),
+        }
+
+
 def _defects(layout: RawLayout) -> DefectPlan:
     """Every corner is listed, and what stands out is searched."""
     corners = [(x, y) for x in (0, 1, layout.width - 1) for y in (0, 1, layout.height - 1)]
@@ -302,6 +315,7 @@ def _simulate_frame(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 
 _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "blocks.block_statistics": _block_statistics,
+    "correlate.correlate_colours": _correlate_colours,
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
     "demosaic.demosaic": _demosaic,

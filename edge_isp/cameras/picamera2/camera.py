@@ -90,7 +90,7 @@ class Picamera2Camera(CameraBase):
         number = camera_number(camera)
         super().__init__(f"picamera2:{number}")
         if not fps > 0:
-            raise CameraError(f"{self.source}: fps must be positive, found {fps}")
+            raise CameraError(f"{self.source}: fps must be a positive number, found {fps}")
         if buffers <= _BUFFERS_OF_THE_CAMERA:
             raise CameraError(
                 f"{self.source}: buffers must be at least {_BUFFERS_OF_THE_CAMERA + 1}, since the camera keeps "

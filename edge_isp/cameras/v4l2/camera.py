@@ -83,7 +83,7 @@ class V4l2Camera(CameraBase):
                 f"{BUFFERS_OF_THE_DRIVER} for itself, found {buffers}"
             )
         if fps is not None and not fps > 0:
-            raise CameraError(f"camera 'v4l2': fps must be positive, found {fps}")
+            raise CameraError(f"camera 'v4l2': fps must be a positive number, found {fps}")
         path, sensor_path = _paths(device, setup)
         super().__init__(f"v4l2:{path}")
         self._reading = threading.Lock()  # held while the device is waited for

@@ -420,7 +420,7 @@ def test_controls_that_cannot_be(plug: Plug) -> None:
             camera.control(Controls(exposure_ns=40_000_001))
         with pytest.raises(CameraError, match=r"analogue_gain must be from 1.0 to 10.67 .* found 16"):
             camera.control(Controls(analogue_gain=16.0))
-        with pytest.raises(CameraError, match="fps must be positive, found"):
+        with pytest.raises(CameraError, match="fps must be a positive number"):
             camera.control(Controls(fps=0))
         assert camera.limits.exposure_ns[1] == 40_000_000
     device.lacks |= {"AwbEnable", "AnalogueGain"}
@@ -437,7 +437,7 @@ def test_what_cannot_be_opened(plug: Plug) -> None:
     device = plug()
     for arguments, message in (
         ((("front",), {}), "expected the camera's number, from 0 on, found 'front'"),
-        (((0,), {"fps": 0}), "fps must be positive, found 0"),
+        (((0,), {"fps": 0}), "fps must be a positive number, found 0"),
         (((0,), {"buffers": 2}), "buffers must be at least 3, .* found 2"),
         (((0,), {"packing": "zip"}), "packing must be one of .*csi2p.*, found 'zip'"),
         (

@@ -113,7 +113,7 @@ def test_what_the_driver_adjusts_is_an_error(kernel: FakeKernel, monkeypatch: py
 def test_wrong_arguments() -> None:
     with pytest.raises(CameraError, match="buffers must be at least 3"):
         V4l2Camera(0, buffers=2)
-    with pytest.raises(CameraError, match="fps must be positive"):
+    with pytest.raises(CameraError, match="fps must be a positive number"):
         V4l2Camera(0, fps=0)
     with pytest.raises(CameraError, match="give a device"):
         V4l2Camera()

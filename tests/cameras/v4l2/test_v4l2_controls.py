@@ -298,7 +298,7 @@ def test_exposure_gain_and_rate_of_a_sensor(kernel: FakeKernel, board: Any, setu
             ({"exposure_ns": 1}, "exposure_ns must be from"),
             ({"analogue_gain": 20.0}, "analogue_gain must be from 1.0 to 10.6"),
             ({"fps": 1000}, r"fps must be from 0\.\d+ to 42.80 at this size, found 1000"),
-            ({"fps": -1}, "fps must be positive"),
+            ({"fps": -1}, "fps must be a positive number"),
             ({"fps": 30, "exposure_ns": 1}, "exposure_ns must be from"),
             (
                 {"colour_gains": (1.0, 1.0)},
