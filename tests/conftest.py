@@ -42,7 +42,7 @@ def recording(tmp_path: Path) -> Callable[..., Path]:
         stride: int | None = None,
         frames: int = 2,
         sensor: str = 'name = "imx219"',
-        frame: str = "[frame]\ncolour_gains = [1.75, 1.43]\ncolour_temperature_k = 5700\nanalogue_gain = 1.0\n",
+        frame: str = "[frame]\ncolour_gains = [1.75, 1.43]\ncolour_temperature_k = 5700\n",
     ) -> Path:
         layout = RawFormat(width, height, Cfa(cfa), bit_depth, Packing(packing), stride or 0)
         rng = np.random.default_rng(0)
