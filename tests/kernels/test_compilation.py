@@ -15,6 +15,7 @@ from tests.kernels.sampling import COMPILED
 FOLDER = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COMPILED, reason="this is that run")
 def test_the_suite_passes_without_compilation() -> None:
     modules = [FOLDER / f"test_{name}.py" for name in ("layouts", "encode", "shaded", "defects", "pictures", "detect")]
