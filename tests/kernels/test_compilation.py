@@ -61,7 +61,7 @@ print("counts", *warmup.counts())
     # What metering needs is there from the other task.
     assert detector == ["progress 2 4 encode_resampled to int8", "progress 3 4 detect", "progress 4 4 "]
     begun, ended = first.stderr.splitlines()
-    assert begun.startswith("log compiling 5 kernels")
+    assert re.match(r"log compiling \d+ kernels", begun)
     assert re.fullmatch(r"log compiled the kernels in [\d.]+ s", ended)
 
     isp, both = second.stdout.splitlines()  # no progress
