@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.light import check_colour_temperature, normalise_gains
 from edge_isp.calibration.shading import ColourShading, Shading
-from edge_isp.errors import ProfileError
+from edge_isp.errors import ProfileError, did_you_mean, shortened
 from edge_isp.kernels.layout import CELL_PLANES, mirrored_cfa
 from edge_isp.toml_file import TomlTable, describe, parse_toml, read_toml
 
@@ -335,8 +335,8 @@ def load_profile(name_or_path: str | Path) -> SensorProfile:
     name = str(name_or_path).lower()
     if name not in shipped_profiles():
         raise ProfileError(
-            f"no sensor profile '{name_or_path}'; there are: {', '.join(shipped_profiles())}; "
-            "a .toml profile can be given by its path"
+            f"no sensor profile '{shortened(str(name_or_path))}'; there are: {', '.join(shipped_profiles())}; "
+            f"a .toml profile can be given by its path{did_you_mean(name, shipped_profiles())}"
         )
     return _shipped_profile(name)
 

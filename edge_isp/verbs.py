@@ -374,7 +374,11 @@ class _Engines:
                     self._runners.popitem(last=False)[1].close()
                 options = ModelOptions(name)
                 runner = Runner(Model(options), options)
-                runner.prepare(card, task, tensor.shape, warm_up=False)
+                try:
+                    runner.prepare(card, task, tensor.shape, warm_up=False)
+                except BaseException:
+                    runner.close()
+                    raise
                 self._runners[key] = runner
             self._runners.move_to_end(key)
             try:

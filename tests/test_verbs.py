@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import edge_isp
-from edge_isp import FormatError, ModelError, Picture, ProfileError, ReplayCamera, SinkError
+from edge_isp import EngineError, FormatError, ModelError, Picture, ProfileError, ReplayCamera, SinkError
+from edge_isp.engines.fallback import FallbackEngine
 from edge_isp.kernels.unpack import unpack
 from edge_isp.pipeline import ModelOptions, Pipeline
+from edge_isp.verbs import _Engines
 from tests.support.recordings import NIKON_FILE, OPENISP_FILE, REAL_FRAMES, copy_real_frame
 
 
@@ -100,7 +104,7 @@ def test_the_sensors_levels_are_used_and_arrays_of_bytes_work() -> None:
         (mosaic(), {"black_level": (1, 2)}, FormatError, "black_level must be a number, or four"),
         (mosaic(), {"white_level": float("inf")}, FormatError, "black below white"),
         (mosaic(), {"white_level": 1024}, FormatError, "black below white"),
-        (mosaic(), {"sensor": "imx2199"}, ProfileError, "no sensor profile 'imx2199'"),
+        (mosaic(), {"sensor": "imx2199"}, ProfileError, "no sensor profile 'imx2199'.*did you mean 'imx219'"),
         (mosaic(), {"model": "rfdcsanet-z"}, ModelError, "no model 'rfdcsanet-z'"),
         (mosaic(), {"model": "raw-detector"}, ModelError, r"use edge_isp.detect"),
         *(
@@ -117,6 +121,62 @@ def test_wrong_input_is_one_clear_error(
 ) -> None:
     with pytest.raises(error, match=message):
         edge_isp.develop(raw, **(KNOWN | changes))
+
+
+@dataclass
+class Engines:
+    """Those that `develop` opened and closed."""
+
+    opened: list[FallbackEngine] = field(default_factory=list)
+    closed: list[FallbackEngine] = field(default_factory=list)
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
+    """No engine is open at first, and two are kept."""
+    found = Engines()
+    make, close = FallbackEngine.__init__, FallbackEngine.close
+
+    def opening(self: FallbackEngine, *arguments: Any, **settings: Any) -> None:
+        make(self, *arguments, **settings)
+        found.opened.append(self)
+
+    def closing(self: FallbackEngine) -> None:
+        found.closed.append(self)
+        close(self)
+
+    monkeypatch.setattr("edge_isp.verbs._engines", _Engines(kept=2))
+    monkeypatch.setattr(FallbackEngine, "__init__", opening)
+    monkeypatch.setattr(FallbackEngine, "close", closing)
+    return found
+
+
+def test_engines_are_kept_by_size_and_the_oldest_is_closed(engines: Engines) -> None:
+    for height in (32, 32, 64, 32, 96, 32):  # 64 is the one that was not used for longest when 96 comes
+        edge_isp.develop(mosaic(height), **KNOWN)
+    assert (len(engines.opened), engines.closed) == (3, [engines.opened[1]])
+
+
+def test_an_engine_that_cannot_be_made_ready_is_closed(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FallbackEngine, shape: tuple[int, ...]) -> None:
+        raise EngineError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FallbackEngine, "resize", refuse)
+        with pytest.raises(EngineError, match="no memory"):
+            edge_isp.develop(mosaic(), **KNOWN)
+    assert engines.opened
+    assert engines.closed == engines.opened
+    assert edge_isp.develop(mosaic(), **KNOWN).shape == (32, 48, 3)  # the failure is not kept
+
+
+def test_threads_may_share_the_engines() -> None:
+    raws = [np.full((32, 48), 100 + 50 * number, np.uint16) for number in range(4)]
+    expected = [edge_isp.develop(raw, **KNOWN) for raw in raws]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda raw: edge_isp.develop(raw, **KNOWN), raws * 8))
+    for number, picture in enumerate(found):
+        np.testing.assert_array_equal(picture, expected[number % len(raws)])
 
 
 def test_what_a_file_states_may_not_be_given_again() -> None:

@@ -41,7 +41,6 @@ app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(export, name="export")
 app.add_typer(models, name="models")
-app.add_typer(models, name="models")
 for _entry in entry_points(group="edge_isp.commands"):
     app.add_typer(_entry.load(), name=_entry.name)
 

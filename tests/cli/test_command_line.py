@@ -61,7 +61,7 @@ def test_a_full_disk_is_one_line() -> None:
         (["run", "--engine", "litter"], "did you mean 'litert'?"),
         (["run", "--sink", "pgn:out"], "did you mean 'png'?"),
         (["run", "--sink", "png:out,quality=3"], "unknown quality"),
-        (["run", "--profile", "imx21"], "no sensor profile 'imx21'"),
+        (["run", "--profile", "imx21"], "did you mean 'imx219'?"),
         (["run", "--policy", "wait"], "latest"),
     ],
 )

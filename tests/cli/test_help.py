@@ -33,6 +33,11 @@ every_command = pytest.mark.parametrize(
 )
 
 
+def test_every_command_is_registered_once() -> None:
+    groups = [group.name for group in app.registered_groups]
+    assert len(groups) == len(set(groups)), groups
+
+
 @every_command
 def test_help_is_full_sentences(path: tuple[str, ...], command: Any) -> None:
     texts = [command.help or ""]
