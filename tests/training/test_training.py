@@ -30,6 +30,7 @@ from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.tables import encoding_table
+from edge_isp.metering.meter import complete_frame
 from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.sensor_window import SensorWindow
 from edge_isp.tasks.isp import IspTask
@@ -356,6 +357,7 @@ def test_the_shipped_file_equals_pytorch_on_real_frames(
     with ReplayCamera(path) as camera:
         frame = camera.read()
     assert frame
+    frame = complete_frame(frame)  # one of them has no colour gains
     x = np.empty(task.input_shape(frame.format), np.int8)
     task.encode(frame, x)
     assert difference(run_in_litert(task.card.path.read_bytes(), tmp_path, x), run_in_pytorch(model, x)) <= 1
