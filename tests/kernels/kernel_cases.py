@@ -105,14 +105,32 @@ def _encode_shaded(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "zero_point": -128,
                 **flips,
             }
-            yield call | {"out": allocate((*cells, 8), np.int8), "constants": allocate((4,), np.uint16)}
+            eight = call | {"out": allocate((*cells, 8), np.int8), "constants": allocate((4,), np.uint16)}
+            yield eight | {"defects": _defects(layout)}
+            yield eight
             yield call | {"out": allocate((*cells, 4), np.int8)}
-            yield call | {"out": allocate((*cells, 4), np.int8), "defects": _defects(layout)}
 
 
 def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     for data, layout in _windows(allocate, at_end):
         yield {"data": data, "layout": layout, "limits": (layout.highest,) * 4}
+
+
+def _correlate_colours(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for count, lights, size in ((40, 3, 9), (1, 1, 1), (7, 2, 41)):
+        rng = np.random.default_rng(count)
+        call = {
+            "colours": allocate((count, 3), np.float32),
+            "weights": _table(allocate, (count,), np.float32),
+            "levels": allocate((count,), np.int32),
+            "matrices": allocate((lights, 3, 3), np.float32),
+            "table": _table(allocate, (2, size, size), np.float32),
+        }
+        for largest in (1.0, 1e14):  # far beyond the table
+            call["colours"][:] = rng.uniform(-largest, largest, (count, 3))
+            call["matrices"][:] = rng.uniform(-largest, largest, (lights, 3, 3))
+            call["levels"][:] = rng.integers(0, 2, count)
+            yield call
 
 
 def _defects(layout: RawLayout) -> DefectPlan:
@@ -145,11 +163,12 @@ def _encode(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "out": allocate((*cells, 8), np.int8),
                 "tables": allocate((4, entries), np.int8),
                 "constants": allocate((4,), np.int8),
+                "defects": _defects(layout),
             }
             yield call | {
-                "out": allocate((*cells, 4), np.int8),
+                "out": allocate((*cells, 8), np.int8),
                 "tables": allocate((4, entries), np.int8),
-                "defects": _defects(layout),
+                "constants": allocate((4,), np.int8),
             }
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 tables = _table(allocate, (4, entries), dtype)
@@ -302,6 +321,7 @@ def _simulate_frame(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 
 _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "blocks.block_statistics": _block_statistics,
+    "correlate.correlate_colours": _correlate_colours,
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
     "demosaic.demosaic": _demosaic,
