@@ -50,6 +50,7 @@ from edge_isp.pipeline.consumer import Consumer as Consumer
 from edge_isp.pipeline.drops import DropReason as DropReason
 from edge_isp.pipeline.drops import FrameCounts as FrameCounts
 from edge_isp.pipeline.drops import FramesDropped as FramesDropped
+from edge_isp.pipeline.drops import MetadataIgnored as MetadataIgnored
 from edge_isp.pipeline.drops import PipelineState as PipelineState
 from edge_isp.pipeline.drops import StateChange as StateChange
 from edge_isp.pipeline.options import ModelOptions as ModelOptions

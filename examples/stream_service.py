@@ -17,6 +17,7 @@ from edge_isp import (
     Camera,
     FrameResult,
     FramesDropped,
+    MetadataIgnored,
     ModelOptions,
     Picamera2Camera,
     Pipeline,
@@ -61,7 +62,7 @@ def opener(camera: str) -> Callable[[], Camera]:
     return lambda: Picamera2Camera(fps=30)
 
 
-def report(event: FramesDropped | StateChange) -> None:
+def report(event: FramesDropped | MetadataIgnored | StateChange) -> None:
     """Logs every new state; dropped frames are counted anyway."""
     if isinstance(event, StateChange):
         _log.info("%s %s", event.state, event.reason)

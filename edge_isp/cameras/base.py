@@ -100,28 +100,8 @@ class CameraDevice:
     problem: str | None = None
 
 
-class Camera(Protocol):
-    """Delivers RAW frames; a context manager. `CameraBase` is a start for a camera of your own.
-
-    `read` never returns a frame whose buffer can change under the reader before the frame is released.
-
-    A recording, which waits for its reader, has an attribute `live = False`. Frames of a camera without this attribute
-    come at their own pace, and are lost where nobody reads them.
-    """
-
-    def read(self, timeout_s: float | None = None) -> RawFrame | None:
-        """Returns the next frame, or None where there will be no more: the end of a recording, or a closed camera.
-
-        Args:
-            timeout_s: longest time to wait, in seconds; None waits without a limit.
-
-        Raises:
-            CameraTimeoutError: no frame came in time; the next call may return one.
-            CameraDisconnectedError: the camera is gone. Close it, and open it again when it is back.
-            CameraError: the camera cannot deliver.
-            FormatError: what it delivers is not what its format says.
-        """
-        ...
+class Adjustable(Protocol):
+    """What metering needs of a camera: its settings and their limits."""
 
     @property
     def limits(self) -> ControlLimits:
@@ -141,6 +121,30 @@ class Camera(Protocol):
         Raises:
             CameraError: this camera cannot change one of them, or a value is out of its limits. Nothing is changed
                 then.
+        """
+        ...
+
+
+class Camera(Adjustable, Protocol):
+    """Delivers RAW frames; a context manager. `CameraBase` is a start for a camera of your own.
+
+    `read` never returns a frame whose buffer can change under the reader before the frame is released.
+
+    A recording, which waits for its reader, has an attribute `live = False`. Frames of a camera without this attribute
+    come at their own pace, and are lost where nobody reads them.
+    """
+
+    def read(self, timeout_s: float | None = None) -> RawFrame | None:
+        """Returns the next frame, or None where there will be no more: the end of a recording, or a closed camera.
+
+        Args:
+            timeout_s: longest time to wait, in seconds; None waits without a limit.
+
+        Raises:
+            CameraTimeoutError: no frame came in time; the next call may return one.
+            CameraDisconnectedError: the camera is gone. Close it, and open it again when it is back.
+            CameraError: the camera cannot deliver.
+            FormatError: what it delivers is not what its format says.
         """
         ...
 

@@ -81,11 +81,19 @@ class ProcessEngine(DescribedEngine):
     ) -> None:
         self.path = Path(path)
         self._name, self._limit_s = engine, time_limit_s
-        self._memory_fd = os.memfd_create("edge_isp")
+        self._process: subprocess.Popen[bytes] | None = None
         self._arrays: list[NDArray[Any]] = []
-        self._connection, theirs = socket.socketpair()
         try:
-            self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            self._memory_fd = os.memfd_create("edge_isp")
+            try:
+                self._connection, theirs = socket.socketpair()
+            except OSError:
+                os.close(self._memory_fd)
+                raise
+        except OSError as error:
+            raise EngineError(f"no process can be started for engine '{engine}': {error}") from error
+        try:
+            self._process = subprocess.Popen(
                 [
                     python or sys.executable,
                     "-c",
@@ -98,8 +106,7 @@ class ProcessEngine(DescribedEngine):
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a vendor's library prints must not mix with ours
             )
-        except OSError as error:
-            self._process = None
+        except (OSError, MemoryError) as error:
             self._free()
             raise EngineError(f"the Python for engine '{engine}' cannot be started: {error}") from error
         finally:
@@ -177,7 +184,13 @@ class ProcessEngine(DescribedEngine):
         )
         tensors = (*self._inputs, *self._outputs)
         self._arrays = []
-        self._arrays = place(mmap.mmap(self._memory_fd, size_of(tensors)), tensors)
+        try:
+            self._arrays = place(mmap.mmap(self._memory_fd, size_of(tensors)), tensors)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise EngineError(
+                f"{self.path}: the memory of the tensors cannot be shared with engine '{self._name}': {error}"
+            ) from error
 
     def _ask(self, request: dict[str, Any], limit_s: float | None) -> dict[str, Any]:
         if self._process is None:

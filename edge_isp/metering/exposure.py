@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from edge_isp.calibration.profile import SensorProfile
-from edge_isp.cameras.base import Camera, ControlLimits, Controls
+from edge_isp.cameras.base import Adjustable, ControlLimits, Controls
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.light import measure
 from edge_isp.metering.meter import FrameMeter
@@ -52,7 +52,7 @@ class AutoExposure:
         self._exposure = _ExposureLoop()
         self._meter = FrameMeter(profile)
 
-    def adjust(self, frame: RawFrame, camera: Camera) -> RawFrame:
+    def adjust(self, frame: RawFrame, camera: Adjustable) -> RawFrame:
         """Measures a frame and asks the camera for the settings that follow from it.
 
         Args:
@@ -84,7 +84,7 @@ class _ExposureLoop:
         self._asked: tuple[int, float] | None = None
         self._asked_at = 0  # the sequence number of the frame after which it was asked for
 
-    def adjust(self, green: float, frame: RawFrame, camera: Camera) -> None:
+    def adjust(self, green: float, frame: RawFrame, camera: Adjustable) -> None:
         """Asks the camera for the exposure that a frame calls for.
 
         Args:
@@ -117,7 +117,7 @@ class _ExposureLoop:
             return None
         return math.prod(self._asked)
 
-    def _ask(self, total_ns: float, limits: ControlLimits, frame: RawFrame, camera: Camera) -> None:
+    def _ask(self, total_ns: float, limits: ControlLimits, frame: RawFrame, camera: Adjustable) -> None:
         (shortest_ns, longest_ns), (least, greatest) = limits.exposure_ns, limits.analogue_gain
         exposure_ns = round(min(max(total_ns / least, shortest_ns), longest_ns))
         gain = min(max(total_ns / exposure_ns, least), greatest)

@@ -1,7 +1,15 @@
 """Frames from a camera through models to consumers and sinks: threads, queues, dropped frames, recovery."""
 
 from edge_isp.pipeline.consumer import Consumer
-from edge_isp.pipeline.drops import DropReason, Event, FrameCounts, FramesDropped, PipelineState, StateChange
+from edge_isp.pipeline.drops import (
+    DropReason,
+    Event,
+    FrameCounts,
+    FramesDropped,
+    MetadataIgnored,
+    PipelineState,
+    StateChange,
+)
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy
@@ -14,6 +22,7 @@ __all__ = [
     "FrameCounts",
     "FrameResult",
     "FramesDropped",
+    "MetadataIgnored",
     "ModelOptions",
     "Pipeline",
     "PipelineState",

@@ -1,4 +1,4 @@
-"""One model of a pipeline: encoding, inference and decoding, each in a thread of its own.
+"""One model of a pipeline, and its stages: encoding, inference and decoding, each in a thread of its own.
 
 Frames arrive through a queue with the consumer's policy. If that is `LATEST`, an encoded frame that still waits for the
 engine is replaced by a newer one too, so that the engine always gets the newest. Tensors are used again: at any time,
@@ -7,91 +7,31 @@ one is being encoded, one waits, one is the engine's input, and one is being dec
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import EngineError
-from edge_isp.frame import FrameStatus, RawFrame
-from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import DropReason
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
+from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.watchdog import Heartbeat
+from edge_isp.pipeline.work import DAMAGED, Lease, Work
 from edge_isp.results import FrameResult
-from edge_isp.tasks.protocol import Task
 
-# Of frames that no model gets to see.
-DAMAGED = FrameStatus.CORRUPTED | FrameStatus.TRUNCATED
-
-
-class Lease:
-    """A frame that several branches read; its buffer is returned to the camera when the last one is done.
-
-    Args:
-        frame: the camera's.
-        readers: number of branches.
-    """
-
-    def __init__(self, frame: RawFrame, readers: int) -> None:
-        self.frame = frame
-        self._readers = readers
-        self._lock = threading.Lock()
-
-    def release(self) -> None:
-        """Called once by each reader, when it is done."""
-        with self._lock:
-            self._readers -= 1
-            last = self._readers == 0
-        if last:
-            self.frame.release()
-
-
-@dataclass(slots=True)
-class Work:
-    """A frame in a branch.
-
-    Attributes:
-        lease: the frame's.
-        stages_ns: see `FrameResult`.
-        since_ns: when it began to wait for the next stage.
-        queued_ns: see `FrameResult`.
-        card: the model's for the frame's sensor, from the encoder on.
-        task: the card's, from the encoder on.
-        tensor: the encoded frame, from the encoder on.
-        raw: a copy of the frame, from the encoder on, if a consumer keeps it.
-        outputs: of the engine, from the engine on.
-        delegate: what ran the model.
-        leased: whether the branch still holds the lease.
-    """
-
-    lease: Lease
-    stages_ns: dict[str, int]
-    since_ns: int
-    queued_ns: dict[str, int] = field(default_factory=dict)
-    card: ModelCard | None = None
-    task: Task | None = None
-    tensor: NDArray[Any] | None = None
-    raw: RawFrame | None = None
-    outputs: list[NDArray[Any]] = field(default_factory=list)
-    delegate: str = ""
-    leased: bool = True
-
-    @property
-    def frame(self) -> RawFrame:
-        """The frame; its data may be read only while it is `leased`."""
-        return self.lease.frame
+_log = logging.getLogger(__name__)
 
 
 class Branch:
-    """The stages of one model.
+    """One model of a pipeline, from the first stream to the last.
 
     Args:
         model: chooses card and task for a frame.
@@ -99,56 +39,100 @@ class Branch:
         every: takes the first frame and every Nth one after it.
         policy: of the queue of frames; None is the stream's.
         in_turn: held while the model runs.
-        engine_errors: see `ReconnectPolicy`.
+
+    Attributes:
+        consumers: get the results.
+    """
+
+    def __init__(
+        self, model: Model, runner: Runner, *, every: int, policy: QueuePolicy | None, in_turn: threading.Lock
+    ) -> None:
+        self.model, self.runner, self.every, self.policy, self.in_turn = model, runner, every, policy, in_turn
+        self.consumers: list[Consumer] = []
+        self._tensors: list[NDArray[Any]] = []  # free ones, all of one shape
+
+    def tensor(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """A free tensor, with any values.
+
+        Args:
+            shape: of the tensor.
+            dtype: of the tensor.
+        """
+        while self._tensors:
+            tensor = self._tensors.pop()
+            if tensor.shape == shape and tensor.dtype == np.dtype(dtype):
+                return tensor
+        return np.zeros(shape, dtype)
+
+    def give_back(self, tensor: NDArray[Any]) -> None:
+        """Takes a tensor back that is not used any more.
+
+        Args:
+            tensor: of `tensor`.
+        """
+        self._tensors.append(tensor)
+
+    def close(self) -> None:
+        """Closes the engine; not one that a thread is in which was left behind, since that may crash the process."""
+        if not self.in_turn.acquire(blocking=False):
+            _log.error("%s: the engine has not returned from its last call and is left behind", self.model.name)
+            return
+        try:
+            self.runner.close()
+        finally:
+            self.in_turn.release()
+        self._tensors.clear()
+
+
+class BranchRun:
+    """The stages of a branch for one stream, from start to stop.
+
+    A thread that was left behind keeps the queues of its own stream, so that it cannot end the next one.
+
+    Args:
+        branch: the model and its consumers.
+        policy: for a branch without one of its own.
+        live: whether frames come at the camera's own pace.
+        reconnect: how long making a model ready may take, and how many frames the engine may fail on.
         clock: the pipeline's.
         failed: called with the error that ends the stream.
 
     Attributes:
-        consumers: get the results.
+        branch: see above.
         heartbeats: of each stage.
+        results: the queue of results of each consumer.
     """
 
     def __init__(
         self,
-        model: Model,
-        runner: Runner,
+        branch: Branch,
+        policy: QueuePolicy,
         *,
-        every: int,
-        policy: QueuePolicy | None,
-        in_turn: threading.Lock,
-        engine_errors: int | None,
+        live: bool,
+        reconnect: ReconnectPolicy,
         clock: Clock,
         failed: Callable[[BaseException], None],
     ) -> None:
-        self.model, self.runner, self.in_turn = model, runner, in_turn
-        self.consumers: list[Consumer] = []
-        self.heartbeats = {stage: Heartbeat(f"{model.name}: {stage}") for stage in ("encode", "infer", "decode")}
-        self._every, self._policy, self._engine_errors = every, policy, engine_errors
+        self.branch = branch
         self._clock, self._failed = clock, failed
+        self._prepare_s = reconnect.prepare_s
+        self.heartbeats = {
+            stage: Heartbeat(f"{branch.model.name}: {stage}", 2 * reconnect.stall_s)
+            for stage in ("encode", "infer", "decode")
+        }
         self._frames = 0
         self._failures = 0  # of the engine, in succession
-        self._tensors: list[NDArray[Any]] = []  # free ones, all of one shape
-
-    def open(self, policy: QueuePolicy, *, live: bool) -> None:
-        """Prepares for frames.
-
-        Args:
-            policy: for a branch without one of its own.
-            live: whether frames come at the camera's own pace.
-        """
-        self._frames = self._failures = 0
-        self._allowed = self._engine_errors if live else 0
-        frames = self._policy or policy
+        self._allowed = reconnect.engine_errors if live else 0
+        frames = branch.policy or policy
         self._input: FrameQueue[Work] = FrameQueue(frames)
         self._encoded: FrameQueue[Work] = FrameQueue(frames if frames == QueuePolicy.LATEST else QueuePolicy.BLOCK)
         self._inferred: FrameQueue[Work] = FrameQueue(QueuePolicy.BLOCK)
-        for consumer in self.consumers:
-            consumer.open(frames, live=live)
+        self.results = {consumer: consumer.open(frames, live=live) for consumer in branch.consumers}
 
     def stages(self) -> list[tuple[str, Callable[[], None]]]:
         """Names and bodies of the threads."""
         stages = [("encode", self._encode_all), ("infer", self._infer_all), ("decode", self._decode_all)]
-        return [(f"{self.model.name} {name}", body) for name, body in stages]
+        return [(f"{self.branch.model.name} {name}", body) for name, body in stages]
 
     def miss(self, reason: DropReason, sequence: int, frames: int) -> None:
         """Frames never came from the camera.
@@ -158,7 +142,7 @@ class Branch:
             sequence: number of the first of them.
             frames: how many there are.
         """
-        for consumer in self.consumers:
+        for consumer in self.results:
             consumer.account.miss(reason, sequence, frames)
 
     def offer(self, lease: Lease, stages_ns: dict[str, int]) -> None:
@@ -170,9 +154,9 @@ class Branch:
         """
         work = self._enter(lease, stages_ns)
         self._frames += 1
-        if (self._frames - 1) % self._every:
+        if (self._frames - 1) % self.branch.every:
             self._let_go(work)
-            for consumer in self.consumers:
+            for consumer in self.results:
                 consumer.account.skip()
         elif lease.frame.status & DAMAGED:
             self._drop(work, DropReason.CORRUPTED)
@@ -188,7 +172,7 @@ class Branch:
         self._drop(self._enter(lease, {}), DropReason.STOPPED)
 
     def _enter(self, lease: Lease, stages_ns: dict[str, int]) -> Work:
-        for consumer in self.consumers:
+        for consumer in self.results:
             consumer.account.enter()
         return Work(lease, dict(stages_ns), self._clock.now_ns())
 
@@ -205,13 +189,8 @@ class Branch:
         for queue in (self._input, self._encoded, self._inferred):
             for work in queue.abort():
                 self._drop(work, DropReason.STOPPED)
-        for consumer in self.consumers:
-            consumer.abort()
-
-    def close(self) -> None:
-        """Closes the engine."""
-        self.runner.close()
-        self._tensors.clear()
+        for consumer, results in self.results.items():
+            consumer.abort(results)
 
     def _encode_all(self) -> None:
         self._each("encode", self._input, self._encode, self._encoded, self._encoded.end)
@@ -221,8 +200,8 @@ class Branch:
 
     def _decode_all(self) -> None:
         def end(error: BaseException | None) -> None:
-            for consumer in self.consumers:
-                consumer.end(error)
+            for results in self.results.values():
+                results.end(error)
 
         self._each("decode", self._inferred, self._decode, None, end)
 
@@ -266,14 +245,17 @@ class Branch:
     def _encode(self, work: Work) -> bool:
         if self._stale(work):
             return False
-        work.card, work.task = self.model.prepare(work.frame)
+        heartbeat = self.heartbeats["encode"]
+        heartbeat.begin(self._clock.now_ns(), self._prepare_s)
+        work.card, work.task = self.branch.model.prepare(work.frame)
+        heartbeat.begin(self._clock.now_ns())
         shape = work.task.input_shape(work.frame.format)
-        work.tensor = self._tensor(shape, work.card.input.dtype)
+        work.tensor = self.branch.tensor(shape, work.card.input.dtype)
         begun = self._clock.now_ns()
         work.task.encode(work.frame, work.tensor)
         encoded = self._clock.now_ns()
         work.stages_ns["encode"] = encoded - begun
-        if any(consumer.keep_raw for consumer in self.consumers):
+        if any(consumer.keep_raw for consumer in self.results):
             work.raw = work.frame.copy()
             work.stages_ns["keep"] = self._clock.now_ns() - encoded
         self._release(work)
@@ -286,15 +268,16 @@ class Branch:
         assert work.task is not None
         assert work.tensor is not None
         waiting = self._clock.now_ns()
-        heartbeat = self.heartbeats["infer"]
-        heartbeat.rest()  # waiting for the turn and loading a model may take long
-        with self.in_turn:
-            self.runner.prepare(work.card, work.task, work.tensor.shape)
-            begun = self._clock.now_ns()
-            heartbeat.begin(begun)
-            work.queued_ns["infer"] += begun - waiting
+        heartbeat, runner = self.heartbeats["infer"], self.branch.runner
+        heartbeat.begin(waiting, self._prepare_s)  # another model may be made ready before it is this one's turn
+        with self.branch.in_turn:
+            heartbeat.begin(self._clock.now_ns(), self._prepare_s)
             try:
-                work.outputs = self.runner.run(work.tensor)
+                runner.prepare(work.card, work.task, work.tensor.shape)
+                begun = self._clock.now_ns()
+                heartbeat.begin(begun)
+                work.queued_ns["infer"] += begun - waiting
+                work.outputs = runner.run(work.tensor)
             except EngineError:
                 self._failures += 1
                 if self._allowed is not None and self._failures > self._allowed:
@@ -302,7 +285,7 @@ class Branch:
                 self._drop(work, DropReason.ENGINE_ERROR)
                 return False
             work.stages_ns["infer"] = self._clock.now_ns() - begun
-            work.delegate = self.runner.delegate
+            work.delegate = runner.delegate
         self._failures = 0
         return True
 
@@ -329,8 +312,8 @@ class Branch:
             delegate=work.delegate,
             raw=work.raw,
         )
-        for consumer in self.consumers:
-            consumer.offer(done)
+        for consumer, results in self.results.items():
+            consumer.offer(done, results)
         return True
 
     def _put(self, queue: FrameQueue[Work], work: Work) -> None:
@@ -341,14 +324,14 @@ class Branch:
     def _stale(self, work: Work) -> bool:
         """Drops a frame that is too old for every consumer."""
         frame = work.frame
-        stale = all(consumer.is_stale(frame.timestamp_ns, frame.status) for consumer in self.consumers)
+        stale = all(consumer.is_stale(frame.timestamp_ns, frame.status) for consumer in self.results)
         if stale:
             self._drop(work, DropReason.STALE)
         return stale
 
     def _drop(self, work: Work, cause: DropReason) -> None:
         self._let_go(work)
-        for consumer in self.consumers:
+        for consumer in self.results:
             consumer.account.drop(cause, work.frame.sequence)
 
     def _let_go(self, work: Work) -> None:
@@ -356,17 +339,10 @@ class Branch:
         self._release(work)
         tensor, work.tensor = work.tensor, None
         if tensor is not None:
-            self._tensors.append(tensor)
+            self.branch.give_back(tensor)
 
     @staticmethod
     def _release(work: Work) -> None:
         if work.leased:
             work.leased = False
             work.lease.release()
-
-    def _tensor(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        while self._tensors:
-            tensor = self._tensors.pop()
-            if tensor.shape == shape and tensor.dtype == np.dtype(dtype):
-                return tensor
-        return np.zeros(shape, dtype)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
-from edge_isp.errors import CameraError
+from edge_isp.errors import CameraDisconnectedError, CameraError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.metering.meter import FrameMeter
-from edge_isp.pipeline.branch import DAMAGED, Branch, Lease
+from edge_isp.pipeline.branch import BranchRun
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import DropReason, PipelineState
 from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.status import Status
+from edge_isp.pipeline.work import DAMAGED, Lease
 
 
 class Capture:
@@ -31,7 +33,7 @@ class Capture:
     def __init__(
         self,
         source: Source,
-        branches: Sequence[Branch],
+        branches: Sequence[BranchRun],
         auto_exposure: AutoExposure | None,
         status: Status,
         clock: Clock,
@@ -39,13 +41,12 @@ class Capture:
     ) -> None:
         self._source, self._branches, self._auto_exposure = source, branches, auto_exposure
         self._status, self._clock, self._stop = status, clock, stop
-        self._adjusted = False  # the camera's settings, at least once
+        self._is_adjustable = False  # it was set at least once
         self._meter = FrameMeter()
 
     def run(self) -> None:
         """Reads frames and offers them, in the calling thread."""
-        self._adjusted = False
-        models = [branch.model for branch in self._branches]
+        models = [run.branch.model for run in self._branches]
         self._meter = FrameMeter(
             next((model.profile for model in models if model.profile is not None), None),
             noise=any(model.card.input.layout == "rggb-noise" for model in models),
@@ -57,14 +58,15 @@ class Capture:
                 if found is None:
                     return
                 frame, missing = found
-                self._status.change(PipelineState.RUNNING)
+                if not self._stop.is_set():
+                    self._status.change(PipelineState.RUNNING, stream=self._stop)
                 self._offer(frame, missing, {"read": self._clock.now_ns() - begun})
         except BaseException as error:
-            self._status.fail(error)
+            self._status.fail(error, stream=self._stop)
             raise
         finally:
             if not self._stop.is_set():
-                self._status.change(PipelineState.ENDED)
+                self._status.change(PipelineState.ENDED, stream=self._stop)
             for branch in self._branches:
                 branch.end(self._status.error)
 
@@ -74,14 +76,15 @@ class Capture:
             reason = DropReason.NOT_RENDERED if FrameStatus.SKIPPED in frame.status else DropReason.SENSOR_GAP
             for branch in self._branches:
                 branch.miss(reason, frame.sequence - missing, missing)
+        given_back_failed = partial(self._source.release_failed, self._source.camera)
         try:
             frame = self._metered(frame, stages_ns)
         except BaseException:
-            lease = Lease(frame, len(self._branches))
+            lease = Lease(frame, len(self._branches), given_back_failed)
             for branch in self._branches:
                 branch.refuse(lease)
             raise
-        lease = Lease(frame, len(self._branches))
+        lease = Lease(frame, len(self._branches), given_back_failed)
         for branch in self._branches:
             branch.offer(lease, stages_ns)
 
@@ -89,16 +92,27 @@ class Capture:
         """The frame with white balance and noise, once for all branches; a damaged frame as it is."""
         if frame.status & DAMAGED:
             return frame
-        begun, camera, taken = self._clock.now_ns(), self._source.camera, frame
-        if self._auto_exposure is not None and camera is not None:
-            try:
-                frame = self._auto_exposure.adjust(frame, camera)
-                self._adjusted = True
-            except CameraError as error:
-                # A camera that could be set before has failed, but the frame is good; another one can never be set.
-                if not self._adjusted or not self._source.failed(error):
-                    self._status.fail(error)
-        frame = self._meter.complete(frame)
+        begun, taken = self._clock.now_ns(), frame
+        self._source.heartbeat.begin(begun)  # a camera may hang when it is set, too
+        try:
+            frame = self._meter.complete(self._adjusted_to(frame))
+        finally:
+            self._source.heartbeat.rest()
         if self._auto_exposure is not None or frame is not taken:
             stages_ns["meter"] = self._clock.now_ns() - begun
+        return frame
+
+    def _adjusted_to(self, frame: RawFrame) -> RawFrame:
+        """Sets the camera's exposure by a frame, if asked for, and returns the frame with its white balance."""
+        settings = self._source.settings()
+        if self._auto_exposure is None or settings is None:
+            return frame
+        try:
+            frame = self._auto_exposure.adjust(frame, settings)
+            self._is_adjustable = True
+        except CameraError as error:
+            # The frame is good. A camera that was set before, or is gone, has failed; another one can never be set.
+            has_failed = self._is_adjustable or isinstance(error, CameraDisconnectedError)
+            if not has_failed or not self._source.failed(error):
+                self._status.fail(error, stream=self._stop)
         return frame

@@ -61,7 +61,6 @@ class Consumer:
     ) -> None:
         self.name, self.every, self.policy = name, every, policy
         self.callback, self.keep_raw, self.account = callback, keep_raw, account
-        self.heartbeat = Heartbeat(f"{name}: callback")
         self.offered, self.idle = 0, False
         self._max_age_ns = None if max_age_s is None else round(max_age_s * 1e9)
         self._never_blocks = never_blocks
@@ -126,22 +125,27 @@ class Consumer:
         finally:
             results.ignore(wake)
 
-    def open(self, policy: QueuePolicy, *, live: bool) -> None:
-        """Prepares for results; for the pipeline.
+    def open(self, policy: QueuePolicy, *, live: bool) -> FrameQueue[FrameResult]:
+        """Prepares for the results of a stream; for the pipeline.
 
         Args:
             policy: for a consumer without one of its own.
             live: whether frames come at the camera's own pace.
+
+        Returns:
+            The queue that the stream's results go through.
         """
         if self._never_blocks and live and policy.waits:
             policy = QueuePolicy.LATEST
         self._results = FrameQueue(self.policy or policy)
+        return self._results
 
-    def offer(self, done: FrameResult) -> None:
+    def offer(self, done: FrameResult, results: FrameQueue[FrameResult]) -> None:
         """Queues a result, or accounts for it; for the pipeline.
 
         Args:
             done: the result, with its RAW frame if any consumer of the model keeps it.
+            results: the queue of the stream that it is of, see `open`.
         """
         self.offered += 1
         if self.idle or (self.offered - 1) % self.every:
@@ -149,47 +153,51 @@ class Consumer:
             return
         if done.raw is not None and not self.keep_raw:
             done = replace(done, raw=None)
-        lost = self._results.put(done)
+        lost = results.put(done)
         if lost is not None:
             self.account.drop(DropReason.STOPPED if lost is done else DropReason.SINK_SLOW, lost.sequence)
 
-    def end(self, error: BaseException | None) -> None:
-        """No more results will come; for the pipeline.
+    def abort(self, results: FrameQueue[FrameResult]) -> None:
+        """Drops the results that were not taken; for the pipeline.
 
         Args:
-            error: what the stream failed with, or None.
+            results: the queue of a stream, see `open`.
         """
-        self._results.end(error)
-
-    def abort(self) -> None:
-        """Drops the results that were not taken; for the pipeline."""
-        for lost in self._results.abort():
+        for lost in results.abort():
             self.account.drop(DropReason.STOPPED, lost.sequence)
 
-    def call_back(self) -> None:
-        """Calls the callback with each result, until the end; for the pipeline, in a thread of its own."""
+    def call_back(self, results: FrameQueue[FrameResult], heartbeat: Heartbeat) -> None:
+        """Calls the callback with each result, until the end; for the pipeline, in a thread of its own.
+
+        Args:
+            results: the queue of a stream, see `open`.
+            heartbeat: shows since when the callback has been running.
+        """
         assert self.callback is not None
-        while True:
-            try:
-                done = self._next(None)
-            except Ended:
-                return
-            self.heartbeat.begin(self._clock.now_ns())
-            try:
-                self.callback(done)
-            finally:
-                self.heartbeat.rest()
+        try:
+            while True:
+                try:
+                    done = self._next(results, None)
+                except Ended:
+                    return
+                heartbeat.begin(self._clock.now_ns())
+                try:
+                    self.callback(done)
+                finally:
+                    heartbeat.rest()
+        finally:
+            self.abort(results)
 
     def _take(self, timeout_s: float | None) -> FrameResult | None:
         """The next result, or None after the last; raises the error that the stream failed with."""
         try:
-            return self._next(timeout_s)
+            return self._next(self._results, timeout_s)
         except Ended as ended:
             if ended.error is not None:
                 raise ended.error from None
             return None
 
-    def _next(self, timeout_s: float | None) -> FrameResult:
+    def _next(self, results: FrameQueue[FrameResult], timeout_s: float | None) -> FrameResult:
         while True:
             fresh = False
 
@@ -199,7 +207,7 @@ class Consumer:
                 if fresh:
                     self.account.deliver()
 
-            done = self._results.take(timeout_s, taken=taken)
+            done = results.take(timeout_s, taken=taken)
             if fresh:
                 now = self._clock.now_ns()
                 queued_ns = {**done.queued_ns, "deliver": now - done.delivered_ns}

@@ -69,7 +69,26 @@ class StateChange:
     time_ns: int
 
 
-Event = FramesDropped | StateChange
+@dataclass(frozen=True, slots=True)
+class MetadataIgnored:
+    """A camera reports something that cannot be used, see `edge_isp.frame_check`; once per source and field.
+
+    Attributes:
+        source: of the frame.
+        name: the field of `RawFrame`.
+        reason: what was expected, what was found, and what follows from it, in words.
+        sequence: number of the first frame with it.
+        time_ns: when it was noticed, CLOCK_MONOTONIC.
+    """
+
+    source: str
+    name: str
+    reason: str
+    sequence: int
+    time_ns: int
+
+
+Event = FramesDropped | StateChange | MetadataIgnored
 
 
 @dataclass(frozen=True, slots=True)

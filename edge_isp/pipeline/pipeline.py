@@ -15,7 +15,6 @@ from edge_isp.engines.base import EngineReport
 from edge_isp.errors import PipelineError
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.pipeline.branch import Branch
-from edge_isp.pipeline.capture import Capture
 from edge_isp.pipeline.clock import SystemClock
 from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import Account, FrameCounts, PipelineState
@@ -26,18 +25,13 @@ from edge_isp.pipeline.sink_writer import SinkWriter
 from edge_isp.pipeline.source import Source, camera_or_opener
 from edge_isp.pipeline.stage_thread import StageThread
 from edge_isp.pipeline.status import Status
-from edge_isp.pipeline.watchdog import Heartbeat, Systemd, Watchdog
+from edge_isp.pipeline.stream import Stream
+from edge_isp.pipeline.transitions import Transitions
+from edge_isp.pipeline.watchdog import Systemd
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
 
 _log = logging.getLogger(__name__)
-
-# When a pipeline stops, a camera that is being read may deliver for this long; then it is closed under the reader.
-_LAST_FRAME_S = 1.0
-# A thread that has not returned this long after that is left behind: it hangs in somebody's native code.
-_LEFT_BEHIND_S = 10.0
-# Between two checks of the watchdog.
-_CHECK_PERIOD_S = 1.0
 
 
 class Pipeline:
@@ -75,30 +69,16 @@ class Pipeline:
         options = self._options = stream or StreamOptions()
         self._reconnect, self._clock = options.reconnect or ReconnectPolicy(), options.clock or SystemClock()
         self._systemd = Systemd() if options.notify_systemd else Systemd({})
-        self._stop, self._finished = threading.Event(), threading.Event()
-        self._finished.set()
-        self._status = Status(options.on_event, self._systemd, self._clock, self._stop)
-        self._aborting = threading.Lock()
-        self._lock = threading.RLock()  # of everything below
-        self._ready = self._closed = False
-        self._threads: list[StageThread] = []
-        self._alive = 0
-        self._watchdog: Watchdog | None = None
+        self._status = Status(options.on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
+        self._camera, self._opener = camera_or_opener(camera)
+        self._transitions = Transitions(self, self._failed_unheard)
+        self._lock = threading.RLock()  # of everything below; held for moments only
+        self._ready = self._closed = self._everything_closed = False
+        self._restarts = 0  # of the streams before the present one
+        self._stream: Stream | None = None
         self._branches: list[Branch] = []
         self._consumers: list[Consumer] = []
         self._sinks: dict[Consumer, SinkWriter] = {}
-        self._heartbeat = Heartbeat("camera")
-        self._source = Source(
-            *camera_or_opener(camera),
-            reconnect=self._reconnect,
-            clock=self._clock,
-            heartbeat=self._heartbeat,
-            report=self._status.change,
-            stop=self._stop,
-        )
-        self._capture = Capture(
-            self._source, self._branches, options.auto_exposure, self._status, self._clock, self._stop
-        )
         self.add_consumer(
             model,
             policy=options.policy,
@@ -145,7 +125,7 @@ class Pipeline:
             raise PipelineError(f"every must be at least 1, found {every}")
         check_policy(policy)
         with self._lock:
-            if self._threads:
+            if self._stream is not None:
                 raise PipelineError("consumers are added before the stream starts, or after `stop`")
             if of is not None:
                 branch = self._branch_of(of)
@@ -199,7 +179,7 @@ class Pipeline:
             )
         check_policy(policy)
         with self._lock:
-            if self._threads:
+            if self._stream is not None:
                 raise PipelineError("sinks are added before the stream starts, or after `stop`")
             writer = SinkWriter(sink)
             consumer = self._new_consumer(
@@ -216,7 +196,8 @@ class Pipeline:
     @property
     def camera(self) -> Camera | None:
         """The camera that is open."""
-        return self._source.camera
+        stream = self._stream
+        return self._camera if stream is None else stream.source.camera
 
     @property
     def state(self) -> PipelineState:
@@ -231,7 +212,8 @@ class Pipeline:
     @property
     def restarts(self) -> int:
         """How many times the camera was opened again after it had failed."""
-        return self._source.restarts
+        with self._lock:
+            return self._restarts + (0 if self._stream is None else self._stream.source.restarts)
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
@@ -266,34 +248,16 @@ class Pipeline:
         """Starts the stream; does nothing before `stop` if it has started. After `stop` it starts anew, with the next
         frames, also if it had ended or failed.
 
+        Like `stop` and `close`, it may be called in any thread. In a thread of the pipeline (in a callback, a sink or
+        `on_event`) it returns at once, and the stream starts after that; an error then makes the state `FAILED`.
+
         Raises:
             CameraError: the camera cannot be opened.
-            PipelineError: the pipeline is closed, or what was opened is no camera.
+            PipelineError: the pipeline is closed, what was opened is no camera, or a thread cannot be started.
         """
-        with self._lock:
-            if self._closed:
-                raise PipelineError("the pipeline is closed")
-            if self._threads:
-                return
-            self._source.start()
-            self._stop.clear()
-            self._finished.clear()
-            live = self._source.live
-            policy = self._options.policy or (QueuePolicy.LATEST if live else QueuePolicy.BLOCK)
-            stages = [("capture", self._capture.run)]
-            for branch in self._branches:
-                branch.open(policy, live=live)
-                stages += branch.stages()
-            for consumer in self._consumers:
-                if consumer.callback is not None:
-                    stages.append((f"{consumer.name} callback", partial(_call_back, consumer)))
-            self._status.starting()
-            self._alive = len(stages)
-            self._threads = [StageThread(name, partial(self._run_stage, body)) for name, body in stages]
-            self._watchdog = self._new_watchdog()
-            for thread in self._threads:
-                thread.start()
-            self._watchdog.start()
+        if self._closed and not StageThread.runs_in(self):
+            raise PipelineError("the pipeline is closed")
+        self._transitions.run("start", self._start_now)
 
     def run(self) -> None:
         """Starts the stream and waits for its end, for pipelines with callbacks and sinks.
@@ -307,33 +271,38 @@ class Pipeline:
                 exception of a callback, and so on.
         """
         with self._lock:
-            if not self._threads:
+            if self._stream is None:
                 self._skip_unread()
-                self.start()
-        self._finished.wait()
+        self.start()
+        stream = self._stream
+        if stream is not None:
+            stream.finished.wait()
+        self._transitions.settle()  # a callback may have stopped it
         if self.error is not None:
             raise self.error
 
     def stop(self) -> None:
         """Stops the stream, and drops what is in flight. Models stay loaded and sinks open; a camera that the pipeline
-        has opened is closed, another one stays open."""
-        self._halt(close_camera=False)
+        has opened is closed, another one stays open.
+
+        In a thread of the pipeline it returns at once, and the stream stops after that.
+        """
+        self._request_stop()
+        self._transitions.run("stop", self._stop_now)
 
     def close(self) -> None:
         """Stops the stream, and closes the sinks, the engines and the camera. Idempotent.
 
+        In a thread of the pipeline it returns at once, and the pipeline is closed after that.
+
         Raises:
             SinkError: a sink cannot be completed; everything else is closed nevertheless.
+            Exception: of the camera's `close`, if the pipeline has not opened it itself.
         """
         with self._lock:
             self._closed = True
-        self._systemd.notify("STOPPING=1")
-        with ExitStack() as stack:
-            for branch in self._branches:
-                stack.callback(branch.close)
-            for writer in self._sinks.values():
-                stack.callback(writer.close)
-            self._halt(close_camera=True)
+        self._request_stop()
+        self._transitions.run("close", self._close_now, final=True)
 
     def __enter__(self) -> Self:
         return self
@@ -354,9 +323,6 @@ class Pipeline:
             every=every,
             policy=policy,
             in_turn=in_turn,
-            engine_errors=self._reconnect.engine_errors,
-            clock=self._clock,
-            failed=self._status.fail,
         )
 
     def _new_consumer(
@@ -393,11 +359,10 @@ class Pipeline:
     def _start_first(self) -> None:
         """Starts the stream when the first result is asked for; not after `stop`, which may have come between two
         requests."""
-        with self._lock:
-            if self._closed:
-                raise PipelineError("the pipeline is closed")
-            if self._status.state is PipelineState.IDLE:
-                self.start()
+        if self._closed:
+            raise PipelineError("the pipeline is closed")
+        if self._status.state is PipelineState.IDLE:
+            self.start()
 
     def _skip_unread(self) -> None:
         """Skips results that nobody will ask for, because only sinks take them."""
@@ -410,73 +375,101 @@ class Pipeline:
         for consumer in unread:
             consumer.idle = True
 
-    def _run_stage(self, body: Callable[[], None]) -> None:
+    def _start_now(self) -> None:
+        """Starts the stream; one of the `Transitions`."""
+        with self._lock:
+            if self._closed or self._stream is not None:
+                return
+            stream = self._stream = self._new_stream()
         try:
-            body()
-        except BaseException as error:  # noqa: BLE001 - the consumers get it
-            self._status.fail(error)
+            stream.start()
+        except BaseException as error:
+            with self._lock:
+                self._forget_stream(stream)
+            self._status.not_started(str(error))
+            raise
+
+    def _stop_now(self) -> None:
+        """Stops the stream; one of the `Transitions`."""
+        stream = self._stream
+        if stream is None:
+            return
+        try:
+            stream.halt()
         finally:
             with self._lock:
-                self._alive -= 1
-                last = self._alive == 0
-            if last:
-                self._finished.set()
-
-    def _halt(self, *, close_camera: bool) -> None:
-        with self._lock:
-            threads, watchdog = self._threads, self._watchdog
-        if threads:
-            self._stop.set()
-            self._abort()
-            if not threads[0].join(_LAST_FRAME_S):
-                self._source.close()
-            for thread in threads:
-                if not thread.join(_LEFT_BEHIND_S):
-                    _log.error("%s does not return and is left behind", thread.name)
-            if watchdog is not None:
-                watchdog.stop()
-            with self._lock:
-                self._threads, self._watchdog = [], None
+                self._forget_stream(stream)
                 for consumer in self._consumers:
                     consumer.idle = False
             self._status.halted()
-        if close_camera:
-            self._source.close()
-        else:
-            self._source.stop()
 
-    def _abort(self) -> None:
-        """Drops everything in flight, in a thread of its own: Ctrl-C interrupts the main thread between any two steps,
-        and the account of the frames would be incomplete."""
+    def _close_now(self) -> None:
+        """Stops the stream and closes everything; one of the `Transitions`."""
+        with self._lock:
+            was_closed, self._everything_closed = self._everything_closed, True
+        if was_closed:
+            return
+        self._systemd.notify("STOPPING=1")
+        with ExitStack() as stack:
+            if self._camera is not None:
+                stack.callback(self._camera.close)
+            for branch in self._branches:
+                stack.callback(branch.close)
+            for writer in self._sinks.values():
+                stack.callback(writer.close)
+            self._stop_now()
 
-        def abort() -> None:
-            with self._aborting:  # by an earlier call that was interrupted
-                for branch in self._branches:
-                    branch.abort()
+    def _request_stop(self) -> None:
+        """Lets a stream come to its end that is about to be stopped, also while it starts."""
+        stream = self._stream
+        if stream is None:
+            return
+        stream.request_stop()
+        if StageThread.runs_in(self):
+            stream.abort()  # in other threads, Ctrl-C might interrupt it
 
-        thread = StageThread("stop", abort)
-        thread.start()
-        thread.join()
+    def _forget_stream(self, stream: Stream) -> None:
+        self._restarts += stream.source.restarts
+        self._stream = None
 
-    def _new_watchdog(self) -> Watchdog:
-        beats = [self._heartbeat]
-        beats += [beat for branch in self._branches for beat in branch.heartbeats.values()]
-        beats += [consumer.heartbeat for consumer in self._consumers]
+    def _failed_unheard(self, error: BaseException) -> None:
+        """A start, stop or close has failed that a thread of the pipeline asked for."""
+        _log.error("%s: %s", type(error).__name__, error)
+        self._status.fail(error)
+
+    def _new_stream(self) -> Stream:
+        options, stop = self._options, threading.Event()
+        source = Source(
+            self._camera,
+            self._opener,
+            reconnect=self._reconnect,
+            clock=self._clock,
+            report=partial(self._status.change, stream=stop),
+            report_event=self._status.report,
+            failed=partial(self._status.fail, stream=stop),
+            stop=stop,
+        )
         sign_of_life_s = self._systemd.watchdog_s
-        return Watchdog(
-            beats,
-            # A read returns after `stall_s`; one that takes twice as long does not respond.
-            limit_s=2 * self._reconnect.stall_s,
-            period_s=_CHECK_PERIOD_S if sign_of_life_s is None else min(_CHECK_PERIOD_S, sign_of_life_s / 3),
-            now_ns=self._clock.now_ns,
-            stalled=self._checked,
+        return Stream(
+            source,
+            self._branches,
+            policy=options.policy,
+            auto_exposure=options.auto_exposure,
+            reconnect=self._reconnect,
+            status=self._status,
+            clock=self._clock,
+            stop=stop,
+            watchdog_s=None if sign_of_life_s is None else sign_of_life_s / 3,
+            checked=self._checked,
+            owner=self,
         )
 
     def _checked(self, stalled: list[str]) -> None:
         """The watchdog has checked the stages."""
         self._status.stalled(stalled)
-        if self._heartbeat.stage in stalled:
-            self._source.interrupt()
+        stream = self._stream
+        if stream is not None and stream.source.heartbeat.stage in stalled:
+            stream.source.interrupt()
         if stalled:
             return
         if not self._ready:
@@ -495,11 +488,3 @@ class Pipeline:
     def _free_name(self, name: str) -> str:
         taken = {consumer.name for consumer in self._consumers}
         return next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
-
-
-def _call_back(consumer: Consumer) -> None:
-    """The thread of a consumer's callback."""
-    try:
-        consumer.call_back()
-    finally:
-        consumer.abort()

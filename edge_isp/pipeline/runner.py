@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.tiled import TiledEngine
-from edge_isp.errors import ModelError
+from edge_isp.errors import EngineError, ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
@@ -126,8 +129,13 @@ class Runner:
             warm_up: whether to run one inference, the result of which is not used.
 
         Raises:
-            ModelError, EngineError: it cannot be loaded.
+            ModelError: it is not what its card says.
+            EngineError: it cannot be loaded, resized or warmed up; the next call tries again.
         """
+        with _engine_errors(card.path):
+            self._prepare(card, task, shape, warm_up)
+
+    def _prepare(self, card: ModelCard, task: Task, shape: tuple[int, ...], warm_up: bool) -> None:
         if self._engine is None or self.card is not card:
             self.close()
             tiling = Tiling(card, tile=self._tile, budget_bytes=self._memory_budget_bytes)
@@ -142,31 +150,46 @@ class Runner:
             )
             try:
                 task.verify(engine.inputs, engine.outputs)
-            except ModelError:
+            except BaseException:
                 engine.close()
                 raise
             tiled = TiledEngine(engine, path=card.path, radius=card.receptive_field_radius or 0, tile_for=tiling.choose)
             self._engine, self.card, self.shape = tiled, card, ()
         if self.shape != shape:
+            self.shape = ()  # until it is ready
             self._engine.resize(shape)
-            self.shape = shape
             if warm_up:
                 self._engine.run([np.zeros(shape, self._engine.inputs[0].dtype)])
+            self.shape = shape
 
     def run(self, tensor: NDArray[Any]) -> list[NDArray[Any]]:
         """One inference; see `Engine.run`.
 
         Args:
             tensor: of `shape` and the card's dtype.
+
+        Raises:
+            EngineError: the runtime fails, or the machine has no memory or descriptors left for it.
         """
         assert self._engine is not None
-        return self._engine.run([tensor])
+        assert self.card is not None
+        with _engine_errors(self.card.path):
+            return self._engine.run([tensor])
 
     def close(self) -> None:
         """Closes the engine. Idempotent."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
+
+
+@contextmanager
+def _engine_errors(path: Path) -> Iterator[None]:
+    """A lack of memory, descriptors or processes is an error of the engine: it may be over with the next frame."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise EngineError(f"{path}: {type(error).__name__}: {str(error) or 'out of memory'}") from error
 
 
 def _engine_for(card: ModelCard) -> str:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import cast
 
-from edge_isp.cameras.base import Camera
-from edge_isp.errors import CameraError, FormatError, PipelineError
-from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.cameras.base import Adjustable, Camera, ControlLimits, Controls
+from edge_isp.errors import CameraDisconnectedError, CameraError, EdgeIspError, PipelineError
+from edge_isp.frame import RawFrame
+from edge_isp.pipeline.arrival import Arrival
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.drops import PipelineState
+from edge_isp.pipeline.drops import Event, PipelineState
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.watchdog import Heartbeat
 
 _log = logging.getLogger(__name__)
-
-# Failures after which a camera is opened again: unplugged, silent, damaged data, a driver's error.
-_FAILURES = (CameraError, FormatError, OSError)
 
 _EXPECTED = "a camera (with `read` and `close`), or a function or class that opens one, such as lambda: V4l2Camera()"
 
@@ -64,18 +62,24 @@ def _is_camera(value: object) -> bool:
 class Source:
     """Frames of a camera, which is opened again when it fails, if a function is given that opens it.
 
+    Any exception of a camera that can be opened again is a failure of that camera: of opening, reading, setting or
+    closing it, or of giving a frame back. The camera of a recording is not opened again: the frames before the failure
+    would come twice.
+
     Args:
         camera: that is open; it cannot be opened again, so its failure ends the stream. None where `open_camera` is
             given.
         open_camera: opens the camera, whenever that is needed; None where `camera` is given.
         reconnect: when to give up, and how long to wait.
         clock: the pipeline's.
-        heartbeat: shows since when the camera has been asked for a frame.
-        report: called with each new state and the reason for it.
+        report: called with each state and the reason for it.
+        report_event: called with each `MetadataIgnored`.
+        failed: called with an error that ends the stream, where no `read` can raise it.
         stop: ends the waiting.
 
     Attributes:
         camera: the one that is open, or None.
+        heartbeat: shows since when the camera has been asked for something.
         restarts: how many times it was opened again.
     """
 
@@ -86,85 +90,124 @@ class Source:
         *,
         reconnect: ReconnectPolicy,
         clock: Clock,
-        heartbeat: Heartbeat,
         report: Callable[[PipelineState, str], None],
+        report_event: Callable[[Event], None],
+        failed: Callable[[BaseException], None],
         stop: threading.Event,
     ) -> None:
         self.camera, self._opener = camera, open_camera
-        self._reconnect, self._clock, self._heartbeat = reconnect, clock, heartbeat
-        self._report, self._stop = report, stop
+        self._reconnect, self._clock = reconnect, clock
+        # A read returns after `stall_s`; one that takes twice as long does not respond.
+        self.heartbeat = Heartbeat("camera", 2 * reconnect.stall_s)
+        self._report, self._failed, self._stop = report, failed, stop
+        self._arrival = Arrival(report_event, clock.now_ns)
+        self._closing = threading.Lock()  # of `camera`
         self._interrupted = False
+        self._release_error: BaseException | None = None
         self.restarts = 0
         self._failures = 0  # in succession
-        self._last: tuple[str, int] | None = None  # source and sequence
 
     @property
     def live(self) -> bool:
         """Whether frames come at the camera's own pace, and are lost if nobody takes them."""
         return bool(getattr(self.camera, "live", True))
 
+    @property
+    def can_reopen(self) -> bool:
+        """Whether a camera that fails is opened again."""
+        return self._opener is not None and self.live
+
     def start(self) -> None:
         """Opens the camera, if it is the source that opens it.
 
         Raises:
             CameraError: it cannot be opened.
-            PipelineError: what was opened is no camera.
+            EdgeIspError: another one that the function raises which opens it.
+            PipelineError: what it returns is no camera.
         """
-        self._last = None
-        if self.camera is None and self._opener is not None:
+        if self._opener is None or self.camera is not None:
+            return
+        self.heartbeat.begin(self._clock.now_ns(), self._reconnect.prepare_s)
+        try:
             self.camera = self._opened(self._opener)
+        except EdgeIspError:
+            raise
+        except Exception as error:
+            raise CameraError(f"the camera cannot be opened: {type(error).__name__}: {error}") from error
+        finally:
+            self.heartbeat.rest()
 
     def read(self) -> tuple[RawFrame, int] | None:
-        """The next frame, and how many were lost before it; None at the end, or when the source was stopped.
+        """The next frame and how many were lost before it; None at the end, or when the source was stopped.
 
         Raises:
-            CameraError, FormatError, OSError: the camera has failed and cannot be opened again.
+            Exception: the camera has failed and cannot be opened again.
         """
         while not self._stop.is_set():
             try:
                 frame = self._read()
-            except _FAILURES as error:
+                if frame is None:
+                    self._raise_pending()
+                    return None
+                arrived = self._arrival.check(frame, live=self.live)
+            except Exception as error:
                 if self._stop.is_set():
                     return None
                 if not self.failed(error):
                     raise
                 continue
             finally:
-                self._heartbeat.rest()
-            if frame is None:
-                return None
+                self.heartbeat.rest()
             self._failures = 0
-            return frame, self._missing(frame)
+            return arrived
         return None
 
     def _read(self) -> RawFrame | None:
+        self._raise_pending()
         camera = self.camera or self._reopen()
         if camera is None:
             return None
-        self._heartbeat.begin(self._clock.now_ns())
+        self.heartbeat.begin(self._clock.now_ns())
         frame = camera.read(timeout_s=self._reconnect.stall_s if self.live else None)
         if frame is None and self._interrupted:
-            self._interrupted = False
-            raise CameraError(f"the camera did not respond within the {self._reconnect.stall_s} s that it was given")
+            self._raise_pending()
         return frame
 
+    def _raise_pending(self) -> None:
+        """Raises what was noticed in another thread."""
+        error, self._release_error = self._release_error, None
+        if self._interrupted:
+            self._interrupted = False
+            raise CameraError(f"the camera did not respond within the {self._reconnect.stall_s} s that it was given")
+        if error is not None:
+            raise error
+
     def interrupt(self) -> None:
-        """Closes a camera whose `read` does not return, if it can be opened again."""
-        if self._opener is not None and not self._stop.is_set() and not self._interrupted:
+        """Closes a camera that does not respond, if it can be opened again."""
+        if self.can_reopen and self.camera is not None and not self._stop.is_set() and not self._interrupted:
             self._interrupted = True
-            with suppress(*_FAILURES):
-                self.close()
+            self._close_quietly()
 
     def stop(self) -> None:
         """Closes the camera, if `start` can open it again."""
         if self._opener is not None:
-            self.close()
+            self._close_quietly()
 
     def close(self) -> None:
-        """Closes the camera; a `read` that waits returns."""
-        camera, self.camera = self.camera, None
-        if camera is not None:
+        """Closes the camera; a `read` that waits returns.
+
+        Raises:
+            Exception: of a camera that the pipeline has not opened itself.
+        """
+        if self._opener is not None:
+            self._close_quietly()
+        elif (camera := self._taken()) is not None:
             camera.close()
+
+    def settings(self) -> Adjustable | None:
+        """The camera's settings, whose failures are CameraErrors; None while no camera is open."""
+        camera = self.camera
+        return None if camera is None else _Settings(camera)
 
     def failed(self, error: Exception) -> bool:
         """Closes a camera that has failed.
@@ -177,27 +220,59 @@ class Source:
         """
         self._failures += 1
         attempts = self._reconnect.attempts
-        if self._opener is None or not self.live or (attempts is not None and self._failures > attempts):
+        if not self.can_reopen or (attempts is not None and self._failures > attempts):
             return False
-        _log.warning("the camera failed, it will be opened again: %s", error)
-        self._report(PipelineState.RECOVERING, str(error))
-        with suppress(*_FAILURES):  # it is broken already
-            self.close()
+        reason = str(error) if isinstance(error, EdgeIspError) else f"{type(error).__name__}: {error}"
+        _log.warning("the camera failed, it will be opened again: %s", reason)
+        self._report(PipelineState.RECOVERING, reason)
+        self._close_quietly()
         return True
+
+    def release_failed(self, camera: Camera | None, error: BaseException) -> None:
+        """A frame could not be given back: its camera has failed.
+
+        Args:
+            camera: that delivered the frame.
+            error: of the frame's `release`.
+        """
+        if not self.can_reopen or not isinstance(error, Exception):
+            self._failed(error)
+        elif camera is not self.camera:
+            _log.warning("a frame of a camera that is closed could not be given back: %s", error)
+        else:
+            self._release_error = error  # raised by the next `read`, in the thread of the camera
 
     def _reopen(self) -> Camera | None:
         """The camera, opened again after a wait; None if the wait was stopped."""
         wait_s = self._reconnect.first_wait_s * 2 ** min(max(self._failures - 1, 0), 32)
         if self._opener is None or self._clock.wait(self._stop, min(wait_s, self._reconnect.longest_wait_s)):
             return None
-        self._heartbeat.begin(self._clock.now_ns())
+        self.heartbeat.begin(self._clock.now_ns(), self._reconnect.prepare_s)
         camera = self._opened(self._opener)
+        self._arrival.restart()
+        self._interrupted, self._release_error = False, None
+        self.camera = camera
         if self._stop.is_set():  # stopped in the meantime, when there was nothing to close
-            camera.close()
+            self._close_quietly()
             return None
-        self.camera, self._last, self._interrupted = camera, None, False
         self.restarts += 1
         return camera
+
+    def _taken(self) -> Camera | None:
+        """The camera, for the one caller that closes it."""
+        with self._closing:
+            camera, self.camera = self.camera, None
+        return camera
+
+    def _close_quietly(self) -> None:
+        """Closes a camera that was opened here: where that fails, it is broken, and nobody can do anything about it."""
+        camera = self._taken()
+        if camera is None:
+            return
+        try:
+            camera.close()
+        except Exception as error:  # noqa: BLE001 - a camera may raise anything
+            _log.warning("the camera could not be closed: %s: %s", type(error).__name__, error)
 
     @staticmethod
     def _opened(opener: Callable[[], Camera]) -> Camera:
@@ -209,10 +284,31 @@ class Source:
             )
         return camera
 
-    def _missing(self, frame: RawFrame) -> int:
-        """How many frames were lost between the last one and this one: by their numbers, or one if the numbers are
-        consecutive but the driver reports a gap. Nothing is known about frames before the first."""
-        last, self._last = self._last, (frame.source, frame.sequence)
-        if last is None or last[0] != frame.source or frame.sequence <= last[1]:
-            return 0
-        return max(frame.sequence - last[1] - 1, int(FrameStatus.GAP in frame.status))
+
+class _Settings:
+    """A camera's settings; what it raises is a CameraError, so that it is told from an error of metering."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+
+    @property
+    def limits(self) -> ControlLimits:
+        """See `Camera.limits`."""
+        with _camera_errors():
+            return self._camera.limits
+
+    def control(self, controls: Controls) -> None:
+        """See `Camera.control`."""
+        with _camera_errors():
+            self._camera.control(controls)
+
+
+@contextmanager
+def _camera_errors() -> Iterator[None]:
+    """What a driver raises while it is set: it has failed, unlike a camera that cannot be set (a CameraError)."""
+    try:
+        yield
+    except CameraError:
+        raise
+    except Exception as error:
+        raise CameraDisconnectedError(f"the camera cannot be set: {type(error).__name__}: {error}") from error

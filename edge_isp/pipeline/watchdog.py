@@ -2,46 +2,91 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from edge_isp.pipeline.stage_thread import StageThread
+
+_log = logging.getLogger(__name__)
+
+# Between two checks.
+CHECK_PERIOD_S = 1.0
 
 
 class Heartbeat:
-    """Shows since when a stage has been busy with one piece of work.
+    """Shows since when a stage has been busy with one piece of work, and for how long it may be.
 
     Args:
         stage: its name.
+        limit_s: a stage that is busy for longer does not respond; a piece of work may have a limit of its own.
 
     Attributes:
         stage: its name.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, limit_s: float) -> None:
         self.stage = stage
-        self._since_ns: int | None = None
+        self._limit_s = limit_s
+        self._late_ns: int | None = None
 
-    def begin(self, now_ns: int) -> None:
+    def begin(self, now_ns: int, limit_s: float | None = None) -> None:
         """The stage begins a piece of work.
 
         Args:
             now_ns: the time, CLOCK_MONOTONIC.
+            limit_s: of this piece of work; None is that of the stage.
         """
-        self._since_ns = now_ns
+        self._late_ns = now_ns + round((self._limit_s if limit_s is None else limit_s) * 1e9)
 
     def rest(self) -> None:
         """The stage waits for its next piece of work."""
-        self._since_ns = None
+        self._late_ns = None
 
-    def busy_ns(self, now_ns: int) -> int:
-        """Nanoseconds since the present piece of work began; 0 while the stage waits.
+    def is_late(self, now_ns: int) -> bool:
+        """Whether the present piece of work takes longer than it may.
 
         Args:
             now_ns: the time, CLOCK_MONOTONIC.
         """
-        since_ns = self._since_ns
-        return 0 if since_ns is None else now_ns - since_ns
+        late_ns = self._late_ns
+        return late_ns is not None and now_ns > late_ns
+
+
+class Calls:
+    """The heartbeats of calls that may be made by several threads at once.
+
+    Args:
+        stage: what is called.
+        limit_s: see `Heartbeat`.
+        now_ns: the time, CLOCK_MONOTONIC.
+    """
+
+    def __init__(self, stage: str, limit_s: float, now_ns: Callable[[], int]) -> None:
+        self._stage, self._limit_s, self._now_ns = stage, limit_s, now_ns
+        self._lock = threading.Lock()
+        self._running: list[Heartbeat] = []
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Around one call."""
+        heartbeat = Heartbeat(self._stage, self._limit_s)
+        heartbeat.begin(self._now_ns())
+        with self._lock:
+            self._running.append(heartbeat)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(heartbeat)
+
+    def heartbeats(self) -> list[Heartbeat]:
+        """Of the calls that have not returned."""
+        with self._lock:
+            return list(self._running)
 
 
 class Watchdog:
@@ -49,44 +94,57 @@ class Watchdog:
 
     Args:
         heartbeats: of the stages.
-        limit_s: a stage that is busy with one piece of work for longer is stalled.
-        period_s: seconds between two checks.
+        period_s: seconds between two checks at most.
         now_ns: the time, CLOCK_MONOTONIC.
-        stalled: called after every check with the names of the stalled stages, which may be none.
+        checked: called after every check with the names of the stages that do not respond, which may be none.
+        owner: see `StageThread`.
     """
 
     def __init__(
         self,
-        heartbeats: Sequence[Heartbeat],
+        heartbeats: Callable[[], Iterable[Heartbeat]],
         *,
-        limit_s: float,
-        period_s: float,
+        period_s: float | None,
         now_ns: Callable[[], int],
-        stalled: Callable[[list[str]], None],
+        checked: Callable[[list[str]], None],
+        owner: object,
     ) -> None:
-        self._heartbeats, self._limit_ns, self._period_s = heartbeats, limit_s * 1e9, period_s
-        self._now_ns, self._stalled = now_ns, stalled
+        self._heartbeats, self._now_ns, self._checked = heartbeats, now_ns, checked
+        self._period_s = CHECK_PERIOD_S if period_s is None else min(CHECK_PERIOD_S, period_s)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="edge_isp watchdog", daemon=True)
+        self._thread = StageThread("watchdog", self._watch, owner)
 
     def look(self) -> None:
         """Checks the stages once."""
-        now = self._now_ns()
-        self._stalled([beat.stage for beat in self._heartbeats if beat.busy_ns(now) > self._limit_ns])
+        now_ns = self._now_ns()
+        self._checked(sorted({beat.stage for beat in self._heartbeats() if beat.is_late(now_ns)}))
 
     def start(self) -> None:
-        """Starts to check."""
+        """Starts to check.
+
+        Raises:
+            PipelineError: the system has no thread for it.
+        """
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the checks."""
+    def stop(self, timeout_s: float) -> bool:
+        """Ends the checks.
+
+        Args:
+            timeout_s: seconds to wait for the present one: it may hang in a camera's `close`.
+
+        Returns:
+            Whether the checks have ended.
+        """
         self._stop.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+        return self._thread.join(timeout_s)
 
     def _watch(self) -> None:
         while not self._stop.wait(self._period_s):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 - without a watchdog, nobody would notice the next one
+                _log.exception("the watchdog has failed, and goes on")
 
 
 class Systemd:
@@ -107,7 +165,7 @@ class Systemd:
         self.watchdog_s = int(usec) / 1e6 if self._address and ours and usec.isdecimal() and int(usec) else None
 
     def notify(self, *messages: str) -> None:
-        """Sends messages. A manager that does not listen is no reason to stop a stream.
+        """Sends messages. A manager that does not listen, or a lack of descriptors, is no reason to stop a stream.
 
         Args:
             *messages: such as "READY=1".
@@ -116,8 +174,8 @@ class Systemd:
             return
         # An address that begins with @ is in the abstract namespace, which begins with a zero byte.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            try:
-                sender.sendto("\n".join(messages).encode(), socket.MSG_DONTWAIT, address)
-            except OSError:
-                return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.sendto("\n".join(messages).encode("utf-8", "replace"), socket.MSG_DONTWAIT, address)
+        except (OSError, ValueError) as error:
+            _log.debug("the service manager was not told %s: %s", messages, error)

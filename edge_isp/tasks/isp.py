@@ -232,8 +232,8 @@ class IspTask:
             ProfileError: it must be corrected, and cannot be.
         """
         automatic = self._correct_shading is None
-        told = profile is None and self.card.colour == "calibrated"  # by `_profile_of`
-        if self._correct_shading is False or (automatic and (told or not frame.lens_shading)):
+        # A sensor without a profile is reported already, by `_profile_of` or by the pipeline.
+        if self._correct_shading is False or (automatic and (profile is None or not frame.lens_shading)):
             return None
         try:
             return frame_factors(frame, profile, self.card.input.curve)

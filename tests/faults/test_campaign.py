@@ -1,4 +1,4 @@
-"""A fault campaign: hundreds of scripted faults of cameras, engines, consumers, sinks and signals, fully accounted for.
+"""A fault campaign: 2,000 scripted faults of cameras, metadata, engines, consumers, sinks, signals, start and stop.
 
 Every episode runs a pipeline through a random script and then asks where each frame of the sensor is. Time is
 simulated: waits before a camera is opened again cost nothing. Threads switch as often as Python lets them, so that a
@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import math
 import os
 import random
 import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_isp.errors import CameraError, EngineError, FormatError
@@ -37,18 +41,53 @@ from edge_isp.pipeline import (
     ReconnectPolicy,
     StreamOptions,
 )
-from tests.support.scripted import Action, ScriptedCamera, ScriptedEngine, SimulatedClock, engine, resources
+from tests.support.scripted import (
+    Action,
+    ScriptedCamera,
+    ScriptedEngine,
+    ScriptedFrame,
+    SimulatedClock,
+    engine,
+    resources,
+)
 
 __all__ = ["engine"]
 
-EPISODES = int(os.environ.get("EDGE_ISP_FAULT_EPISODES", "120"))
-LEAST_FAULTS = 500
+EPISODES = int(os.environ.get("EDGE_ISP_FAULT_EPISODES", "250"))
+FAULTS_PER_EPISODE = 8
 DEADLOCK_S = 240
 
-# Of these a stream recovers; the others end it.
-CAMERA_FAULTS = ("gap", "flagged gap", "corrupted", "stall", "disconnect", "truncated", "driver error", "reopen fails")
-ENGINE_FAULTS = ("engine error",)
+# Of these a stream recovers: the camera is opened again, ...
+CAMERA_FAILURES: dict[str, Callable[[], BaseException]] = {
+    "stall": lambda: CameraError("stall"),
+    "disconnect": lambda: CameraError("disconnect"),
+    "reopen fails": lambda: CameraError("reopen fails"),
+    "close fails": lambda: CameraError("close fails"),
+    "truncated": lambda: FormatError("truncated"),
+    "driver error": lambda: OSError("driver error"),
+    "runtime error": lambda: RuntimeError("camera frontend has timed out"),
+    "index error": lambda: IndexError("list index out of range"),
+    "out of memory": MemoryError,
+}
+# ... or a frame is lost, damaged or less well described, ...
+FRAME_FAULTS: dict[str, dict[str, Any]] = {
+    "corrupted": {"status": FrameStatus.CORRUPTED},
+    "levels": {"black_level": (2000.0,) * 4},
+    "shape": {"data": np.zeros((3, 3), np.uint8)},
+    "gains": {"colour_gains": (0.0, math.nan)},
+    "temperature": {"colour_temperature_k": math.nan},
+    "gain and exposure": {"analogue_gain": math.inf, "exposure_ns": -1},
+    "time": {"timestamp_ns": 0},
+}
+OTHER_CAMERA_FAULTS = ("gap", "flagged gap", "number jumps", "release fails", "no frame")
+CAMERA_FAULTS = (*CAMERA_FAILURES, *FRAME_FAULTS, *OTHER_CAMERA_FAULTS)
+# ... or the engine fails on a frame.
+ENGINE_FAULTS = ("engine error", "engine out of descriptors", "load fails", "resize fails", "warm-up fails")
+# These stop the stream, from wherever they are.
+STOPS = ("event stops", "callback stops", "threads")
+# These end it.
 FATAL_FAULTS = (
+    *STOPS,
     "engine crash",
     "callback fails",
     "event handler fails",
@@ -86,10 +125,11 @@ class Episode:
     seed: int
     rng: random.Random
     clock: SimulatedClock = field(default_factory=SimulatedClock)
-    cameras: list[ScriptedCamera] = field(default_factory=list)
+    cameras: list[EpisodeCamera] = field(default_factory=list)
     sensor: list[int] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     events: list[Event] = field(default_factory=list)
+    stop: Callable[[], None] = lambda: None
     fatal: str | None = None
     fatal_at: int = -1
     _next: int = 0
@@ -98,6 +138,7 @@ class Episode:
 
     def plan(self) -> None:
         """Chooses how long the stream is, and what ends it, if anything."""
+        self.rng_of_engine = random.Random(f"{self.seed} engine")
         self._frames_left = self.rng.randint(5, 60)
         which = self.seed % (2 * len(FATAL_FAULTS))  # every other episode goes on to its end
         if which < len(FATAL_FAULTS):
@@ -108,22 +149,27 @@ class Episode:
         if self.cameras and self._reopen_failures:
             self._reopen_failures -= 1
             raise CameraError("not there yet")
-        self.cameras.append(ScriptedCamera(self._script(), self.clock))
+        self.cameras.append(EpisodeCamera(self._script(), self.clock))
         return self.cameras[-1]
 
     def _script(self) -> Iterator[Action]:
         """One opening of the camera: frames and faults, until it fails or the stream is over."""
         first = True
         while self._frames_left > 0:
-            fault = self.rng.choice(CAMERA_FAULTS) if self.rng.random() < 0.15 else None
+            fault = self.rng.choice(CAMERA_FAULTS) if self.rng.random() < 0.25 else None
             if fault is not None:
                 self.faults[fault] += 1
-            if fault in ("stall", "disconnect", "truncated", "driver error", "reopen fails"):
+            if fault in CAMERA_FAILURES:
                 if fault == "stall":
                     self.clock.advance(5 * 10**9)
                 if fault == "reopen fails":
                     self._reopen_failures = self.rng.randint(1, 3)
-                yield {"truncated": FormatError, "driver error": OSError}.get(fault, CameraError)(fault)
+                if fault == "close fails":
+                    self.cameras[-1].close_error = RuntimeError(fault)
+                yield CAMERA_FAILURES[fault]()
+                return
+            if fault == "no frame":
+                yield NO_FRAME
                 return
             status = FrameStatus.OK
             if fault in ("gap", "flagged gap") and not first:
@@ -131,13 +177,26 @@ class Episode:
                 self.sensor += range(self._next, self._next + lost)
                 self._next += lost
                 status = FrameStatus.GAP
-            elif fault == "corrupted":
-                status = FrameStatus.CORRUPTED
+            elif fault == "number jumps" and not first:
+                self._next += 10_000_000
+            changes = dict(FRAME_FAULTS.get(fault or "", {}))
+            release_error = RuntimeError(fault) if fault == "release fails" else None
             first = False
             self._frames_left -= 1
             number, self._next = self._next, self._next + 1
             self.sensor.append(number)
-            yield number, status
+            yield ScriptedFrame(number, changes.pop("status", status), changes, release_error)
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the stream did not come to its own end."""
+        return any(self.faults[fault] for fault in (*STOPS, "cancelled"))
+
+    def engine_may_fail(self, where: str) -> None:
+        """Loading, resizing and warming up."""
+        if self.rng_of_engine.random() < 0.1:
+            self.faults[f"{where} fails"] += 1
+            raise self.rng_of_engine.choice([EngineError("scripted"), OSError(24, "Too many open files")])
 
     def on_run(self, number: int) -> None:
         """The engine's part."""
@@ -147,16 +206,49 @@ class Episode:
         if self.fatal == "signal" and number == self.fatal_at:
             self.faults["signal"] += 1
             os.kill(os.getpid(), signal.SIGINT)
-        if random.Random(f"{self.seed} {number}").random() < 0.15:
+        draw = random.Random(f"{self.seed} {number}").random()
+        if draw < 0.1:
             self.faults["engine error"] += 1
             raise EngineError("scripted")
+        if draw < 0.15:
+            self.faults["engine out of descriptors"] += 1
+            raise OSError(24, "Too many open files")
 
     def on_event(self, event: Event) -> None:
         self.events.append(event)
+        if self.fatal == "event stops" and isinstance(event, FramesDropped):
+            self.fatal = "stopped by an event"
+            self.faults["event stops"] += 1
+            self.stop()
         if self.fatal == "event handler fails" and isinstance(event, FramesDropped) and event.sequence >= self.fatal_at:
             self.fatal = None
             self.faults["event handler fails"] += 1
             raise ScriptedFailure("event handler fails")
+
+
+NO_FRAME: Any = ScriptedFrame(-1)
+
+
+class EpisodeCamera(ScriptedCamera):
+    """May return what is no frame."""
+
+    def _changed(self, scripted: ScriptedFrame) -> Any:
+        return "no frame" if scripted is NO_FRAME else super()._changed(scripted)
+
+
+def start_and_stop(pipeline: Pipeline, rng: random.Random) -> list[threading.Thread]:
+    """Threads that start and stop a pipeline a few times."""
+
+    def many(methods: list[str]) -> None:
+        for method in methods:
+            with suppress(CameraError):  # not there yet
+                getattr(pipeline, method)()
+
+    plans = [[rng.choice(("start", "stop")) for _ in range(4)] for _ in range(3)]
+    threads = [threading.Thread(target=many, args=(plan,)) for plan in plans]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def read_patiently(pipeline: Pipeline) -> FrameResult | None:
@@ -224,6 +316,8 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
     episode = Episode(seed, random.Random(seed))
     episode.plan()
     engine.on_run = episode.on_run
+    for where, name in (("load", "on_load"), ("resize", "on_resize"), ("warm-up", "on_warm_up")):
+        setattr(engine, name, staticmethod(partial(episode.engine_may_fail, where)))
     engine.runs = engine.opened = engine.closed = 0
     rng = episode.rng
     results: dict[str, list[int]] = {}
@@ -233,6 +327,10 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
         if episode.fatal == "callback fails" and len(results["callback"]) > episode.fatal_at:
             episode.faults["callback fails"] += 1
             raise ScriptedFailure("callback fails")
+        if episode.fatal == "callback stops" and len(results["callback"]) > episode.fatal_at:
+            episode.fatal = "stopped by a callback"
+            episode.faults["callback stops"] += 1
+            pipeline.stop()
 
     pipeline = Pipeline(
         episode.open_camera,
@@ -245,9 +343,10 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             on_event=episode.on_event,
         ),
     )
+    episode.stop = pipeline.stop
     first = pipeline.consumers[0]
     results[first.name] = []
-    if episode.fatal == "callback fails" or rng.random() < 0.5:
+    if episode.fatal in ("callback fails", "callback stops") or rng.random() < 0.5:
         results["callback"] = []
         pipeline.add_consumer(
             of=first,
@@ -271,10 +370,14 @@ def run_episode(seed: int, engine: type[ScriptedEngine]) -> Counter[str]:
             pipeline.stop()
             episode.faults["stopped"] += 1
             pipeline.start()
+        callers = start_and_stop(pipeline, rng) if episode.fatal == "threads" else []
+        episode.faults["threads"] += len(callers)
         consume(episode, pipeline, first, results[first.name])
-        if len(results) > 1 and not episode.faults["cancelled"]:
+        for caller in callers:
+            caller.join()
+        if len(results) > 1 and not episode.was_stopped:
             pipeline.run()  # waits for its end
-    except (ScriptedFailure, EngineError, KeyboardInterrupt) as error:
+    except (ScriptedFailure, CameraError, EngineError, KeyboardInterrupt) as error:
         failure = error
     finally:
         pipeline.close()
@@ -320,7 +423,7 @@ def check(
         return
     causes = {event.cause for event in episode.events if isinstance(event, FramesDropped)}
     assert (pipeline.error is not None) == (pipeline.state is PipelineState.FAILED)
-    if failure is None and not episode.faults["stopped"] and not episode.faults["cancelled"]:
+    if failure is None and not episode.faults["stopped"] and not episode.was_stopped:
         assert pipeline.error is None
         assert DropReason.STOPPED not in causes, "who takes everything loses nothing to the end"
 
@@ -342,4 +445,4 @@ def test_every_frame_is_accounted_for(engine: type[ScriptedEngine]) -> None:
     assert threading.active_count() >= 1
     print(f"{faults.total()} faults in {EPISODES} episodes: {dict(faults)}")
     assert set(faults) >= {*CAMERA_FAULTS, *ENGINE_FAULTS, *FATAL_FAULTS, "stopped"}
-    assert faults.total() >= LEAST_FAULTS
+    assert faults.total() >= FAULTS_PER_EPISODE * EPISODES

@@ -96,7 +96,7 @@ def _use(profile: SensorProfile) -> None:
     if profile.colour_matrices:
         profile.colour_matrix(5000)
     if profile.shading:
-        profile.shading.channel_gains(5000)
+        profile.shading.gains_at(np.arange(3.0), np.arange(3.0), profile.size or (3, 3), 5000)
 
 
 def _profile(content: bytes, folder: Path) -> None:

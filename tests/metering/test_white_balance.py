@@ -181,21 +181,22 @@ def test_the_profile_of_the_model_options_is_metered_with(recording: Callable[..
 
 
 class NoGains(ScriptedCamera):
-    """Frames without gains; `white_level` may be below black."""
-
-    white_level = 1023.0
+    """Frames without gains."""
 
     def _frame(self, number: int, status: FrameStatus) -> RawFrame:
-        return replace(
-            super()._frame(number, status), colour_gains=None, colour_temperature_k=None, white_level=self.white_level
-        )
+        return replace(super()._frame(number, status), colour_gains=None, colour_temperature_k=None)
 
 
-def test_a_frame_that_cannot_be_metered_is_counted_and_released(engine: type[ScriptedEngine]) -> None:
+def test_a_frame_that_cannot_be_metered_is_counted_and_released(
+    engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(frame: RawFrame) -> Light:
+        raise ValueError("no light")
+
+    monkeypatch.setattr(meter, "measure", fail)
     camera = NoGains([0, 1])
-    camera.white_level = 10.0
     with Pipeline(camera, ModelOptions(engine="scripted")) as pipeline:
-        with pytest.raises(ValueError, match="below white_level"):
+        with pytest.raises(ValueError, match="no light"):
             list(pipeline)
         assert pipeline.state is PipelineState.FAILED
         assert pipeline.counts.dropped == {DropReason.STOPPED: 1}

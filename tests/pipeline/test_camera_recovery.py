@@ -148,8 +148,8 @@ def test_a_camera_that_does_not_come_back_is_closed_under_its_reader(engine: typ
         assert next(results).sequence == 0
         hung.wait()
         clock.advance(11 * 10**9)  # twice the time that a camera may be silent for, and more
-        assert pipeline._watchdog is not None
-        pipeline._watchdog.look()
+        assert pipeline._stream is not None
+        pipeline._stream.watchdog.look()
         assert [done.sequence for done in results] == [1]
         assert pipeline.restarts == 1
     assert states.index((PipelineState.STALLED, "does not respond: camera")) > 0
@@ -172,8 +172,8 @@ def test_a_hanging_engine_is_seen_and_nothing_is_told_to_systemd(
             results = iter(pipeline)
             next(results)
             hung.wait()
-            watchdog = pipeline._watchdog
-            assert watchdog is not None
+            assert pipeline._stream is not None
+            watchdog = pipeline._stream.watchdog
             watchdog.look()
             clock.advance(11 * 10**9)
             watchdog.look()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,8 +44,25 @@ class SimulatedClock:
         return event.is_set()
 
 
-# What a camera does at a call of `read`: hand over the frame of a number, fail, or anything else.
-Action = int | tuple[int, FrameStatus] | BaseException | Callable[[], object] | None
+@dataclass(frozen=True)
+class ScriptedFrame:
+    """A frame of a scripted camera.
+
+    Attributes:
+        number: its sequence number.
+        status: what is wrong with it.
+        changes: fields of `RawFrame` that are not the usual ones.
+        release_error: raised when it is released, after it is noted as given back.
+    """
+
+    number: int
+    status: FrameStatus = FrameStatus.OK
+    changes: dict[str, Any] = field(default_factory=dict)
+    release_error: BaseException | None = None
+
+
+# What a camera does at a call of `read`: deliver the frame of a number, fail, or anything else.
+Action = int | tuple[int, FrameStatus] | ScriptedFrame | BaseException | Callable[[], object] | None
 
 
 class ScriptedCamera:
@@ -53,9 +71,17 @@ class ScriptedCamera:
     Attributes:
         lent: frames that were not given back.
         delivered: numbers of frames that `read` returned.
+        close_error: raised by `close`, after the camera is closed.
     """
 
-    def __init__(self, script: Iterable[Action], clock: SimulatedClock | None = None, *, live: bool = True) -> None:
+    def __init__(
+        self,
+        script: Iterable[Action],
+        clock: SimulatedClock | None = None,
+        *,
+        live: bool = True,
+        close_error: BaseException | None = None,
+    ) -> None:
         self._script: Iterator[Action] = iter(script)
         self._clock = clock or SimulatedClock()
         self.live = live
@@ -63,6 +89,7 @@ class ScriptedCamera:
         self.delivered: list[int] = []
         self.closed = threading.Event()
         self._lock = threading.Lock()
+        self.close_error = close_error
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         for action in self._script:
@@ -75,9 +102,10 @@ class ScriptedCamera:
                 continue
             if action is None:
                 return None
-            number, status = action if isinstance(action, tuple) else (action, FrameStatus.OK)
             self._clock.advance(PERIOD_NS)
-            return self._frame(number, status)
+            if isinstance(action, ScriptedFrame):
+                return self._changed(action)
+            return self._frame(*action) if isinstance(action, tuple) else self._frame(action, FrameStatus.OK)
         return None
 
     def _frame(self, number: int, status: FrameStatus) -> RawFrame:
@@ -101,6 +129,18 @@ class ScriptedCamera:
             on_release=lambda: self._back(number),
         )
 
+    def _changed(self, scripted: ScriptedFrame) -> RawFrame:
+        frame = self._frame(scripted.number, scripted.status)
+        give_back, error = frame.on_release, scripted.release_error
+        assert give_back is not None
+
+        def fail() -> None:
+            give_back()
+            if error is not None:
+                raise error
+
+        return replace(frame, on_release=fail, **scripted.changes)
+
     def _back(self, number: int) -> None:
         with self._lock:
             self.lent.remove(number)
@@ -114,6 +154,8 @@ class ScriptedCamera:
 
     def close(self) -> None:
         self.closed.set()
+        if self.close_error is not None:
+            raise self.close_error
 
     def __enter__(self) -> Self:
         return self
@@ -125,13 +167,18 @@ class ScriptedCamera:
 class ScriptedEngine:
     """Answers with zeros, after `on_run`, which may fail or wait.
 
-    `opened` and `closed` count, over all engines since `install`.
+    `on_load`, `on_resize` and `on_warm_up` may fail or wait, too. `opened` and `closed` count, over all engines since
+    `install`.
     """
 
     on_run: Callable[[int], None] = staticmethod(lambda number: None)
+    on_load: Callable[[], None] = staticmethod(lambda: None)
+    on_resize: Callable[[], None] = staticmethod(lambda: None)
+    on_warm_up: Callable[[], None] = staticmethod(lambda: None)
     runs = opened = closed = 0
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, *, threads: int | None = None, sha256: str | None = None) -> None:
+        type(self).on_load()
         card = find_model(str(path), None)
         self.inputs = (self._info(card.input, card.input.shape),)
         self.outputs = (self._info(card.outputs[0], card.outputs[0].shape),)
@@ -144,6 +191,7 @@ class ScriptedEngine:
         return TensorInfo("tensor", shape, tensor.dtype, tensor.scale, tensor.zero_point)
 
     def resize(self, shape: tuple[int, ...]) -> None:
+        type(self).on_resize()
         info = self.inputs[0]
         self.inputs = (TensorInfo(info.name, shape, info.dtype, info.scale, info.zero_point),)
         self._warm = False
@@ -153,6 +201,8 @@ class ScriptedEngine:
         if self._warm:  # the first one only warms up
             number, type(self).runs = type(self).runs, type(self).runs + 1
             type(self).on_run(number)
+        else:
+            type(self).on_warm_up()
         self._warm = True
         _, height, width, _ = inputs[0].shape
         return [np.zeros((1, height, width, 12), np.int8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import threading
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.cameras.base import CameraBase, CameraDevice, ControlLimits, Controls
+from edge_isp.cameras.continuity import Continuity
 from edge_isp.cameras.picamera2.devices import camera_number, list_devices, open_device
 from edge_isp.cameras.picamera2.import_check import import_picamera2
 from edge_isp.cameras.picamera2.modes import (
@@ -98,12 +100,13 @@ class Picamera2Camera(CameraBase):
         module = import_picamera2()
         self._picamera2 = open_device(module, number, self.source)
         self._lock = threading.Lock()  # of _waiting and _leases
+        self._lease_numbers = itertools.count()  # libcamera's own numbers may begin anew
         self._leases: dict[int, Any] = {}
         self._period_ns = round(1e9 / fps)
         self._lendable = buffers - _BUFFERS_OF_THE_CAMERA
         self._mapped: dict[int, NDArray[np.uint8]] = {}  # by file descriptor
         self._waiting: Any = None
-        self._last_sequence: int | None = None
+        self._continuity = Continuity()
         try:
             self._sensor = str(self._picamera2.camera_properties.get("Model", "")).lower() or None
             mode = choose_mode(
@@ -202,7 +205,9 @@ class Picamera2Camera(CameraBase):
             self._picamera2.set_controls(settings)
         except RuntimeError as error:
             raise CameraError(f"{self.source}: libcamera refuses {settings}: {error}") from error
-        self._period_ns = self._period_of(controls)
+        if controls.fps is not None:
+            self._period_ns = self._period_of(controls)
+            self._continuity.restart_period()
 
     @staticmethod
     def devices() -> list[CameraDevice]:
@@ -311,14 +316,13 @@ class Picamera2Camera(CameraBase):
             return None
         metadata = request.get_metadata()
         status = FrameStatus.OK if described.status.name == "Success" else FrameStatus.CORRUPTED
-        sequence = int(described.sequence)
-        if self._last_sequence is not None and sequence != self._last_sequence + 1:
-            status |= FrameStatus.GAP
         exposure_us, gain = metadata.get("ExposureTime"), metadata.get("AnalogueGain")
         exposure_ns = None if exposure_us is None else int(exposure_us) * 1000
         digital_gain = metadata.get("DigitalGain")
         readout_ns = int(metadata.get("SensorTimestamp") or described.timestamp)
+        sequence, order = self._continuity.next(int(described.sequence), readout_ns)
         colour_gains, temperature_k = metadata.get("ColourGains"), metadata.get("ColourTemperature")
+        lease = next(self._lease_numbers)
         frame = RawFrame(
             data=self._view(buffer),
             format=self.format,
@@ -334,19 +338,18 @@ class Picamera2Camera(CameraBase):
             colour_gains=(float(colour_gains[0]), float(colour_gains[1])) if colour_gains else None,
             colour_temperature_k=float(temperature_k) if temperature_k else None,
             window=self._window,
-            status=status,
-            on_release=lambda: self._give_back(sequence),
+            status=status | order,
+            on_release=lambda: self._give_back(lease),
         )
         with self._lock:
             if self.closed.is_set():
                 return None
-            self._leases[sequence] = request
-        self._last_sequence = sequence
+            self._leases[lease] = request
         return frame
 
-    def _give_back(self, sequence: int) -> None:
+    def _give_back(self, lease: int) -> None:
         with self._lock:
-            request = self._leases.pop(sequence, None)
+            request = self._leases.pop(lease, None)
         if request is not None:
             request.release()
 

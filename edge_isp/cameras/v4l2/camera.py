@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from edge_isp.calibration.profile import profile_of, shipped_profiles
 from edge_isp.cameras.base import CameraBase, CameraDevice, CameraMode, ControlLimits, Controls
+from edge_isp.cameras.continuity import Continuity
 from edge_isp.cameras.delayed_controls import DELAYS, DelayedControls
 from edge_isp.cameras.v4l2 import kernel as v4l2_kernel
-from edge_isp.cameras.v4l2.continuity import Continuity
 from edge_isp.cameras.v4l2.controls import V4l2Controls
 from edge_isp.cameras.v4l2.device import CaptureDevice, NotACaptureDeviceError, V4l2Device
 from edge_isp.cameras.v4l2.formats import BAYER_FORMATS, choose_format, raw_format

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning")
 
 Plug = Callable[..., Any]
 
-METADATA = {
+METADATA: dict[str, Any] = {
     "SensorTimestamp": 5_000_000_000,
     "ExposureTime": 10_000,
     "AnalogueGain": 2.5,
@@ -41,6 +41,8 @@ METADATA = {
     "ColourTemperature": 5200,
     "SensorBlackLevels": (4096, 4096, 4160, 4096),
 }
+
+PERIOD_NS = 33_333_333
 
 
 def expose(device: Any, camera: Picamera2Camera, seed: int = 0, **more: Any) -> np.ndarray:
@@ -52,7 +54,9 @@ def expose(device: Any, camera: Picamera2Camera, seed: int = 0, **more: Any) -> 
         data = codes.astype(np.uint8).tobytes()
     else:
         data = pack(codes, packing=layout.packing, bit_depth=layout.bit_depth, stride=layout.stride).tobytes()
-    device.expose(data, metadata=more.pop("metadata", METADATA), **more)
+    passed_ns = (device.sequence + 1 + more.get("lost_before", 0)) * PERIOD_NS
+    metadata = {**METADATA, "SensorTimestamp": METADATA["SensorTimestamp"] + passed_ns}
+    device.expose(data, metadata=more.pop("metadata", metadata), **more)
     return codes
 
 
@@ -212,6 +216,52 @@ def test_a_held_frame_does_not_change_while_others_come(plug: Plug) -> None:
         held.release()
         held.release()
         device.wait_until_queued(4)
+
+
+def test_a_restarted_counter_gives_back_the_right_buffer(plug: Plug) -> None:
+    """Two frames have the same number of libcamera's: each gives back its own buffer."""
+    device = plug()
+    with Picamera2Camera(0, buffers=4) as camera:
+        expose(device, camera, 1)
+        first = read(camera)
+        device.sequence = -1
+        expose(device, camera, 2, metadata={**METADATA, "SensorTimestamp": METADATA["SensorTimestamp"] + PERIOD_NS})
+        second = read(camera)
+        kept = second.data.copy()
+        first.release()
+        for number in range(3, 7):
+            expose(device, camera, number)
+            read(camera).release()
+            np.testing.assert_array_equal(second.data, kept)
+        second.release()
+        device.wait_until_queued(4)
+
+
+def test_time_stamps_that_go_backwards_are_said(plug: Plug) -> None:
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        statuses = []
+        for time_ns in (10**9, 2 * 10**9, 2 * 10**9, 10**9, 3 * 10**9, 4 * 10**9):
+            expose(device, camera, metadata={**METADATA, "SensorTimestamp": time_ns})
+            with read(camera) as frame:
+                statuses.append(FrameStatus.BAD_TIMESTAMP in frame.status)
+        assert statuses == [False, False, True, True, False, False]
+
+
+def test_a_number_that_jumps_by_millions_is_no_loss(plug: Plug) -> None:
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        numbers: list[int] = []
+        for jump in (0, 3_999_999_997, 0, 1):
+            expose(
+                device,
+                camera,
+                lost_before=jump,
+                metadata={**METADATA, "SensorTimestamp": METADATA["SensorTimestamp"] + len(numbers) * PERIOD_NS},
+            )
+            with read(camera) as frame:
+                numbers.append(frame.sequence)
+        assert numbers == [0, 1, 2, 4]
 
 
 def test_no_more_frames_are_held_than_the_camera_can_spare(plug: Plug) -> None:

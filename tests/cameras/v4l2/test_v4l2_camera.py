@@ -230,9 +230,7 @@ def test_lost_frames_are_counted_where_the_driver_does_not(kernel: FakeKernel) -
     lost, period_ns = {12, 20, 21}, 33_000_000
     with open_camera() as camera:
         delivered = [number for number in range(30) if number not in lost]
-        node.frames += [
-            Filled(sequence=count, timestamp_ns=number * period_ns) for count, number in enumerate(delivered, 1)
-        ]
+        node.frames += [Filled(sequence=7, timestamp_ns=number * period_ns) for number in delivered]
         frames = []
         for _ in delivered:
             with read(camera) as frame:
