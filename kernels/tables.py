@@ -114,7 +114,7 @@ def step_table(
     return steps(values, zero_point)
 
 
-def steps(values: NDArray[np.float64], zero_point: int) -> NDArray[np.uint16]:
+def steps(values: NDArray[np.floating[Any]], zero_point: int) -> NDArray[np.uint16]:
     """Values of an int8 input, counted from its zero point, in the steps of `step_table`.
 
     Args:

@@ -100,7 +100,7 @@ def run(
         if at is not None and index in at:
             at[index](loop)
         frame = camera.read()
-        adjusted = loop.adjust(frame, camera)  # type: ignore[arg-type]
+        adjusted = loop.adjust(frame, camera)
         seen.append(
             Seen(
                 measure(frame).green / TARGET,
@@ -307,7 +307,7 @@ def test_damaged_frames_are_not_measured(scene: Path) -> None:
         assert frame is not None
         spy = Silent(camera, ())
         damaged = replace(frame, data=np.zeros_like(frame.data), status=FrameStatus.CORRUPTED, colour_gains=None)
-        assert AutoExposure().adjust(damaged, spy).colour_gains is None  # type: ignore[arg-type]
+        assert AutoExposure().adjust(damaged, spy).colour_gains is None
     assert spy.asked == 0
 
 
