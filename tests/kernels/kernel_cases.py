@@ -117,7 +117,7 @@ def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 
 
 def _correlate_colours(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
-    for count, lights, size in ((40, 3, 9), (1, 1, 1), (7, 2, 41)):
+    for count, lights, size in ((40, 3, 9), (1, 1, 2), (7, 2, 41)):
         rng = np.random.default_rng(count)
         call = {
             "colours": allocate((count, 3), np.float32),
