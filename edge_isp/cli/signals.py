@@ -20,7 +20,15 @@ _received = False
 
 
 class Interrupted(SystemExit):
-    """A signal came; unless it is caught, the process exits with 128 and the signal's number, as shells expect."""
+    """A signal came; unless it is caught, the process exits with 128 and the signal's number, as shells expect.
+
+    Attributes:
+        status: of the exit.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 def install() -> None:
@@ -49,7 +57,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _end_unraisable(problem: Any) -> None:
     """A signal that comes while an object is deleted cannot unwind anything."""
     if isinstance(problem.exc_value, Interrupted):
-        _end_now(int(str(problem.exc_value.code)))
+        _end_now(problem.exc_value.status)
     sys.__unraisablehook__(problem)
 
 

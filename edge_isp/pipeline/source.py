@@ -13,6 +13,7 @@ from typing import cast
 from edge_isp.cameras.base import Adjustable, Camera, ControlLimits, Controls
 from edge_isp.errors import CameraDisconnectedError, CameraError, EdgeIspError, PipelineError
 from edge_isp.frame import RawFrame
+from edge_isp.pipeline.allocator import give_back_free_memory
 from edge_isp.pipeline.arrival import Arrival
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Event, PipelineState
@@ -256,6 +257,7 @@ class Source:
             self._close_quietly()
             return None
         self.restarts += 1
+        give_back_free_memory()
         return camera
 
     def _taken(self) -> Camera | None:

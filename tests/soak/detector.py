@@ -11,6 +11,7 @@ count is not exact.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import os
 import sys
@@ -27,7 +28,7 @@ from PIL import Image
 
 from edge_isp.cameras.faults import Corrupt, Disconnect, Drop, Fault, FaultScript, Late, Truncate
 from edge_isp.cameras.synthetic import SyntheticCamera
-from edge_isp.pipeline.drops import DropReason, Event, FrameCounts, FramesDropped
+from edge_isp.pipeline.drops import DropReason, Event, FrameCounts, FramesDropped, PipelineState
 from edge_isp.pipeline.options import ModelOptions, StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy
@@ -150,8 +151,11 @@ def soak(
         next_s = time.monotonic() + warm_up_s
         for _ in pipeline:
             delivered += 1
-            if time.monotonic() >= next_s:
-                held.append(Held.now())
+            if time.monotonic() >= next_s and pipeline.state is PipelineState.RUNNING:
+                now = Held.now()
+                if pipeline.state is not PipelineState.RUNNING:
+                    continue  # a camera that is being opened holds more
+                held.append(now)
                 print(f"{len(held) - 1:3} {held[-1]}", flush=True)
                 next_s += period_s
                 if len(held) > periods:
@@ -161,11 +165,23 @@ def soak(
     return Soak(held, before, Held.now(), counts, delivered, reported, restarts)
 
 
+def return_large_arrays_at_once() -> None:
+    """Fixes glibc's threshold for memory of its own pages, as `examples/edge-isp.service` does.
+
+    Else glibc raises it with the first large array that is freed; from then on the place that such arrays find, and
+    with it the memory of the process, varies by tens of megabytes, whatever the process holds.
+    """
+    mmap_threshold = -3
+    if not ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 20):
+        raise SystemExit("the allocator's threshold cannot be set, and memory would not say what is held")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    return_large_arrays_at_once()
     seen = soak(warm_up_s=60, period_s=60, periods=arguments.minutes - 1, seed=arguments.seed)
     print(f"{seen.counts}, camera reopened {seen.restarts} times")
     print(f"before: {seen.before}\nafter:  {seen.after}")
