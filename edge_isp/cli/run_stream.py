@@ -55,7 +55,7 @@ class Shown:
 
 
 def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, shown: Shown) -> None:
-    """Runs until the recording ends, enough frames are done, or a signal comes: then the exit status is the signal's.
+    """Runs until the recording ends, enough frames are done, or a signal comes, whose exit status follows.
 
     Args:
         camera: specification of the camera; None is the recording that ships.
@@ -100,7 +100,7 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
                     sink.wait(_LAST_RESULTS_S)
             except Interrupted as signal:
                 messages.print("interrupted")
-                status = signal.status
+                status = signal.status_of_a_service if summary.frames else signal.status
         lost, report = losses(pipeline), pipeline.report
     if lost:
         messages.print(lost)

@@ -30,6 +30,12 @@ class Interrupted(SystemExit):
         super().__init__(status)
         self.status = status
 
+    @property
+    def status_of_a_service(self) -> int:
+        """Of a stream that was running: a service manager's SIGTERM is the order to stop, and obeying it no failure."""
+        is_order = self.status == 128 + signal.SIGTERM and "NOTIFY_SOCKET" in os.environ
+        return 0 if is_order else self.status
+
 
 def install() -> None:
     """Ends the process by signals as this module says. Signals that the parent process ignores stay ignored."""

@@ -14,8 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.errors import EvaluationError
-from edge_isp.files import replace_files
 from edge_isp.evaluation.exposures import SimulatedExposure
+from edge_isp.files import replace_files
 from edge_isp.training.run_metadata import commit
 from edge_isp.training.simulation import Capture
 

@@ -78,4 +78,3 @@ def toml_value(value: object) -> str:
         value: what to write.
     """
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
-
