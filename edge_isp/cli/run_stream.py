@@ -106,7 +106,12 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
         messages.print(lost)
     if not shown.as_json:
         print("\n".join([*(report_lines(report) if report else ()), *_saved(png, summary.frames)]))
-    if not summary.frames and not status:
+    _end(summary.frames, status)
+
+
+def _end(frames: int, status: int) -> None:
+    """Exits with the status of a signal, or with 1 where there was no frame."""
+    if not frames and not status:
         print("edge-isp: the camera delivered no frame", file=sys.stderr)
         status = 1
     if status:
