@@ -50,6 +50,7 @@ def struck(*arguments, **settings):
     return whole(*arguments, **settings)
 setattr(owner, name, struck)
 from edge_isp.__main__ import main
+atexit.register(print, "unwound", file=sys.stderr)
 sys.argv = ["edge-isp", *sys.argv[3:]]
 main()
 """
@@ -95,6 +96,7 @@ def test_a_signal_while_frames_stream_ends_in_order(number: signal.Signals, tmp_
     done = run(DURING, "edge_isp.cli.run_output:Summary.add", str(int(number)), "run", "--save", str(tmp_path))
     assert done.returncode == STATUSES[number][0], done.stderr
     assert "interrupted" in done.stderr
+    assert "unwound" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
 
@@ -110,6 +112,7 @@ def test_a_second_signal_ends_at_once() -> None:
     done = run(DURING, "edge_isp.pipeline.pipeline:Pipeline.close", signals, "run", "--frames", "1")
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
+    assert "unwound" not in done.stderr
 
 
 def test_signals_that_are_ignored_stay_ignored() -> None:
