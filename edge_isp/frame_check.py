@@ -59,8 +59,8 @@ class Unusable:
 def check_frame(frame: RawFrame) -> tuple[RawFrame, list[Unusable]]:
     """Replaces what cannot be used of a frame.
 
-    Metadata out of `RANGES`, NaN or of another type become None (the orientation 1). Lists and arrays become tuples. A frame whose data have not the shape of its
-    format, or whose levels cannot be, gets `FrameStatus.CORRUPTED`.
+    Metadata out of `RANGES`, NaN or of another type become None (the orientation 1); lists and arrays become tuples. A
+    frame whose data have not the shape of its format, or whose levels cannot be, gets `FrameStatus.CORRUPTED`.
 
     Args:
         frame: a camera's.

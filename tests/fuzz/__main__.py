@@ -4,8 +4,8 @@
     python -m tests.fuzz --inputs 1000000
     python -m tests.fuzz --target dng --inputs 1000
 
-The same seed makes the same inputs. Each finding is written into the folder `--out`. Ctrl-C and SIGTERM end a run early,
-with the figures of what was run.
+The same seed makes the same inputs. Each finding is written into the folder `--out`. Ctrl-C and SIGTERM end a run
+early, with the figures of what was run.
 """
 
 from __future__ import annotations

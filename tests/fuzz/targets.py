@@ -1,6 +1,6 @@
 """What is fuzzed: every parser of a file or a text that comes from outside, each with good inputs to start from.
 
-A further parser is one line of `targets`, with its good inputs: `Target("zones", (ZONES,), _file("a.toml", read_zones))`.
+A further parser is its good inputs and one line of `targets`: `Target("zones", (ZONES,), _file("a.toml", read_zones))`.
 """
 
 from __future__ import annotations
