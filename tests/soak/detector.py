@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import gc
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -36,6 +37,8 @@ from edge_isp.pipeline.reconnect import ReconnectPolicy
 FPS = 30
 FAULT_EVERY_S = 10
 GROWTH_BYTES = 2_000_000
+# A frame more or less may be under way: what is held is the least of that many moments, one at each result.
+MOMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,29 @@ class Held:
     """What the process holds.
 
     Attributes:
-        resident_bytes: of memory.
+        memory_bytes: of its own; pages of files are the system's, which takes and gives them as it likes.
         descriptors: open files.
         threads: of Python.
     """
 
-    resident_bytes: int
+    memory_bytes: int
     descriptors: int
     threads: int
 
     @staticmethod
     def now() -> Held:
-        gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return Held(pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd")), threading.active_count())
+        status = Path("/proc/self/status").read_text()
+        memory_bytes = sum(1024 * int(each) for each in re.findall(r"Rss(?:Anon|Shmem):\s*(\d+)", status))
+        return Held(memory_bytes, len(os.listdir("/proc/self/fd")), threading.active_count())
+
+    @staticmethod
+    def least(moments: list[Held]) -> Held:
+        """The least memory, and the most of everything else."""
+        return Held(
+            min(held.memory_bytes for held in moments),
+            max(held.descriptors for held in moments),
+            max(held.threads for held in moments),
+        )
 
 
 @dataclass(frozen=True)
@@ -99,9 +111,9 @@ class Soak:
                 yield f"{name} while it ran: {held}"
             if getattr(self.after, name) > getattr(self.before, name):
                 yield f"{name} left: {getattr(self.before, name)} before, {getattr(self.after, name)} after"
-        grown = max(one.resident_bytes for one in self.held) - self.held[0].resident_bytes
+        grown = max(one.memory_bytes for one in self.held) - self.held[0].memory_bytes
         if grown > GROWTH_BYTES:
-            yield f"memory grew by {grown / 1e6:.1f} MB: {[round(one.resident_bytes / 1e6, 1) for one in self.held]}"
+            yield f"memory grew by {grown / 1e6:.1f} MB: {[round(one.memory_bytes / 1e6, 1) for one in self.held]}"
 
 
 def faults(frames: int, random: Random) -> Iterator[Fault]:
@@ -147,15 +159,21 @@ def soak(
         stream = StreamOptions(on_event=on_event, reconnect=ReconnectPolicy(first_wait_s=0.2))
         pipeline = Pipeline(opened, ModelOptions("raw-detector"), stream)
         held: list[Held] = []
+        moments: list[Held] = []
         delivered = 0
         next_s = time.monotonic() + warm_up_s
         for _ in pipeline:
             delivered += 1
             if time.monotonic() >= next_s and pipeline.state is PipelineState.RUNNING:
+                if not moments:
+                    gc.collect()
                 now = Held.now()
-                if pipeline.state is not PipelineState.RUNNING:
-                    continue  # a camera that is being opened holds more
-                held.append(now)
+                if pipeline.state is PipelineState.RUNNING:  # a camera that is being opened holds more
+                    moments.append(now)
+                if len(moments) < MOMENTS:
+                    continue
+                held.append(Held.least(moments))
+                moments.clear()
                 print(f"{len(held) - 1:3} {held[-1]}", flush=True)
                 next_s += period_s
                 if len(held) > periods:
