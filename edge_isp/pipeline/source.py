@@ -18,7 +18,7 @@ from edge_isp.pipeline.arrival import Arrival
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Event, PipelineState
 from edge_isp.pipeline.reconnect import ReconnectPolicy
-from edge_isp.pipeline.watchdog import Heartbeat
+from edge_isp.pipeline.watchdog import Calls, Heartbeat
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class Source:
     Attributes:
         camera: the one that is open, or None.
         heartbeat: shows since when the camera has been asked for something.
+        releases: the heartbeats of frames that are being given back, in any thread.
         restarts: how many times it was opened again.
     """
 
@@ -100,6 +101,8 @@ class Source:
         self._reconnect, self._clock = reconnect, clock
         # A read returns after `stall_s`; one that takes twice as long does not respond.
         self.heartbeat = Heartbeat("camera", 2 * reconnect.stall_s)
+        self._closes = Calls("camera: close", 2 * reconnect.stall_s, clock.now_ns)
+        self.releases = Calls("camera: release", 2 * reconnect.stall_s, clock.now_ns)
         self._report, self._failed, self._stop = report, failed, stop
         self._arrival = Arrival(report_event, clock.now_ns)
         self._closing = threading.Lock()  # of `camera`
@@ -107,6 +110,10 @@ class Source:
         self._release_error: Exception | None = None
         self.restarts = 0
         self._failures = 0  # in succession
+
+    def heartbeats(self) -> list[Heartbeat]:
+        """Of everything that a camera may hang in."""
+        return [self.heartbeat, *self.releases.heartbeats(), *self._closes.heartbeats()]
 
     @property
     def live(self) -> bool:
@@ -273,7 +280,8 @@ class Source:
         if camera is None:
             return
         try:
-            camera.close()
+            with self._closes.call():
+                camera.close()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a camera may raise anything
