@@ -73,7 +73,8 @@ def test_what_is_of_another_type_counts_as_absent(name: str, good: tuple[Any, ..
     for value in JUNK:
         if any(type(value) is type(each) for each in good):
             continue
-        checked, unusable = check_frame(replace(frame_of(0), **{name: value}))
+        changes: dict[str, Any] = {name: value}
+        checked, unusable = check_frame(replace(frame_of(0), **changes))
         assert getattr(checked, name) == absent
         assert [each.name for each in unusable] == [name]
 
@@ -81,7 +82,7 @@ def test_what_is_of_another_type_counts_as_absent(name: str, good: tuple[Any, ..
 @pytest.mark.parametrize("kind", [list, np.array])
 def test_lists_and_arrays_are_numbers(kind: Callable[[Any], Any]) -> None:
     frame = frame_of(0)
-    values = {"black_level": (64.0,) * 4, "colour_gains": (1.5, 1.75), "colour_matrix": (1.0,) * 9}
+    values: dict[str, Any] = {"black_level": (64.0,) * 4, "colour_gains": (1.5, 1.75), "colour_matrix": (1.0,) * 9}
     checked, unusable = check_frame(replace(frame, **{name: kind(value) for name, value in values.items()}))
     assert not unusable
     assert {name: getattr(checked, name) for name in values} == values

@@ -200,11 +200,18 @@ def test_an_export_is_on_the_disk_before_it_has_a_name(tmp_path: Path, monkeypat
     """And it deletes what a killed one left."""
     (tmp_path / ".edge-isp-abc.unfinished").touch()
     calls: list[str] = []
-    for name in ("fsync", "replace"):
-        whole = getattr(os, name)
-        monkeypatch.setattr(
-            f"edge_isp.files.os.{name}", lambda *paths, name=name, whole=whole: (calls.append(name), whole(*paths))
-        )
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor: int) -> None:
+        calls.append("fsync")
+        fsync(descriptor)
+
+    def note_replace(old: str, new: Path) -> None:
+        calls.append("replace")
+        replace(old, new)
+
+    monkeypatch.setattr("edge_isp.files.os.fsync", note_fsync)
+    monkeypatch.setattr("edge_isp.files.os.replace", note_replace)
     path = export_model(picture_model(), tmp_path, Export("tflite", size=(64, 48)))
     assert calls == ["fsync", "fsync", "replace", "replace", "fsync"]
     assert sorted(tmp_path.iterdir()) == sorted([path, path.with_suffix(".toml")])
