@@ -53,7 +53,7 @@ def test_an_orientation_that_is_none_is_as_the_data_lies(value: Any) -> None:
     assert check_frame(replace(frame_of(0), orientation=value))[0].orientation == 1
 
 
-JUNK = (3, "", [], {}, math.nan, b"imx219", object(), np.array([1.0, 2.0]), (1, 2))
+JUNK: tuple[Any, ...] = (3, "", [], {}, math.nan, b"imx219", object(), np.array([1.0, 2.0]), (1, 2))
 
 
 @pytest.mark.parametrize(
