@@ -202,9 +202,9 @@ def test_arbitrary_structures_give_the_reader_s_error(tmp_path: Path, kind: str,
         (b"a = '\xff'", "not a TOML file: expected UTF-8 text, found byte 5 not of it"),
         (b"a = ", "not a TOML file: Invalid value"),
         (b"a = " + b"[" * 100_000, ".*nested too deeply"),
-        (b"a." * 1_000_000 + b"a = 1", ".*nested too deeply"),  # tomllib: a time that grows with the square
-        (b"[" + b"a . " * 500_000 + b"a]", ".*nested too deeply"),
-        (b'"=,\\"".' * 200_000 + b"a = 1", ".*nested too deeply"),
+        (b"a." * 5000 + b"a = 1", ".*nested too deeply"),  # tomllib: a time that grows with the square
+        (b"[" + b"a . " * 5000 + b"a]", ".*nested too deeply"),
+        (b'"=,\\"".' * 5000 + b"a = 1", ".*nested too deeply"),
         (b"a = " + b"9" * 5000, "not a TOML file: .*4300 digits"),
         (b"#" * (LARGEST_FILE_BYTES + 1), f"larger than {LARGEST_FILE_BYTES} bytes"),
     ],

@@ -182,7 +182,7 @@ class Store:
                 self._results[key] = Result(
                     key, entry["made_with"], entry["seconds"], dict(entry["values"]), int(entry["software"])
                 )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise EvaluationError(
                 f"{path}: expected results that 'edge-isp evaluate' wrote, found something else ({error!r}); "
                 "remove it or name another file"
