@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_isp.calibration.dng import read_dng
 from edge_isp.cameras.base import CameraBase, ControlLimits
 from edge_isp.cameras.sidecar import Sidecar, read_sidecar
+from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
@@ -163,10 +164,12 @@ class RawFile:
             sensor=self.sidecar.sensor,
             exposure_ns=conditions.exposure_ns,
             analogue_gain=conditions.analogue_gain,
+            digital_gain=conditions.digital_gain,
             colour_gains=conditions.colour_gains,
             colour_temperature_k=conditions.colour_temperature_k,
             window=self.sidecar.window,
             lens_shading=self.sidecar.lens_shading,
+            origins=self.sidecar.origins,
         )
 
 
@@ -247,6 +250,7 @@ class DngFile:
             # A fit may give a slightly negative variance of the dark.
             noise_profile=dng.noise_profile and (dng.noise_profile[0], max(dng.noise_profile[1], 0.0)),
             baseline_exposure_ev=dng.baseline_exposure_ev,
+            origins=Origins("file"),
         )
 
     def _stored_codes(self) -> NDArray[np.uint16]:

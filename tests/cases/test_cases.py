@@ -17,6 +17,7 @@ from edge_isp.cameras.photo import load_photo
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
+from edge_isp.pipeline.options import ModelOptions
 from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.results import Picture
 from edge_isp.tasks.classical import ClassicalIsp
@@ -35,7 +36,7 @@ def frames_of(path: Path) -> list[RawFrame]:
 
 
 def picture_of(path: Path, model: str = "rfdcsanet-s") -> NDArray[np.uint8]:
-    with Pipeline(ReplayCamera(path), model=model) as pipeline:
+    with Pipeline(ReplayCamera(path), ModelOptions(model, tone="srgb")) as pipeline:
         (result,) = list(pipeline)
     assert isinstance(result.result, Picture)
     return result.result.rgb
@@ -44,7 +45,7 @@ def picture_of(path: Path, model: str = "rfdcsanet-s") -> NDArray[np.uint8]:
 def classical_picture_of(path: Path) -> NDArray[np.uint8]:
     (frame,) = frames_of(path)
     with frame:
-        return ClassicalIsp().develop(frame).rgb
+        return ClassicalIsp(tone="srgb").develop(frame).rgb
 
 
 def patch(picture: NDArray[np.uint8], x: int, y: int) -> tuple[float, ...]:
