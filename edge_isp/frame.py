@@ -167,7 +167,7 @@ class RawFrame:
     baseline_exposure_ev: float | None = None
     auto_brightness: float = 1.0
     status: FrameStatus = FrameStatus.OK
-    origins: Origins = Origins()
+    origins: Origins = field(default_factory=Origins)
     on_release: Callable[[], None] | None = None
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)
 

@@ -88,10 +88,8 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
                         begun = time.perf_counter_ns()
                         saved = png.save(annotate(done, classical))
                         stages_ns["save"] = time.perf_counter_ns() - begun
-                    if not summary.frames and pipeline.report:
-                        messages.print(explain(pipeline.report))
-                    if not summary.frames and shown.verbose:
-                        messages.print(*applied_lines(done), sep="\n", soft_wrap=True)
+                    if not summary.frames:
+                        messages.print(*_first_lines(done, pipeline, shown), sep="\n", soft_wrap=True)
                     summary.add(done, stages_ns, pipeline)
                     if shown.as_json:
                         print(json.dumps(json_line(done, stages_ns, saved)), flush=True)
@@ -109,6 +107,12 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
     if not summary.frames:
         print("edge-isp: the camera delivered no frame", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _first_lines(done: FrameResult, pipeline: Pipeline, shown: Shown) -> list[str]:
+    """What is said once the first result is there."""
+    report = [explain(pipeline.report)] if pipeline.report else []
+    return [*report, *(applied_lines(done) if shown.verbose else ())]
 
 
 def _saved(png: PngSink | None, frames: int) -> list[str]:

@@ -23,6 +23,8 @@ _MOST_CLIPPED = 0.01
 _RANGE = (0.25, 16.0)
 # Of linear red, green and blue (ITU-R BT.709).
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+# Less light than this cannot be told from noise, nor from a black level that is a little off.
+_DARKEST = 5e-4
 # At most about this number of rows of cells is looked at.
 _ROWS = 256
 
@@ -43,7 +45,7 @@ class BrightnessLoop:
 
 
 def estimate_brightness(frame: RawFrame) -> float | None:
-    """The factor on the light of a single frame, 1/4 to 16; None where it shows no light.
+    """The factor on the light of a single frame, 1/4 to 16; None where it shows too little light to tell.
 
     Args:
         frame: with colour gains; its data is read.
@@ -65,7 +67,7 @@ def estimate_brightness(frame: RawFrame) -> float | None:
     gains = np.array([red, green, green, blue]) * digital_gain(frame) / (white - black)
     light = np.clip((np.array(seen.means) - black) * gains, 0, None)
     mean = float(_LUMINANCE @ (light[0], (light[1] + light[2]) / 2, light[3]))
-    if mean <= 0:
+    if mean < _DARKEST:
         return None
     factor = _MID_GREY / mean
     if factor > 1:

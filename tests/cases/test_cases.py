@@ -121,12 +121,12 @@ def test_codes_beyond_the_bit_depth_are_warned_of(tmp_path: Path, caplog: pytest
     [
         (key, value)
         for key in ("colour_gains",)
-        for value in ("[inf, 1.5]", "[nan, 1.5]", "[0, 1.5]", "[2.0, -1]", "[2.0]", "2.0")
+        for value in ("[inf, 1.5]", "[1e9, 1.5]", "[2.0, 1e-9]", "[nan, 1.5]", "[0, 1.5]", "[2.0, -1]", "[2.0]", "2.0")
     ]
     + [
         (key, v)
-        for key in ("analogue_gain", "colour_temperature_k", "exposure_ns")
-        for v in ("inf", "nan", "0", "-1", "true")
+        for key in ("analogue_gain", "digital_gain", "colour_temperature_k", "exposure_ns")
+        for v in ("inf", "nan", "0", "-1", "true", "10_000_000_000_000_000")
     ],
 )
 def test_impossible_conditions_are_one_error_that_names_the_key(tmp_path: Path, key: str, value: str) -> None:
