@@ -1,9 +1,9 @@
-"""Makes the pictures of docs/colours.md in docs/images: each step from RAW to a picture, off at the left, on at the right.
+"""Makes the pictures of docs/colours.md in docs/images: each step from RAW to a picture, off and on.
 
     python scripts/make_colour_pictures.py
 
-The scene is the recording that ships in the package (CC0, see NOTICE). An IMX219 with its lens shading, stuck pixels and
-noise is simulated in front of it.
+The scene is the recording that ships in the package (CC0, see NOTICE). An IMX219 with its lens shading, stuck pixels
+and noise is simulated in front of it.
 """
 
 from __future__ import annotations

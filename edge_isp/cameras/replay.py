@@ -16,6 +16,7 @@ from edge_isp.cameras.base import CameraBase, ControlLimits
 from edge_isp.cameras.sidecar import Sidecar, read_sidecar
 from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
+from edge_isp.files import files_of
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 
@@ -74,13 +75,7 @@ class _Recording(Protocol):
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = []
-        for file in sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES):
-            # File managers and editors leave "._name.dng" and the like beside the real ones.
-            if file.name.startswith(".") or not file.is_file():
-                _log.warning("%s: passed over: %s", file, "a hidden file" if file.is_file() else "not a file")
-            else:
-                files.append(file)
+        files = files_of(path, _SUFFIXES)
         if not files:
             raise CameraError(f"{path}: no .raw or .dng file in this folder")
         return files

@@ -158,6 +158,6 @@ def test_evaluation_measures_at_srgb(data: Path) -> None:
 
     sensor, capture = SensorModel(PROFILE), Capture(colour_temperature_k=5700.0, exposure=1.0, analogue_gain=1.0)
     exposure = expose_image(next(iter(sorted((data / "photos" / "kodak").glob("*.png")))), sensor, capture)
-    with model_method("rfdcsanet-s").opened(sensor) as develop:
+    with model_method("rfdcsanet-s").open(sensor) as develop:
         error = develop(exposure).astype(float) - exposure.photo
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 30
