@@ -7,6 +7,7 @@ the first call for a model and a size loads one.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError, ModelError, did_you_mean, shortened
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
+from edge_isp.frame_check import RANGES, check_frame, is_usable
 from edge_isp.kernels.pack import pack
 from edge_isp.metering.meter import complete_frame
 from edge_isp.models.card import ModelCard, find_model
@@ -30,6 +32,8 @@ from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.results import Detections, Picture
 from edge_isp.tasks.protocol import Task
 from edge_isp.tasks.registry import task_for
+
+_log = logging.getLogger(__name__)
 
 Raw: TypeAlias = "NDArray[Any] | str | Path | RawFrame"
 Levels: TypeAlias = "float | Sequence[float]"
@@ -189,6 +193,11 @@ class _Description:
             if value is not None and not _are_positive(value, length):
                 expected = "two positive numbers, red and blue" if length == 2 else "a positive number"
                 raise FormatError(f"{name} must be {expected}, found {value!r}")
+        for name in ("colour_gains", "colour_temperature_k", "analogue_gain", "colour_matrix"):
+            value = getattr(self, name)
+            if value is not None and not is_usable(name, value):
+                least, greatest = RANGES[name]
+                raise FormatError(f"{name} must be from {least:g} to {greatest:g}, found {value!r}")
 
     @property
     def of_conditions(self) -> dict[str, Any]:
@@ -210,9 +219,9 @@ def _frame(raw: Raw, description: _Description, profile: SensorProfile | None) -
     if isinstance(raw, np.ndarray):
         return _frame_of_array(raw, description, profile)
     if isinstance(raw, RawFrame):
-        return _completed(raw, description)
+        return _completed(_checked(raw), description)
     if isinstance(raw, (str, Path)):
-        return _completed(_first_frame(Path(raw)), description)
+        return _completed(_checked(_first_frame(Path(raw))), description)
     raise FormatError(
         "raw must be a NumPy array (height, width), the path of a .raw or .dng file, or a RawFrame; "
         f"found {type(raw).__name__}"
@@ -225,6 +234,16 @@ def _first_frame(path: Path) -> RawFrame:
     with ReplayCamera(path) as camera:
         frame = camera.read()
     assert frame is not None  # a recording without a frame is a FormatError
+    return frame
+
+
+def _checked(frame: RawFrame) -> RawFrame:
+    """The frame without what cannot be used of it, as in a pipeline."""
+    frame, unusable = check_frame(frame)
+    for each in unusable:
+        if each.name in ("data", "black_level"):
+            raise FormatError(f"{frame.source}: {each.reason}")
+        _log.warning("%s: frame %d: %s", frame.source, frame.sequence, each.reason)
     return frame
 
 
