@@ -38,6 +38,7 @@ STUCK_SHARE = 1e-3
 # Left, top, right and bottom of what is shown at the sensor's own pixels, twice as large; the rest is shown smaller.
 DETAIL = (300, 190, 468, 306)
 WHOLE = load_profile("imx219")
+SIZE = WHOLE.size or (0, 0)
 CARD = find_model("rfdcsanet-s", WHOLE.name)
 
 
@@ -70,7 +71,7 @@ def main() -> None:
 def frame_of(scene: NDArray[np.float32], *, gain: float = GAIN, exposure: float = 1.0) -> RawFrame:
     """What the sensor sends of a scene, with all that is imperfect about sensor and lens."""
     height, width, _ = scene.shape
-    window = SensorWindow(0, 0, *(WHOLE.size or (width, height)), WHOLE.size, Flips(vertical=False, horizontal=False))
+    window = SensorWindow(0, 0, *SIZE, SIZE, Flips(vertical=False, horizontal=False))
     rng = np.random.default_rng(1)
     count = round(STUCK_SHARE * width * height)
     places = zip(rng.integers(0, window.width, count), rng.integers(0, window.height, count), strict=True)

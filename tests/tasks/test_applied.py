@@ -16,7 +16,7 @@ from edge_isp.frame import RawFrame
 from edge_isp.metering.meter import complete_frame
 from edge_isp.models.card import find_model
 from edge_isp.tasks.registry import task_for
-from tests.support.dng import LONG, SHORT, SIGNED_RATIONAL, write_dng
+from tests.support.dng import LONG, SHORT, SIGNED_RATIONAL, Tag, write_dng
 
 PROFILE = load_profile("imx219")
 FORMAT = """[format]
@@ -99,7 +99,7 @@ def test_what_nobody_states_is_an_estimate(tmp_path: Path) -> None:
 
 
 def test_a_dng(tmp_path: Path) -> None:
-    tags = {"Orientation": (SHORT, [6]), "BaselineExposure": (SIGNED_RATIONAL, [1.0])}
+    tags: dict[str, Tag | None] = {"Orientation": (SHORT, [6]), "BaselineExposure": (SIGNED_RATIONAL, [1.0])}
     path = write_dng(tmp_path / "a.dng", CODES, {**tags, "ISOSpeedRatings": (SHORT, [400])})
     with ReplayCamera(path) as camera:
         frame = camera.read()
