@@ -21,14 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.defect_candidates import I16Array, Lines, find_candidates
-from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, beyond_noise, mirrored, surroundings, weigh
+from edge_isp.kernels.defect_candidates import I16Array, Near, find_candidates
+from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, mirrored, predict, replaced_share
 from edge_isp.kernels.layout import RawLayout, RowPlan, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, read_row
 
 # White in white-balanced light, as whole numbers of 16 bits, and the range that light is clipped to.
 LIGHT_WHITE = 4096
 LOWEST_LIGHT, HIGHEST_LIGHT = -4096, 28671
+# A listed pixel among the candidates, which are 1.
+LISTED = 3
+# Light between which the standard deviation of the noise is taken to rise in a straight line, in the first step.
+MARGIN_KNOTS = (0, LIGHT_WHITE // 32, LIGHT_WHITE // 2)
 
 
 class DefectPlan(NamedTuple):
@@ -40,8 +44,9 @@ class DefectPlan(NamedTuple):
     Attributes:
         to_light: int32 (4, 2), factor and offset: light = (code * factor - offset) >> shift.
         shift: see `to_light`.
-        limits: int16 (4, 4): light that a candidate stands out by, without light, and what each unit of light adds, in
-            1/65536; the light below which no scene can be; the light of white level.
+        margins: uint16 (4, 4): two straight lines, of which the lower one is the light that a candidate stands out by:
+            light at zero, and what each unit of twice the light around it adds, in 1/65536.
+        limits: int16 (4, 2): the light below which no scene can be, and the light of white level.
         noise: float32 (4, 2), variance of the noise for each unit of light, and without light.
         to_code: float32 (4, 2), factor and offset: code = light * factor + offset.
         white: the highest code that a replaced pixel takes.
@@ -52,6 +57,7 @@ class DefectPlan(NamedTuple):
 
     to_light: NDArray[np.int32]
     shift: int
+    margins: U16Array
     limits: I16Array
     noise: F32Array
     to_code: F32Array
@@ -68,7 +74,6 @@ class DefectRows(NamedTuple):
         codes: uint16 (8, 2, columns): the last eight rows of pixels, each as its even and its odd columns.
         light: int16 (8, 2, cells + 4): the same rows as light, with two columns of margin at either end.
         held: int64 (8,): which row of the window each of the eight is.
-        stand_out: int16 (cells,): scratch.
         candidates: uint8, cells rounded up to a multiple of 8: scratch.
         around: float32 (7, 7): scratch.
     """
@@ -76,7 +81,6 @@ class DefectRows(NamedTuple):
     codes: U16Array
     light: I16Array
     held: NDArray[np.int64]
-    stand_out: I16Array
     candidates: U8Array
     around: F32Array
 
@@ -125,18 +129,17 @@ def plan_defects(
     shot = shot_noise * gain * LIGHT_WHITE
     # A code stands for all light within half a code, and light for all within half a unit.
     read = read_variance * (gain * LIGHT_WHITE) ** 2 + (light_of_code**2 + 1) / 12
-    dark, mid = NOISE * np.sqrt(read), NOISE * np.sqrt(shot * LIGHT_WHITE / 2 + read)
-    slope = np.minimum((mid - dark) / (LIGHT_WHITE / 2) * 65536, 32767).astype(np.int16)
     # White is one unit less than it should be: the light of white level itself is rounded down.
-    lights = np.stack([np.minimum(dark, LIGHT_WHITE), -BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
-    lights = np.clip(np.floor(lights), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
+    limits = np.stack([-BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
+    limits = np.clip(np.floor(limits), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
     row_starts, columns = _by_row(listed, width, height)
     return DefectPlan(
         to_light=read_only(
             np.rint(np.stack([light_of_code, black * light_of_code], axis=1) * 2.0**shift).astype(np.int32)
         ),
         shift=shift,
-        limits=read_only(np.insert(lights, 1, slope, axis=1)),
+        margins=read_only(_margins(shot, read)),
+        limits=read_only(limits),
         noise=read_only(np.stack([shot, read], axis=1).astype(np.float32)),
         to_code=read_only(np.stack([1 / light_of_code, black], axis=1).astype(np.float32)),
         white=int(min(np.floor(white_level), layout.highest)),
@@ -144,6 +147,16 @@ def plan_defects(
         row_starts=read_only(row_starts),
         columns=read_only(columns),
     )
+
+
+def _margins(shot: NDArray[np.float64], read: NDArray[np.float64]) -> U16Array:
+    """Chords of `NOISE` standard deviations over light, which lie below that curve; see `DefectPlan`."""
+    lines = []
+    for first, last in zip(MARGIN_KNOTS, MARGIN_KNOTS[1:], strict=False):
+        low, high = NOISE * np.sqrt(shot * first + read), NOISE * np.sqrt(shot * last + read)
+        slope = (high - low) / (last - first)
+        lines += [np.minimum(low - slope * first, LIGHT_WHITE), np.minimum(slope / 2 * 65536, 65535)]
+    return np.floor(np.stack(lines, axis=1)).astype(np.uint16)
 
 
 def check_plan(defects: DefectPlan, layout: RawLayout) -> None:
@@ -182,7 +195,6 @@ def defect_rows(plan: RowPlan, cells: int) -> DefectRows:
         np.empty((8, 2, (plan.pixels + 1) // 2), np.uint16),
         np.empty((8, 2, cells + 4), np.int16),
         np.full(8, -1, np.int64),
-        np.empty(cells, np.int16),
         np.zeros((cells + 7) // 8 * 8, np.uint8),
         np.empty((7, 7), np.float32),
     )
@@ -204,10 +216,16 @@ def read_mended_cells(
     """
     height, skip = len(defects.row_starts) - 1, plan.skip // 2
     # Taken out of their tuples once: each time costs as much as several vectors of pixels.
-    held, codes, light, around = rows.held, rows.codes, rows.light, rows.around
-    stand_out, candidates = rows.stand_out, rows.candidates
-    starts, columns, limits, noise = defects.row_starts, defects.columns, defects.limits, defects.noise
+    held, codes, light, candidates, around = rows.held, rows.codes, rows.light, rows.candidates, rows.around
+    starts, columns, noise, limits, margins = (
+        defects.row_starts,
+        defects.columns,
+        defects.noise,
+        defects.limits,
+        defects.margins,
+    )
     to_light, to_code = defects.to_light, defects.to_code
+    marked, cells = candidates.view(np.uint64), light.shape[2] - 4
     for y in range(max(2 * cell_row - 3, 0), min(2 * cell_row + 5, height)):
         place = y % 8
         if held[place] != y:
@@ -220,70 +238,56 @@ def read_mended_cells(
             _to_light(odd[skip:], light[place, 1], to_light[plane, 0], to_light[plane, 1], defects.shift)
             _mirror_ends(light[place, 0], light[place, 1])
     for y in range(2 * cell_row, 2 * cell_row + 2):
-        lines = (
-            light[mirrored(y - 2, height) % 8],
-            light[mirrored(y - 1, height) % 8],
-            light[y % 8],
-            light[mirrored(y + 1, height) % 8],
-            light[mirrored(y + 2, height) % 8],
+        near = (
+            mirrored(y - 3, height) % 8,
+            mirrored(y - 2, height) % 8,
+            mirrored(y - 1, height) % 8,
+            y % 8,
+            mirrored(y + 1, height) % 8,
+            mirrored(y + 2, height) % 8,
+            mirrored(y + 3, height) % 8,
         )
         for parity in range(2):
             plane = 2 * ((y & 1) ^ plan.red_row) + (parity ^ plan.red_column)
             mended = buffers[plane]
             _copy(codes[y % 8, parity], mended)
-            green = plane == 1 or plane == 2
-            extremes = (limits[plane, 0], limits[plane, 1], limits[plane, 2], limits[plane, 3])
-            found = find_candidates(lines, parity, green, extremes, stand_out, candidates)
+            found = find_candidates(
+                light,
+                near,
+                parity,
+                plane == 1 or plane == 2,
+                (margins[plane, 0], margins[plane, 1], margins[plane, 2], margins[plane, 3]),
+                (limits[plane, 0], limits[plane, 1]),
+                candidates[:cells],
+            )
             for k in range(starts[y], starts[y + 1]):
                 if columns[k] % 2 == parity:
-                    candidates[columns[k] // 2] = 2
-                    found = True
-            if found:
-                figures, code_range = (noise, limits, to_code), (skip, defects.white)
-                _replace(lines, light, height, (y, parity, plane), figures, code_range, candidates, around, mended)
+                    candidates[columns[k] // 2] = LISTED
+                    found = np.uint8(1)
+            if found == 0:
+                continue
+            for word in range(len(marked)):
+                rest = marked[word]
+                while rest != 0:
+                    place = _first_byte(rest)
+                    rest &= ~(np.uint64(255) << np.uint64(8 * place))
+                    j = 8 * word + place
+                    share = np.float32(1)
+                    if candidates[j] != LISTED:
+                        share = replaced_share(light, near, parity, j, plane, noise, limits)
+                    if share > 0:
+                        own = np.float32(light[near[3], parity, j + 2])
+                        value = own + (predict(light, near, parity, j, plane, noise, around) - own) * share
+                        value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
+                        mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
 
 
 @kernel(inline="always")
-def _replace(
-    lines: Lines,
-    light: I16Array,
-    height: int,
-    place: tuple[int, int, int],
-    figures: tuple[F32Array, I16Array, F32Array],
-    code_range: tuple[int, int],
-    candidates: U8Array,
-    around: F32Array,
-    mended: U16Array,
-) -> None:
-    """Replaces the candidates in the even or the odd columns of a row.
-
-    Args:
-        lines: the light of five rows of pixels, from two above to two below, each (2, cells + 4).
-        light: see `DefectRows`.
-        height: of the window, in pixels.
-        place: row of the window, parity of the columns, and their colour plane.
-        figures: noise, limits and to_code, see `DefectPlan`.
-        code_range: columns left of the window in `mended`, and the highest code that a replaced pixel takes.
-        candidates: 1 for a candidate, 2 for a listed pixel.
-        around: see `DefectRows`.
-        mended: codes of the row, written.
-    """
-    y, parity, plane = place
-    noise, limits, to_code = figures
-    skip, white = code_range
-    marked = candidates.view(np.uint64)
-    for word in range(len(marked)):
-        if marked[word] == 0:
-            continue
-        for j in range(8 * word, 8 * word + 8):
-            listed = candidates[j] == 2
-            if candidates[j] == 0 or not (listed or beyond_noise(lines, parity, j, plane, noise)):
-                continue
-            surroundings(light, height, y, 2 * j + parity, around)
-            share, value = weigh(around, plane, noise, limits, listed)
-            if share > 0:
-                value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
-                mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(white)))
+def _first_byte(word: np.uint64) -> int:
+    """Which byte of a word is the first that is not 0; its lowest bit must be set, as it is in 1 and in `LISTED`."""
+    ones = np.uint64(0x0101_0101_0101_0101)
+    below = np.uint64((word & (~word + np.uint64(1))) - np.uint64(1)) & ones
+    return int((below * ones) >> np.uint64(56))
 
 
 @kernel
