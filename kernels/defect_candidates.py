@@ -21,6 +21,8 @@ Near = tuple[int, int, int, int, int, int, int]
 # Rows of `DefectPlan.margins` and `DefectPlan.limits`.
 Margins = tuple[np.uint16, np.uint16, np.uint16, np.uint16]
 Limits = tuple[np.int16, np.int16]
+# The light at which the two lines meet that the noise's standard deviation is taken to rise in.
+MARGIN_KNEE = 128
 Light = TypeVar("Light", np.int16, np.float32)
 
 
@@ -41,11 +43,10 @@ def find_candidates(
     """
     _, above2, above1, here, below1, below2, _ = near
     own, above, below = light[here, parity], light[above2, parity], light[below2, parity]
-    # Other colours: beside a pixel, above and below it.
+    # Other columns, from the left neighbour on.
     beside = light[here, 1 - parity, 1 + parity :]
-    over, under = light[above1, parity], light[below1, parity]
-    # Of green, one row and one column away.
     upper, lower = light[above1, 1 - parity, 1 + parity :], light[below1, 1 - parity, 1 + parity :]
+    over, under = light[above1, parity], light[below1, parity]
     found = np.uint8(0)
     if green:
         for j in range(len(candidates)):
@@ -59,7 +60,14 @@ def find_candidates(
     else:
         for j in range(len(candidates)):
             highest, lowest = seconds(
-                own[j + 1], own[j + 3], above[j + 1], below[j + 3], above[j + 2], below[j + 2], above[j + 3], below[j + 1]
+                own[j + 1],
+                own[j + 3],
+                above[j + 1],
+                below[j + 3],
+                above[j + 2],
+                below[j + 2],
+                above[j + 3],
+                below[j + 1],
             )
             across = _across(beside[j], beside[j + 1], over[j + 2], under[j + 2])
             marked = _is_candidate(own[j + 2], highest, lowest, across, margins, limits)
@@ -87,7 +95,7 @@ def seconds(a: Light, b: Light, c: Light, d: Light, e: Light, f: Light, g: Light
 
 @kernel(inline="always")
 def _across(left: np.int16, right: np.int16, above: np.int16, below: np.int16) -> np.int16:
-    """The most that pixels of another colour change across a pixel."""
+    """The most that the light of another colour changes across a pixel."""
     return max(np.int16(abs(np.int16(left - right))), np.int16(abs(np.int16(above - below))))
 
 
@@ -109,9 +117,19 @@ def _is_candidate(
     more = np.int16(beyond - np.int16(highest - lowest))
     if own < limits[0] or own >= limits[1]:
         more = np.int16(32767)
-    light = np.uint32(np.uint16(max(lowest, np.int16(0))) + np.uint16(max(highest, np.int16(0))))
-    dark = np.uint16(margins[0] + np.uint16((light * np.uint32(margins[1])) >> np.uint32(16)))
-    bright = np.uint16(margins[2] + np.uint16((light * np.uint32(margins[3])) >> np.uint32(16)))
-    if np.uint16(beyond) <= min(dark, bright):
+    # Half of each: the sum of both would not fit into 16 bits.
+    light = max(np.int16(np.int16(lowest >> 1) + np.int16(highest >> 1)), np.int16(0))
+    # Two things change no result and keep LLVM in 16-bit lanes: the lines multiply different numbers (below the knee
+    # the first is the lower one anyhow), and the slopes, from 1 on, differ from pixel to pixel as far as LLVM knows.
+    sign = np.uint16(np.uint16(own) >> np.uint16(15))
+    dim = np.uint16(margins[0] + _high_half(light, max(sign, margins[1])))
+    bright = np.uint16(margins[2] + _high_half(max(light, np.int16(MARGIN_KNEE)), max(sign, margins[3])))
+    if np.uint16(beyond) <= min(dim, bright):
         more = np.int16(-32768)
     return np.uint8(more > across)
+
+
+@kernel(inline="always")
+def _high_half(light: np.int16, slope: np.uint16) -> np.uint16:
+    """Light, which is not negative, times a slope in 1/65536: one instruction on 16-bit lanes."""
+    return np.uint16((np.uint32(np.uint16(light)) * np.uint32(slope)) >> np.uint32(16))

@@ -73,17 +73,26 @@ def replaced_share(
 
 
 @kernel(inline="always")
-def _near_seconds(
-    light: I16Array, near: Near, parity: int, j: int, plane: int
-) -> tuple[np.float32, np.float32]:
+def _near_seconds(light: I16Array, near: Near, parity: int, j: int, plane: int) -> tuple[np.float32, np.float32]:
     """The second highest and the second lowest of the eight nearest pixels of a pixel's own colour."""
-    own, above, below = light[near[3], parity], light[near[1], parity], light[near[5], parity]
+    _, above2, above, here, below, below2, _ = near
     if plane == 1 or plane == 2:
-        upper, lower, left = light[near[2], 1 - parity], light[near[4], 1 - parity], j + 1 + parity
-        a, b, c, d = upper[left], lower[left + 1], upper[left + 1], lower[left]
+        other, left = 1 - parity, j + 1 + parity
+        a, b = light[above, other, left], light[below, other, left + 1]
+        c, d = light[above, other, left + 1], light[below, other, left]
     else:
-        a, b, c, d = above[j + 1], below[j + 3], above[j + 3], below[j + 1]
-    highest, lowest = seconds(own[j + 1], own[j + 3], above[j + 2], below[j + 2], a, b, c, d)
+        a, b = light[above2, parity, j + 1], light[below2, parity, j + 3]
+        c, d = light[above2, parity, j + 3], light[below2, parity, j + 1]
+    highest, lowest = seconds(
+        light[here, parity, j + 1],
+        light[here, parity, j + 3],
+        light[above2, parity, j + 2],
+        light[below2, parity, j + 2],
+        a,
+        b,
+        c,
+        d,
+    )
     return np.float32(highest), np.float32(lowest)
 
 
@@ -96,19 +105,41 @@ def _texture(
     Each of the four adjacent pixels is compared with the median of the three of its colour that lie away from the
     candidate.
     """
-    above3, above1, below1, below3 = (
-        light[near[0], parity],
-        light[near[2], parity],
-        light[near[4], parity],
-        light[near[6], parity],
+    above3, above2, above, here, below, below2, below3 = near
+    # The pixel's column, and of those in the other columns the one to its left and the one to its right.
+    column, left, right, other = j + 2, j + 1 + parity, j + 2 + parity, 1 - parity
+    rise_1, variance_1 = _rise(
+        light[below, parity, column],
+        light[below3, parity, column],
+        light[below, parity, column + 1],
+        light[below, parity, column - 1],
+        plane ^ 2,
+        noise,
     )
-    above2, own, below2 = light[near[1], 1 - parity], light[near[3], 1 - parity], light[near[5], 1 - parity]
-    # Columns of the pixel in `above1`, and of the ones to its left and right in `own`.
-    column, left, right = j + 2, j + 1 + parity, j + 2 + parity
-    rise_1, variance_1 = _rise(below1[column], below3[column], below1[column + 1], below1[column - 1], plane ^ 2, noise)
-    rise_2, variance_2 = _rise(above1[column], above3[column], above1[column - 1], above1[column + 1], plane ^ 2, noise)
-    rise_3, variance_3 = _rise(own[right], own[right + 1], below2[right], above2[right], plane ^ 1, noise)
-    rise_4, variance_4 = _rise(own[left], own[left - 1], above2[left], below2[left], plane ^ 1, noise)
+    rise_2, variance_2 = _rise(
+        light[above, parity, column],
+        light[above3, parity, column],
+        light[above, parity, column + 1],
+        light[above, parity, column - 1],
+        plane ^ 2,
+        noise,
+    )
+    rise_3, variance_3 = _rise(
+        light[here, other, right],
+        light[here, other, right + 1],
+        light[above2, other, right],
+        light[below2, other, right],
+        plane ^ 1,
+        noise,
+    )
+    rise_4, variance_4 = _rise(
+        light[here, other, left],
+        light[here, other, left - 1],
+        light[above2, other, left],
+        light[below2, other, left],
+        plane ^ 1,
+        noise,
+    )
     activity = max(
         max(_activity(rise_1, variance_1), _activity(rise_2, variance_2)),
         max(_activity(rise_3, variance_3), _activity(rise_4, variance_4)),
@@ -134,7 +165,9 @@ def _activity(rise: np.float32, variance: np.float32) -> np.float32:
 
 
 @kernel
-def predict(light: I16Array, near: Near, parity: int, j: int, plane: int, noise: F32Array, around: F32Array) -> np.float32:
+def predict(
+    light: I16Array, near: Near, parity: int, j: int, plane: int, noise: F32Array, around: F32Array
+) -> np.float32:
     """The light that a pixel's neighbours let expect, between the second lowest and the second highest of its colour.
 
     Args:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.defect_candidates import I16Array, Near, find_candidates
+from edge_isp.kernels.defect_candidates import MARGIN_KNEE, I16Array, find_candidates
 from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, mirrored, predict, replaced_share
 from edge_isp.kernels.layout import RawLayout, RowPlan, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, read_row
@@ -31,8 +31,6 @@ LIGHT_WHITE = 4096
 LOWEST_LIGHT, HIGHEST_LIGHT = -4096, 28671
 # A listed pixel among the candidates, which are 1.
 LISTED = 3
-# Light between which the standard deviation of the noise is taken to rise in a straight line, in the first step.
-MARGIN_KNOTS = (0, LIGHT_WHITE // 32, LIGHT_WHITE // 2)
 
 
 class DefectPlan(NamedTuple):
@@ -44,8 +42,8 @@ class DefectPlan(NamedTuple):
     Attributes:
         to_light: int32 (4, 2), factor and offset: light = (code * factor - offset) >> shift.
         shift: see `to_light`.
-        margins: uint16 (4, 4): two straight lines, of which the lower one is the light that a candidate stands out by:
-            light at zero, and what each unit of twice the light around it adds, in 1/65536.
+        margins: uint16 (4, 4): two straight lines over the light around a pixel, each as its value at no light and what
+            a unit adds, in 1/65536: a candidate stands out by more than the lower one.
         limits: int16 (4, 2): the light below which no scene can be, and the light of white level.
         noise: float32 (4, 2), variance of the noise for each unit of light, and without light.
         to_code: float32 (4, 2), factor and offset: code = light * factor + offset.
@@ -71,8 +69,9 @@ class DefectRows(NamedTuple):
     """The rows around the one that is mended; made by `defect_rows`.
 
     Attributes:
-        codes: uint16 (8, 2, columns): the last eight rows of pixels, each as its even and its odd columns.
-        light: int16 (8, 2, cells + 4): the same rows as light, with two columns of margin at either end.
+        codes: uint16 (4, 4, columns): the last four rows of cells, each as its colour planes.
+        light: int16 (8, 2, cells + 4): the same eight rows of pixels as light, each as its even and its odd columns,
+            with two columns of margin at either end.
         held: int64 (8,): which row of the window each of the eight is.
         candidates: uint8, cells rounded up to a multiple of 8: scratch.
         around: float32 (7, 7): scratch.
@@ -150,12 +149,12 @@ def plan_defects(
 
 
 def _margins(shot: NDArray[np.float64], read: NDArray[np.float64]) -> U16Array:
-    """Chords of `NOISE` standard deviations over light, which lie below that curve; see `DefectPlan`."""
+    """Two chords of the curve of `NOISE` standard deviations over light; see `DefectPlan`."""
     lines = []
-    for first, last in zip(MARGIN_KNOTS, MARGIN_KNOTS[1:], strict=False):
+    for first, last in ((0, MARGIN_KNEE), (MARGIN_KNEE, LIGHT_WHITE // 2)):
         low, high = NOISE * np.sqrt(shot * first + read), NOISE * np.sqrt(shot * last + read)
         slope = (high - low) / (last - first)
-        lines += [np.minimum(low - slope * first, LIGHT_WHITE), np.minimum(slope / 2 * 65536, 65535)]
+        lines += [np.minimum(low - slope * first, LIGHT_WHITE), np.clip(slope * 65536, 1, 65535)]
     return np.floor(np.stack(lines, axis=1)).astype(np.uint16)
 
 
@@ -192,7 +191,7 @@ def defect_rows(plan: RowPlan, cells: int) -> DefectRows:
         cells: in a row of the window.
     """
     return DefectRows(
-        np.empty((8, 2, (plan.pixels + 1) // 2), np.uint16),
+        np.empty((4, 4, (plan.pixels + 1) // 2), np.uint16),
         np.empty((8, 2, cells + 4), np.int16),
         np.full(8, -1, np.int64),
         np.zeros((cells + 7) // 8 * 8, np.uint8),
@@ -202,9 +201,9 @@ def defect_rows(plan: RowPlan, cells: int) -> DefectRows:
 
 @kernel
 def read_mended_cells(
-    flat: U8Array, plan: RowPlan, defects: DefectPlan, cell_row: int | np.int64, rows: DefectRows, buffers: U16Array
-) -> None:
-    """As `kernels.rows.read_cells`, with defective pixels replaced.
+    flat: U8Array, plan: RowPlan, defects: DefectPlan, cell_row: int | np.int64, rows: DefectRows
+) -> U16Array:
+    """As `kernels.rows.read_cells`, with defective pixels replaced; returns the buffers, which are those of `rows`.
 
     Args:
         flat: the frame's bytes, see `kernels.layout.plan_rows`.
@@ -212,7 +211,6 @@ def read_mended_cells(
         defects: see `plan_defects`, for the same window.
         cell_row: counted from the window's top; rows may come in any order, neighbouring ones are read once.
         rows: see `defect_rows`; for this frame only.
-        buffers: see `kernels.rows.cell_buffers`, written.
     """
     height, skip = len(defects.row_starts) - 1, plan.skip // 2
     # Taken out of their tuples once: each time costs as much as several vectors of pixels.
@@ -227,16 +225,13 @@ def read_mended_cells(
     to_light, to_code = defects.to_light, defects.to_code
     marked, cells = candidates.view(np.uint64), light.shape[2] - 4
     for y in range(max(2 * cell_row - 3, 0), min(2 * cell_row + 5, height)):
-        place = y % 8
-        if held[place] != y:
-            held[place] = y
-            even, odd = codes[place, 0], codes[place, 1]
-            read_row(flat, plan, y, even, odd)
+        if held[y % 8] != y:
+            held[y % 8] = y
             plane = 2 * ((y & 1) ^ plan.red_row) + plan.red_column
-            _to_light(even[skip:], light[place, 0], to_light[plane, 0], to_light[plane, 1], defects.shift)
-            plane ^= 1
-            _to_light(odd[skip:], light[place, 1], to_light[plane, 0], to_light[plane, 1], defects.shift)
-            _mirror_ends(light[place, 0], light[place, 1])
+            line = codes[y // 2 % 4]
+            read_row(flat, plan, y, line[plane], line[plane ^ 1])
+            _to_light(line, plane, skip, light, y % 8, to_light, defects.shift)
+    line = codes[cell_row % 4]
     for y in range(2 * cell_row, 2 * cell_row + 2):
         near = (
             mirrored(y - 3, height) % 8,
@@ -249,8 +244,6 @@ def read_mended_cells(
         )
         for parity in range(2):
             plane = 2 * ((y & 1) ^ plan.red_row) + (parity ^ plan.red_column)
-            mended = buffers[plane]
-            _copy(codes[y % 8, parity], mended)
             found = find_candidates(
                 light,
                 near,
@@ -279,38 +272,34 @@ def read_mended_cells(
                         own = np.float32(light[near[3], parity, j + 2])
                         value = own + (predict(light, near, parity, j, plane, noise, around) - own) * share
                         value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
-                        mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
+                        line[plane, skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
+    return line
 
 
 @kernel(inline="always")
 def _first_byte(word: np.uint64) -> int:
     """Which byte of a word is the first that is not 0; its lowest bit must be set, as it is in 1 and in `LISTED`."""
-    ones = np.uint64(0x0101_0101_0101_0101)
-    below = np.uint64((word & (~word + np.uint64(1))) - np.uint64(1)) & ones
-    return int((below * ones) >> np.uint64(56))
+    below = np.uint64((word & (~word + np.uint64(1))) - np.uint64(1)) & np.uint64(0x0101_0101_0101_0101)
+    # The sum of its bytes.
+    return int(below % np.uint64(255))
 
 
 @kernel
-def _copy(source: U16Array, target: U16Array) -> None:
-    for j in range(len(source)):
-        target[j] = source[j]
-
-
-@kernel
-def _to_light(codes: U16Array, light: I16Array, factor: np.int32, offset: np.int32, shift: int) -> None:
+def _to_light(
+    codes: U16Array, plane: int, skip: int, light: I16Array, row: int, to_light: NDArray[np.int32], shift: int
+) -> None:
+    """A row of pixels to light, its even columns from `plane`, its odd ones from the other plane of the row."""
     # The difference of any two still fits into 16 bits.
     lowest, highest, bits = np.int32(LOWEST_LIGHT), np.int32(HIGHEST_LIGHT), np.int32(shift)
-    inner = light[2:-2]
-    for j in range(len(inner)):
-        value = np.int32(np.int32(np.int32(codes[j]) * factor - offset) >> bits)
-        inner[j] = np.int16(min(max(value, lowest), highest))
-
-
-@kernel
-def _mirror_ends(even: I16Array, odd: I16Array) -> None:
-    """Fills the margins of a row that is split into its even and its odd columns."""
-    last = len(even) - 3
-    even[0] = even[1] = even[3]
-    even[last + 1], even[last + 2] = even[last], even[last - 1]
-    odd[0], odd[1] = odd[3], odd[2]
-    odd[last + 1] = odd[last + 2] = odd[last - 1]
+    last = light.shape[2] - 3
+    for parity in range(2):
+        factor, offset = to_light[plane ^ parity, 0], to_light[plane ^ parity, 1]
+        source, target = codes[plane ^ parity, skip:], light[row, parity, 2:-2]
+        for j in range(len(target)):
+            value = np.int32(np.int32(np.int32(source[j]) * factor - offset) >> bits)
+            target[j] = np.int16(min(max(value, lowest), highest))
+    # The margins: mirrored at the outermost pixels.
+    light[row, 0, 0] = light[row, 0, 1] = light[row, 0, 3]
+    light[row, 0, last + 1], light[row, 0, last + 2] = light[row, 0, last], light[row, 0, last - 1]
+    light[row, 1, 0], light[row, 1, 1] = light[row, 1, 3], light[row, 1, 2]
+    light[row, 1, last + 1] = light[row, 1, last + 2] = light[row, 1, last - 1]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.defect_candidates import MARGIN_KNEE
 from edge_isp.kernels.defect_weighing import (
     ACTIVITY,
     ACTIVITY_NOISE,
@@ -94,9 +95,10 @@ def _defect_candidates(light: NDArray[np.int32], planes: NDArray[np.intp], defec
     lowest, highest = near[1], near[6]
     beyond = np.maximum(own - highest, lowest - own)
     bottom, top = np.moveaxis(defects.limits[planes], -1, 0)
-    dark, dark_slope, bright, bright_slope = np.moveaxis(defects.margins[planes].astype(np.int64), -1, 0)
-    around = np.maximum(lowest, 0) + np.maximum(highest, 0)
-    margin = np.minimum(dark + ((around * dark_slope) >> 16), bright + ((around * bright_slope) >> 16))
+    dim, dim_slope, bright, bright_slope = np.moveaxis(defects.margins[planes].astype(np.int64), -1, 0)
+    around = np.maximum((lowest >> 1) + (highest >> 1), 0)
+    bright += (np.maximum(around, MARGIN_KNEE) * bright_slope) >> 16
+    margin = np.minimum(dim + ((around * dim_slope) >> 16), bright)
     extreme = (own < bottom) | (own >= top)
     more = np.where(extreme, 32767, beyond - (highest - lowest))
     across = np.maximum(np.abs(at(0, -1) - at(0, 1)), np.abs(at(-1, 0) - at(1, 0)))
