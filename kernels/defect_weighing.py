@@ -146,7 +146,9 @@ def _texture(
     )
     variance = variance_1 + variance_2 + variance_3 + variance_4
     common = (rise_1 + rise_2 + rise_3 + rise_4) * sign - np.float32(COMMON_NOISE) * np.sqrt(variance)
-    return np.float32(ACTIVITY) * max(activity, np.float32(0)) + np.float32(COMMON) * max(common, np.float32(0))
+    return np.float32(
+        np.float32(ACTIVITY) * max(activity, np.float32(0)) + np.float32(COMMON) * max(common, np.float32(0))
+    )
 
 
 @kernel(inline="always")

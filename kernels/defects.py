@@ -155,7 +155,8 @@ def _margins(shot: NDArray[np.float64], read: NDArray[np.float64]) -> U16Array:
         low, high = NOISE * np.sqrt(shot * first + read), NOISE * np.sqrt(shot * last + read)
         slope = (high - low) / (last - first)
         lines += [np.minimum(low - slope * first, LIGHT_WHITE), np.clip(slope * 65536, 1, 65535)]
-    return np.floor(np.stack(lines, axis=1)).astype(np.uint16)
+    margins: U16Array = np.floor(np.stack(lines, axis=1)).astype(np.uint16)
+    return margins
 
 
 def check_plan(defects: DefectPlan, layout: RawLayout) -> None:
@@ -228,10 +229,10 @@ def read_mended_cells(
         if held[y % 8] != y:
             held[y % 8] = y
             plane = 2 * ((y & 1) ^ plan.red_row) + plan.red_column
-            line = codes[y // 2 % 4]
-            read_row(flat, plan, y, line[plane], line[plane ^ 1])
-            _to_light(line, plane, skip, light, y % 8, to_light, defects.shift)
-    line = codes[cell_row % 4]
+            planes = codes[y // 2 % 4]
+            read_row(flat, plan, y, planes[plane], planes[plane ^ 1])
+            _to_light(planes, plane, skip, light, y % 8, to_light, defects.shift)
+    mended: U16Array = codes[cell_row % 4]
     for y in range(2 * cell_row, 2 * cell_row + 2):
         near = (
             mirrored(y - 3, height) % 8,
@@ -272,8 +273,8 @@ def read_mended_cells(
                         own = np.float32(light[near[3], parity, j + 2])
                         value = own + (predict(light, near, parity, j, plane, noise, around) - own) * share
                         value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
-                        line[plane, skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
-    return line
+                        mended[plane, skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
+    return mended
 
 
 @kernel(inline="always")
