@@ -227,7 +227,7 @@ def test_a_black_level_that_is_too_high_mends_no_more_than_noise() -> None:
     assert np.mean(mended(codes, plan(black_level=(80,) * 4)) != codes) < 0.01
 
 
-@pytest.mark.parametrize("shot, read", [(2e-5, 0.0), (2e-4, 1e-7), (3.2e-3, 1e-4)])
+@pytest.mark.parametrize(("shot", "read"), [(2e-5, 0.0), (2e-4, 1e-7), (3.2e-3, 1e-4)])
 def test_the_first_step_follows_the_noise_and_loses_nothing(shot: float, read: float) -> None:
     """Above it, defects would be lost; far below it, most pixels of a textured picture would be weighed one by one."""
     found = plan(shot_noise=shot, read_variance=read)
