@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "colour_matrix": (-1e3, 1e3),
     "noise_profile": (0, 1),
     "baseline_exposure_ev": (-20, 20),
+    "auto_brightness": (1e-3, 1e3),
     "orientation": (1, 8),
 }
 # Fields of another type, and what each is where it has a wrong one.
@@ -39,8 +40,10 @@ _TYPES: dict[str, tuple[tuple[type, ...], str, Any]] = {
 }
 # How many numbers a field has that has more than one.
 _NUMBERS = {"colour_gains": 2, "colour_matrix": 9, "noise_profile": 2}
-# Fields that are whole numbers and cannot be None, and what each is without a usable value.
-_WHOLE: dict[str, int] = {"orientation": 1}
+# Fields that cannot be None, and what each is without a usable value.
+_NEEDED: dict[str, Any] = {"orientation": 1, "auto_brightness": 1.0}
+# Fields that are whole numbers.
+_WHOLE = frozenset({"orientation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,9 @@ def check_frame(frame: RawFrame) -> tuple[RawFrame, list[Unusable]]:
         frame, changes = replace(frame, **changes), {}
     for name, (least, greatest) in RANGES.items():
         value = getattr(frame, name)
-        if (value is None and name not in _WHOLE) or is_usable(name, value):
+        if (value is None and name not in _NEEDED) or is_usable(name, value):
             continue
-        changes[name] = _WHOLE.get(name)
+        changes[name] = _NEEDED.get(name)
         whole = "a whole number " if name in _WHOLE else ""
         found.append(
             Unusable(name, f"{name} must be {whole}from {least:g} to {greatest:g}, found {value}: it counts as absent")
