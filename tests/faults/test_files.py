@@ -247,6 +247,8 @@ def test_a_model_of_8_gb_is_not_read(tmp_path: Path) -> None:
     ("setting", "message"),
     [
         ("analogue_gain=1e40", "analogue_gain must be at least 1, at most 1000, found 1e"),
+        ("seed=-1", "seed must not be negative, found -1"),
+        ("seed=-1,imperfections=yes", "seed must not be negative, found -1"),
         ("seed=" + "9" * 400, "seed must be a whole number, found '9"),
         ("fps=1e-320", "fps must be positive, at least 0.001, found 1e-320"),
     ],
