@@ -26,7 +26,7 @@ from edge_isp.cameras.v4l2.abi import (
 )
 from edge_isp.cameras.v4l2.formats import fourcc, fourcc_name
 from edge_isp.errors import SinkError
-from edge_isp.kernels.decode import rgb_to_i420
+from edge_isp.kernels.decode import rgb_to_i420, rgb_to_yuyv
 from edge_isp.results import FrameResult, Picture
 from edge_isp.sinks.pictures import Pictures
 from edge_isp.sinks.timeline import check_size
