@@ -29,6 +29,7 @@ from edge_isp.errors import CalibrationError as CalibrationError
 from edge_isp.errors import CameraDisconnectedError as CameraDisconnectedError
 from edge_isp.errors import CameraError as CameraError
 from edge_isp.errors import CameraTimeoutError as CameraTimeoutError
+from edge_isp.errors import ConfigError as ConfigError
 from edge_isp.errors import EdgeIspError as EdgeIspError
 from edge_isp.errors import EngineError as EngineError
 from edge_isp.errors import FormatError as FormatError

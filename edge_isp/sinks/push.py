@@ -184,9 +184,7 @@ class UdpSink(PushSink):
 class _Connection:
     """A stream to a server."""
 
-    def __init__(
-        self, url: str, shown: str, container: str, options: dict[str, str], width: int, height: int
-    ) -> None:
+    def __init__(self, url: str, shown: str, container: str, options: dict[str, str], width: int, height: int) -> None:
         self._container: Any = av.open(url, "w", format=container, container_options=options)
         try:
             self._writer = H264Writer(shown, self._container, width, height)

@@ -121,7 +121,7 @@ def _encoded(picture: Picture) -> bytes:
     source = re.sub(r"[\r\n]", " ", picture.source)
     comment = f"# sequence={picture.sequence} timestamp_ns={picture.timestamp_ns} source={source}"
     header = f"P6\n{comment}\n{width} {height}\n255\n".encode("utf-8", "replace")
-    return b"".join([header, np.ascontiguousarray(picture.rgb)])
+    return header + picture.rgb.tobytes()
 
 
 def _path(name: str) -> Path:

@@ -103,7 +103,7 @@ class VirtualCameraSink:
             if (width, height) != self._size:
                 self._set_format(self._descriptor, width, height)
             self._convert(picture)
-            taken = v4l2_kernel.write_device(self._descriptor, memoryview(self._frame).cast("B"))
+            taken = v4l2_kernel.write_device(self._descriptor, self._frame.data.cast("B"))
         except OSError as error:
             raise self._failure("cannot be written", error) from error
         if taken != self._frame.nbytes:

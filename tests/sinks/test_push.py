@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +69,15 @@ def test_passwords_are_not_shown(port: int, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_protocols_that_pyav_lacks_are_named() -> None:
+    """PyAV's wheels lack SRT; Debian's package has it."""
     try:
         open_sink("srt://127.0.0.1:8890?streamid=publish:cam").close()
     except SinkError as error:
-        assert "PyAV" in str(error)  # noqa: PT017 - PyAV's wheels lack SRT, Debian's package has it
-        assert "rtsp://" in str(error)
+        message = str(error)
+    else:
+        pytest.skip("this PyAV has SRT")
+    assert "PyAV" in message
+    assert "rtsp://" in message
 
 
 def test_the_waits_between_tries_grow(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +95,7 @@ def test_the_waits_between_tries_grow(port: int, monkeypatch: pytest.MonkeyPatch
         sink.write(picture_result(0))
         now_s += 0.1
     sink.close()
-    gaps = [after - before for before, after in zip(tries, tries[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(tries)]
     assert gaps == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30], abs=0.11)
     assert sink.lost == 1000
 

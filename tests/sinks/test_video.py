@@ -34,7 +34,10 @@ def frames_of(path: Path) -> list[tuple[float, Any]]:
     """Time in seconds and RGB of each frame; fails where a packet cannot be decoded."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        return [(float(frame.pts * stream.time_base), frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
+        return [
+            (float(frame.pts * stream.time_base), frame.to_ndarray(format="rgb24"))
+            for frame in container.decode(stream)
+        ]
 
 
 def names(folder: Path) -> list[str]:
@@ -86,7 +89,9 @@ def test_ffprobe_reads_it(suffix: str, tmp_path: Path) -> None:
     assert (stream["color_range"], stream["color_space"]) == ("tv", "smpte170m")
     times = [float(packet["pts_time"]) for packet in document["packets"]]
     assert np.abs(np.array(times) - np.arange(40) * PERIOD_NS / 1e9).max() < 1e-3
-    keys = [time_s for time_s, packet in zip(times, document["packets"], strict=True) if packet["flags"].startswith("K")]
+    keys = [
+        time_s for time_s, packet in zip(times, document["packets"], strict=True) if packet["flags"].startswith("K")
+    ]
     assert keys == pytest.approx([0, 1.0], abs=0.04)
 
 
