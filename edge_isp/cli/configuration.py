@@ -23,6 +23,8 @@ VARIABLE = "EDGE_ISP_CONFIG"
 
 # A list of tables in [run]: further models of the same camera.
 MODELS = "models"
+# Where Typer's context keeps the path of the file.
+FILE = "edge_isp.file"
 # Options of `run` that concern the camera or what is shown, and not a model.
 _NOT_OF_MODELS = {"camera", "frames", "save", "json", "auto_exposure", "policy", "verbose"}
 # What a table of a further model may hold that is no option: it takes the first frame and every Nth one after it.
@@ -272,5 +274,5 @@ def _load(context: typer.Context, value: str | None) -> str | None:
     configuration.require_valid()
     names = {option.key: option.name for option in options_of(path, context.command)}
     context.default_map = {names[key]: given for key, given in configuration.values(path).items()}
-    context.meta[MODELS] = configuration.models()
+    context.meta[MODELS], context.meta[FILE] = configuration.models(), configuration.path
     return value

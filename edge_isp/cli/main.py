@@ -24,6 +24,7 @@ from edge_isp.cli.configuration import configured
 from edge_isp.cli.devices import devices
 from edge_isp.cli.doctor import doctor
 from edge_isp.cli.export import export
+from edge_isp.cli.install_service import install_service
 from edge_isp.cli.models import models
 from edge_isp.cli.run import run
 from edge_isp.cli.warmup import show_compilation, warmup
@@ -40,6 +41,7 @@ app.command()(run)
 app.command()(devices)
 app.command()(warmup)
 app.command()(doctor)
+app.command()(install_service)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(config, name="config")
