@@ -38,6 +38,7 @@ from edge_isp.errors import PipelineError as PipelineError
 from edge_isp.errors import PluginError as PluginError
 from edge_isp.errors import ProfileError as ProfileError
 from edge_isp.errors import SinkError as SinkError
+from edge_isp.errors import ZoneError as ZoneError
 from edge_isp.frame import Cfa as Cfa
 from edge_isp.frame import FrameStatus as FrameStatus
 from edge_isp.frame import Packing as Packing
@@ -60,7 +61,9 @@ from edge_isp.pipeline.pipeline import Pipeline as Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
 from edge_isp.results import Detections as Detections
 from edge_isp.results import FrameResult as FrameResult
+from edge_isp.results import LineCount as LineCount
 from edge_isp.results import Picture as Picture
+from edge_isp.results import ZoneCount as ZoneCount
 from edge_isp.sensor_window import SensorWindow as SensorWindow
 from edge_isp.sinks.annotate import annotate as annotate
 from edge_isp.sinks.base import Sink as Sink
@@ -70,6 +73,11 @@ from edge_isp.sinks.spec import open_sink as open_sink
 from edge_isp.tasks.detect import DetectTask as DetectTask
 from edge_isp.tasks.isp import IspTask as IspTask
 from edge_isp.tasks.protocol import Task as Task
+from edge_isp.tracking.regions import Line as Line
+from edge_isp.tracking.regions import Regions as Regions
+from edge_isp.tracking.regions import Zone as Zone
+from edge_isp.tracking.regions import load_regions as load_regions
+from edge_isp.tracking.tracker import Tracker as Tracker
 from edge_isp.verbs import detect as detect
 from edge_isp.verbs import develop as develop
 

@@ -29,6 +29,8 @@ def run(
     profile: options.Profile = None,
     input_size: options.InputSize = None,
     confidence: options.Confidence = None,
+    track: options.Track = False,
+    zone: options.ZoneFile = None,
     lens_shading: options.LensShading = None,
     tile: options.Tile = None,
     memory_budget: options.MemoryBudget = None,
@@ -52,6 +54,7 @@ def run(
     from edge_isp.engines.fallback import Delegation
     from edge_isp.metering.exposure import AutoExposure
     from edge_isp.pipeline import ModelOptions, QueuePolicy, StreamOptions
+    from edge_isp.tracking import load_regions
 
     run_stream(
         camera,
@@ -73,6 +76,8 @@ def run(
             correct_defects=defect_correction,
             input_size=input_size,
             confidence=confidence,
+            track=track,
+            regions=load_regions(zone) if zone else None,
             tile=tile,
             memory_budget_bytes=None if memory_budget is None else memory_budget * 10**6,
         ),

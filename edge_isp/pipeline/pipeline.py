@@ -323,6 +323,7 @@ class Pipeline:
             every=every,
             policy=policy,
             in_turn=in_turn,
+            follower=options.follower(model.card),
         )
 
     def _new_consumer(

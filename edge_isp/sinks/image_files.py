@@ -10,7 +10,7 @@ from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import SinkError
 from edge_isp.files import remove_unfinished, write_new
 from edge_isp.results import FrameResult, Picture
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.tasks.classical import ClassicalIsp
 
 # Bytes of a source's name in a file's name, which may have 255 with all that follows.
@@ -31,7 +31,7 @@ class ImageFilesSink:
     A file appears under its name when it is complete and on the disk. What a killed process left unfinished is deleted
     when the next sink is opened in the folder.
 
-    Detections are drawn on a picture of their frame, see `annotate`.
+    Detections are drawn on a picture of their frame, see `picture_of`.
 
     Args:
         folder: made if it does not exist.
@@ -73,7 +73,7 @@ class ImageFilesSink:
             SinkError: it cannot be written, or the sink is closed.
         """
         self._check_open()  # before there is anything to draw
-        self.save(annotate(result, self._developer))
+        self.save(picture_of(result, self._developer))
 
     def save(self, picture: Picture) -> Path:
         """Writes a picture.
