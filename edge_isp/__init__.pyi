@@ -59,6 +59,8 @@ from edge_isp.pipeline.options import QueuePolicy as QueuePolicy
 from edge_isp.pipeline.options import StreamOptions as StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline as Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
+from edge_isp.recording.dng import dng_bytes as dng_bytes
+from edge_isp.recording.dng import write_dng as write_dng
 from edge_isp.results import Detections as Detections
 from edge_isp.results import FrameResult as FrameResult
 from edge_isp.results import LineCount as LineCount
