@@ -37,6 +37,7 @@ from edge_isp.errors import ModelError as ModelError
 from edge_isp.errors import PipelineError as PipelineError
 from edge_isp.errors import PluginError as PluginError
 from edge_isp.errors import ProfileError as ProfileError
+from edge_isp.errors import ServerError as ServerError
 from edge_isp.errors import SinkError as SinkError
 from edge_isp.errors import ZoneError as ZoneError
 from edge_isp.frame import Cfa as Cfa

@@ -12,6 +12,7 @@ EdgeIspError
 ├── SinkError           a result cannot be written
 ├── PipelineError       a pipeline is asked for what it cannot do
 ├── BenchError          a benchmark cannot be run, or its report not be read or compared
+├── ServerError         the live view cannot be served as asked
 ├── ZoneError           a file of zones and lines (also a ValueError)
 ├── DatasetError        photographs or labels that a training or an evaluation cannot use
 ├── EvaluationError     an evaluation cannot be run as asked, or its file of results not be read
@@ -75,6 +76,10 @@ class PipelineError(EdgeIspError):
 
 class BenchError(EdgeIspError):
     """A benchmark cannot be run as asked, or a report of one cannot be read or compared."""
+
+
+class ServerError(EdgeIspError):
+    """The live view cannot be served as asked: its address or its token."""
 
 
 class ZoneError(EdgeIspError, ValueError):

@@ -67,9 +67,13 @@ class Picture:
             raise SinkError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
         return path
 
+    def png(self) -> bytes:
+        """The content of a PNG file, lightly compressed."""
+        return self._encoded("PNG", {"compress_level": 1})
+
     def _repr_png_(self) -> bytes:
         """What IPython shows in a notebook."""
-        return self._encoded("PNG", {"compress_level": 1})
+        return self.png()
 
     def _encoded(self, file_format: str, settings: dict[str, Any]) -> bytes:
         from PIL import Image

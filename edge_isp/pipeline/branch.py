@@ -8,7 +8,6 @@ one is being encoded, one waits, one is the engine's input, and one is being dec
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.pipeline.work import DAMAGED, Lease, Work
 from edge_isp.results import Detections, FrameResult
@@ -53,7 +53,7 @@ class Branch:
         *,
         every: int,
         policy: QueuePolicy | None,
-        in_turn: threading.Lock,
+        in_turn: Turns,
         follower: ObjectFollower | None = None,
     ) -> None:
         self.model, self.runner, self.every, self.policy, self.in_turn = model, runner, every, policy, in_turn

@@ -42,7 +42,7 @@ def test_an_object_keeps_its_number_and_a_new_one_gets_the_next() -> None:
     tracker = Tracker()
     numbers = []
     for index in range(6):
-        boxes = [BOX + 8 * index] if index < 2 else [BOX + 8 * index, BOX + (600, 0, 600, 0)]
+        boxes = [BOX + 8 * index] if index < 2 else [BOX + 8 * index, BOX + np.array([600, 0, 600, 0])]
         numbers.append(track(tracker, index, *boxes).tracks)
     assert numbers == [[None], [1], [1, None], [1, 2], [1, 2], [1, 2]]
 
@@ -50,17 +50,17 @@ def test_an_object_keeps_its_number_and_a_new_one_gets_the_next() -> None:
 def test_a_lost_object_comes_back_under_its_number_where_it_was_heading() -> None:
     tracker = Tracker()
     for index in range(10):
-        track(tracker, index, BOX + (12 * index, 0, 12 * index, 0))
+        track(tracker, index, BOX + np.array([12 * index, 0, 12 * index, 0]))
     for index in range(10, 16):
         assert not len(track(tracker, index))
     # At 180 pixels a second it has passed more than its own width.
-    assert track(tracker, 16, BOX + (12 * 16, 0, 12 * 16, 0)).tracks == [1]
+    assert track(tracker, 16, BOX + np.array([12 * 16, 0, 12 * 16, 0])).tracks == [1]
 
 
 def test_lost_frames_do_no_damage() -> None:
     tracker = Tracker()
     for index in [*range(8), 14]:
-        numbers = track(tracker, index, BOX + (12 * index, 0, 12 * index, 0)).tracks
+        numbers = track(tracker, index, BOX + np.array([12 * index, 0, 12 * index, 0])).tracks
     assert numbers == [1]
 
 
@@ -87,11 +87,11 @@ def test_an_uncertain_detection_continues_an_object_and_begins_none() -> None:
     tracker = Tracker(confidence=0.5)
     for index in range(3):
         track(tracker, index, BOX, confidence=[0.8])
-    found = track(tracker, 3, BOX + 4, BOX + (700, 0, 700, 0), confidence=[0.2, 0.3])
+    found = track(tracker, 3, BOX + 4, BOX + np.array([700, 0, 700, 0]), confidence=[0.2, 0.3])
     assert found.tracks == [1]
     np.testing.assert_allclose(found.xyxy, [BOX + 4])
     for index in range(4, 8):
-        assert len(track(tracker, index, BOX + (700, 0, 700, 0), confidence=[0.3])) == 0
+        assert len(track(tracker, index, BOX + np.array([700, 0, 700, 0]), confidence=[0.3])) == 0
 
 
 def test_classes_are_never_mixed() -> None:
