@@ -38,7 +38,9 @@ from edge_isp.errors import ModelError as ModelError
 from edge_isp.errors import PipelineError as PipelineError
 from edge_isp.errors import PluginError as PluginError
 from edge_isp.errors import ProfileError as ProfileError
+from edge_isp.errors import ServerError as ServerError
 from edge_isp.errors import SinkError as SinkError
+from edge_isp.errors import ZoneError as ZoneError
 from edge_isp.frame import Cfa as Cfa
 from edge_isp.frame import FrameStatus as FrameStatus
 from edge_isp.frame import Packing as Packing
@@ -59,9 +61,13 @@ from edge_isp.pipeline.options import QueuePolicy as QueuePolicy
 from edge_isp.pipeline.options import StreamOptions as StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline as Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
+from edge_isp.recording.dng import dng_bytes as dng_bytes
+from edge_isp.recording.dng import write_dng as write_dng
 from edge_isp.results import Detections as Detections
 from edge_isp.results import FrameResult as FrameResult
+from edge_isp.results import LineCount as LineCount
 from edge_isp.results import Picture as Picture
+from edge_isp.results import ZoneCount as ZoneCount
 from edge_isp.sensor_window import SensorWindow as SensorWindow
 from edge_isp.sinks.annotate import annotate as annotate
 from edge_isp.sinks.base import Sink as Sink
@@ -74,6 +80,11 @@ from edge_isp.sinks.virtual_camera import VirtualCameraSink as VirtualCameraSink
 from edge_isp.tasks.detect import DetectTask as DetectTask
 from edge_isp.tasks.isp import IspTask as IspTask
 from edge_isp.tasks.protocol import Task as Task
+from edge_isp.tracking.regions import Line as Line
+from edge_isp.tracking.regions import Regions as Regions
+from edge_isp.tracking.regions import Zone as Zone
+from edge_isp.tracking.regions import load_regions as load_regions
+from edge_isp.tracking.tracker import Tracker as Tracker
 from edge_isp.verbs import detect as detect
 from edge_isp.verbs import develop as develop
 

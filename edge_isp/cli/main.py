@@ -27,6 +27,7 @@ from edge_isp.cli.export import export
 from edge_isp.cli.install_service import install_service
 from edge_isp.cli.models import models
 from edge_isp.cli.run import run
+from edge_isp.cli.serve import serve
 from edge_isp.cli.warmup import show_compilation, warmup
 from edge_isp.errors import EdgeIspError
 
@@ -38,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(serve)
 app.command()(devices)
 app.command()(warmup)
 app.command()(doctor)

@@ -20,6 +20,8 @@ _OF_MODEL = {
     "profile",
     "input_size",
     "confidence",
+    "track",
+    "zone",
     "lens_shading",
     "tile",
     "memory_budget",
@@ -56,6 +58,8 @@ def run(
     profile: options.Profile = None,
     input_size: options.InputSize = None,
     confidence: options.Confidence = None,
+    track: options.Track = False,
+    zone: options.ZoneFile = None,
     lens_shading: options.LensShading = None,
     tile: options.Tile = None,
     memory_budget: options.MemoryBudget = None,
@@ -105,6 +109,7 @@ def _model_options(values: Mapping[str, Any]) -> ModelOptions:
     from edge_isp.calibration.profile import load_profile
     from edge_isp.engines.fallback import Delegation
     from edge_isp.pipeline import ModelOptions
+    from edge_isp.tracking import load_regions
 
     memory_limit, memory_budget = values["memory_limit"], values["memory_budget"]
     return ModelOptions(
@@ -125,6 +130,8 @@ def _model_options(values: Mapping[str, Any]) -> ModelOptions:
         correct_defects=values["defect_correction"],
         input_size=values["input_size"],
         confidence=values["confidence"],
+        track=values["track"],
+        regions=load_regions(values["zone"]) if values["zone"] else None,
         tile=None if values["tile"] is None else options.parse_size(values["tile"]),
         memory_budget_bytes=None if memory_budget is None else memory_budget * 10**6,
     )

@@ -6,12 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from edge_isp.cli.tables import figures_table
-from edge_isp.frame import FrameStatus
 from edge_isp.pipeline import Consumer, DropReason, FrameResult, Pipeline
 from edge_isp.results import Detections, Picture
 from edge_isp.sinks.base import Sink
@@ -26,41 +24,6 @@ def found_line(detections: Detections) -> str:
         )
     ]
     return f"{Path(detections.source).name} {detections.sequence}: {', '.join(objects) or 'nothing'}"
-
-
-def json_line(done: FrameResult, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
-    """What `--json` writes of a result."""
-    result = done.result
-    line: dict[str, Any] = {
-        "source": result.source,
-        "sequence": result.sequence,
-        "timestamp_ns": result.timestamp_ns,
-    }
-    if isinstance(result, Picture):
-        line |= {"width": result.rgb.shape[1], "height": result.rgb.shape[0]}
-    line |= {
-        "model": done.model,
-        "delegate": done.delegate,
-        "status": [flag.name for flag in FrameStatus if flag in done.status],
-        "stages_ns": stages_ns,
-        "queued_ns": done.queued_ns,
-        "age_ns": done.age_ns,
-    }
-    if isinstance(result, Detections):
-        line["detections"] = [
-            {
-                "box": [round(edge, 2) for edge in box],
-                "confidence": round(float(confidence), 4),
-                "class_id": int(class_id),
-                "class_name": name,
-            }
-            for box, confidence, class_id, name in zip(
-                result.xyxy.tolist(), result.confidence, result.class_id, result.names, strict=True
-            )
-        ]
-    if saved:
-        line["saved"] = str(saved)
-    return line
 
 
 def losses(pipeline: Pipeline) -> str:

@@ -21,13 +21,14 @@ from rich.logging import RichHandler
 
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cli.delegation import explain, report_lines
-from edge_isp.cli.run_output import Summary, found_line, json_line, losses, sink_losses
+from edge_isp.cli.run_output import Summary, found_line, losses, sink_losses
 from edge_isp.cli.signals import Interrupted
 from edge_isp.cli.tables import plain_console
 from edge_isp.models.card import find_model
 from edge_isp.pipeline import Consumer, ModelOptions, Pipeline, QueuePolicy, StreamOptions
+from edge_isp.result_json import result_json
 from edge_isp.results import Detections, FrameResult
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.sinks.base import Sink
 from edge_isp.sinks.png import PngSink
 from edge_isp.sinks.spec import open_sink, sink_name, sink_policy
@@ -113,7 +114,7 @@ def run_stream(
                     stages_ns, saved = dict(done.stages_ns), None
                     if png:
                         begun = time.perf_counter_ns()
-                        saved = png.save(annotate(done, classical))
+                        saved = png.save(picture_of(done, classical))
                         stages_ns["save"] = time.perf_counter_ns() - begun
                     if not summary.frames and pipeline.report:
                         messages.print(explain(pipeline.report))
@@ -140,7 +141,8 @@ def _printer(shown: Shown, console: Console) -> Callable[..., None]:
     def show(done: FrameResult, stages_ns: dict[str, int] | None = None, saved: Path | None = None) -> None:
         with lock:
             if shown.as_json:
-                print(json.dumps(json_line(done, stages_ns or done.stages_ns, saved)), flush=True)
+                line = result_json(done if stages_ns is None else replace(done, stages_ns=stages_ns))
+                print(json.dumps(line | ({"saved": str(saved)} if saved else {})), flush=True)
             elif isinstance(done.result, Detections):
                 console.print(found_line(done.result), soft_wrap=True)
 

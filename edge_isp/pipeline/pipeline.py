@@ -27,6 +27,7 @@ from edge_isp.pipeline.stage_thread import StageThread
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.stream import Stream
 from edge_isp.pipeline.transitions import Transitions
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Systemd
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
@@ -131,7 +132,7 @@ class Pipeline:
                 branch = self._branch_of(of)
             else:
                 assert model is not None
-                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else threading.Lock()
+                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else Turns()
                 branch = self._new_branch(ModelOptions.of(model), every=every, policy=policy, in_turn=turns)
             consumer = self._new_consumer(
                 branch,
@@ -312,9 +313,7 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _new_branch(
-        self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: threading.Lock
-    ) -> Branch:
+    def _new_branch(self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: Turns) -> Branch:
         model = Model(options)
         compile_pipeline_kernels(model.card.task)
         return Branch(
@@ -323,6 +322,7 @@ class Pipeline:
             every=every,
             policy=policy,
             in_turn=in_turn,
+            follower=options.follower(model.card),
         )
 
     def _new_consumer(

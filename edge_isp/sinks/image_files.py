@@ -10,7 +10,7 @@ from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import SinkError
 from edge_isp.files import remove_unfinished, write_new
 from edge_isp.results import FrameResult, Picture
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.sinks.schedule import Schedule
 from edge_isp.tasks.classical import ClassicalIsp
 
@@ -32,7 +32,7 @@ class ImageFilesSink:
     A file appears under its name when it is complete and on the disk. What a killed process left unfinished is deleted
     when the next sink is opened in the folder.
 
-    Detections are drawn on a picture of their frame, see `annotate`.
+    Detections are drawn on a picture of their frame, see `picture_of`.
 
     Args:
         folder: made if it does not exist.
@@ -76,7 +76,7 @@ class ImageFilesSink:
         """
         self._check_open()  # before there is anything to draw
         if self._schedule.takes(result.timestamp_ns):
-            self.save(annotate(result, self._developer))
+            self.save(picture_of(result, self._developer))
 
     def save(self, picture: Picture) -> Path:
         """Writes a picture.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import SinkError
 from edge_isp.results import FrameResult, Picture
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.tasks.classical import ClassicalIsp
 
 
@@ -30,7 +30,7 @@ class Pictures:
             SinkError: the result of a detector has no RAW frame.
         """
         if isinstance(result.result, Picture) or self._overlay:
-            return annotate(result, self._developer)
+            return picture_of(result, self._developer)
         if result.raw is None:
             raise SinkError(
                 f"{result.source}: frame {result.sequence} of a detector has no picture without its RAW frame: give "

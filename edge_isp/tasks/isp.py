@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.calibration.frame_colour import colour_matrix
 from edge_isp.calibration.light import noise_deviation, srgb_encode
 from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.engines.base import TensorInfo
@@ -25,7 +26,6 @@ from edge_isp.kernels.tables import Factors, steps
 from edge_isp.models.card import ModelCard
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
-from edge_isp.tasks.colour import colour_matrix
 from edge_isp.tasks.defects import frame_defects
 from edge_isp.tasks.encoding import (
     frame_steps,

@@ -14,7 +14,7 @@ from edge_isp import plugins
 from edge_isp.errors import PluginError, SinkError
 from edge_isp.results import FrameResult
 from edge_isp.sinks import image_files
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.sinks.png import PngSink
 from edge_isp.sinks.spec import open_sink
 from edge_isp.tasks.classical import ClassicalIsp
@@ -57,25 +57,25 @@ def test_png_writes_pictures_and_draws_detections(tmp_path: Path, monkeypatch: p
     with Image.open(tmp_path / names[0]) as image:
         np.testing.assert_array_equal(np.asarray(image), picture.picture.rgb)
     with Image.open(tmp_path / names[1]) as image:
-        np.testing.assert_array_equal(np.asarray(image), annotate(found).rgb)
+        np.testing.assert_array_equal(np.asarray(image), picture_of(found).rgb)
 
 
-def test_annotate_draws_on_a_picture_of_the_frame() -> None:
+def test_detections_are_drawn_on_a_picture_of_the_frame() -> None:
     picture = picture_result(3)
-    assert annotate(picture) is picture.result
+    assert picture_of(picture) is picture.result
     nothing, found = detections_result(1, raw=True), detections_result(2, raw=True)
     assert nothing.raw is not None
     assert found.raw is not None
     developer = ClassicalIsp()
     plain = developer.develop(found.raw).rgb
-    np.testing.assert_array_equal(annotate(nothing, developer).rgb, developer.develop(nothing.raw).rgb)
-    drawn = annotate(found, developer).rgb
-    np.testing.assert_array_equal(drawn, annotate(found).rgb)
+    np.testing.assert_array_equal(picture_of(nothing, developer).rgb, developer.develop(nothing.raw).rgb)
+    drawn = picture_of(found, developer).rgb
+    np.testing.assert_array_equal(drawn, picture_of(found).rgb)
     changed = (drawn != plain).any(2)
     assert changed[24, 8]  # the left edge of the first box
     assert not changed[26:28, 12:36].any()
     with pytest.raises(SinkError, match="check_sink.raw: the detections in frame 2 cannot be drawn .*keep_raw=True"):
-        annotate(detections_result(2))
+        picture_of(detections_result(2))
 
 
 def test_png_by_specification(tmp_path: Path) -> None:

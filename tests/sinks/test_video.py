@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from edge_isp.errors import SinkError
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.sinks.spec import open_sink
 from edge_isp.sinks.timeline import TICKS_PER_S, Timeline
 from edge_isp.testing import check_sink
@@ -236,7 +236,7 @@ def test_overlay_on_request(tmp_path: Path) -> None:
         sink.write(result)
         sink.close()
         ((_, shown[overlay]),) = frames_of(path)
-    drawn = annotate(result).rgb.astype(int)
+    drawn = picture_of(result).rgb.astype(int)
     assert np.abs(shown["yes"] - drawn).mean() < np.abs(shown["no"] - drawn).mean() / 2
     with pytest.raises(SinkError, match="frame 2 of a detector has no picture without its RAW frame"):
         open_sink(f"video:{tmp_path}/x.mp4").write(detections_result(2))
