@@ -82,14 +82,14 @@ def test_protocols_that_pyav_lacks_are_named() -> None:
 
 def test_the_waits_between_tries_grow(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s, tries = 100.0, []
-    monkeypatch.setattr(push.time, "monotonic", lambda: now_s)
-    connect = push.av.open
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    connect = av.open
 
     def note(*arguments: object, **options: object) -> object:
         tries.append(now_s - 100)
         return connect(*arguments, **options)
 
-    monkeypatch.setattr(push.av, "open", note)
+    monkeypatch.setattr(av, "open", note)
     sink = push.RtspSink(f"//127.0.0.1:{port}/x")
     for _ in range(1000):
         sink.write(picture_result(0))
