@@ -159,12 +159,9 @@ def _share(frames: int | None, every: int) -> int | None:
 
 
 def _open_sinks(specs: Sequence[str], most: int | None) -> list[_FirstResults]:
-    policies = [sink_policy(spec) for spec in specs]
-    parsed = [QueuePolicy.parse(policy) if policy is not None else None for policy in policies]
-    return [
-        _FirstResults(open_sink(spec), sink_name(spec), policy, most)
-        for spec, policy in zip(specs, parsed, strict=True)
-    ]
+    for policy in filter(None, map(sink_policy, specs)):
+        QueuePolicy.parse(policy)  # before anything is opened
+    return [_FirstResults(open_sink(spec), sink_name(spec), most) for spec in specs]
 
 
 def _add_sinks(pipeline: Pipeline, sinks: Sequence[_FirstResults], of: Consumer) -> list[tuple[Consumer, Sink]]:
@@ -174,7 +171,7 @@ def _add_sinks(pipeline: Pipeline, sinks: Sequence[_FirstResults], of: Consumer)
         taken = {consumer.name for consumer in pipeline.consumers}
         names = (sink.name, *(f"{sink.name} {number}" for number in range(2, len(taken) + 3)))
         free = next(name for name in names if name not in taken)
-        added.append((pipeline.add_sink(sink, name=free, of=of, policy=sink.policy), sink.sink))
+        added.append((pipeline.add_sink(sink, name=free, of=of), sink.sink))
     return added
 
 
@@ -184,12 +181,12 @@ class _FirstResults:
     Args:
         sink: belongs to this one.
         name: of the sink in events and statistics.
-        policy: of its queue; None is the stream's.
         most: how many results it gets; None is all.
     """
 
-    def __init__(self, sink: Sink, name: str, policy: QueuePolicy | None, most: int | None) -> None:
-        self.sink, self.name, self.policy = sink, name, policy
+    def __init__(self, sink: Sink, name: str, most: int | None) -> None:
+        self.sink, self.name = sink, name
+        self.policy = getattr(sink, "policy", None)
         self.needs_raw = bool(getattr(sink, "needs_raw", False))
         self._most, self._written = most, 0
         self._done = threading.Event()

@@ -70,7 +70,7 @@ class H264Writer:
         frame = av.VideoFrame.from_ndarray(self._planes, format="yuv420p")
         frame.pts = self._timeline.ticks(picture.timestamp_ns)
         frame.time_base = Fraction(1, TICKS_PER_S)
-        is_key = frame.pts >= self._key_due
+        is_key = bool(frame.pts >= self._key_due)
         if is_key:
             frame.pict_type = av.video.frame.PictureType.I
             self._key_due = frame.pts + KEY_FRAME_TICKS

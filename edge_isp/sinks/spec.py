@@ -1,7 +1,7 @@
 """Sinks by specification: `NAME[:ARGUMENT][,key=value...]`.
 
 Every sink has the key `policy` beside its own: what its queue does when the sink is slower than the stream. The queue
-is the pipeline's, so `sink_policy` reads it for `Pipeline.add_sink`.
+is the pipeline's, so the sink only carries it there, as its attribute `policy`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from edge_isp.errors import SinkError, shortened
 from edge_isp.sinks.base import Sink
 from edge_isp.spec import construct, parse_spec
 
@@ -19,7 +20,7 @@ def open_sink(spec: str) -> Sink:
     """The sink that a specification names, such as "png:pictures".
 
     Args:
-        spec: `NAME[:ARGUMENT][,key=value...]`. The key `policy` is left to `sink_policy`.
+        spec: `NAME[:ARGUMENT][,policy=POLICY][,key=value...]`.
 
     Raises:
         MissingDependencyError: the sink needs a package that is not installed.
@@ -29,6 +30,12 @@ def open_sink(spec: str) -> Sink:
     parsed = parse_spec(spec)
     own = {key: value for key, value in parsed.settings.items() if key != _POLICY}
     sink: Sink = construct("sinks", replace(parsed, settings=own))
+    if _POLICY in parsed.settings:
+        try:
+            setattr(sink, _POLICY, parsed.settings[_POLICY])
+        except AttributeError as error:
+            sink.close()
+            raise SinkError(f"sink '{shortened(spec)}': its class has no room for a policy: {error}") from error
     return sink
 
 
