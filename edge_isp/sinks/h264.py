@@ -77,6 +77,11 @@ class H264Writer:
         self._container.mux(self._stream.encode(frame))
         return is_key
 
+    @property
+    def elapsed_ticks(self) -> int:
+        """The time of the last picture; 0 before the second."""
+        return self._timeline.last_ticks
+
     def finish(self) -> None:
         """Writes what the encoder still holds.
 

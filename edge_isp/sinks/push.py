@@ -17,7 +17,7 @@ from edge_isp.errors import SinkError, shortened
 from edge_isp.results import FrameResult, Picture
 from edge_isp.sinks.h264 import H264Writer
 from edge_isp.sinks.pictures import Pictures
-from edge_isp.sinks.spec import without_secrets
+from edge_isp.spec import without_secrets
 
 _log = logging.getLogger(__name__)
 

@@ -69,9 +69,11 @@ class Schedule:
         self._last_ns = timestamp_ns
         if begins:
             self._due_ns = timestamp_ns
-        if timestamp_ns < self._due_ns:
+        # A frame that is earlier by a hair is the one that was meant.
+        late_ns = timestamp_ns + self._interval_ns // 100 - self._due_ns
+        if late_ns < 0:
             return False
-        self._due_ns += ((timestamp_ns - self._due_ns) // self._interval_ns + 1) * self._interval_ns
+        self._due_ns += (late_ns // self._interval_ns + 1) * self._interval_ns
         return True
 
 

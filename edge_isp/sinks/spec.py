@@ -6,12 +6,11 @@ is the pipeline's, so the sink only carries it there, as its attribute `policy`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from edge_isp.errors import SinkError, shortened
 from edge_isp.sinks.base import Sink
-from edge_isp.spec import construct, parse_spec
+from edge_isp.spec import construct, parse_spec, without_secrets
 
 _POLICY = "policy"
 
@@ -35,7 +34,9 @@ def open_sink(spec: str) -> Sink:
             setattr(sink, _POLICY, parsed.settings[_POLICY])
         except AttributeError as error:
             sink.close()
-            raise SinkError(f"sink '{shortened(spec)}': its class has no room for a policy: {error}") from error
+            raise SinkError(
+                f"sink '{shortened(without_secrets(spec))}': its class has no room for a policy: {error}"
+            ) from error
     return sink
 
 
@@ -57,14 +58,5 @@ def sink_name(spec: str) -> str:
         spec: `NAME[:ARGUMENT][,key=value...]`.
     """
     parsed = parse_spec(spec)
-    argument = without_secrets(parsed.argument) if parsed.argument.startswith("//") else parsed.argument
+    argument = without_secrets(parsed.argument)
     return f"{parsed.name}:{argument}" if argument else parsed.name
-
-
-def without_secrets(address: str) -> str:
-    """An address as messages show it: without user, password and query.
-
-    Args:
-        address: [SCHEME:]//[USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY].
-    """
-    return re.sub(r"//[^/]*@", "//***@", address).partition("?")[0]

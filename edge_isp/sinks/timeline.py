@@ -18,13 +18,16 @@ class Timeline:
     The difference of two frames is that of their sensor's time stamps. Where the sensor's clock goes back, stands
     still or jumps by more than an hour, the frame follows the one before by the last frame period, and time goes on
     from there.
+
+    Attributes:
+        last_ticks: the time of the last frame.
     """
 
     def __init__(self) -> None:
         self._last_ns: int | None = None
         self._offset_ns = 0
         self._period_ns = _FIRST_PERIOD_NS
-        self._last_ticks = -1
+        self.last_ticks = 0
 
     def ticks(self, timestamp_ns: int) -> int:
         """The time of the next frame, in ticks.
@@ -33,15 +36,16 @@ class Timeline:
             timestamp_ns: of the frame.
         """
         if self._last_ns is None:
-            self._offset_ns = timestamp_ns
-        elif 0 < timestamp_ns - self._last_ns <= _LONGEST_GAP_NS:
+            self._offset_ns = self._last_ns = timestamp_ns
+            return 0
+        if 0 < timestamp_ns - self._last_ns <= _LONGEST_GAP_NS:
             self._period_ns = timestamp_ns - self._last_ns
         else:
             self._offset_ns += timestamp_ns - self._last_ns - self._period_ns
         self._last_ns = timestamp_ns
         # Two frames within one tick are one tick apart.
-        self._last_ticks = max(self._last_ticks + 1, round((timestamp_ns - self._offset_ns) * TICKS_PER_S / 10**9))
-        return self._last_ticks
+        self.last_ticks = max(self.last_ticks + 1, round((timestamp_ns - self._offset_ns) * TICKS_PER_S / 10**9))
+        return self.last_ticks
 
 
 def check_size(name: str, width: int, height: int) -> None:

@@ -17,6 +17,7 @@ from edge_isp.errors import SinkError
 from edge_isp.results import FrameResult, Picture
 from edge_isp.sinks.h264 import H264Writer
 from edge_isp.sinks.pictures import Pictures
+from edge_isp.sinks.timeline import TICKS_PER_S
 
 # Options of the container that make it one fragment after the other.
 _CONTAINERS = {
@@ -72,7 +73,7 @@ class VideoSink:
         for name, value in (("split_s", split_s), ("split_mb", split_mb)):
             if value is not None and value <= 0:
                 raise SinkError(f"{name} must be above 0, found {value:g}")
-        self._split_ns = None if split_s is None else round(split_s * 1e9)
+        self._split_ticks = None if split_s is None else split_s * TICKS_PER_S
         self._split_bytes = None if split_mb is None else round(split_mb * 1e6)
         self._pictures = Pictures(profile, overlay=overlay)
         self._part: _Part | None = None
@@ -99,7 +100,7 @@ class VideoSink:
             raise SinkError(f"{self._file}: the sink is closed")
         picture = self._pictures.of(result)
         height, width, _ = picture.rgb.shape
-        if self._part is not None and (self._part.size != (width, height) or self._is_full(self._part, picture)):
+        if self._part is not None and (self._part.size != (width, height) or self._is_full(self._part)):
             self._end_part()
         if self._part is None:
             self._part = self._begin_part(picture)
@@ -114,15 +115,14 @@ class VideoSink:
         self._closed = True
         self._end_part()
 
-    def _is_full(self, part: _Part, picture: Picture) -> bool:
-        elapsed_ns = picture.timestamp_ns - part.first_ns
-        too_long = self._split_ns is not None and elapsed_ns >= self._split_ns
+    def _is_full(self, part: _Part) -> bool:
+        too_long = self._split_ticks is not None and part.elapsed_ticks >= self._split_ticks
         return too_long or (self._split_bytes is not None and part.written_bytes >= self._split_bytes)
 
     def _begin_part(self, picture: Picture) -> _Part:
         self._parts += 1
         number = self._parts
-        splits = self._split_ns is not None or self._split_bytes is not None
+        splits = self._split_ticks is not None or self._split_bytes is not None
         while number <= _MOST_PARTS:
             name = f"_{number:06d}" if splits else f"_{number}" if number > 1 else ""
             path = self._file.with_name(f"{self._file.stem}{name}{self._file.suffix}")
@@ -161,13 +161,12 @@ class _Part:
         form, options = _CONTAINERS[path.suffix.lower()]
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._output = (_Mp4Output if form == "mp4" else _Output)(descriptor)
-        self.first_ns = picture.timestamp_ns
         height, width, _ = picture.rgb.shape
         self._container: Any = None
         try:
             _sync(path.parent)
             self._container = av.open(self._output, "w", format=form, container_options=options)
-            self._container.metadata["comment"] = f"timestamp_ns={self.first_ns}"
+            self._container.metadata["comment"] = f"timestamp_ns={picture.timestamp_ns}"
             self._container.metadata["creation_time"] = datetime.now(UTC).isoformat()
             self._writer = H264Writer(str(path), self._container, width, height)
         except BaseException:
@@ -175,6 +174,11 @@ class _Part:
             path.unlink()
             raise
         self.size = self._writer.size
+
+    @property
+    def elapsed_ticks(self) -> int:
+        """The time of the last picture in the file."""
+        return self._writer.elapsed_ticks
 
     @property
     def written_bytes(self) -> int:

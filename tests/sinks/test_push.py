@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_isp.doctor import examine
 from edge_isp.errors import SinkError
 from edge_isp.sinks.spec import open_sink, sink_name
 from edge_isp.testing import check_sink
@@ -56,9 +57,16 @@ def test_mistakes_are_one_error(spec: str, message: str) -> None:
         open_sink(spec)
 
 
-def test_passwords_are_not_shown(port: int, caplog: pytest.LogCaptureFixture) -> None:
-    assert sink_name("rtsp://user:secret@host/x?key=secret,overlay=yes") == "rtsp://***@host/x"
+def test_passwords_are_not_shown(port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sink_name("rtsp://user:secret@host/x?key=secret,overlay=yes") == "rtsp://***@host/x?***"
+    assert sink_name("srt://host:8890?streamid=publish:secret") == "srt://host:8890?***"
     assert sink_name("png:a@b?c") == "png:a@b?c"
+    for wrong in ("rtsp://user:secret@host/x,overlya=yes", "rtps://user:secret@host/x"):
+        with pytest.raises(SinkError) as failure:
+            open_sink(wrong)
+        assert "secret" not in str(failure.value)
+    monkeypatch.setenv("EDGE_ISP_RUN_SINK", "png:x rtsp://user:secret@host/x?key=secret")
+    assert examine(try_delegates=False)["environment"]["EDGE_ISP_RUN_SINK"] == "png:x rtsp://***@host/x?***"
     sink = open_sink(f"rtsp://user:secret@127.0.0.1:{port}/x?key=secret")
     sink.write(picture_result(0))
     sink.close()

@@ -218,6 +218,18 @@ def test_splits_play_by_themselves(setting: str, parts: int, tmp_path: Path) -> 
     assert all(part[0][0] == 0 for part in found)
 
 
+def test_a_clock_that_begins_anew_splits_no_sooner_and_no_later(tmp_path: Path) -> None:
+    """A camera that was away, and counts its time from 0 or from tomorrow."""
+    sink = open_sink(f"video:{tmp_path}/scene.mp4,split_s=1")
+    for number, start_s in enumerate([9000] * 10 + [5] * 10 + [10**6] * 10):
+        sink.write(moving_result(number, timestamp_ns=start_s * 10**9 + number * PERIOD_NS))
+    assert len(names(tmp_path)) == 1
+    for number in range(30, 45):
+        sink.write(moving_result(number, timestamp_ns=10**15 + number * PERIOD_NS))
+    sink.close()
+    assert [len(frames_of(tmp_path / name)) for name in names(tmp_path)] == [31, 14]
+
+
 def test_pictures_of_another_size_begin_another_file(tmp_path: Path) -> None:
     sink = open_sink(f"video:{tmp_path}/scene.mkv")
     for number, size in enumerate([(128, 96), (128, 96), (96, 128)]):
