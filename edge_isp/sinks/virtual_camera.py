@@ -37,6 +37,7 @@ _HINTS = {
     errno.ENODEV: _LOAD,
     errno.ENXIO: _LOAD,
     errno.EACCES: "this user may not use video devices; mend it with: sudo usermod -aG video $USER; then log in again",
+    errno.EINVAL: "another program has it open, and the driver keeps its format; find it with: sudo fuser -v {device}",
     errno.EBUSY: "another program uses it; find it with: sudo fuser -v {device}",
 }
 # Format names, the kernel's four characters, and bytes in a line of luma (YUYV: of all) for each pixel.
@@ -120,8 +121,11 @@ class VirtualCameraSink:
         v4l2_kernel.ioctl(descriptor, VIDIOC_QUERYCAP, capability)
         able = capability.device_caps if capability.capabilities & CAP_DEVICE_CAPS else capability.capabilities
         if not able & CAP_VIDEO_OUTPUT:
-            card = capability.card.decode("utf-8", "replace")
-            raise SinkError(f"{self._device}: '{card}' takes no video (capabilities {able:#010x}); {_LOAD}")
+            card, driver = (bytes(name).decode("utf-8", "replace") for name in (capability.card, capability.driver))
+            # With exclusive_caps the module takes no video while a program writes.
+            busy = "another program writes to it; find it with: sudo fuser -v " + self._device
+            hint = busy if "loopback" in driver else _LOAD
+            raise SinkError(f"{self._device}: '{card}' takes no video (capabilities {able:#010x}); {hint}")
 
     def _set_format(self, descriptor: int, width: int, height: int) -> None:
         check_size(self._device, width, height)
@@ -136,11 +140,11 @@ class VirtualCameraSink:
         pixels.colorspace, pixels.ycbcr_enc = COLORSPACE_SRGB, YCBCR_ENC_601
         pixels.quantization, pixels.xfer_func = QUANTIZATION_LIM_RANGE, XFER_FUNC_SRGB
         v4l2_kernel.ioctl(descriptor, VIDIOC_S_FMT, content)
-        found = (fourcc_name(pixels.pixelformat), pixels.width, pixels.height, pixels.sizeimage)
-        if found != (code, width, height, frame.nbytes):
+        found = (fourcc_name(pixels.pixelformat), pixels.width, pixels.height, pixels.bytesperline)
+        if found != (code, width, height, line * width) or pixels.sizeimage < frame.nbytes:
             raise SinkError(
-                f"{self._device}: asked for {code} {width}x{height} of {frame.nbytes} bytes, but the driver keeps "
-                f"{found[0]} {found[1]}x{found[2]} of {found[3]} bytes: a program that reads or writes it holds that "
+                f"{self._device}: asked for {code} {width}x{height}, but the driver keeps {found[0]} "
+                f"{found[1]}x{found[2]} with lines of {found[3]} bytes: a program that reads or writes it holds that "
                 f"format; find it with: sudo fuser -v {self._device}"
             )
         self._frame, self._size = frame, (width, height)

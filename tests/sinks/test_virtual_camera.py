@@ -31,6 +31,7 @@ class Loopback:
         self.held = False
         self.frames: list[bytes] = []
         self.formats: list[tuple[str, int, int]] = []
+        self.driver = b"v4l2 loopback"
         self.capabilities = 0x85200003
         self.device_caps = 0x05200003
         self.errors: dict[str, int] = {}
@@ -60,19 +61,21 @@ class Loopback:
         name = abi.REQUEST_NAMES[request]
         self.fail(name)
         if name == "VIDIOC_QUERYCAP":
-            argument.driver, argument.card = b"v4l2 loopback", b"edge_isp"
+            argument.driver, argument.card = self.driver, b"edge_isp"
             argument.capabilities, argument.device_caps = self.capabilities, self.device_caps
             return
         assert argument.type == abi.BUF_TYPE_VIDEO_OUTPUT
         pixels = argument.fmt.pix
         if name == "VIDIOC_S_FMT" and not self.held:
+            if len(self.open) > 1:  # the buffers are in use
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             self.format = (fourcc_name(pixels.pixelformat), pixels.width, pixels.height)
             self.formats.append(self.format)
             self.colours = (pixels.colorspace, pixels.ycbcr_enc, pixels.quantization, pixels.xfer_func)
         code, width, height = self.format
         pixels.pixelformat, pixels.width, pixels.height, pixels.field = fourcc(code), width, height, abi.FIELD_NONE
         pixels.bytesperline = width * BITS.get(code, 32) // 8 if code != "YU12" else width
-        pixels.sizeimage = width * height * BITS.get(code, 32) // 8
+        pixels.sizeimage = -(-width * height * BITS.get(code, 32) // 8 // 4096) * 4096  # whole pages
 
     def write_device(self, descriptor: int, content: memoryview) -> int:
         assert descriptor in self.open
@@ -121,10 +124,22 @@ def test_another_size_is_another_format(device: Loopback) -> None:
     assert [len(frame) for frame in device.frames] == [128 * 96 * 2] * 3
 
 
+def test_a_device_that_is_open_elsewhere_keeps_its_size(device: Loopback) -> None:
+    """The module answers EINVAL then (seen with 0.12.7)."""
+    other = device.open_device(PATH)
+    sink = open_sink(f"virtual:{PATH}")
+    with pytest.raises(SinkError, match="EINVAL, Invalid argument; another program has it open"):
+        sink.write(picture_result(0))
+    device.close_device(other)
+    sink.write(picture_result(1))
+    sink.close()
+    assert len(device.frames) == 1
+
+
 def test_a_format_that_a_reader_holds_is_an_error_and_not_a_torn_picture(device: Loopback) -> None:
     device.held = True
     sink = open_sink(f"virtual:{PATH}")
-    message = r"asked for YUYV 64x48 of 6144 bytes, but the driver keeps BGR4 640x480 of 1228800 bytes: .*fuser"
+    message = r"asked for YUYV 64x48, but the driver keeps BGR4 640x480 with lines of 2560 bytes: .*fuser"
     with pytest.raises(SinkError, match=message):
         sink.write(picture_result(0))
     assert device.frames == []
@@ -141,7 +156,7 @@ def test_a_format_that_a_reader_holds_is_an_error_and_not_a_torn_picture(device:
         ("open", errno.EBUSY, "sudo fuser -v /dev/video10"),
         ("VIDIOC_QUERYCAP", errno.ENOTTY, "it is no video device; load the module"),
         ("VIDIOC_S_FMT", errno.EBUSY, "cannot be written: EBUSY.*fuser"),
-        ("VIDIOC_G_FMT", errno.EINVAL, "cannot be written: EINVAL"),
+        ("VIDIOC_G_FMT", errno.EINVAL, "cannot be written: EINVAL.*another program has it open"),
         ("write", errno.ENODEV, "cannot be written: ENODEV.*modprobe"),
         ("write", errno.EIO, "cannot be written: EIO"),
     ],
@@ -162,8 +177,11 @@ def test_the_drivers_errors_say_what_to_do(device: Loopback, where: str, number:
 
 
 def test_a_real_camera_is_not_written_to(device: Loopback) -> None:
-    device.device_caps = 0x04200001
-    with pytest.raises(SinkError, match="'edge_isp' takes no video"):
+    device.device_caps, device.driver = 0x04200001, b"uvcvideo"
+    with pytest.raises(SinkError, match="'edge_isp' takes no video .*sudo modprobe v4l2loopback"):
+        open_sink(f"virtual:{PATH}")
+    device.driver = b"v4l2 loopback"  # with exclusive_caps, while another program writes
+    with pytest.raises(SinkError, match="'edge_isp' takes no video .*another program writes to it"):
         open_sink(f"virtual:{PATH}")
     assert not device.open
     device.capabilities, device.device_caps = 0x00000002, 0  # a driver that does not tell its node's own

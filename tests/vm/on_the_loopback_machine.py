@@ -28,7 +28,11 @@ class Writing:
 
     def __init__(self, form: str) -> None:
         self.sink = open_sink(f"virtual:{DEVICE},format={form}")
-        self.sink.write(RESULT)
+        try:
+            self.sink.write(RESULT)
+        except SinkError:
+            self.sink.close()
+            raise
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -92,6 +96,7 @@ def a_reader_holds_the_format() -> str:
 
 
 def conformance() -> str:
+    """In a device that nobody reads."""
     check_sink(lambda: open_sink(f"virtual:{DEVICE}"), spec=f"virtual:{DEVICE}")
     return "passed"
 
