@@ -296,7 +296,8 @@ def test_the_end_of_a_recording_leaves_its_last_picture(tmp_path: Path) -> None:
             LiveServer(live, port=0) as server,
             httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client,
         ):
-            wait_for(lambda: client.get("/api/status").json()["state"] == "ended", 60)
+            wait_for(lambda: live.pipeline.counts.delivered == 3, 60)
+            assert client.get("/api/status").json()["state"] == "ended"
             ((headers, _),) = parts(client, "/stream.mjpg", 1)
             assert headers["X-Sequence"] == "2"
             assert client.get("/healthz").status_code == 200
