@@ -119,8 +119,14 @@ class _Live:
 
     async def controls(self, request: Request) -> Response:
         asked = await _body(request, ControlsRequest)
-        settings = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not None}
-        await run_in_threadpool(lambda: self._view.controls.change(**settings))
+        await run_in_threadpool(
+            lambda: self._view.controls.change(
+                exposure_ns=None if asked.exposure_ns is None else round(asked.exposure_ns),
+                analogue_gain=asked.analogue_gain,
+                auto_exposure=asked.auto_exposure,
+                auto_white_balance=asked.auto_white_balance,
+            )
+        )
         return await self.status(request)
 
     async def tone(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ _Ratio = Annotated[float, Meta(gt=0, le=1000)]
 class ControlsRequest(Struct, forbid_unknown_fields=True):
     """Settings of the camera to change; what is left out or null stays as it is."""
 
-    exposure_ns: Annotated[int, Meta(ge=1, le=10**12)] | None = None
+    exposure_ns: Annotated[float, Meta(ge=1, le=10**12)] | None = None  # 1315.0 is an integer in JSON, too
     analogue_gain: _Ratio | None = None
     auto_exposure: bool | None = None
     auto_white_balance: bool | None = None

@@ -23,6 +23,7 @@ _SHORTEST_TOKEN = 16
 # How long the last answers may take when the server ends.
 _LAST_ANSWERS_S = 3
 _KEPT_ALIVE_S = 5
+_HIGHEST_PORT = 65535
 
 
 def check_packages() -> None:
@@ -63,7 +64,7 @@ class LiveServer:
     """Serves a live view over HTTP from a thread of its own; a context manager.
 
     Args:
-        view: that is served; it is not closed with the server.
+        view: that is served, by this server only; its streams end with the server, the pipeline goes on.
         host: address or name to bind to. Any other than this machine's own ("127.0.0.1", "::1", "localhost") needs a
             token.
         port: to listen at; 0 takes a free one.
@@ -147,6 +148,8 @@ class LiveServer:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _HIGHEST_PORT:
+        raise ServerError(f"{host}, port {port}: cannot be listened at: a port is from 0 to {_HIGHEST_PORT}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)

@@ -99,8 +99,8 @@ def _boxes_by_supervision(rgb: Any, detections: Detections, line: int, size: int
     found = detections.to_supervision()
     import supervision
 
-    # Looked up by the number of each detection in this frame, so that colours are the same as ours.
-    palette = supervision.ColorPalette([supervision.Color(*colour) for colour in _colours(detections)])
+    # Looked up by the number of each detection in this frame, so that colours are the same as ours. It draws on BGR.
+    palette = supervision.ColorPalette([supervision.Color(*reversed(colour)) for colour in _colours(detections)])
     lookup = np.arange(len(detections))
     scene = rgb.copy()
     scene = supervision.BoxAnnotator(color=palette, thickness=line).annotate(scene, found, custom_color_lookup=lookup)

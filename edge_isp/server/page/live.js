@@ -289,7 +289,8 @@ function showStatus(next) {
   if (!document.hidden) listen();
   $("state").dataset.state = status.state;
   put("state", status.reason ? `${status.state}: ${status.reason}` : status.state);
-  put("camera", status.frame ? `${status.camera}, ${status.frame.width} x ${status.frame.height}` : "");
+  const name = status.camera.split("/").pop();
+  put("camera", status.frame ? `${name}, ${status.frame.width} x ${status.frame.height}` : "");
   showControls(status.controls);
   brightness.set(status.tone.brightness_ev);
   contrast.set(status.tone.contrast);
@@ -344,7 +345,7 @@ function showModels(models) {
       ["age", model.age_ms === null ? "-" : `${model.age_ms.toFixed(0)} ms`],
       ["frames", `${model.delivered} of ${model.frames}`],
       ...lost,
-      ["runs on", model.delegate ? `${model.delegate}, ${model.threads} threads` : "-"],
+      ["runs on", model.delegate ? `${model.delegate}, ${model.threads} ${model.threads === 1 ? "thread" : "threads"}` : "-"],
       ...(parts ? [["operators", parts]] : []),
     ]);
   });
@@ -358,7 +359,7 @@ function showNumbers() {
     ["throttling", board.throttled === null ? "not known" : board.throttled.join(", ") || "none"],
     ["light", frame && frame.colour_temperature_k ? `${Math.round(frame.colour_temperature_k)} K` : "-"],
     ["camera restarts", String(status.restarts)],
-    ["viewers", String(Object.values(viewers).reduce((sum, count) => sum + count, 0))],
+    ...Object.entries(viewers).map(([stream, count]) => [`clients: ${stream}`, String(count)]),
   ]);
 }
 
