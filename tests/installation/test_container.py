@@ -85,10 +85,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     made = Image(folder, {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
     # What reaches the package index of this machine; not a part of the image.
     of_build = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "http", "HTTP", "no_proxy"))}
-    for name in ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt"):
+    of_build["PIP_CERT"] = "/build-machine.crt"  # a step of the build installs certificates of its own
+    for name, target in (
+        ("/etc/resolv.conf", "etc/resolv.conf"),
+        ("/etc/pip.conf", "etc/pip.conf"),
+        ("/etc/ssl/certs/ca-certificates.crt", "build-machine.crt"),
+    ):
         if Path(name).exists():
-            (folder / name[1:]).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(name, folder / name[1:])
+            shutil.copy(name, folder / target)
     for word, arguments in instructions():
         if word == "RUN":
             building = Image(folder, {**of_build, **made.environment})
