@@ -11,7 +11,12 @@ def test_a_thread_that_comes_back_at_once_does_not_overtake() -> None:
     turns, order = Turns(), []
     assert turns.acquire()
     assert not turns.acquire(blocking=False)
-    waits = threading.Thread(target=lambda: (turns.acquire(), order.append("waited"), turns.release()))
+
+    def wait() -> None:
+        with turns:
+            order.append("waited")
+
+    waits = threading.Thread(target=wait)
     waits.start()
     while not turns.waiting:
         threading.Event().wait(0.001)

@@ -40,7 +40,8 @@ def bird_at(sequence: int, fps: float = FPS) -> np.ndarray[Any, Any]:
     with Image.open(demo_scene()) as scene:
         view = view_at(sequence / fps, scene.size, (WIDTH, HEIGHT))
     box = (np.array(BIRD) - np.tile([view.x, view.y], 2)) * WIDTH / view.width
-    return np.clip(box, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT])
+    clipped: np.ndarray[Any, Any] = np.clip(box, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT])
+    return clipped
 
 
 @contextmanager

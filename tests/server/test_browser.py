@@ -130,7 +130,8 @@ def drawn_box(shown: dict[str, Any]) -> np.ndarray[Any, Any] | None:
     if len(columns) < 2 or len(rows) < 2:
         return None
     scale = 640 / shown["width"]
-    return scale * np.array([columns[0], rows[0], columns[-1], rows[-1]], float)
+    box: np.ndarray[Any, Any] = scale * np.array([columns[0], rows[0], columns[-1], rows[-1]], float)
+    return box
 
 
 def test_sliders_change_the_camera(page: Any, served: Any) -> None:

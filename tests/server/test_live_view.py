@@ -315,7 +315,8 @@ class Memory:
     fails_at: int | None = None
 
     def __init__(self, path: Path) -> None:
-        self.path, self.written, self.closed = path, [], False
+        self.path, self.closed = path, False
+        self.written: list[int] = []
         type(self).opened.append(self)
 
     def write(self, result: FrameResult) -> None:

@@ -33,7 +33,8 @@ def hue(pixel: np.ndarray) -> float:
 def edge(picture: Picture, box: int) -> np.ndarray:
     """A pixel in the middle of a box's left edge."""
     x0, y0, _, y1 = FOUND.xyxy[box].astype(int)
-    return picture.rgb[(y0 + y1) // 2, x0]
+    pixel: np.ndarray = picture.rgb[(y0 + y1) // 2, x0]
+    return pixel
 
 
 def test_boxes_have_the_colour_of_their_class_and_nothing_else_changes() -> None:

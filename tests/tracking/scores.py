@@ -6,6 +6,7 @@ IDF1: Ristani et al., "Performance Measures and a Data Set for Multi-Target, Mul
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ class Scores:
 
 
 def score(
-    truth: list[dict[int, NDArray[np.float64]]], tracked: list[tuple[NDArray[np.floating], NDArray[np.integer]]]
+    truth: Sequence[dict[int, NDArray[np.float64]]],
+    tracked: Sequence[tuple[NDArray[np.floating], NDArray[np.integer]]],
 ) -> Scores:
     """Compares tracked boxes with the truth, frame by frame; boxes that overlap by half are the same object.
 
