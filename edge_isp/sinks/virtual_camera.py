@@ -31,6 +31,7 @@ from edge_isp.results import FrameResult, Picture
 from edge_isp.sinks.pictures import Pictures
 from edge_isp.sinks.timeline import check_size
 
+_DRIVER = "v4l2 loopback"
 _LOAD = "load the module: sudo modprobe v4l2loopback video_nr=10 card_label=edge_isp exclusive_caps=1"
 _HINTS = {
     errno.ENOENT: _LOAD,
@@ -120,12 +121,10 @@ class VirtualCameraSink:
         capability = Capability()
         v4l2_kernel.ioctl(descriptor, VIDIOC_QUERYCAP, capability)
         able = capability.device_caps if capability.capabilities & CAP_DEVICE_CAPS else capability.capabilities
-        if not able & CAP_VIDEO_OUTPUT:
-            card, driver = (bytes(name).decode("utf-8", "replace") for name in (capability.card, capability.driver))
-            # With exclusive_caps the module takes no video while a program writes.
-            busy = "another program writes to it; find it with: sudo fuser -v " + self._device
-            hint = busy if "loopback" in driver else _LOAD
-            raise SinkError(f"{self._device}: '{card}' takes no video (capabilities {able:#010x}); {hint}")
+        card, driver = (bytes(name).decode("utf-8", "replace") for name in (capability.card, capability.driver))
+        # With exclusive_caps the module does not say that it takes video, once a program has written and closed it.
+        if not able & CAP_VIDEO_OUTPUT and driver != _DRIVER:
+            raise SinkError(f"{self._device}: '{card}' takes no video (capabilities {able:#010x}); {_LOAD}")
 
     def _set_format(self, descriptor: int, width: int, height: int) -> None:
         check_size(self._device, width, height)

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def conformance() -> str:
 
 
 def main() -> None:
-    checks = {
+    checks: dict[str, Callable[[], Any]] = {
         "yuyv": lambda: by_v4l2_ctl("yuyv"),
         "i420": lambda: by_v4l2_ctl("i420"),
         "opencv": by_opencv,
