@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,12 @@ class Recorder:
         self._running: Recording | None = None
         self._frames, self._closed = 0, False
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of recordings that can be started: the sinks that are there, with the packages that they need."""
+        """The kinds of recordings that can be started: the sinks that are there, with the packages that they need.
+
+        Looked up once: it takes a tenth of a second, and the page asks every second.
+        """
         found = []
         for kind in _SUFFIXES:
             if kind in names("sinks"):
