@@ -25,10 +25,31 @@ VARIABLE = "EDGE_ISP_CONFIG"
 MODELS = "models"
 # Where Typer's context keeps the path of the file.
 FILE = "edge_isp.file"
-# Options of `run` that concern the camera or what is shown, and not a model.
-_NOT_OF_MODELS = {"camera", "frames", "save", "json", "auto_exposure", "policy", "verbose"}
-# What a table of a further model may hold that is no option: it takes the first frame and every Nth one after it.
-_EVERY = "every"
+# Options of `run` that concern the model, and that a further model may have for itself; their names are their keys.
+OF_MODEL = {
+    "model",
+    "profile",
+    "input_size",
+    "confidence",
+    "track",
+    "zone",
+    "lens_shading",
+    "tile",
+    "memory_budget",
+    "defect_correction",
+    "engine",
+    "threads",
+    "delegate",
+    "require_full_delegation",
+    "time_limit",
+    "check_every",
+    "engine_python",
+    "isolate",
+    "memory_limit",
+    "tone",
+}
+# What else a table of a further model may hold: sinks, and "every", the first frame and every Nth one after it.
+_SINK, _EVERY = "sink", "every"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +199,7 @@ class Configuration:
                 yield from self._faults(table.table(key), (*path, key), commands)
 
     def _wrong_models(self, table: TomlTable, options: list[Option]) -> Iterator[str]:
-        of_models = [option for option in options if option.key not in _NOT_OF_MODELS]
+        of_models = [option for option in options if option.key in OF_MODEL | {_SINK}]
         of_models.append(Option(_EVERY, _EVERY, int, False, "", 1))
         try:
             tables = table.tables(MODELS)

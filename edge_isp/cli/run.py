@@ -9,33 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_isp.cli import options
-from edge_isp.cli.configuration import MODELS
+from edge_isp.cli.configuration import MODELS, OF_MODEL
 
 if TYPE_CHECKING:
     from edge_isp.pipeline import ModelOptions
-
-# Options that concern the model, by their names here and in the configuration.
-_OF_MODEL = {
-    "model",
-    "profile",
-    "input_size",
-    "confidence",
-    "track",
-    "zone",
-    "lens_shading",
-    "tile",
-    "memory_budget",
-    "defect_correction",
-    "engine",
-    "threads",
-    "delegate",
-    "require_full_delegation",
-    "time_limit",
-    "check_every",
-    "engine_python",
-    "isolate",
-    "memory_limit",
-}
 
 
 def run(
@@ -64,6 +41,8 @@ def run(
     tile: options.Tile = None,
     memory_budget: options.MemoryBudget = None,
     defect_correction: options.Defects = True,
+    tone: options.Tone = "camera",
+    auto_brightness: options.AutoBrightness = False,
     engine: options.Engine = None,
     threads: options.Threads = None,
     delegate: options.Delegate = "auto",
@@ -82,12 +61,13 @@ def run(
     from edge_isp.metering.exposure import AutoExposure
     from edge_isp.pipeline import QueuePolicy, StreamOptions
 
-    of_model = {name: value for name, value in context.params.items() if name in _OF_MODEL}
+    of_model = {name: value for name, value in context.params.items() if name in OF_MODEL}
     run_stream(
         camera,
         _model_options(of_model),
         StreamOptions(
             auto_exposure=AutoExposure() if auto_exposure else None,
+            auto_brightness=auto_brightness,
             policy=QueuePolicy.parse(policy) if policy else None,
             notify_systemd=True,
         ),
@@ -95,7 +75,7 @@ def run(
         [
             # What a further model does not say itself is as for the first.
             FurtherModel(
-                _model_options({**of_model, **{key: table[key] for key in _OF_MODEL & table.keys()}}),
+                _model_options({**of_model, **{key: table[key] for key in OF_MODEL & table.keys()}}),
                 every=table.get("every", 1),
                 sinks=tuple(table.get("sink", ())),
             )
@@ -128,6 +108,7 @@ def _model_options(values: Mapping[str, Any]) -> ModelOptions:
         profile=load_profile(values["profile"]) if values["profile"] else None,
         correct_shading=values["lens_shading"],
         correct_defects=values["defect_correction"],
+        tone=values["tone"],
         input_size=values["input_size"],
         confidence=values["confidence"],
         track=values["track"],

@@ -26,6 +26,14 @@ def found_line(detections: Detections) -> str:
     return f"{Path(detections.source).name} {detections.sequence}: {', '.join(objects) or 'nothing'}"
 
 
+def applied_lines(done: FrameResult) -> list[str]:
+    """What was applied to a frame, and where it comes from: one line for each step."""
+    applied = done.result.applied
+    if applied is None:
+        return []
+    return [f"applied to frame {done.sequence} of {done.source}:", *(f"  {line}" for line in applied.lines())]
+
+
 def losses(pipeline: Pipeline) -> str:
     """How many frames were lost, and why; empty where none was."""
     dropped = pipeline.counts.dropped

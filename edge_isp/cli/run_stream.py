@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cli.delegation import explain, report_lines
-from edge_isp.cli.run_output import Summary, found_line, losses, sink_losses
+from edge_isp.cli.run_output import Summary, applied_lines, found_line, losses, sink_losses
 from edge_isp.cli.signals import Interrupted
 from edge_isp.cli.tables import plain_console
 from edge_isp.models.card import find_model
@@ -99,7 +99,7 @@ def run_stream(
     further_sinks = [_open_sinks(each.sinks, _share(shown.frames, each.every)) for each in further]
     summary, show = Summary(), _printer(shown, console)
     live = nullcontext() if shown.as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
-    classical = ClassicalIsp(model.profile)  # makes pictures to draw on
+    classical = ClassicalIsp(model.profile, tone=model.tone)  # makes pictures to draw on
     # Detections are drawn on a picture of their frame.
     keep_raw = png is not None and find_model(model.model, None).task == "detector"
     with Pipeline(partial(open_camera, camera), model, replace(stream, keep_raw=keep_raw)) as pipeline:
@@ -116,8 +116,8 @@ def run_stream(
                         begun = time.perf_counter_ns()
                         saved = png.save(picture_of(done, classical))
                         stages_ns["save"] = time.perf_counter_ns() - begun
-                    if not summary.frames and pipeline.report:
-                        messages.print(explain(pipeline.report))
+                    if not summary.frames:
+                        messages.print(*_first_lines(done, pipeline, shown), sep="\n", soft_wrap=True)
                     summary.add(done, stages_ns, pipeline)
                     show(done, stages_ns, saved)
                 for sink in itertools.chain(sinks, *further_sinks):
@@ -147,6 +147,12 @@ def _printer(shown: Shown, console: Console) -> Callable[..., None]:
                 console.print(found_line(done.result), soft_wrap=True)
 
     return show
+
+
+def _first_lines(done: FrameResult, pipeline: Pipeline, shown: Shown) -> list[str]:
+    """What is said once the first result is there."""
+    report = [explain(pipeline.report)] if pipeline.report else []
+    return [*report, *(applied_lines(done) if shown.verbose else ())]
 
 
 def _saved(png: PngSink | None, frames: int) -> list[str]:

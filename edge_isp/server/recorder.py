@@ -7,9 +7,12 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from edge_isp.errors import EdgeIspError, SinkError
+from edge_isp.frame import RawFrame
 from edge_isp.plugins import load, names
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
@@ -61,9 +64,12 @@ class Recorder:
         self._running: Recording | None = None
         self._frames, self._closed = 0, False
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of recordings that can be started: the sinks that are there, with the packages that they need."""
+        """The kinds of recordings that can be started: the sinks that are there, with the packages that they need.
+
+        Looked up once: it takes a tenth of a second, and the page asks every second.
+        """
         found = []
         for kind in _SUFFIXES:
             if kind in names("sinks"):
@@ -129,9 +135,30 @@ class Recorder:
                 return
             try:
                 self._sink.write(result)
-                self._frames += 1
+                self._frames += not self._takes_frames
             except EdgeIspError as error:
                 self._fail(error)
+
+    def frame_arrived(self, frame: RawFrame) -> None:
+        """Passes on a frame as the camera gave it, to a recording of RAW frames; see `Sink`.
+
+        Args:
+            frame: the camera's; it is copied by the recording.
+        """
+        arrived = getattr(self._sink, "frame_arrived", None)
+        if arrived is not None:
+            arrived(frame)
+            self._frames += 1
+
+    def event(self, message: dict[str, Any]) -> None:
+        """Passes on what happens to frames and to the pipeline; see `Sink`.
+
+        Args:
+            message: the event.
+        """
+        happened = getattr(self._sink, "event", None)
+        if happened is not None:
+            happened(message)
 
     def close(self) -> None:
         """See `Sink.close`."""
@@ -140,6 +167,11 @@ class Recorder:
             sink, self._sink, self._running = self._sink, None, None
             if sink is not None:
                 sink.close()
+
+    @property
+    def _takes_frames(self) -> bool:
+        """Whether the recording counts frames of the camera, and not results."""
+        return hasattr(self._sink, "frame_arrived")
 
     def _fail(self, error: EdgeIspError) -> None:
         """Ends a recording that cannot go on, such as one on a full disk."""

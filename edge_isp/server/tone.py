@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -33,7 +33,7 @@ class Tone:
         if self == Tone():
             return picture
         rgb = np.take(_table(self), picture.rgb)
-        return Picture(rgb, picture.source, picture.sequence, picture.timestamp_ns)
+        return replace(picture, rgb=rgb)
 
 
 @lru_cache(maxsize=4)

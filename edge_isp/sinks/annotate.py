@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def annotate(
     caption = _caption(detections, age_ns, fps)
     if caption:
         rgb = _with_caption(rgb, caption, size)
-    return Picture(rgb.copy() if rgb is picture.rgb else rgb, picture.source, picture.sequence, picture.timestamp_ns)
+    return replace(picture, rgb=rgb.copy() if rgb is picture.rgb else rgb)
 
 
 def picture_of(result: FrameResult, developer: ClassicalIsp | None = None) -> Picture:

@@ -16,6 +16,7 @@ from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.models.card import ModelCard, TensorCard
 from edge_isp.orientation import upright_boxes, upright_size
 from edge_isp.results import Detections
+from edge_isp.tasks.applied import applied_to_detector
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
@@ -149,7 +150,8 @@ class DetectTask:
             frame.source,
             frame.sequence,
             frame.timestamp_ns,
-            upright_size(width, height, frame.orientation),
+            applied=applied_to_detector(frame),
+            size=upright_size(width, height, frame.orientation),
         )
 
     @property

@@ -342,7 +342,7 @@ def test_the_recorder_conforms(tmp_path: Path) -> None:
 
 def test_a_recording_is_started_and_stopped(view: Any, client: Any, memory: Any) -> None:
     own = origin_of(client)
-    assert client.get("/api/status").json()["recording"]["kinds"] == ["mcap", "video"]
+    assert Recorder(Path("recordings")).kinds == ("mcap", "video")
     for kind, suffix in (("mcap", ".mcap"), ("video", ".mp4")):
         running = client.post("/api/recording/start", json={"kind": kind}, headers=own).json()["recording"]["running"]
         assert running["file"].endswith(suffix)
@@ -371,6 +371,32 @@ def test_a_recording_that_fails_ends_and_the_stream_goes_on(view: Any, client: A
     assert memory.opened[-1].closed
     assert status["state"] == "running"
     assert "no space left" in client.post("/api/recording/stop", headers=own).json()["error"]
+
+
+def test_a_recording_of_raw_frames_gets_each_frame_as_it_came(tmp_path: Path, memory: Any) -> None:
+    """Also those of which there is no result; and only while it runs."""
+    frames: list[int] = []
+    events: list[dict[str, Any]] = []
+    memory.frame_arrived = lambda self, frame: frames.append(frame.sequence)
+    memory.event = lambda self, message: events.append(message)
+    try:
+        recorder = Recorder(tmp_path)
+        with open_scene() as camera:
+            frame = camera.read()
+            assert frame is not None
+            recorder.frame_arrived(frame)
+            recorder.start("mcap")
+            recorder.frame_arrived(frame)
+            recorder.event({"kind": "dropped"})
+            assert recorder.running is not None
+            assert recorder.running.frames == 1
+            recorder.stop()
+            recorder.frame_arrived(frame)
+            recorder.event({"kind": "dropped"})
+    finally:
+        del memory.frame_arrived, memory.event
+    assert frames == [frame.sequence]
+    assert events == [{"kind": "dropped"}]
 
 
 def test_a_recording_in_a_folder_that_cannot_be_made(tmp_path: Path, memory: Any) -> None:

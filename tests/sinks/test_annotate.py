@@ -22,7 +22,7 @@ FOUND = Detections(
     "scene.raw",
     7,
     1,
-    (320, 240),
+    size=(320, 240),
 )
 
 

@@ -74,7 +74,7 @@ def detections(
         "scene",
         timestamp_ns * FPS // 10**9,
         timestamp_ns,
-        (WIDTH, HEIGHT),
+        size=(WIDTH, HEIGHT),
     )
 
 

@@ -45,8 +45,8 @@ def tracked(*objects: tuple[int, float, float], name: int = 0) -> Detections:
         "scene",
         0,
         0,
-        (1000, 500),
-        np.array([number for number, _, _ in objects], np.int32),
+        size=(1000, 500),
+        track_id=np.array([number for number, _, _ in objects], np.int32),
     )
 
 
