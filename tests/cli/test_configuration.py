@@ -58,25 +58,25 @@ def shown(*arguments: str) -> dict[str, tuple[Any, str]]:
 def test_options_win_over_the_environment_and_that_over_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Seen at what is complained of: the frames of a camera that does not exist are asked for."""
-    path = written(tmp_path, '[run]\ncamera = "of-the-file.raw"\n')
-    assert "camera 'of-the-file.raw'" in run("run", "--config", path).stderr
-    monkeypatch.setenv("EDGE_ISP_RUN_CAMERA", "of-the-environment.raw")
-    assert "camera 'of-the-environment.raw'" in run("run", "--config", path).stderr
-    assert "camera 'of-the-option.raw'" in run("run", "--config", path, "--camera", "of-the-option.raw").stderr
+    """Seen at what is complained of: a sensor profile that does not exist."""
+    path = written(tmp_path, '[run]\nprofile = "of-the-file"\n')
+    assert "profile 'of-the-file'" in run("run", "--config", path).stderr
+    monkeypatch.setenv("EDGE_ISP_RUN_PROFILE", "of-the-environment")
+    assert "profile 'of-the-environment'" in run("run", "--config", path).stderr
+    assert "profile 'of-the-option'" in run("run", "--config", path, "--profile", "of-the-option").stderr
 
 
 def test_where_the_file_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("option", "variable", "user"):
-        (tmp_path / f"{name}.toml").write_text(f'[run]\ncamera = "{name}.raw"\n')
-    assert "camera" not in run("config", "check").stdout
+        (tmp_path / f"{name}.toml").write_text(f'[run]\nprofile = "{name}"\n')
+    assert "there is no configuration file" in run("config", "check").stderr
     users = tmp_path / "config/edge-isp/config.toml"
     users.parent.mkdir(parents=True)
     (tmp_path / "user.toml").rename(users)
-    assert "camera 'user.raw'" in run("run").stderr
+    assert "profile 'user'" in run("run").stderr
     monkeypatch.setenv(VARIABLE, str(tmp_path / "variable.toml"))
-    assert "camera 'variable.raw'" in run("run").stderr
-    assert "camera 'option.raw'" in run("run", "--config", tmp_path / "option.toml").stderr
+    assert "profile 'variable'" in run("run").stderr
+    assert "profile 'option'" in run("run", "--config", tmp_path / "option.toml").stderr
     monkeypatch.setenv(VARIABLE, str(tmp_path / "missing.toml"))
     assert "missing.toml: cannot be read: No such file" in run("run").stderr
 
@@ -125,7 +125,7 @@ def test_every_command_has_the_option_and_its_help() -> None:
     [
         ("[run]\nmodle = 'x'", "unknown key run.modle; did you mean 'model'?"),
         ("[run]\nauto-exposure = true", "unknown key run.auto-exposure; did you mean 'auto_exposure'?"),
-        ("[run]\nzzzzzz = 1", "unknown key run.zzzzzz; there are: auto_exposure, camera, check_every"),
+        ("[run]\nzzzzzz = 1", "unknown key run.zzzzzz; there are: auto_brightness, auto_exposure, camera"),
         ("[rnu]\nmodel = 'x'", "no command 'rnu'; did you mean 'run'?"),
         ("model = 'x'", "no command 'model'"),
         ("[bench.modle]", "no command 'modle' in [bench]; did you mean 'model'?"),
