@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ from edge_isp.cameras.v4l2.abi import (
     VIDIOC_G_FMT,
     VIDIOC_QUERYCAP,
     VIDIOC_S_FMT,
+    VIDIOC_STREAMON,
     XFER_FUNC_SRGB,
     YCBCR_ENC_601,
     Capability,
@@ -146,6 +149,9 @@ class VirtualCameraSink:
                 f"{found[1]}x{found[2]} with lines of {found[3]} bytes: a program that reads or writes it holds that "
                 f"format; find it with: sudo fuser -v {self._device}"
             )
+        # With exclusive_caps the module (0.12.7) takes video again after this program's end only if it has streamed.
+        with suppress(OSError):  # other versions ask for buffers first, and do not need it
+            v4l2_kernel.ioctl(descriptor, VIDIOC_STREAMON, ctypes.c_int32(BUF_TYPE_VIDEO_OUTPUT))
         self._frame, self._size = frame, (width, height)
 
     def _convert(self, picture: Picture) -> None:

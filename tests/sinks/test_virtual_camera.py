@@ -37,6 +37,7 @@ class Loopback:
         self.errors: dict[str, int] = {}
         self.taken: int | None = None
         self.open: set[int] = set()
+        self.streamed = False
         self.colours: tuple[int, ...] = ()
         for name in ("open_device", "close_device", "ioctl", "write_device"):
             monkeypatch.setattr(v4l2_kernel, name, getattr(self, name))
@@ -55,6 +56,8 @@ class Loopback:
     def close_device(self, descriptor: int) -> None:
         self.open.remove(descriptor)
         os.close(descriptor)
+        if self.device_caps == 0x05200001:  # seen with 0.12.7
+            self.device_caps = 0x05200002 if self.streamed else 0x05200000
 
     def ioctl(self, descriptor: int, request: int, argument: Any) -> None:
         assert descriptor in self.open
@@ -64,6 +67,11 @@ class Loopback:
             argument.driver, argument.card = self.driver, b"edge_isp"
             argument.capabilities, argument.device_caps = self.capabilities, self.device_caps
             return
+        if name == "VIDIOC_STREAMON":
+            self.streamed = True
+            return
+        if not self.device_caps & 0x3:  # the kernel's own check
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         assert argument.type == abi.BUF_TYPE_VIDEO_OUTPUT
         pixels = argument.fmt.pix
         if name == "VIDIOC_S_FMT" and not self.held:
@@ -83,7 +91,7 @@ class Loopback:
         code, width, height = self.format
         taken = min(len(content), width * height * BITS[code] // 8)  # the module cuts what is too long
         self.frames.append(bytes(content[:taken]))
-        self.device_caps = 0x05200000  # with exclusive_caps, and after the end too (seen with 0.12.7)
+        self.device_caps = 0x05200001  # with exclusive_caps
         return taken if self.taken is None else self.taken
 
 
