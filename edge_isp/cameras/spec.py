@@ -16,6 +16,11 @@ def demo_recording() -> Path:
     return Path(str(resources.files("edge_isp"))) / "demo" / "spices.raw"
 
 
+def demo_scene() -> Path:
+    """The photograph that comes with edge_isp, for the synthetic camera: a bird, which the shipped detector finds."""
+    return Path(str(resources.files("edge_isp"))) / "demo" / "scene.jpg"
+
+
 def open_camera(spec: str | Path | None = None) -> Camera:
     """Opens the camera that a specification names.
 

@@ -126,6 +126,18 @@ Confidence = Annotated[
     float | None,
     typer.Option("--confidence", min=0, max=1, help="Minimum confidence of a detection, 0.3 by default."),
 ]
+Track = Annotated[
+    bool, typer.Option("--track", help="Number the detector's objects, so that each keeps its number in every frame.")
+]
+ZoneFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--zone",
+        metavar="FILE.toml",
+        dir_okay=False,
+        help="Count the detector's objects in the zones and at the lines of this file; objects are tracked then.",
+    ),
+]
 LensShading = Annotated[
     bool | None,
     typer.Option(

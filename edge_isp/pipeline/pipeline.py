@@ -27,6 +27,7 @@ from edge_isp.pipeline.stage_thread import StageThread
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.stream import Stream
 from edge_isp.pipeline.transitions import Transitions
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Systemd
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
@@ -131,7 +132,7 @@ class Pipeline:
                 branch = self._branch_of(of)
             else:
                 assert model is not None
-                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else threading.Lock()
+                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else Turns()
                 branch = self._new_branch(ModelOptions.of(model), every=every, policy=policy, in_turn=turns)
             consumer = self._new_consumer(
                 branch,
@@ -165,8 +166,8 @@ class Pipeline:
             sink: belongs to the pipeline from now on.
             name: in events and statistics; None is the name of the sink's class, with a number if it is taken.
             of: whose results are written; None is the pipeline's first consumer.
-            policy: of the queue of results; None is the stream's, but `LATEST` where that would wait for the sink while
-                a camera runs.
+            policy: of the queue of results; None is the sink's own (`Sink`), else the stream's, but `LATEST` where that
+                would wait for the sink while a camera runs.
 
         Raises:
             PipelineError: the stream runs, the name is taken, or `sink` is not a sink.
@@ -178,6 +179,9 @@ class Pipeline:
                 f"{sink!r}{hint}"
             )
         check_policy(policy)
+        own = getattr(sink, "policy", None)
+        if policy is None and own is not None:
+            policy = QueuePolicy.parse(own)
         with self._lock:
             if self._stream is not None:
                 raise PipelineError("sinks are added before the stream starts, or after `stop`")
@@ -312,9 +316,7 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _new_branch(
-        self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: threading.Lock
-    ) -> Branch:
+    def _new_branch(self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: Turns) -> Branch:
         model = Model(options)
         compile_pipeline_kernels(model.card.task)
         return Branch(
@@ -323,6 +325,7 @@ class Pipeline:
             every=every,
             policy=policy,
             in_turn=in_turn,
+            follower=options.follower(model.card),
         )
 
     def _new_consumer(

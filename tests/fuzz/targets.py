@@ -30,6 +30,7 @@ from edge_isp.cameras.v4l2.media import read_setup
 from edge_isp.models.card import read_card, shipped_models
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.sinks.spec import open_sink
+from edge_isp.tracking import load_regions
 from tests.support.dng import write_dng
 
 
@@ -69,6 +70,7 @@ def targets(folder: Path) -> list[Target]:
         Target("profile", _profiles(), _profile, share=0.3),
         Target("tuning", (TUNING_1, TUNING_2), _file("a.json", _tuning), share=0.8),
         Target("set-up", (SETUP,), _file("a.toml", read_setup)),
+        Target("zones", (ZONES,), _file("a.toml", load_regions)),
         Target("report", (_report(),), _file("a.json", read_report), share=1.5),
         Target("camera spec", CAMERAS, lambda content, folder: _camera(content, folder, photo), share=0.03),
         Target("sink spec", SINKS, _sink, share=0.03),
@@ -192,6 +194,16 @@ TUNING_2 = (
     )
     + b"]}"
 )
+ZONES = b"""
+[[zone]]
+name = "door"
+polygon = [[0.1, 0.2], [0.4, 0.2], [0.4, 0.9]]
+classes = ["person"]
+[[line]]
+name = "entrance"
+start = [0.5, 0.0]
+end = [0.5, 1.0]
+"""
 SETUP = (
     b'media = "fe801000.csi"\nvideo = "unicam-image"\nsensor = "imx219"\n[[link]]\nsource = ["imx219 10-0010", 0]\n'
     b'sink = ["unicam", 0]\nenabled = true\n[[format]]\nentity = "imx219 10-0010"\npad = 0\ncode = "SRGGB10_1X10"\n'

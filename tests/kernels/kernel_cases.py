@@ -257,6 +257,11 @@ def _rgb_to_i420(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
         yield {"rgb": allocate((4, width, 3), np.uint8), "out": allocate((6, width), np.uint8)}
 
 
+def _rgb_to_yuyv(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for width in (66, 2, 4, 14, 130):
+        yield {"rgb": allocate((3, width, 3), np.uint8), "out": allocate((3, 2 * width), np.uint8)}
+
+
 def _detect(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     logits = {"box": (0.05, 0), "objectness": (0.05, 0), "classes": (0.05, 0)}
     for cells, classes in (((5, 7), 80), ((1, 1), 1), ((2, 9), 3)):
@@ -324,6 +329,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "correlate.correlate_colours": _correlate_colours,
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
+    "decode.rgb_to_yuyv": _rgb_to_yuyv,
     "demosaic.demosaic": _demosaic,
     "demosaic.develop": _develop,
     "detect.detect": _detect,
