@@ -153,6 +153,8 @@ def unit(configuration: Configuration, command: str, *, system: bool) -> str:
         "StateDirectory=edge-isp",
         "CacheDirectory=edge-isp",
         "Environment=PYTHONUNBUFFERED=1",
+        "# Memory of pictures goes back to the system at once: glibc would keep it, and the service seem to grow.",
+        "Environment=MALLOC_MMAP_THRESHOLD_=1048576",
         *_HARDENING.splitlines(),
     ]
     if system:
