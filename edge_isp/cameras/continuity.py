@@ -1,9 +1,11 @@
-"""Which frames were lost, from a driver's sequence numbers and its time stamps."""
+"""Which frames were lost or are stale, from a driver's sequence numbers and its time stamps."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
+from collections.abc import Callable
 
 from edge_isp.frame import FrameStatus
 
@@ -149,6 +151,34 @@ class Continuity:
         if agree and abs(median_ns - latest[0]) > _AGREE * latest[0]:
             self._intervals_ns.clear()
             self._intervals_ns.extend(latest)
+
+
+class Staleness:
+    """Finds frames that waited long in the driver's buffers: what they show is past.
+
+    After a process was suspended, or did not read for long, the buffers hold frames of that time. Drivers stamp
+    different moments of a frame, on clocks that may have an offset; so a frame's delay is compared with the shortest
+    one that the stream has had.
+
+    Args:
+        clock: now, in nanoseconds.
+    """
+
+    _LONGEST_NS = 1_000_000_000
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._shortest_ns: int | None = None
+
+    def next(self, timestamp_ns: int) -> FrameStatus:
+        """`FrameStatus.STALE` for a frame that waited for more than a second, else `OK`.
+
+        Args:
+            timestamp_ns: the driver's, always of the same moment of a frame.
+        """
+        delay_ns = self._clock() - timestamp_ns
+        self._shortest_ns = delay_ns if self._shortest_ns is None else min(delay_ns, self._shortest_ns)
+        return FrameStatus.STALE if delay_ns > self._shortest_ns + self._LONGEST_NS else FrameStatus.OK
 
 
 def _is_a_step(counted: int, elapsed_ns: int | None) -> bool:
