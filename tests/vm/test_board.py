@@ -19,7 +19,7 @@ from tests.vm.model_digest import MODELS, digests
 pytestmark = pytest.mark.board
 
 HERE = Path(__file__).parent
-VIVID_FORMATS = [code for code in BAYER_FORMATS if not code.startswith(("p", "PC1")) and "14" not in code]
+VIVID_FORMATS = [code for code in BAYER_FORMATS if not code.startswith(("p", "PC1", "ip3")) and "14" not in code]
 
 
 @pytest.fixture(scope="module")
