@@ -28,6 +28,8 @@ _MISTAKES = 3
 _FORGIVEN = 100
 # A loss that the numbers do not show leaves a gap of a few whole periods in a rhythm that goes on.
 _LONGEST_ISOLATED = 10
+# An interval of less than half a period follows a stamp that was late.
+_CAUGHT_UP = 0.5
 _ISOLATED = (1, 1, 0, 1, 1)  # in periods; 0 stands for the gap
 
 
@@ -40,7 +42,8 @@ class Continuity:
     - A number that stays, goes back or jumps further than a sensor can count says nothing about this frame. Three such
       numbers in short succession say that the driver does not count.
     - A driver may count the frames that it delivered instead of those of the sensor. Then lost ones leave gaps of two
-      or more whole periods in an otherwise regular rhythm. Three of these prove it; a single one may be chance.
+      or more whole periods in an otherwise regular rhythm. Three of these prove it; a single one may be chance, and
+      where the stamps catch up with the rhythm, they were late and no frame is missing.
 
     What the clock says is the time from frame to frame over the period, which is the median of the last 24 intervals.
     Time stamps that are irregular by themselves (stamped on arrival) are not used. A counter that shows a loss, of
@@ -111,6 +114,12 @@ class Continuity:
 
     def _look_for_a_gap(self, by_clock: float | None) -> None:
         """Looks for a gap of whole periods in a rhythm, at a frame with the number after the last one."""
+        if by_clock is not None and by_clock < _CAUGHT_UP:
+            # The stamps before were late, and this one is on time again: no frame is missing where they left gaps.
+            self._isolated = 0
+            self._rhythm.clear()
+            self._counter_is_wrong = False
+            return
         if by_clock is None or abs(by_clock - round(by_clock)) > _AGREE:
             self._rhythm.clear()
             return
