@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from edge_isp.cameras import continuity
 from edge_isp.cameras.base import Controls
@@ -22,6 +24,7 @@ from edge_isp.cameras.v4l2 import abi
 from edge_isp.cameras.v4l2.camera import V4l2Camera
 from edge_isp.cameras.v4l2.formats import BUS_FORMATS
 from edge_isp.cameras.v4l2.media import read_setup
+from edge_isp.cli.main import app
 from edge_isp.errors import CameraError, FormatError
 from edge_isp.frame import FrameStatus, Packing, RawFrame
 from edge_isp.kernels.unpack import unpack
@@ -446,3 +449,64 @@ def test_a_media_device_that_fails_is_no_reason_not_to_open(kernel: FakeKernel) 
     V4l2Camera(0, black_level=0).close()
     assert node.calls
     assert media.calls == []
+
+
+# `edge-isp devices --media`.
+
+
+def test_the_graph_is_drawn_and_a_set_up_file_proposed(kernel: FakeKernel, tmp_path: Path) -> None:
+    video = kernel.add(VideoNode(codes=("pRAA",), sizes=((64, 48),), rates=()))
+    sensor = kernel.add(sensor_node(*MODES[0]))
+    receiver = kernel.add(SubdeviceNode("/dev/v4l-subdev1", "csi2", size=(1640, 1232)))
+    receiver.bus[1] = (RGGB10, 1640, 1232)
+    video.follow_media_controller({RGGB10: ("pRAA",)}, receiver, 1)
+    kernel.add(
+        MediaNode(
+            "/dev/media0",
+            {
+                "statistics": (None, 0),
+                SENSOR: (sensor, abi.MEDIA_ENT_F_CAM_SENSOR),
+                "csi2": (receiver, 0),
+                "rp1-cfe-csi2_ch0": (video, 0),
+            },
+            [
+                [SENSOR, 0, "csi2", 0, abi.MEDIA_LNK_FL_ENABLED | abi.MEDIA_LNK_FL_IMMUTABLE],
+                ["csi2", 0, "statistics", 0, 0],
+                ["csi2", 1, "rp1-cfe-csi2_ch0", 0, 0],
+            ],
+            driver="rp1-cfe",
+        )
+    )
+    broken = kernel.add(MediaNode("/dev/media1", {}, []))
+    broken.fail("MEDIA_IOC_DEVICE_INFO", errno.EIO)
+    result = CliRunner().invoke(app, ["devices", "--media"])
+    assert result.exit_code == 0, result.output
+    assert "/dev/media0: rp1-cfe, Fake board, platform:fake" in result.stdout
+    assert f"  {SENSOR} (/dev/v4l-subdev0), sensor" in result.stdout
+    assert "1 -> 'rp1-cfe-csi2_ch0':0 [off] SRGGB10_1X10 1640x1232" in result.stdout
+    assert "/dev/media1: MEDIA_IOC_DEVICE_INFO failed: EIO" in result.stdout
+    broken.failures.clear()
+    first, second = json.loads(CliRunner().invoke(app, ["devices", "--media", "--json"]).stdout)
+    assert second["setup"] is None
+    with V4l2Camera(setup=setup_file(tmp_path, first["setup"])) as camera:
+        assert str(camera.format) == "1640x1232 RGGB 10 bit csi2p"
+        assert video.streaming
+
+
+def test_no_media_device(kernel: FakeKernel) -> None:
+    assert "no media device" in CliRunner().invoke(app, ["devices", "--media"]).stdout
+
+
+SETUPS = sorted((Path(__file__).parents[3] / "examples/setups").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SETUPS, ids=lambda path: path.stem)
+def test_the_files_for_common_boards_can_be_read(path: Path) -> None:
+    setup = read_setup(path)
+    assert setup.sensor is not None
+    assert setup.formats[0][:2] == (setup.sensor, 0)
+    assert "not verified" in path.read_text().splitlines()[0]
+
+
+def test_there_are_files_for_common_boards() -> None:
+    assert [path.stem for path in SETUPS] == ["am62a", "imx8mp-isi", "pi4-unicam", "pi5-cfe", "rk3588-rkcif"]
