@@ -1,7 +1,7 @@
 """What this machine is and what it can run: all that a maintainer asks for in a bug report.
 
-Everything is read, nothing is changed. Cameras are opened for a moment, to say why one cannot be. A delegate that is found is loaded in a process of its own and runs one small
-frame there, since a library on the disk proves little.
+Everything is read, nothing is changed. Cameras are opened for a moment, to say why one cannot be. A delegate that is
+found is loaded in a process of its own and runs one small frame there, since a library on the disk proves little.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ class RawFrame:
             source states it (a DNG may) or metering has measured it; it goes before the sensor's profile.
         baseline_exposure_ev: how much brighter than its codes the source shows the frame, in stops, where it states it
             (a DNG may); a factor like `digital_gain`.
-        isp_picture: uint8 (height, width, 3), RGB: the picture that the board's own ISP made of the same exposure, where
-            the camera was asked for one. Leased like `data`.
+        isp_picture: uint8 (height, width, 3), RGB: the picture that the board's own ISP made of the same exposure,
+            where the camera was asked for one. Leased like `data`.
         metadata: what else the driver says of the frame, by the driver's own names; of libcamera SensorTemperature (in
             degrees Celsius), FocusFoM, AfState, LensPosition (in dioptres), ScalerCrop (the part of the sensor that
             `isp_picture` shows) and more. Numbers, texts, and lists of them.

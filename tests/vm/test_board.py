@@ -31,7 +31,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         board = Board()
         board.build()
     except Missing as error:
-        pytest.skip(f"no emulated board here: {error}")
+        pytest.fail(f"asked for by name, but there is no emulated board here: {error}")
     share = tmp_path_factory.mktemp("share")
     pip = (sys.executable, "-m", "pip")
     source = share / "source"  # a copy, since setuptools builds inside
@@ -85,14 +85,12 @@ def test_formats_that_the_driver_has_not(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("percentage", ["0", "30", "60"])
-def test_lost_frames_are_counted(report: dict[str, Any], percentage: str) -> None:
+def test_lost_frames_are_those_of_the_drivers_count(report: dict[str, Any], percentage: str) -> None:
     found = report["drops"][percentage]
-    # The time between first and last frame over the frame period; no step may be off by a frame either.
-    assert abs(found["lost_by_sequence"] - found["lost_by_time"]) < 1
-    assert found["farthest_step"] < 1
+    assert found["lost"] == found["lost_by_driver"]
     assert found["gap_flags"] == found["steps_over_one"]
     if percentage != "0":  # some are: how many is the driver's dice
-        assert found["lost_by_sequence"] > found["frames"] * int(percentage) / 100 / 2
+        assert found["lost"] > found["frames"] * int(percentage) / 100 / 2
 
 
 def test_sequence_overflow(report: dict[str, Any]) -> None:
@@ -152,12 +150,41 @@ def test_conformance(report: dict[str, Any]) -> None:
 
 
 def test_no_leaks(report: dict[str, Any]) -> None:
-    (descriptors, resident_kb), (descriptors_after, resident_kb_after) = (
-        report["leaks"]["before"],
-        report["leaks"]["after"],
-    )
-    assert descriptors_after == descriptors
-    assert resident_kb_after - resident_kb < 512
+    """Of two late plateaus the second is no higher: what is warmed up at first is no leak."""
+    found = report["leaks"]
+    assert len(set(found["descriptors"])) == 1
+    first, second = found["resident_kb"]
+    assert second - first < 512, found
+
+
+@pytest.mark.parametrize("code", ["RG10", "BA81", "BYR2"])
+def test_multiplanar_devices(report: dict[str, Any], code: str) -> None:
+    found = report["multiplanar"][code]
+    assert (found["wrong_pixels"], found["different_levels"], found["status"]) == (0, 2, "OK")
+
+
+def test_unbinding_while_frames_come(report: dict[str, Any]) -> None:
+    found = report["unbinding"]
+    assert found["read"].startswith("CameraDisconnectedError")
+    assert found["after_s"] < 2
+    assert found["held_frame_is_whole"]
+    assert found["opening"].startswith("CameraError")
+    assert found["afterwards"] == ["OK"] * 5
+
+
+def test_vimc_through_the_media_controller(report: dict[str, Any]) -> None:
+    """Its sub-devices and video device have formats of their own, which the set-up file does not say twice."""
+    found = report["vimc"]
+    assert found["formats"] == {"SRGGB8_1X8": "640x480 RGGB 8 bit u8", "SGRBG8_1X8": "640x480 GRBG 8 bit u8"}
+    assert "VIDIOC_STREAMON" not in found["proposed"]
+    assert found["proposed"].endswith("OK")
+
+
+def test_a_frame_of_v4l2loopback_does_not_change(report: dict[str, Any]) -> None:
+    found = report["loopback"]
+    assert found["driver"] == "v4l2 loopback"
+    assert found["frames_are_those_written"]
+    assert found["held_frame_is_whole"]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -41,7 +41,6 @@ from edge_isp.cameras.picamera2.modes import (
     raw_format,
     sensor_window,
     size_text,
-    smallest_packing,
     white_level,
 )
 from edge_isp.cameras.picamera2.settings import (
@@ -86,8 +85,8 @@ class Picamera2Camera(CameraBase):
             pixels.
         height: of a sensor mode, in pixels.
         mode: of the sensor, "WIDTHxHEIGHT:BITS" or "WIDTHxHEIGHT", in the place of width, height and bit_depth.
-        fps: frames per second; the sensor mode must reach it. By default 30, or what the sensor does where libcamera
-            does not let it be set.
+        fps: frames per second; the sensor mode must reach it. By default 30, or as many as the mode has; what the
+            sensor does where libcamera does not let it be set.
         bit_depth: of the sensor mode; by default the most there are.
         packing: "csi2p" or "u16" on Raspberry Pi 4 and earlier, "u16-left" or "pisp-comp1" (lossy) on Raspberry
             Pi 5; by default the smallest without loss that libcamera gives.
@@ -189,7 +188,8 @@ class Picamera2Camera(CameraBase):
                 width=width,
                 height=height,
                 bit_depth=bit_depth,
-                fps=fps if fps is not None or "FrameDurationLimits" not in self._controls else _DEFAULT_FPS,
+                fps=fps,
+                usual_fps=_DEFAULT_FPS,
                 source=named,
             )
             self.format = self._configure(chosen, wanted, picture, flips, buffers)
@@ -200,7 +200,8 @@ class Picamera2Camera(CameraBase):
             settings |= other_controls(control or {}, self._controls, named)
             self._period_ns: int | None = None
             if fps is not None or "FrameDurationLimits" in self._controls:
-                settings["FrameRate"] = self._checked_rate(fps or _DEFAULT_FPS)
+                usual_fps = min(_DEFAULT_FPS, chosen.fps or _DEFAULT_FPS)
+                settings["FrameRate"] = self._checked_rate(usual_fps if fps is None else fps)
                 self._period_ns = round(1e9 / settings["FrameRate"])
             self._window = self._window_of(chosen)
             self._start(settings)
@@ -360,9 +361,9 @@ class Picamera2Camera(CameraBase):
         buffers: int,
     ) -> RawFormat:
         """Sets the camera up and reads back what came of it."""
+        # Unless asked otherwise, as libcamera lists it; but on Raspberry Pi 5 that is compressed with loss.
         on_pisp = self._picamera2.platform.name == "PISP"
-        asked = packing or (Packing.U16_LEFT if on_pisp else smallest_packing(mode.bit_depth))
-        found = self._set_up(mode, asked, picture, flips, buffers)
+        found = self._set_up(mode, packing or (Packing.U16_LEFT if on_pisp else None), picture, flips, buffers)
         self._sensor_bit_depth = int((found.get("sensor") or {}).get("bit_depth") or mode.bit_depth)
         layout = raw_format(found["raw"], self._sensor_bit_depth)
         if packing is not None and layout.packing is not packing:
@@ -374,10 +375,11 @@ class Picamera2Camera(CameraBase):
                 f"{self.source}: asked for packing '{packing}', but this board gives '{layout.packing}' "
                 f"({given}); it has: {', '.join(sorted(offers))}"
             )
-        if (layout.width, layout.height) != mode.size:
+        whole = layout.packing in (Packing.U16_LEFT, Packing.PISP_COMP1) or layout.bit_depth == mode.bit_depth
+        if (layout.width, layout.height) != mode.size or not whole:
             raise CameraError(
-                f"{self.source}: asked for {size_text(mode.size)}, but libcamera adjusted it to "
-                f"{layout.width}x{layout.height}"
+                f"{self.source}: asked for {size_text(mode.size)} of {mode.bit_depth} bits, but libcamera adjusted it "
+                f"to {layout}"
             )
         self._picture = self._picture_of(found["main"], picture)
         self._orientation, self._applied = exif_orientation(flips, found.get("transform"))
@@ -386,15 +388,22 @@ class Picamera2Camera(CameraBase):
         return layout
 
     def _set_up(
-        self, mode: SensorMode, packing: Packing, picture: tuple[int, int] | None, flips: Flips, buffers: int
+        self,
+        mode: SensorMode,
+        packing: Packing | None,
+        picture: tuple[int, int] | None,
+        flips: Flips,
+        buffers: int,
     ) -> Mapping[str, Any]:
-        """Configures the camera; returns what picamera2 says that it is set to."""
-        # libcamera takes a CSI-2 format for "packed, however you do it": on Raspberry Pi 5 that is PISP_COMP1.
-        packed = packing in (Packing.CSI2P, Packing.PISP_COMP1)
+        """Configures the camera; returns what picamera2 says that it is set to. None asks for the format as listed."""
+        name = mode.listed or mode.format
+        if packing is not None:
+            # libcamera takes a CSI-2 format for "packed, however you do it": on Raspberry Pi 5 that is PISP_COMP1.
+            name = f"{mode.format}_CSI2P" if packing in (Packing.CSI2P, Packing.PISP_COMP1) else mode.format
         with translated(f"{self.source}: the camera cannot be set up for {size_text(mode.size)}", self._picamera2):
             configuration = self._picamera2.create_video_configuration(
                 main=dict(_UNUSED_PICTURE) if picture is None else {"format": _RGB, "size": picture},
-                raw={"format": f"{mode.format}_CSI2P" if packed else mode.format, "size": mode.size},
+                raw={"format": name, "size": mode.size},
                 sensor={"output_size": mode.size, "bit_depth": mode.bit_depth},
                 transform=make_transform(flips),
                 buffer_count=buffers,
@@ -423,11 +432,10 @@ class Picamera2Camera(CameraBase):
     def _window_of(self, mode: SensorMode) -> SensorWindow | None:
         """What the mode reads out: as libcamera advertises it now that the mode is set, else as its list had it."""
         crop = self._controls.get("ScalerCrop")
-        view = mode.view if crop is None or crop[1] is None else tuple(crop[1])
-        properties = self._picamera2.camera_properties
-        size = None
-        if self._profile is None and len(pixels := properties.get("PixelArraySize") or ()) == 2:
-            size = int(pixels[0]), int(pixels[1])
+        view: Any = mode.view if crop is None or crop[1] is None else crop[1]
+        pixels: Any = self._picamera2.camera_properties.get("PixelArraySize")
+        # Where there is a profile, it says the size.
+        size = (int(pixels[0]), int(pixels[1])) if self._profile is None and pixels else None
         return sensor_window(view, size, self._flips())
 
     def _start(self, settings: Mapping[str, Any]) -> None:
@@ -595,9 +603,7 @@ class Picamera2Camera(CameraBase):
         if self._profile is None or self._profile.cfa_follows_flips:
             return None
         upside_down = int(self._picamera2.camera_properties.get("Rotation", 0)) == 180
-        return Flips(
-            vertical=upside_down != self._applied.vertical, horizontal=upside_down != self._applied.horizontal
-        )
+        return Flips(vertical=upside_down != self._applied.vertical, horizontal=upside_down != self._applied.horizontal)
 
     def _black_level(self, reported: Any) -> tuple[float, float, float, float]:
         """Codes at the format's bit depth: libcamera's levels (R, Gr, Gb, B on a 16-bit scale), or the profile's."""

@@ -139,6 +139,7 @@ def sensor_modes(opened: Any, source: str) -> list[SensorMode]:
                     int(mode["bit_depth"]),
                     float(mode["fps"]),
                     _view(mode.get("crop_limits")),
+                    str(mode["format"]),
                 )
                 for mode in opened.sensor_modes
                 if "size" in mode
@@ -180,7 +181,9 @@ def _modes_of_formats(opened: Any) -> list[SensorMode]:
             continue
         described = sensor_format(str(pixel_format))
         for size in formats.sizes(pixel_format):
-            found.append(SensorMode(described.unpacked, (size.width, size.height), described.bit_depth))
+            found.append(
+                SensorMode(described.unpacked, (size.width, size.height), described.bit_depth, listed=str(pixel_format))
+            )
     return found
 
 
@@ -210,7 +213,9 @@ def _hint(error: BaseException) -> str:
     if any(isinstance(cause, PermissionError) for cause in _causes(error)) or "permission denied" in text:
         return "this user may not use cameras; mend it with: sudo usermod -aG video $USER; then log in again"
     if "dmaheap" in text or "dma heap" in text:
-        return "picamera2 takes its buffers from /dev/dma_heap, and there is no heap that it knows (CONFIG_DMABUF_HEAPS)"
+        return (
+            "picamera2 takes its buffers from /dev/dma_heap, and there is no heap that it knows (CONFIG_DMABUF_HEAPS)"
+        )
     if "allocat" in text or "memory" in text:
         return "not enough memory for its buffers: ask for fewer, or give the kernel more contiguous memory (cma=)"
     return "see the kernel's messages (dmesg), and list cameras with: rpicam-hello --list-cameras"

@@ -19,6 +19,7 @@ class SensorMode:
 
     Attributes:
         format: libcamera's name of it where codes are not packed ("SRGGB10").
+        listed: the name under which libcamera lists it ("SRGGB10_CSI2P"); "" is `format`.
         size: width and height in pixels.
         bit_depth: of the sensor's codes.
         fps: the fastest frame rate; None where libcamera does not advertise any, as on boards other than Raspberry Pi.
@@ -31,6 +32,7 @@ class SensorMode:
     bit_depth: int
     fps: float | None = None
     view: tuple[int, int, int, int] | None = None
+    listed: str = ""
 
     def __str__(self) -> str:
         rate = "" if self.fps is None else f", {self.fps:g} frames/s"
@@ -78,6 +80,7 @@ def choose_mode(
     height: int | None,
     bit_depth: int | None,
     fps: float | None,
+    usual_fps: float,
     source: str,
 ) -> SensorMode:
     """The sensor mode to use: of those that fit, the widest view, then the most bits, then the most pixels.
@@ -88,6 +91,7 @@ def choose_mode(
         height: of the mode, in pixels; None for any.
         bit_depth: of the mode; None for any.
         fps: frames per second that the mode must reach; None for any. A mode whose rates are not known fits.
+        usual_fps: where `fps` is None, modes that reach this go before others.
         source: the camera and its sensor, for messages.
 
     Raises:
@@ -109,6 +113,8 @@ def choose_mode(
         rate = "" if fps is None else f", {fps:g} frames/s"
         asked = f"{width or 'any'}x{height or 'any'}, {bit_depth or 'any'} bits{rate}"
         raise CameraError(f"{source} has no mode of {asked}; it has: {'; '.join(map(str, modes))}")
+    if fps is None:
+        fitting = [mode for mode in fitting if mode.fps is None or usual_fps <= mode.fps + 0.01] or fitting
     return max(fitting, key=_preference)
 
 
@@ -172,18 +178,8 @@ def white_level(layout: RawFormat, sensor_bit_depth: int) -> float:
         layout: of the frames.
         sensor_bit_depth: significant bits of the sensor's own codes.
     """
-    return float((2**sensor_bit_depth - 1) << (layout.bit_depth - sensor_bit_depth))
-
-
-def smallest_packing(bit_depth: int) -> Packing:
-    """The packing with the fewest bytes that loses nothing.
-
-    Args:
-        bit_depth: of the sensor mode.
-    """
-    if bit_depth == 8:
-        return Packing.U8
-    return Packing.CSI2P if bit_depth in (10, 12) else Packing.U16
+    bits = min(sensor_bit_depth, layout.bit_depth)
+    return float((2**bits - 1) << (layout.bit_depth - bits))
 
 
 def parse_packing(packing: str | None, source: str) -> Packing | None:

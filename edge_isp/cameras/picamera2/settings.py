@@ -155,16 +155,15 @@ def _value(name: str, value: Any, limits: tuple[Any, Any, Any], source: str) -> 
     if isinstance(example, tuple | list):
         return _several(name, value, source)
     if isinstance(example, bool):
-        known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+        texts = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
         if isinstance(value, bool):
             return value
-        if str(value).lower() in known:
-            return known[str(value).lower()]
+        if str(value).lower() in texts:
+            return texts[str(value).lower()]
         raise CameraError(f"{source}: control.{name} must be yes or no, found '{shortened(str(value))}'")
-    if isinstance(value, str) and (number := _named(name).get(value.lower())) is not None:
-        return number
+    if isinstance(value, str) and value.lower() in (known := _named(name)):
+        return known[value.lower()]
     try:
-        # A float where a whole number is asked for is no value.
         number = float(value) if isinstance(example, float) else int(value)
     except (TypeError, ValueError, OverflowError):
         names = ", ".join(_named(name)) or ("a number" if isinstance(example, float) else "a whole number")
@@ -207,7 +206,6 @@ def _check_limits(name: str, value: float, limits: tuple[Any, Any, Any], source:
 
 def _one_of(name: str, value: str, known: Mapping[str, int], source: str) -> str:
     if value not in known:
-        raise CameraError(
-            f"{source}: {name} must be one of {', '.join(known)}, found '{shortened(value)}'{did_you_mean(value, known)}"
-        )
+        close = did_you_mean(value, known)
+        raise CameraError(f"{source}: {name} must be one of {', '.join(known)}, found '{shortened(value)}'{close}")
     return value

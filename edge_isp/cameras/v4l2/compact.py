@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+
 @dataclass(frozen=True, slots=True)
 class CompactLayout:
     """How codes of 10 or 12 bits lie in groups of bytes.

@@ -43,9 +43,7 @@ def media_graphs() -> list[MediaGraph]:
         try:
             with MediaDevice(path) as media:
                 found.append(
-                    MediaGraph(
-                        path, media.driver, media.model, media.bus, tuple(_lines(media)), propose_setup(media)
-                    )
+                    MediaGraph(path, media.driver, media.model, media.bus, tuple(_lines(media)), propose_setup(media))
                 )
         except CameraError as error:
             found.append(MediaGraph(path, problem=str(error)))

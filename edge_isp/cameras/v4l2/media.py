@@ -166,7 +166,7 @@ def _pad(table: TomlTable, key: str) -> tuple[str, int]:
 
 
 def _formats(document: TomlTable) -> tuple[tuple[str, int, str, int, int], ...]:
-    """The formats from the sensor on: code, width and height stay those of the entry before where one leaves them out."""
+    """The formats from the sensor on: code, width and height are those of the entry before where they are left out."""
     found: list[tuple[str, int, str, int, int]] = []
     for table in document.tables("format"):
         inherited = ("code", "width", "height") if found else ()

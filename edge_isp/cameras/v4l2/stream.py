@@ -235,9 +235,7 @@ class BufferStream:
         offset = planes[0].m.mem_offset if planes is not None else buffer.m.offset
         length = planes[0].length if planes is not None else buffer.length
         if length < layout.frame_bytes:
-            raise FormatError(
-                f"{self._source}: a buffer of {length} bytes cannot hold a frame of {layout}"
-            )
+            raise FormatError(f"{self._source}: a buffer of {length} bytes cannot hold a frame of {layout}")
         try:
             memory = v4l2_kernel.map_buffer(self._device.descriptor, length, offset)
         except OSError as error:

@@ -506,9 +506,7 @@ class FakeKernel:
         return [path for path in self.all if path.startswith(f"/dev/{kind}")]
 
     def node_of(self, major: int, minor: int) -> str | None:
-        media = next(
-            node for node in self.all.values() if isinstance(node, MediaNode) and node.number == major - 81
-        )
+        media = next(node for node in self.all.values() if isinstance(node, MediaNode) and node.number == major - 81)
         node = list(media.entities.values())[minor][0]
         return node.path if node else None
 

@@ -72,7 +72,6 @@ def sensor_node(width: int, height: int, blanking: int, path: str = "/dev/v4l-su
 
 def board(kernel: FakeKernel, driver: str, mode: tuple[int, int, int] = MODES[0]) -> tuple[VideoNode, SubdeviceNode]:
     """A sensor that a receiver of a driver's name is linked to, as the Raspberry Pi 4's unicam is."""
-    width, height, _ = mode
     # Its video device is set to something else at first.
     video = kernel.add(VideoNode(codes=("BG10", "RG10", "pRAA"), sizes=((64, 48),), rates=()))
     video.driver = driver

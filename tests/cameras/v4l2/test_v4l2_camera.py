@@ -96,7 +96,9 @@ def test_what_the_driver_adjusts_is_an_error(kernel: FakeKernel, monkeypatch: py
     with pytest.raises(CameraError, match="the frame rate of this camera cannot be set"):
         open_camera(fps=30)
     node.granted = 2
-    with pytest.raises(CameraError, match="asked for 6 buffers, but the driver gives 2, .*cma=.*max_buffers of v4l2loopback"):
+    with pytest.raises(
+        CameraError, match="asked for 6 buffers, but the driver gives 2, .*cma=.*max_buffers of v4l2loopback"
+    ):
         open_camera()
     node.granted = None
 
@@ -426,7 +428,9 @@ def test_what_is_no_camera(kernel: FakeKernel) -> None:
 def test_a_buffer_smaller_than_a_frame(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel.add(VideoNode())
     monkeypatch.setattr(VideoNode, "size", property(lambda self: 100))
-    with pytest.raises(FormatError, match="a buffer of 116 bytes cannot hold a frame of 48 rows, stride 128: 6144 bytes"):
+    with pytest.raises(
+        FormatError, match="a buffer of 116 bytes cannot hold a frame of 48 rows, stride 128: 6144 bytes"
+    ):
         open_camera()
 
 

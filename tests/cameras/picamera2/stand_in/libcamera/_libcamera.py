@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 StreamRole = Enum("StreamRole", "Raw StillCapture VideoRecording Viewfinder")
 ControlType = Enum("ControlType", "Plain Rectangle Size")
@@ -124,7 +124,7 @@ class _FrameStatus:
     def name(self) -> str:
         return next((name for name, member in self.__members__.items() if member == self), "???")
 
-    __members__: dict[str, Any] = {}
+    __members__: ClassVar[dict[str, Any]] = {}
     Success: Any
     Error: Any
     Cancelled: Any
@@ -243,7 +243,9 @@ class CameraConfiguration:
         if camera.sensor.cfa_follows_flips:
             cfa = _flipped(cfa, self.orientation)
         if camera.board == "simple":  # a driver that has the formats of its list and no others
-            name, row, align = f"S{cfa}{bits}", width if bits == 8 else 2 * width, 8
+            listed = [f"S{cfa}{mode.bit_depth}" for mode in camera.sensor.modes]
+            name = stream.pixel_format.name if stream.pixel_format.name in listed else f"S{cfa}8"
+            row, align = width if name.endswith("8") else 2 * width, 8
         elif camera.board == "pisp":
             name, row, align = (f"{cfa}_PISP_COMP1", width, 64) if packed else (f"S{cfa}16", 2 * width, 64)
         elif packed:
@@ -446,9 +448,7 @@ class Camera:
         for stream, buffer in request.buffers.items():
             is_raw = stream is self._raw.stream
             found = raw_status if is_raw else status
-            buffer.metadata.status = (
-                _FrameStatus(STARTUP) if found == "Startup" else _FrameStatus.__members__[found]
-            )
+            buffer.metadata.status = _FrameStatus(STARTUP) if found == "Startup" else _FrameStatus.__members__[found]
             buffer.metadata.sequence, buffer.metadata.timestamp = self.sequence, self.timestamp_ns
             os.pwrite(buffer.planes[0].fd, data if is_raw else picture, 0)
         request.metadata = {ControlId(name): value for name, value in (metadata or {}).items()}

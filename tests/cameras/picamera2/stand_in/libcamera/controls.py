@@ -33,6 +33,4 @@ AfStateEnum = Enum("AfStateEnum", "Idle Scanning Focused Failed", start=0)
 draft = SimpleNamespace(
     NoiseReductionModeEnum=Enum("NoiseReductionModeEnum", "Off Fast HighQuality Minimal ZSL", start=0)
 )
-rpi = SimpleNamespace(
-    SyncMode=ControlId("SyncMode"), SyncModeEnum=Enum("SyncModeEnum", "Off Server Client", start=0)
-)
+rpi = SimpleNamespace(SyncMode=ControlId("SyncMode"), SyncModeEnum=Enum("SyncModeEnum", "Off Server Client", start=0))
