@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError
 from edge_isp.kernels.layout import RawLayout, row_bytes
 from edge_isp.sensor_window import SensorWindow
@@ -145,7 +146,10 @@ class RawFrame:
         metadata: what else the driver says of the frame, by the driver's own names; of libcamera SensorTemperature (in
             degrees Celsius), FocusFoM, AfState, LensPosition (in dioptres), ScalerCrop (the part of the sensor that
             `isp_picture` shows) and more. Numbers, texts, and lists of them.
+        auto_brightness: factor on the light that metering has chosen, where it was asked to, so that the result is
+            neither dark nor bright.
         status: what is known to be wrong with the frame.
+        origins: where these values come from.
     """
 
     data: NDArray[np.uint8]
@@ -169,7 +173,9 @@ class RawFrame:
     baseline_exposure_ev: float | None = None
     isp_picture: NDArray[np.uint8] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    auto_brightness: float = 1.0
     status: FrameStatus = FrameStatus.OK
+    origins: Origins = field(default_factory=Origins)
     on_release: Callable[[], None] | None = None
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)
 

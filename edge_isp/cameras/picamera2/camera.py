@@ -55,6 +55,7 @@ from edge_isp.cameras.picamera2.settings import (
 )
 from edge_isp.cameras.picamera2.transform import exif_orientation, make_transform, rotated
 from edge_isp.cameras.sensor_name import sensor_name
+from edge_isp.corrections import Origins
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.layout import Flips
@@ -548,6 +549,7 @@ class Picamera2Camera(CameraBase):
             isp_picture=self._isp_picture(request),
             metadata=libcamera_metadata.others(metadata),
             status=status | order | self._staleness.next(readout_ns),
+            origins=self._origins(metadata.get("SensorBlackLevels")),
             on_release=lambda: self._give_back(lease),
         )
         with self._lock:
@@ -604,6 +606,12 @@ class Picamera2Camera(CameraBase):
             return None
         upside_down = int(self._picamera2.camera_properties.get("Rotation", 0)) == 180
         return Flips(vertical=upside_down != self._applied.vertical, horizontal=upside_down != self._applied.horizontal)
+
+    def _origins(self, reported: Any) -> Origins:
+        """Where a frame's values come from: see `_black_level`."""
+        if libcamera_metadata.black_levels(reported, self.format.bit_depth) is not None or self._profile is None:
+            return Origins()
+        return Origins().with_others(black_level=f"profile '{self._profile.name}'")
 
     def _black_level(self, reported: Any) -> tuple[float, float, float, float]:
         """Codes at the format's bit depth: libcamera's levels (R, Gr, Gb, B on a 16-bit scale), or the profile's."""
