@@ -51,17 +51,6 @@ MODULES = ("virtio_pci", "virtio_blk", "ext4", "9p", "9pnet_virtio")
 SUPERFLUOUS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/lib/python3/dist-packages")
 
 
-# Run by mmdebstrap with the new root as its argument: downloads what drivers are built from, by the version of the
-# kernel that was unpacked. The headers' programs are this machine's, everything else is the board's.
-HOOK = (
-    'set -e; cd "{sources}"; version=$(ls "$1"/boot | sed -n s/^vmlinuz-//p); '
-    'series=$(echo "$version" | cut -d. -f1,2); '
-    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download "linux-headers-$version:arm64" '
-    '"linux-headers-${{version%-arm64}}-common" "linux-kbuild-$series:{architecture}" "linux-source-$series" '
-    "v4l2loopback-dkms"
-)
-
-
 class Missing(Exception):
     """The board cannot be built or run here."""
 
@@ -86,7 +75,7 @@ class Board:
         default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edge-isp" / "vm"
         recipe = repr(
             (
-                *(suite, DEBIAN_PACKAGES, PYTHON_PACKAGES, TEST_PACKAGES, MODULES, SUPERFLUOUS, DRIVERS, HOOK),
+                *(suite, DEBIAN_PACKAGES, PYTHON_PACKAGES, TEST_PACKAGES, MODULES, SUPERFLUOUS, DRIVERS),
                 (HERE / "init").read_text(),
             )
         )
@@ -107,11 +96,12 @@ class Board:
             parts, root, sources = (Path(temporary) / name for name in ("parts", "root", "sources"))
             parts.mkdir()
             sources.mkdir()
-            self._unpack(root, sources)
+            self._unpack(root)
             kernel = next(root.glob("boot/vmlinuz-*"))
             version = kernel.name.removeprefix("vmlinuz-")
             self._call(["depmod", "-b", str(root), version])
             if self._suite is BOOKWORM:
+                self._download_sources(root, sources, version)
                 self._build_drivers(sources, version, root / "opt/modules")
             shutil.copy(kernel, parts / "vmlinuz")
             self._make_initrd(root, version, parts / "initrd")
@@ -165,19 +155,14 @@ class Board:
                 )
             return log.read_text("utf-8", "replace")
 
-    def _unpack(self, root: Path, sources: Path) -> None:
-        """Debian's packages and Python's, for ARM, unpacked; those that drivers are built from, downloaded."""
-        hooks = ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
-        architectures = "arm64"
-        if self._suite is BOOKWORM:
-            own = self._call(["dpkg", "--print-architecture"]).strip()
-            architectures = "arm64" if own == "arm64" else f"arm64,{own}"
-            hooks.append(f"--customize-hook={HOOK.format(sources=sources, architecture=own)}")
+    def _unpack(self, root: Path) -> None:
+        """Debian's packages and Python's, for ARM, unpacked."""
         self._call(
             [
-                *("mmdebstrap", "--quiet", f"--architectures={architectures}", "--variant=extract"),
+                *("mmdebstrap", "--quiet", "--architectures=arm64", "--variant=extract"),
                 f"--include={','.join(DEBIAN_PACKAGES)}",
-                *(*hooks, self._suite.name, str(root), *_sources(self._suite)),
+                *("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", self._suite.name, str(root)),
+                *_sources(self._suite),
             ]
         )
         for folder in SUPERFLUOUS:
@@ -192,6 +177,25 @@ class Board:
                     *packages,
                 ]
             )
+
+    def _download_sources(self, root: Path, target: Path, version: str) -> None:
+        """What drivers are built from, for the kernel that was unpacked and from where that came."""
+        own, series = self._call(["dpkg", "--print-architecture"]).strip(), ".".join(version.split(".")[:2])
+        (target / "lists/partial").mkdir(parents=True)
+        (target / "cache/archives/partial").mkdir(parents=True)
+        apt = [
+            "apt-get",
+            *("-qq", "-o", "APT::Architecture=arm64", "-o", "APT::Architectures::=arm64"),
+            *("-o", f"APT::Architectures::={own}", "-o", f"Dir::Etc::sourcelist={root}/etc/apt/sources.list"),
+            *("-o", f"Dir::Etc::sourceparts={root}/etc/apt/sources.list.d", "-o", "Dir::State::status=/dev/null"),
+            *("-o", f"Dir::State::lists={target}/lists", "-o", f"Dir::Cache={target}/cache"),
+            *("-o", "APT::Sandbox::User=root"),
+        ]
+        self._call([*apt, "update"])
+        # The headers' programs are this machine's, everything else is the board's.
+        packages = [f"linux-headers-{version}:arm64", f"linux-headers-{version.removesuffix('-arm64')}-common:all"]
+        packages += [f"linux-kbuild-{series}:{own}", f"linux-source-{series}:all", "v4l2loopback-dkms:all"]
+        self._call([*apt, "download", *packages], folder=target)
 
     def _build_drivers(self, sources: Path, version: str, target: Path) -> None:
         """Builds `DRIVERS` with a cross compiler, against the headers of the board's kernel."""
@@ -247,8 +251,8 @@ class Board:
             )
             target.write_bytes(archive.stdout)
 
-    def _call(self, command: Sequence[str]) -> str:
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+    def _call(self, command: Sequence[str], folder: Path | None = None) -> str:
+        done = subprocess.run(command, cwd=folder, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Missing(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
         return done.stdout
