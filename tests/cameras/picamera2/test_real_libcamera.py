@@ -174,6 +174,31 @@ def test_a_camera_that_is_gone_is_said_to_be_gone(plug: Plug, lose: str, limit_s
         read(camera).release()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_closing_ends_where_picamera2s_own_thread_has_died(plug: Plug) -> None:
+    """It recycles a frame that nobody took; of a camera that is gone libcamera refuses that, which ends the thread."""
+    device = plug()
+    camera = Picamera2Camera(0)
+    expose(device, camera)
+    read(camera).release()
+    threads = {thread for thread in threading.enumerate() if "thread_func" in thread.name}
+    device.unplug()
+    for _ in range(3):
+        expose(device, camera)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive(), "the stand-in does not do what libcamera does"
+    closing = threading.Thread(target=camera.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive(), "close waits for ever"
+    gc.collect()
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        expose(device, camera)
+        read(camera).release()
+
+
 def test_a_dropped_camera_frees_its_device(plug: Plug) -> None:
     device = plug()
     camera = Picamera2Camera(0)
