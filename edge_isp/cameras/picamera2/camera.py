@@ -69,6 +69,8 @@ _BUFFERS_OF_THE_CAMERA = 2
 # picamera2 always asks for a picture of the ISP, and libcamera's automatic exposure and white balance need it. Where
 # nobody wants it, it is small, so that it costs little.
 _UNUSED_PICTURE = {"format": "YUV420", "size": (640, 480)}
+# Where the camera has no ScalerCrop, libcamera has no ISP but makes the picture with the CPU.
+_UNUSED_PICTURE_OF_THE_CPU = {"format": "XBGR8888", "size": (160, 120)}
 # picamera2's name for bytes in the order red, green, blue.
 _RGB = "BGR888"
 
@@ -401,9 +403,10 @@ class Picamera2Camera(CameraBase):
         if packing is not None:
             # libcamera takes a CSI-2 format for "packed, however you do it": on Raspberry Pi 5 that is PISP_COMP1.
             name = f"{mode.format}_CSI2P" if packing in (Packing.CSI2P, Packing.PISP_COMP1) else mode.format
+        unused = _UNUSED_PICTURE if "ScalerCrop" in self._controls else _UNUSED_PICTURE_OF_THE_CPU
         with translated(f"{self.source}: the camera cannot be set up for {size_text(mode.size)}", self._picamera2):
             configuration = self._picamera2.create_video_configuration(
-                main=dict(_UNUSED_PICTURE) if picture is None else {"format": _RGB, "size": picture},
+                main=dict(unused) if picture is None else {"format": _RGB, "size": picture},
                 raw={"format": name, "size": mode.size},
                 sensor={"output_size": mode.size, "bit_depth": mode.bit_depth},
                 transform=make_transform(flips),
