@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
@@ -67,6 +67,8 @@ class V4l2Camera(CameraBase):
         sensor: its name ("imx219"), for black level and gain; by default that of the sensor's sub-device.
         black_level: code of no light at the format's bit depth, where there is no profile of the sensor.
         buffers: how many the driver is asked for. Two fewer frames can be held at a time.
+        control: controls of the driver to set first, by the names of `v4l2-ctl --list-ctrls`, such as
+            {"vertical_flip": 1}; in a specification `control.vertical_flip=1`.
 
     Attributes:
         format: of the frames, as the driver set it.
@@ -103,6 +105,7 @@ class V4l2Camera(CameraBase):
         sensor: str | None = None,
         black_level: float | None = None,
         buffers: int = 6,
+        control: Mapping[str, int | str] | None = None,
     ) -> None:
         if buffers <= BUFFERS_OF_THE_DRIVER:
             raise CameraError(
@@ -128,10 +131,16 @@ class V4l2Camera(CameraBase):
             if sensor_path is not None:
                 self._subdevice = V4l2Device(sensor_path)
             self.controls = V4l2Controls(self._subdevice or self._device)
+            given = {name: _control_value(value) for name, value in (control or {}).items()}
+            # Those that change the layout come before the format, like a flip, which changes the colour order.
+            first = [name for name in given if self.controls.describe(name).changes_layout]
+            self.controls.set({name: given[name] for name in first})
             source_pad = pipeline.source
             if source_pad is None and setup is None and self._device.follows_media_controller:
                 source_pad = source_of_node(path)
             buffer_layout = self._set_format(width, height, pixel_format, bit_depth, wanted_packing, source_pad)
+            self.controls.refresh()
+            self.controls.set({name: value for name, value in given.items() if name not in first})
             self._sensor = sensor or (sensor_name(v4l2_kernel.node_name(sensor_path)) if sensor_path else None)
             self._black_level, self._white_level = self._levels(black_level)
             origin = "call" if black_level is not None else f"profile '{self._sensor}'"
@@ -410,6 +419,14 @@ def _packing(packing: str | None) -> Packing | None:
         return None if packing is None else Packing(packing)
     except ValueError:
         raise CameraError(f"camera 'v4l2': packing must be one of {', '.join(Packing)}, found '{packing}'") from None
+
+
+def _control_value(value: int | str) -> int | str:
+    """A number, or what an item of a menu is called."""
+    try:
+        return int(value)
+    except ValueError:
+        return value
 
 
 def _pipeline(device: str | int | None, setup: str | Path | None) -> Pipeline:

@@ -190,6 +190,33 @@ def test_rates_that_a_device_does_not_have_are_refused(kernel: FakeKernel, fps: 
         assert node.rate == (1, 15), "what is refused changes nothing"
 
 
+@pytest.mark.parametrize(
+    ("setting", "name", "value"),
+    [
+        ("control.vertical_flip=1", "Vertical Flip", 1),
+        ("control.test_pattern=Color Bars", "Test Pattern", 1),
+        ("control.test_pattern=0", "Test Pattern", 0),
+    ],
+)
+def test_a_drivers_control_in_a_specification(kernel: FakeKernel, setting: str, name: str, value: int) -> None:
+    menu = {0: "Disabled", 1: "Color Bars"}
+    node = kernel.add(
+        VideoNode(
+            controls=(
+                Control("Test Pattern", 0, 0, 1, kind=abi.CTRL_TYPE_MENU, menu=menu),
+                Control("Vertical Flip", 0, 0, 1, kind=abi.CTRL_TYPE_BOOLEAN, flags=0x400),
+            )
+        )
+    )
+    with open_by_spec(f"v4l2:0,black_level=0,{setting}"):
+        assert node.by_name[name].value == value
+        sets = [call for call in node.calls if call in ("VIDIOC_S_EXT_CTRLS", "VIDIOC_S_FMT")]
+        assert sets == (["VIDIOC_S_EXT_CTRLS", "VIDIOC_S_FMT"] if "flip" in setting else sets)
+    with pytest.raises(CameraError, match="no control 'vertical_flop'; it has: test_pattern, vertical_flip"):
+        open_by_spec("v4l2:0,black_level=0,control.vertical_flop=1")
+    assert kernel.open_nodes == []
+
+
 # 9: set-up files that need nothing said twice.
 
 
