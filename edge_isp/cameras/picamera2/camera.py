@@ -508,8 +508,8 @@ class Picamera2Camera(CameraBase):
             )
         if self._cancelled() - self._cancelled_before:
             raise CameraDisconnectedError(
-                f"{self.source}: libcamera has stopped the camera since it delivered no frames; check that its cable "
-                "is seated, see the kernel's messages (dmesg), close the camera, and open it again"
+                f"{self.source}: libcamera has stopped the camera: it is gone, or its cable is loose; see the kernel's "
+                "messages (dmesg), close the camera, and open it again when it is back"
             )
 
     def _cancelled(self) -> set[int]:
