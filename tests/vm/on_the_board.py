@@ -400,6 +400,10 @@ pad = 0
 code = "{code}"
 width = 640
 height = 480
+# The sensor's other link is always on, so that this pad has to fit as well.
+[[format]]
+entity = "Debayer A"
+pad = 0
 """
 
 
@@ -426,8 +430,9 @@ def loopback() -> dict[str, Any]:
     """Two buffers that a writer fills in turn, read or not."""
     insert("v4l2loopback", "video_nr=9", "max_buffers=4")
     layout = "width=640,height=480,pixelformat=RGGB"
-    subprocess.run(["v4l2-ctl", "-d", "/dev/video9", f"--set-fmt-video-out={layout}"], check=True)
-    subprocess.run(["v4l2-ctl", "-d", "/dev/video9", "-c", "keep_format=1"], check=True)
+    # In one command: the format goes with the last one who has the device open, unless it is kept.
+    keep = ["v4l2-ctl", "-d", "/dev/video9", f"--set-fmt-video-out={layout}", "-c", "keep_format=1"]
+    subprocess.run(keep, check=True)
     with open("/dev/video9", "wb", buffering=0) as writer:
         writer.write(bytes([1]) * (640 * 480))
         with V4l2Camera(9, black_level=0) as camera:
