@@ -40,8 +40,9 @@ class Pipeline:
 
     Iterating over it, `read`, `async for` and a callback give the results of `model`; `add_consumer` adds other models
     and other users of the results, and `add_sink` adds files, videos and whatever else results are written to. The
-    stream starts when the first result is asked for, or with `start`. The kernels are compiled, or loaded from their
-    cache, when the pipeline is made; a model is loaded when its first frame arrives.
+    stream starts when the first result is asked for, or with `start`. Then the camera is opened first, since what is
+    wrong with it is known at once; the kernels are compiled, or loaded from their cache, after that; a model is loaded
+    when its first frame arrives.
 
     If a stage or a consumer is slower than the camera, its `QueuePolicy` says what happens. Each dropped frame is
     counted by its cause, see `Consumer.counts`, and reported to `on_event`.
@@ -318,7 +319,6 @@ class Pipeline:
 
     def _new_branch(self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: Turns) -> Branch:
         model = Model(options)
-        compile_pipeline_kernels(model.card.task)
         return Branch(
             model,
             Runner(model, options),
@@ -463,8 +463,13 @@ class Pipeline:
             stop=stop,
             watchdog_s=None if sign_of_life_s is None else sign_of_life_s / 3,
             checked=self._checked,
+            prepare=self._compile_kernels,
             owner=self,
         )
+
+    def _compile_kernels(self) -> None:
+        for task in sorted({branch.model.card.task for branch in self._branches}):
+            compile_pipeline_kernels(task)
 
     def _checked(self, stalled: list[str]) -> None:
         """The watchdog has checked the stages."""
