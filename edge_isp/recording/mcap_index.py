@@ -126,7 +126,7 @@ def open_file(path: Path) -> int:
         raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-class mcap_errors:  # noqa: N801 - used as a function is
+class mcap_errors:
     """Whatever mcap's parsers raise of damaged records is one FormatError.
 
     Args:

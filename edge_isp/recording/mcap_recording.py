@@ -10,6 +10,8 @@ import threading
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -117,8 +119,6 @@ class McapRecording:
             with mcap_errors(self.path):
                 if length > _LARGEST_ATTACHMENT:
                     raise FormatError(f"{self.path}: an attachment of {length} bytes is too large")
-                from io import BytesIO
-
                 content = self._pread(length - 9, offset + 9)
                 attachment = mcap_records().Attachment.read(ReadDataStream(BytesIO(content)))
                 found[str(attachment.name)] = bytes(attachment.data)
@@ -173,7 +173,7 @@ class McapRecording:
         first = bisect_left(chunks, begin_ns, key=lambda chunk: chunk.begin_ns)
         # Chunks of small messages are long: those that began before may reach behind the time.
         before = [chunk for chunk in chunks[max(first - 64, 0) : first] if chunk.end_ns >= begin_ns]
-        for chunk in [*before, *chunks[first:]] if before else _from(chunks, first):
+        for chunk in chain(before, islice(chunks, first, None)):
             if chunk.channels is not None and channel not in chunk.channels:
                 continue
             try:
@@ -259,11 +259,6 @@ class McapRecording:
         if len(content) != length:
             raise FormatError(f"{self.path}: has become shorter")
         return content
-
-
-def _from(chunks: list[ChunkPlace], first: int) -> Iterator[ChunkPlace]:
-    for number in range(first, len(chunks)):
-        yield chunks[number]
 
 
 def _decompressed(content: memoryview, name: str, size: int, offset: int) -> bytes:

@@ -241,5 +241,3 @@ def _add_field(described: Any, name: str, number: int, kind: str, label: str) ->
 def _json_name(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)
-
-

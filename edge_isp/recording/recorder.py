@@ -126,6 +126,14 @@ class _EventEnds:
     """The file of an event is complete."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Attachment:
+    """Belongs into the present file."""
+
+    name: str
+    content: bytes
+
+
 class Recorder:
     """Writes frames, and what was made of them, to MCAP files. Safe to use from several threads.
 
@@ -157,13 +165,15 @@ class Recorder:
         self._options = options or RecordingOptions()
         self._cameras = tuple(cameras)
         self._attachments, self._metadata = dict(attachments or {}), dict(metadata or {})
-        self._storage = Storage(Path(path), self._options.split_bytes, self._options.split_s, self._options.budget_bytes)
+        self._storage = Storage(
+            Path(path), self._options.split_bytes, self._options.split_s, self._options.budget_bytes
+        )
         if self._options.before_s and not self._storage.is_folder:
             raise SinkError(f"{path}: before_s needs a folder, for a file of each event; found the name of one file")
         self._open_output = open_output
         self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
         self._changed = threading.Condition()  # of everything down to the empty line
-        self._queue: deque[_Item | _EventEnds] = deque()
+        self._queue: deque[_Item | _EventEnds | _Attachment] = deque()
         self._ring: deque[_Item] = deque()
         self._bytes = 0  # in the queue and the ring
         self._until_ns: int | None = None  # the present event's end
@@ -252,6 +262,26 @@ class Recorder:
                 return
             self._bytes += len(head)
         self._add(_Item(kind, camera or self._cameras[0], time.monotonic_ns(), stamp_ns, 0, head))
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Adds an attachment to the present file, and to every one that follows.
+
+        Args:
+            name: of the attachment.
+            content: of it.
+        """
+        with self._changed:
+            self._attachments[name] = content
+            self._queue.append(_Attachment(name, content))
+            self._changed.notify_all()
+
+    def utc_ns(self, monotonic_ns: int) -> int:
+        """A time of CLOCK_MONOTONIC in nanoseconds of UTC, as the recording's times are; not below 0.
+
+        Args:
+            monotonic_ns: the time.
+        """
+        return min(max(monotonic_ns + self._utc_offset_ns, 0), 2**63 - 1)
 
     def trigger(self, reason: str) -> None:
         """Begins an event, or makes the present one longer; without `before_s` it is noted in the recording.
@@ -346,6 +376,8 @@ class Recorder:
                     break
                 if isinstance(item, _EventEnds):
                     self._finish_file()
+                elif isinstance(item, _Attachment):
+                    self._write_attachment(item)
                 elif item.kind is RAW:
                     self._write_frame(item)
                 else:
@@ -364,7 +396,7 @@ class Recorder:
                         self._settle(left, _STOPPED)
             raise
 
-    def _next(self) -> _Item | _EventEnds | None:
+    def _next(self) -> _Item | _EventEnds | _Attachment | None:
         """The next item; None when there will be no more. Wakes up for what is due without one."""
         while True:
             with self._changed:
@@ -427,15 +459,18 @@ class Recorder:
         else:
             self._lose(item.camera, item.sequence, lost)
 
+    def _write_attachment(self, item: _Attachment) -> None:
+        file = self._file
+        if file is not None:
+            self._try(lambda: file.add_attachment(item.name, _media_type(item.name), item.content, time.time_ns()))
+
     def _note_gaps(self) -> None:
         """Puts what was lost into the recording."""
         with self._changed:
             gaps, self._gaps = self._gaps, {}
         now = time.monotonic_ns()
         for camera, (sequence, frames, reason) in gaps.items():
-            content = {
-                "kind": "not recorded", "time_ns": now, "sequence": sequence, "frames": frames, "reason": reason
-            }
+            content = {"kind": "not recorded", "time_ns": now, "sequence": sequence, "frames": frames, "reason": reason}
             self._small.append(_Item(EVENTS, camera, now, now, 0, json.dumps(content).encode()))
 
     def _write_small(self) -> None:
@@ -462,11 +497,10 @@ class Recorder:
         self._file.add_chunk([self._entry(item) for item in items])
 
     def _entry(self, item: _Item) -> Entry:
-        published = min(max(item.stamp_ns + self._utc_offset_ns, 0), 2**63 - 1)
         return Entry(
             self._channels[item.kind, item.camera],
             item.time_ns + self._utc_offset_ns,
-            published,
+            self.utc_ns(item.stamp_ns),
             item.sequence & 0xFFFFFFFF,
             item.parts,
         )
@@ -510,7 +544,9 @@ class Recorder:
             now = time.time_ns()
             values = {"version": str(VERSION), "edge_isp": __version__, "cameras": json.dumps(self._cameras)}
             file.add_metadata(METADATA, values | self._metadata)
-            for name, content in self._attachments.items():
+            with self._changed:
+                attachments = dict(self._attachments)
+            for name, content in attachments.items():
                 file.add_attachment(name, _media_type(name), content, now)
             channels = {}
             for camera in self._cameras:
@@ -567,5 +603,3 @@ def _sequence(frame: RawFrame) -> int:
 def _media_type(name: str) -> str:
     types = {".toml": "application/toml", ".json": "application/json"}
     return types.get(Path(name).suffix, "application/octet-stream")
-
-

@@ -124,9 +124,7 @@ _JSON_SCHEMAS: dict[str, dict[str, Any]] = {
             width=_INTEGER,
             height=_INTEGER,
             detections=_array(
-                _object(
-                    name=_STRING, class_id=_INTEGER, confidence=_NUMBER, xyxy={**_array(_NUMBER), "minItems": 4}
-                )
+                _object(name=_STRING, class_id=_INTEGER, confidence=_NUMBER, xyxy={**_array(_NUMBER), "minItems": 4})
             ),
         ),
     },

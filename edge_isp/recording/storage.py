@@ -37,9 +37,7 @@ class Storage:
         SinkError: the folder cannot be made, or an option needs a folder.
     """
 
-    def __init__(
-        self, path: Path, split_bytes: int | None, split_s: float | None, budget_bytes: int | None
-    ) -> None:
+    def __init__(self, path: Path, split_bytes: int | None, split_s: float | None, budget_bytes: int | None) -> None:
         self.path, self.is_folder = path, path.suffix.lower() != SUFFIX
         self.files: list[Path] = []
         self._split_bytes, self._split_s, self._budget_bytes = split_bytes, split_s, budget_bytes
