@@ -193,8 +193,8 @@ class McapCamera(CameraBase):
     def _chosen(self, name: str | None) -> str:
         cameras = self._recording.cameras
         if name is None and len(cameras) == 1:
-            return cameras[0]
-        if name not in cameras:
+            return str(cameras[0])
+        if name is None or name not in cameras:
             asked = "there are several cameras in it: give name=" if name is None else f"no camera '{name}' in it;"
             raise CameraError(f"{self.source}: {asked} {' or '.join(cameras) or 'there is none'}")
         return name

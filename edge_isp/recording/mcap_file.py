@@ -1,8 +1,8 @@
 """An MCAP file that is written chunk by chunk, each wholly or not at all (MCAP specification, version 0).
 
-mcap's own `Writer` copies a frame four times and cannot go on after a disk was full, so chunks are put together here, of
-mcap's records. A write that fails is taken back: the file always ends behind a complete record, and is readable without
-its index.
+mcap's own `Writer` copies a frame four times and cannot go on after a disk was full, so chunks are put together here,
+of mcap's records. A write that fails is taken back: the file always ends behind a complete record, and is readable
+without its index.
 """
 
 from __future__ import annotations
@@ -395,6 +395,7 @@ def _text(text: str) -> bytes:
 def _packed(record: Any) -> bytes:
     from mcap.data_stream import RecordBuilder
 
-    builder = RecordBuilder()
+    builder: Any = RecordBuilder()
     record.write(builder)
-    return builder.end()
+    packed: bytes = builder.end()
+    return packed

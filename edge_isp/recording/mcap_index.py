@@ -39,7 +39,6 @@ class ChunkPlace:
         offset: of the record in the file.
         length: of the record.
         channels: ids of its messages' channels; None where that is not known.
-        counts: how many messages each channel has; empty where that is not known.
     """
 
     begin_ns: int
@@ -58,14 +57,14 @@ class McapIndex:
         is_complete: whether the file has its index; it was cut off where not.
         end: of the last complete record of the data, in bytes.
         library: that wrote it.
-        channels: topic, message encoding, schema's name and metadata by id.
-        chunks: in the order of the file.
+        chunks: in the order of their times.
         counts: how many messages each channel has; of a file without an index, for complete chunks whose own index is
             there.
-        schemas: as mcap has them, by id.
-        channel_records: as mcap has them, by id.
+        schemas: mcap's records by id.
+        channels: mcap's records by id.
         attachments: offset and length of each record.
         metadata: values by the record's name.
+        metadata_places: offset, length and name of each record, in a file without an index.
     """
 
     path: Path
@@ -182,24 +181,9 @@ def _read_summary(index: McapIndex, descriptor: int, start: int, size: int) -> N
     metadata: list[Any] = []
     for opcode, offset, length in _records(descriptor, start, size):
         if opcode == _CHUNK_INDEX:
-            found = _parsed(records.ChunkIndex, descriptor, offset, length)
-            if found.chunk_start_offset + found.chunk_length > start:
-                raise FormatError(f"{index.path}: a damaged MCAP file: its index points behind the data")
-            index.chunks.append(
-                ChunkPlace(
-                    found.message_start_time,
-                    found.message_end_time,
-                    found.chunk_start_offset,
-                    found.chunk_length,
-                    frozenset(found.message_index_offsets) or None,
-                )
-            )
-        elif opcode == _SCHEMA:
-            schema = _parsed(records.Schema, descriptor, offset, length)
-            index.schemas[schema.id] = schema
-        elif opcode == _CHANNEL:
-            channel = _parsed(records.Channel, descriptor, offset, length)
-            index.channels[channel.id] = channel
+            index.chunks.append(_indexed(index.path, _parsed(records.ChunkIndex, descriptor, offset, length), start))
+        elif opcode in (_SCHEMA, _CHANNEL):
+            _take(index, descriptor, opcode, offset, length)
         elif opcode == _STATISTICS:
             index.counts = dict(_parsed(records.Statistics, descriptor, offset, length).channel_message_counts)
         elif opcode == _ATTACHMENT_INDEX:
@@ -217,6 +201,16 @@ def _read_summary(index: McapIndex, descriptor: int, start: int, size: int) -> N
         if found is None or found[0] != _METADATA:
             raise FormatError(f"{index.path}: a damaged MCAP file: its index points at no metadata")
         _take(index, descriptor, _METADATA, place.offset, found[1])
+
+
+def _indexed(path: Path, found: Any, data_end: int) -> ChunkPlace:
+    """The place of a chunk that the index describes."""
+    if found.chunk_start_offset + found.chunk_length > data_end:
+        raise FormatError(f"{path}: a damaged MCAP file: its index points behind the data")
+    channels = frozenset(found.message_index_offsets) or None
+    return ChunkPlace(
+        found.message_start_time, found.message_end_time, found.chunk_start_offset, found.chunk_length, channels
+    )
 
 
 def _scan(index: McapIndex, descriptor: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""A RAW frame as one message of a recording: the Protocol Buffers message `edge_isp.RawFrame`, see docs/raw_frame.proto.
+"""A RAW frame as one message of a recording: a Protocol Buffers message, see docs/raw_frame.proto.
 
 The sensor's bytes are the message's last field, so that they are written without a copy. Every other field is as the
 camera gave it, values that count as absent (see `edge_isp.frame_check`) included.
@@ -146,6 +146,8 @@ def decode_frame(content: bytes, where: str) -> RawFrame:
         )
     data: NDArray[np.uint8] = np.frombuffer(bytearray(message.data), np.uint8).reshape(layout.height, layout.stride)
     red, green_red, green_blue, blue = message.black_level
+    optional: dict[str, Any] = {n: getattr(message, n) if message.HasField(n) else None for n in _REALS}
+    optional |= {name: tuple(getattr(message, name)) or None for name in _LISTS}
     return RawFrame(
         data=data,
         format=layout,
@@ -160,8 +162,7 @@ def decode_frame(content: bytes, where: str) -> RawFrame:
         lens_shading=message.lens_shading,
         orientation=message.orientation,
         status=status,
-        **{name: getattr(message, name) if message.HasField(name) else None for name in _REALS},
-        **{name: tuple(getattr(message, name)) or None for name in _LISTS},
+        **optional,
     )
 
 

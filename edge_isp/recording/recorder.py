@@ -1,7 +1,7 @@
 """Records cameras to MCAP files, in a thread of its own: a disk that is slow, full or gone never stalls a camera.
 
 What cannot be written is counted to the frame, and the count is written as soon as the disk takes it. Frames wait in
-memory, up to a limit; with `before_s` the memory also holds the last seconds, which are written when something triggers.
+memory, up to a limit; with `before_s` it also holds the last seconds, which are written when something triggers.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _Item:
 
     @property
     def parts(self) -> tuple[Bytes, ...]:
-        return (self.head,) if self.data is None else (self.head, memoryview(self.data).cast("B"))
+        return (self.head,) if self.data is None else (self.head, self.data.data.cast("B"))
 
 
 @dataclass(frozen=True, slots=True)
