@@ -38,7 +38,7 @@ from edge_isp.toml_file import TomlTable, describe, read_toml
 
 _FORMAT = ("width", "height", "cfa", "bit_depth", "packing")
 _OPTIONAL_FORMAT = ("stride", "offset", "frame_bytes", "window", "flips")
-_FLIPS = {
+FLIPS = {
     "none": Flips(vertical=False, horizontal=False),
     "horizontal": Flips(vertical=False, horizontal=True),
     "vertical": Flips(vertical=True, horizontal=False),
@@ -140,7 +140,7 @@ def _frame_bytes(layout: TomlTable, raw_format: RawFormat) -> int:
 
 def _window(layout: TomlTable, raw_format: RawFormat) -> SensorWindow | None:
     """The part of the sensor that a frame shows."""
-    flips = _FLIPS[layout.choice("flips", tuple(_FLIPS))] if "flips" in layout else None
+    flips = FLIPS[layout.choice("flips", tuple(FLIPS))] if "flips" in layout else None
     if "window" not in layout:
         if flips is not None:
             layout.refuse("flips", "a window beside it: window = [left, top, width, height]", layout.values["flips"])

@@ -11,14 +11,11 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from edge_isp.errors import MissingDependencyError
-
-if TYPE_CHECKING:
-    from mcap.records import ChunkIndex, McapRecord
 
 MAGIC = b"\x89MCAP0\r\n"
 
@@ -83,19 +80,24 @@ class Output(Protocol):
 
 
 class FileOutput:
-    """A new file.
+    """A file.
 
     Args:
-        path: of the file, which must not be there.
+        path: of the file.
+        size: of what is there already, in bytes, and goes on; None makes a new file, which must not be there.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    def __init__(self, path: Path, size: int | None = None) -> None:
+        new = os.O_CREAT | os.O_EXCL if size is None else 0
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | new, 0o666)
         try:
-            self._sync_folder(path.parent)
+            if size is None:
+                self._sync_folder(path.parent)
+            else:
+                self.truncate(size)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -132,6 +134,69 @@ class FileOutput:
             os.close(descriptor)
 
 
+@dataclass(slots=True)
+class McapSummary:
+    """What the index at the end of a file says; mcap's records.
+
+    Attributes:
+        schemas: of the file.
+        channels: of the file.
+        chunks: their indexes.
+        attachments: their indexes.
+        metadata: their indexes.
+        counts: messages by the channel's id.
+    """
+
+    schemas: list[Any] = field(default_factory=list)
+    channels: list[Any] = field(default_factory=list)
+    chunks: list[Any] = field(default_factory=list)
+    attachments: list[Any] = field(default_factory=list)
+    metadata: list[Any] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def packed(self, at: int) -> bytes:
+        """The end of a file: DataEnd, summary, footer and magic.
+
+        Args:
+            at: where it begins in the file, in bytes.
+        """
+        records = mcap_records()
+        data_end = packed(records.DataEnd(data_section_crc=0))
+        start = at + len(data_end)
+        summary, offsets = bytearray(), bytearray()
+        for opcode, group in (
+            (0x03, self.schemas),
+            (0x04, self.channels),
+            (0x0B, [self._statistics()]),
+            (0x08, self.chunks),
+            (0x0A, self.attachments),
+            (0x0D, self.metadata),
+        ):
+            if group:
+                begin = len(summary)
+                summary += b"".join(packed(record) for record in group)
+                offset = records.SummaryOffset(
+                    group_opcode=opcode, group_start=start + begin, group_length=len(summary) - begin
+                )
+                offsets += packed(offset)
+        footer = struct.pack("<BQQQ", 0x02, 20, start, start + len(summary))
+        crc = zlib.crc32(footer, zlib.crc32(bytes(summary + offsets)))
+        return data_end + bytes(summary + offsets) + footer + struct.pack("<I", crc) + MAGIC
+
+    def _statistics(self) -> Any:
+        return mcap_records().Statistics(
+            attachment_count=len(self.attachments),
+            channel_count=len(self.channels),
+            channel_message_counts=self.counts,
+            chunk_count=len(self.chunks),
+            message_count=sum(self.counts.values()),
+            message_start_time=min((chunk.message_start_time for chunk in self.chunks), default=0),
+            message_end_time=max((chunk.message_end_time for chunk in self.chunks), default=0),
+            metadata_count=len(self.metadata),
+            schema_count=len(self.schemas),
+        )
+
+
 class McapFile:
     """Writes an MCAP file.
 
@@ -154,14 +219,8 @@ class McapFile:
         self._compressor = _zstd() if compress else None
         self.size = 0
         self._is_torn = False  # bytes of a write that failed are behind the last complete record
-        self._schemas: list[McapRecord] = []
-        self._channels: list[McapRecord] = []
-        self._chunks: list[ChunkIndex] = []
-        self._attachments: list[McapRecord] = []
-        self._metadata: list[McapRecord] = []
-        self._messages: dict[int, int] = {}
-        self._times: tuple[int, int] | None = None
-        self._write([MAGIC, _packed(self._records.Header(profile="", library=library))])
+        self._summary = McapSummary()
+        self._write([MAGIC, packed(self._records.Header(profile="", library=library))])
 
     def add_channel(
         self, topic: str, message_encoding: str, schema: tuple[str, str, bytes], metadata: Mapping[str, str]
@@ -180,15 +239,15 @@ class McapFile:
         Raises:
             OSError: it cannot be written.
         """
-        number = len(self._channels) + 1
+        number = len(self._summary.channels) + 1
         name, encoding, content = schema
         described = self._records.Schema(id=number, name=name, encoding=encoding, data=content)
         channel = self._records.Channel(
             id=number, topic=topic, message_encoding=message_encoding, schema_id=number, metadata=dict(metadata)
         )
-        self._write([_packed(described), _packed(channel)])
-        self._schemas.append(described)
-        self._channels.append(channel)
+        self._write([packed(described), packed(channel)])
+        self._summary.schemas.append(described)
+        self._summary.channels.append(channel)
         return number
 
     def add_attachment(self, name: str, media_type: str, content: bytes, time_ns: int) -> None:
@@ -203,22 +262,22 @@ class McapFile:
         Raises:
             OSError: it cannot be written.
         """
-        packed = _packed(
+        record = packed(
             self._records.Attachment(
                 create_time=time_ns, log_time=time_ns, name=name, media_type=media_type, data=content
             )
         )
         index = self._records.AttachmentIndex(
             offset=self.size,
-            length=len(packed),
+            length=len(record),
             log_time=time_ns,
             create_time=time_ns,
             data_size=len(content),
             name=name,
             media_type=media_type,
         )
-        self._write([packed])
-        self._attachments.append(index)
+        self._write([record])
+        self._summary.attachments.append(index)
 
     def add_metadata(self, name: str, values: Mapping[str, str]) -> None:
         """Adds a record of texts.
@@ -230,10 +289,10 @@ class McapFile:
         Raises:
             OSError: it cannot be written.
         """
-        packed = _packed(self._records.Metadata(name=name, metadata=dict(values)))
-        index = self._records.MetadataIndex(offset=self.size, length=len(packed), name=name)
-        self._write([packed])
-        self._metadata.append(index)
+        content = packed(self._records.Metadata(name=name, metadata=dict(values)))
+        index = self._records.MetadataIndex(offset=self.size, length=len(content), name=name)
+        self._write([content])
+        self._summary.metadata.append(index)
 
     def add_chunk(self, entries: Sequence[Entry]) -> None:
         """Writes messages as one chunk.
@@ -260,13 +319,13 @@ class McapFile:
         head = struct.pack("<QQQI", begin, end, size, crc) + _text(compression) + struct.pack("<Q", stored)
         start = self.size
         length = 9 + len(head) + stored
-        index_records = [_packed(self._records.MessageIndex(channel_id=c, records=r)) for c, r in indexes.items()]
+        index_records = [packed(self._records.MessageIndex(channel_id=c, records=r)) for c, r in indexes.items()]
         offsets, at = {}, start + length
         for channel, record in zip(indexes, index_records, strict=True):
             offsets[channel] = at
             at += len(record)
         self._write([struct.pack("<BQ", 0x06, length - 9) + head, *parts, *index_records])
-        self._chunks.append(
+        self._summary.chunks.append(
             self._records.ChunkIndex(
                 message_start_time=begin,
                 message_end_time=end,
@@ -279,9 +338,9 @@ class McapFile:
                 uncompressed_size=size,
             )
         )
-        for channel, records in indexes.items():
-            self._messages[channel] = self._messages.get(channel, 0) + len(records)
-        self._times = (begin, end) if self._times is None else (min(self._times[0], begin), max(self._times[1], end))
+        counts = self._summary.counts
+        for channel, places in indexes.items():
+            counts[channel] = counts.get(channel, 0) + len(places)
 
     def sync(self) -> None:
         """Puts what was written onto the disk.
@@ -297,30 +356,7 @@ class McapFile:
         Raises:
             OSError: it cannot be written; the file is as before.
         """
-        data_end = _packed(self._records.DataEnd(data_section_crc=0))
-        summary_start = self.size + len(data_end)
-        groups: list[tuple[int, Sequence[McapRecord]]] = [
-            (0x03, self._schemas),
-            (0x04, self._channels),
-            (0x0B, [self._statistics()]),
-            (0x08, self._chunks),
-            (0x0A, self._attachments),
-            (0x0D, self._metadata),
-        ]
-        summary, offsets = bytearray(), bytearray()
-        for opcode, records in groups:
-            if records:
-                begin = len(summary)
-                summary += b"".join(_packed(record) for record in records)
-                offsets += _packed(
-                    self._records.SummaryOffset(
-                        group_opcode=opcode, group_start=summary_start + begin, group_length=len(summary) - begin
-                    )
-                )
-        offset_start = summary_start + len(summary)
-        footer_head = struct.pack("<BQQQ", 0x02, 20, summary_start, offset_start)
-        crc = zlib.crc32(footer_head, zlib.crc32(bytes(summary + offsets)))
-        self._write([data_end, bytes(summary + offsets), footer_head + struct.pack("<I", crc), MAGIC])
+        self._write([self._summary.packed(self.size)])
         self._output.sync()
 
     def close(self) -> None:
@@ -334,23 +370,8 @@ class McapFile:
     def _compressed(self, parts: list[Bytes], size: int) -> tuple[str, int, list[Bytes]]:
         if self._compressor is None:
             return "", size, parts
-        packed = self._compressor.compress(b"".join(parts))
-        return "zstd", len(packed), [packed]
-
-    def _statistics(self) -> McapRecord:
-        begin, end = self._times or (0, 0)
-        statistics: McapRecord = self._records.Statistics(
-            attachment_count=len(self._attachments),
-            channel_count=len(self._channels),
-            channel_message_counts=dict(self._messages),
-            chunk_count=len(self._chunks),
-            message_count=sum(self._messages.values()),
-            message_start_time=begin,
-            message_end_time=end,
-            metadata_count=len(self._metadata),
-            schema_count=len(self._schemas),
-        )
-        return statistics
+        stored = self._compressor.compress(b"".join(parts))
+        return "zstd", len(stored), [stored]
 
     def _write(self, parts: Sequence[Bytes]) -> None:
         """Appends bytes, all or none."""
@@ -392,10 +413,15 @@ def _text(text: str) -> bytes:
     return struct.pack("<I", len(content)) + content
 
 
-def _packed(record: Any) -> bytes:
+def packed(record: Any) -> bytes:
+    """The bytes of a record.
+
+    Args:
+        record: one of mcap's.
+    """
     from mcap.data_stream import RecordBuilder
 
     builder: Any = RecordBuilder()
     record.write(builder)
-    packed: bytes = builder.end()
-    return packed
+    content: bytes = builder.end()
+    return content

@@ -23,8 +23,8 @@ LARGEST_CHUNK = LARGEST_FRAME_BYTES + (1 << 20)
 # Of every other record; an index of a day's frames is smaller.
 _LARGEST_RECORD = 1 << 28
 
-_SCHEMA, _CHANNEL, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = 0x03, 0x04, 0x06, 0x07, 0x08
-_ATTACHMENT, _ATTACHMENT_INDEX, _STATISTICS, _METADATA, _METADATA_INDEX = 0x09, 0x0A, 0x0B, 0x0C, 0x0D
+SCHEMA, CHANNEL, CHUNK, MESSAGE_INDEX, _CHUNK_INDEX = 0x03, 0x04, 0x06, 0x07, 0x08
+ATTACHMENT, _ATTACHMENT_INDEX, _STATISTICS, METADATA, _METADATA_INDEX = 0x09, 0x0A, 0x0B, 0x0C, 0x0D
 _DATA_END, _FOOTER = 0x0F, 0x02
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 
@@ -64,7 +64,6 @@ class McapIndex:
         channels: mcap's records by id.
         attachments: offset and length of each record.
         metadata: values by the record's name.
-        metadata_places: offset, length and name of each record, in a file without an index.
     """
 
     path: Path
@@ -77,7 +76,6 @@ class McapIndex:
     channels: dict[int, Any] = field(default_factory=dict)
     attachments: list[tuple[int, int]] = field(default_factory=list)
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
-    metadata_places: list[tuple[int, int, str]] = field(default_factory=list)
 
 
 def read_index(path: Path, descriptor: int) -> McapIndex:
@@ -179,18 +177,18 @@ def _read_summary(index: McapIndex, descriptor: int, start: int, size: int) -> N
     records = mcap_records()
     index.is_complete, index.end = True, start
     metadata: list[Any] = []
-    for opcode, offset, length in _records(descriptor, start, size):
+    for opcode, offset, length in records_from(descriptor, start, size):
         if opcode == _CHUNK_INDEX:
-            index.chunks.append(_indexed(index.path, _parsed(records.ChunkIndex, descriptor, offset, length), start))
-        elif opcode in (_SCHEMA, _CHANNEL):
+            index.chunks.append(_indexed(index.path, parsed(records.ChunkIndex, descriptor, offset, length), start))
+        elif opcode in (SCHEMA, CHANNEL):
             _take(index, descriptor, opcode, offset, length)
         elif opcode == _STATISTICS:
-            index.counts = dict(_parsed(records.Statistics, descriptor, offset, length).channel_message_counts)
+            index.counts = dict(parsed(records.Statistics, descriptor, offset, length).channel_message_counts)
         elif opcode == _ATTACHMENT_INDEX:
-            found = _parsed(records.AttachmentIndex, descriptor, offset, length)
+            found = parsed(records.AttachmentIndex, descriptor, offset, length)
             index.attachments.append((found.offset, found.length))
         elif opcode == _METADATA_INDEX:
-            metadata.append(_parsed(records.MetadataIndex, descriptor, offset, length))
+            metadata.append(parsed(records.MetadataIndex, descriptor, offset, length))
         elif opcode == _FOOTER:
             break
     first = record_at(descriptor, len(MAGIC), size)
@@ -198,9 +196,9 @@ def _read_summary(index: McapIndex, descriptor: int, start: int, size: int) -> N
         _take(index, descriptor, first[0], len(MAGIC), first[1])
     for place in metadata:
         found = record_at(descriptor, place.offset, size)
-        if found is None or found[0] != _METADATA:
+        if found is None or found[0] != METADATA:
             raise FormatError(f"{index.path}: a damaged MCAP file: its index points at no metadata")
-        _take(index, descriptor, _METADATA, place.offset, found[1])
+        _take(index, descriptor, METADATA, place.offset, found[1])
 
 
 def _indexed(path: Path, found: Any, data_end: int) -> ChunkPlace:
@@ -216,7 +214,7 @@ def _indexed(path: Path, found: Any, data_end: int) -> ChunkPlace:
 def _scan(index: McapIndex, descriptor: int, size: int) -> None:
     """Reads a file that was cut off, record by record."""
     index.end = len(MAGIC)
-    for opcode, offset, length in _records(descriptor, len(MAGIC), size):
+    for opcode, offset, length in records_from(descriptor, len(MAGIC), size):
         if opcode == _DATA_END:
             break
         _take(index, descriptor, opcode, offset, length)
@@ -227,40 +225,52 @@ def _take(index: McapIndex, descriptor: int, opcode: int, offset: int, length: i
     """Notes one record of the data."""
     records = mcap_records()
     if opcode == 0x01:
-        index.library = str(_parsed(records.Header, descriptor, offset, length).library)
-    elif opcode == _SCHEMA:
-        schema = _parsed(records.Schema, descriptor, offset, length)
+        index.library = str(parsed(records.Header, descriptor, offset, length).library)
+    elif opcode == SCHEMA:
+        schema = parsed(records.Schema, descriptor, offset, length)
         index.schemas[schema.id] = schema
-    elif opcode == _CHANNEL:
-        channel = _parsed(records.Channel, descriptor, offset, length)
+    elif opcode == CHANNEL:
+        channel = parsed(records.Channel, descriptor, offset, length)
         index.channels[channel.id] = channel
-    elif opcode == _CHUNK:
+    elif opcode == CHUNK:
         begin, end = struct.unpack("<QQ", os.pread(descriptor, 16, offset + 9))
         index.chunks.append(ChunkPlace(begin, end, offset, 9 + length, None))
-    elif opcode == _MESSAGE_INDEX and index.chunks:
-        found = _parsed(records.MessageIndex, descriptor, offset, length)
+    elif opcode == MESSAGE_INDEX and index.chunks:
+        found = parsed(records.MessageIndex, descriptor, offset, length)
         last = index.chunks[-1]
         known = (last.channels or frozenset()) | {found.channel_id}
         index.chunks[-1] = ChunkPlace(last.begin_ns, last.end_ns, last.offset, last.length, known)
         index.counts[found.channel_id] = index.counts.get(found.channel_id, 0) + len(found.records)
-    elif opcode == _ATTACHMENT:
+    elif opcode == ATTACHMENT:
         index.attachments.append((offset, 9 + length))
-    elif opcode == _METADATA:
-        found = _parsed(records.Metadata, descriptor, offset, length)
+    elif opcode == METADATA:
+        found = parsed(records.Metadata, descriptor, offset, length)
         index.metadata[found.name] = dict(found.metadata)
-        index.metadata_places.append((offset, 9 + length, found.name))
 
 
-def _records(descriptor: int, start: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Opcode, offset and content length of each complete record from an offset on."""
+def records_from(descriptor: int, start: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Opcode, offset and content length of each complete record from an offset on.
+
+    Args:
+        descriptor: of the file.
+        start: offset of the first one.
+        size: of the file.
+    """
     offset = start
     while (found := record_at(descriptor, offset, size)) is not None:
         yield found[0], offset, found[1]
         offset += 9 + found[1]
 
 
-def _parsed(record: Any, descriptor: int, offset: int, length: int) -> Any:
-    """A record, read by mcap's own parser."""
+def parsed(record: Any, descriptor: int, offset: int, length: int) -> Any:
+    """A record, read by mcap's own parser.
+
+    Args:
+        record: its class.
+        descriptor: of the file.
+        offset: of the record.
+        length: of its content.
+    """
     from mcap.data_stream import ReadDataStream
 
     if length > _LARGEST_RECORD:

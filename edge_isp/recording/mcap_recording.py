@@ -34,18 +34,24 @@ _log = logging.getLogger(__name__)
 
 _LARGEST_ATTACHMENT = 1 << 26
 _MESSAGE = 0x05
+# Among which the last frame is looked for first.
+_LAST_CHUNKS = 16
 
 
-class Recorded(NamedTuple):
-    """A message.
+class ChunkMessage(NamedTuple):
+    """A message of a chunk.
 
     Attributes:
+        channel: its id.
         time_ns: when it was recorded, nanoseconds of UTC.
+        offset: of its record in the chunk, decompressed.
         content: of the message.
     """
 
+    channel: int
     time_ns: int
-    content: bytes
+    offset: int
+    content: memoryview
 
 
 class McapRecording:
@@ -86,6 +92,17 @@ class McapRecording:
         self.cameras = tuple(camera for camera, kind in self._kinds if kind == RAW.name)
 
     @property
+    def descriptor(self) -> int:
+        """The descriptor of the file.
+
+        Raises:
+            FormatError: the recording is closed.
+        """
+        if self._descriptor is None:
+            raise FormatError(f"{self.path}: the recording is closed")
+        return self._descriptor
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What the file says of itself: texts by name."""
         return self.index.metadata[METADATA]
@@ -119,7 +136,7 @@ class McapRecording:
             with mcap_errors(self.path):
                 if length > _LARGEST_ATTACHMENT:
                     raise FormatError(f"{self.path}: an attachment of {length} bytes is too large")
-                content = self._pread(length - 9, offset + 9)
+                content = self.pread(length - 9, offset + 9)
                 attachment = mcap_records().Attachment.read(ReadDataStream(BytesIO(content)))
                 found[str(attachment.name)] = bytes(attachment.data)
         return found
@@ -139,6 +156,18 @@ class McapRecording:
         for time_ns, content in self.messages(RAW, camera, begin_ns):
             yield time_ns, decode_frame(content, str(self.path))
 
+    def last_frame(self, camera: str) -> tuple[int, RawFrame] | None:
+        """The last frame of a camera with its time of recording; None where there is none.
+
+        Args:
+            camera: its name.
+        """
+        for begin_ns in sorted({chunk.begin_ns for chunk in self.index.chunks[-_LAST_CHUNKS:]}, reverse=True):
+            found = list(self.frames(camera, begin_ns))
+            if found:
+                return found[-1]
+        return max(self.frames(camera), key=lambda found: found[0], default=None)
+
     def json_messages(self, kind: Kind, camera: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """Small messages, with their times of recording (nanoseconds of UTC).
 
@@ -151,15 +180,15 @@ class McapRecording:
         """
         for time_ns, content in self.messages(kind, camera):
             try:
-                message = json.loads(content)
+                message = json.loads(bytes(content))
             except (ValueError, RecursionError) as error:
                 raise FormatError(f"{self.path}: a message of '{kind.name}' is no JSON: {error}") from error
             if not isinstance(message, dict):
                 raise FormatError(f"{self.path}: a message of '{kind.name}' must be a JSON object")
             yield time_ns, message
 
-    def messages(self, kind: Kind, camera: str, begin_ns: int = 0) -> Iterator[Recorded]:
-        """Messages of a kind, in the order of their times.
+    def messages(self, kind: Kind, camera: str, begin_ns: int = 0) -> Iterator[tuple[int, memoryview]]:
+        """Content and time (nanoseconds of UTC) of messages of a kind, in the order of their times.
 
         Args:
             kind: of the messages.
@@ -177,11 +206,13 @@ class McapRecording:
             if chunk.channels is not None and channel not in chunk.channels:
                 continue
             try:
-                found = sorted(self._chunk_messages(chunk, channel), key=lambda message: message.time_ns)
+                found = [message for message in self.chunk_messages(chunk) if message.channel == channel]
             except FormatError as error:
                 _log.warning("%s: passed over: %s", self.path, error)
                 continue
-            yield from (message for message in found if message.time_ns >= begin_ns)
+            for message in sorted(found, key=lambda message: message.time_ns):
+                if message.time_ns >= begin_ns:
+                    yield message.time_ns, message.content
 
     def close(self) -> None:
         """Closes the file. Idempotent."""
@@ -210,8 +241,15 @@ class McapRecording:
             return False
         return True
 
-    def _chunk_messages(self, place: ChunkPlace, channel: int) -> list[Recorded]:
-        """The messages of one channel in a chunk."""
+    def chunk_messages(self, place: ChunkPlace) -> list[ChunkMessage]:
+        """The messages of a chunk.
+
+        Args:
+            place: of the chunk, of the index.
+
+        Raises:
+            FormatError: the chunk is damaged.
+        """
         content = self._chunk(place)
         found, at = [], 0
         while at < len(content):
@@ -222,9 +260,8 @@ class McapRecording:
             if end > len(content) or (opcode == _MESSAGE and length < 22):
                 raise FormatError(f"the chunk at {place.offset} holds a record that does not fit")
             if opcode == _MESSAGE:
-                identity, _, time_ns, _ = struct.unpack_from("<HIQQ", content, at + 9)
-                if identity == channel:
-                    found.append(Recorded(time_ns, bytes(content[at + 31 : end])))
+                channel, _, time_ns, _ = struct.unpack_from("<HIQQ", content, at + 9)
+                found.append(ChunkMessage(channel, time_ns, at, content[at + 31 : end]))
             at = end
         return found
 
@@ -232,7 +269,7 @@ class McapRecording:
         """A chunk's records, decompressed and compared with their checksum."""
         if place.length > LARGEST_CHUNK + 1024:
             raise FormatError(f"the chunk at {place.offset} is too large: {place.length} bytes")
-        record = memoryview(self._pread(place.length, place.offset))
+        record = memoryview(self.pread(place.length, place.offset))
         try:
             opcode, length, _, _, size, crc, name_length = struct.unpack_from("<BQQQQII", record)
             name = bytes(record[41 : 41 + name_length]).decode() if name_length < 16 else "?"
@@ -248,12 +285,18 @@ class McapRecording:
             raise FormatError(f"the chunk at {place.offset} is damaged: its checksum is another")
         return content
 
-    def _pread(self, length: int, offset: int) -> bytes:
-        descriptor = self._descriptor
-        if descriptor is None:
-            raise FormatError(f"{self.path}: the recording is closed")
+    def pread(self, length: int, offset: int) -> bytes:
+        """Bytes of the file.
+
+        Args:
+            length: how many.
+            offset: of the first one.
+
+        Raises:
+            FormatError: there are fewer, or they cannot be read.
+        """
         try:
-            content = os.pread(descriptor, length, offset)
+            content = os.pread(self.descriptor, length, offset)
         except OSError as error:
             raise FormatError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         if len(content) != length:

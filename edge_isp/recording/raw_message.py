@@ -113,7 +113,7 @@ def encode_metadata(frame: RawFrame) -> bytes:
     return content + bytes([_DATA_NUMBER << 3 | _LENGTH_DELIMITED]) + _varint(layout.frame_bytes)
 
 
-def decode_frame(content: bytes, where: str) -> RawFrame:
+def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
     """A message's frame, with data of its own.
 
     Args:

@@ -192,6 +192,15 @@ class McapSink:
         stamp_ns = self._recorder.utc_ns(result.timestamp_ns)
         self._recorder.message(ANNOTATIONS, annotations_message(result.result, scale, stamp_ns), result.timestamp_ns)
 
+    def attach(self, name: str, content: bytes) -> None:
+        """Adds an attachment to the present file, and to every one that follows.
+
+        Args:
+            name: of the attachment.
+            content: of it.
+        """
+        self._recorder.attach(name, content)
+
     def trigger(self, reason: str) -> None:
         """Begins an event, or makes the present one longer: for buttons and signals.
 
