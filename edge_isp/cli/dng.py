@@ -29,9 +29,7 @@ def dng(
             assert frame is not None
             with frame:
                 if writer is None:
-                    writer = DngWriter(
-                        out, Path(frame.source).stem or "frame", None if profile is None else load_profile(profile)
-                    )
+                    writer = DngWriter(out, Path(frame.source).stem or "frame", known)
                 writer.write(frame, offset_ns)
             count += 1
     print(f"{count} frames in {out}")
