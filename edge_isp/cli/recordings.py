@@ -37,8 +37,10 @@ def info(file: _File, as_json: options.Json = False) -> None:
         print(f"{camera['name']}: {camera['frames']} frames{_rate(camera)}, {camera['format'] or 'no format'}")
         print(f"  sensor {camera['sensor'] or 'not named'}, {camera['previews']} previews", end="")
         print(f", {camera['detections']} messages of detections, {camera['events']} events")
-        for reason, number in camera["lost"].items():
-            print(f"  {number} frames missing: {reason}")
+        for reason, number in camera["not_recorded"].items():
+            print(f"  {number} frames not recorded: {reason}")
+        for reason, number in camera["dropped"].items():
+            print(f"  {number} frames dropped before they were a result: {reason}")
     for name, size in found["attachments"].items():
         print(f"attached: {name}, {size} bytes")
     for name, value in found["metadata"].items():
@@ -103,10 +105,15 @@ def _camera(recording: McapRecording, name: str) -> dict[str, Any]:
 
     first = next(recording.frames(name), None)
     last = recording.last_frame(name)
-    lost: Counter[str] = Counter()
+    # The same frames may be missing for several consumers of a pipeline.
+    lost: dict[str, Counter[str]] = {"not recorded": Counter(), "frames dropped": Counter()}
+    by_consumer: Counter[tuple[str, str, str]] = Counter()
     for _, message in recording.json_messages(EVENTS, name):
-        if message.get("kind") in ("not recorded", "frames dropped") and isinstance(message.get("frames"), int):
-            lost[str(message.get("reason"))] += message["frames"]
+        kind, reason = str(message.get("kind")), str(message.get("reason"))
+        if kind in lost and isinstance(message.get("frames"), int):
+            by_consumer[kind, reason, str(message.get("consumer"))] += message["frames"]
+    for (kind, reason, _), number in by_consumer.items():
+        lost[kind][reason] = max(lost[kind][reason], number)
     return {
         "name": name,
         "frames": recording.count(RAW, name),
@@ -116,7 +123,8 @@ def _camera(recording: McapRecording, name: str) -> dict[str, Any]:
         "previews": recording.count(PREVIEW, name),
         "detections": recording.count(DETECTIONS, name),
         "events": recording.count(EVENTS, name),
-        "lost": dict(lost),
+        "not_recorded": dict(lost["not recorded"]),
+        "dropped": dict(lost["frames dropped"]),
     }
 
 

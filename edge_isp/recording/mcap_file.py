@@ -222,6 +222,11 @@ class McapFile:
         self._summary = McapSummary()
         self._write([MAGIC, packed(self._records.Header(profile="", library=library))])
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no message in the file."""
+        return not self._summary.chunks
+
     def add_channel(
         self, topic: str, message_encoding: str, schema: tuple[str, str, bytes], metadata: Mapping[str, str]
     ) -> int:

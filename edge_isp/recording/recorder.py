@@ -518,14 +518,18 @@ class Recorder:
             _log.warning("%s: recording fails: %s", self._storage.path, error.strerror or error)
             self._retry_at_ns = time.monotonic_ns() + _RETRY_NS
             if act == self._sync:
-                with self._changed:  # nobody knows whether they are on the disk
-                    self._written -= self._unsynced
-                    self._lost[_DISK] += self._unsynced
-            self._unsynced = 0
+                self._lose_unsynced()
             if self._storage.is_folder:
                 self._finish_file()
             return False
         return True
+
+    def _lose_unsynced(self) -> None:
+        """Counts frames that were written, but nobody knows whether they are on the disk."""
+        with self._changed:
+            self._written -= self._unsynced
+            self._lost[_DISK] += self._unsynced
+        self._unsynced = 0
 
     def _open_first(self) -> None:
         """The first file, whose failure is told at once: a wrong path, a folder that cannot be written."""
@@ -581,6 +585,11 @@ class Recorder:
             self._unsynced = 0
         except OSError as error:
             _log.warning("%s: has no index: %s; 'edge-isp repair' makes one", self._storage.files[-1], error.strerror)
+            try:
+                file.sync()
+                self._unsynced = 0
+            except OSError:
+                self._lose_unsynced()
         try:
             file.close()
         except OSError as error:

@@ -95,7 +95,7 @@ class Storage:
             file: the present one.
             size: of the message, in bytes.
         """
-        if file is None or not self.is_folder:
+        if file is None or file.is_empty or not self.is_folder:
             return False
         if self._split_s is not None and time.monotonic_ns() - self._opened_ns >= self._split_s * 1e9:
             return True
