@@ -154,7 +154,8 @@ class McapCamera(CameraBase):
             self._pending = found
             if self._clock is not None:
                 wait_s = (self._clock.due_ns(found[0] + self._shift_ns) - time.monotonic_ns()) / 1e9
-                if wait_s > 0 and self.closed.wait(wait_s if timeout_s is None else min(wait_s, timeout_s)):
+                longest_s = wait_s if timeout_s is None else min(wait_s, timeout_s)
+                if wait_s > 0 and wait_for_close(self.closed, longest_s):
                     return None
                 if timeout_s is not None and wait_s > timeout_s:
                     raise CameraTimeoutError(f"{self.source}: the next frame comes in {wait_s - timeout_s:.3f} s")
@@ -201,6 +202,16 @@ class McapCamera(CameraBase):
 
     def _release(self) -> None:
         self._recording.close()
+
+
+def wait_for_close(closed: threading.Event, timeout_s: float) -> bool:
+    """Waits for a frame's turn; whether the camera was closed meanwhile.
+
+    Args:
+        closed: set when the camera is closed.
+        timeout_s: until the frame's turn.
+    """
+    return closed.wait(timeout_s)
 
 
 def open_in_step(path: str | Path, *, speed: float = 1.0) -> dict[str, McapCamera]:

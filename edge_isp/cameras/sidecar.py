@@ -49,12 +49,15 @@ _FRAME = ("colour_gains", "colour_temperature_k", "analogue_gain", "exposure_ns"
 
 @dataclass(frozen=True, slots=True)
 class FrameConditions:
-    """What a sidecar says of one frame; see `RawFrame`."""
+    """What a file says of one frame; see `RawFrame`. A TOML sidecar has the first four."""
 
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
     analogue_gain: float | None = None
     exposure_ns: int | None = None
+    digital_gain: float | None = None
+    colour_matrix: tuple[float, ...] | None = None
+    timestamp_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

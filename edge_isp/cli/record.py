@@ -102,7 +102,7 @@ def record(
     from edge_isp.models.card import find_model
     from edge_isp.sinks.mcap import McapSink
 
-    specs: list[str | None] = [*(camera or [None])]
+    specs: list[str | None] = list(camera) if camera else [None]
     detections = [text for text in trigger or () if text != _SIGNAL]
     if len(detections) > 1:
         raise typer.BadParameter("only one --trigger may be a detection")

@@ -89,7 +89,7 @@ class Previewer:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting is not None or self._closed)
-                if self._closed or self._waiting is None:
+                if self._waiting is None:
                     return
                 frame, camera = self._waiting
             try:
