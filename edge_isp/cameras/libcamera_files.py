@@ -136,7 +136,11 @@ def _conditions(path: Path, entry: Mapping[str, Any]) -> FrameConditions:
 def _stream(stream: Mapping[str, Any]) -> dict[str, Any]:
     """A RAW stream's layout, its numbers checked."""
     width, height = stream["size"]
-    return {"format": str(stream["format"]), "size": (int(width), int(height)), "stride": int(stream.get("stride", 0))}
+    return {
+        "format": str(stream["format"])[:40],
+        "size": (int(width), int(height)),
+        "stride": int(stream.get("stride", 0)),
+    }
 
 
 def _white(bit_depth: int, sensor_bit_depth: int | None) -> float:

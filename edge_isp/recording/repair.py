@@ -61,12 +61,14 @@ def repair(path: str | Path) -> Repair:
         while chunks and not recording.check(chunks[-1]):
             end = chunks.pop().offset
         summary, end = _summary(recording, end)
-        missing = _missing_indexes(recording, chunks, summary, end)
+        with mcap_errors(path):
+            missing = _missing_indexes(recording, chunks, summary, end)
+            index_bytes = summary.packed(end + len(missing))
     try:
         size = path.stat().st_size
         output = FileOutput(path, end)
         try:
-            output.write([missing, summary.packed(end + len(missing))])
+            output.write([missing, index_bytes])
             output.sync()
         finally:
             output.close()
@@ -78,6 +80,7 @@ def repair(path: str | Path) -> Repair:
 def _summary(recording: McapRecording, end: int) -> tuple[McapSummary, int]:
     """The index of a file's records up to an offset, and the end of the last one."""
     records, summary, last = mcap_records(), McapSummary(), len(MAGIC)
+    is_indexed = False  # the last chunk, and not one whose head is damaged
     with mcap_errors(recording.path):
         for opcode, offset, length in records_from(recording.descriptor, len(MAGIC), end):
             if opcode == SCHEMA:
@@ -85,8 +88,11 @@ def _summary(recording: McapRecording, end: int) -> tuple[McapSummary, int]:
             elif opcode == CHANNEL:
                 summary.channels.append(parsed(records.Channel, recording.descriptor, offset, length))
             elif opcode == CHUNK:
-                summary.chunks.append(_chunk_index(recording, offset, length))
-            elif opcode == MESSAGE_INDEX and summary.chunks:
+                chunk = _chunk_index(recording, offset, length)
+                is_indexed = chunk is not None
+                if chunk is not None:
+                    summary.chunks.append(chunk)
+            elif opcode == MESSAGE_INDEX and is_indexed:
                 _add_message_index(
                     summary, parsed(records.MessageIndex, recording.descriptor, offset, length), offset, length
                 )
@@ -101,7 +107,7 @@ def _summary(recording: McapRecording, end: int) -> tuple[McapSummary, int]:
 
 def _missing_indexes(recording: McapRecording, chunks: list[ChunkPlace], summary: McapSummary, end: int) -> bytes:
     """Indexes of the last chunk's messages, which the file was cut off before; noted in the summary."""
-    if not chunks:
+    if not chunks or not summary.chunks or summary.chunks[-1].chunk_start_offset != chunks[-1].offset:
         return b""
     by_channel: dict[int, list[tuple[int, int]]] = {}
     for message in recording.chunk_messages(chunks[-1]):
@@ -117,8 +123,13 @@ def _missing_indexes(recording: McapRecording, chunks: list[ChunkPlace], summary
 
 
 def _chunk_index(recording: McapRecording, offset: int, length: int) -> Any:
+    """The index of a chunk; None where its head is damaged."""
+    if length < 40:
+        return None
     begin, end, size, _, name_length = struct.unpack("<QQQII", recording.pread(32, offset + 9))
-    name = recording.pread(min(name_length, 16), offset + 41).decode()
+    if name_length > min(length - 40, 16):
+        return None
+    name = recording.pread(name_length, offset + 41).decode("utf-8", "replace")
     return mcap_records().ChunkIndex(
         message_start_time=begin,
         message_end_time=end,
