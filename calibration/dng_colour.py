@@ -12,15 +12,22 @@ from edge_isp.calibration.profile import SensorProfile
 
 Matrix = NDArray[np.float64]
 
-# EXIF light sources of the calibration illuminants, in kelvin; where a DNG does not say, it means daylight (D65).
+# EXIF light sources of the calibration illuminants, in kelvin, the middle where EXIF gives a range (fluorescent lamps,
+# 12 to 16); where a DNG does not say, it means daylight (D65).
 _LIGHT_SOURCES_K = {
     0: 6504.0,
     1: 5500.0,
     2: 4000.0,
     3: 2856.0,
+    4: 5500.0,
     9: 5500.0,
     10: 6500.0,
     11: 7500.0,
+    12: 6400.0,
+    13: 5050.0,
+    14: 4150.0,
+    15: 3525.0,
+    16: 2925.0,
     17: 2856.0,
     18: 4874.0,
     19: 6774.0,

@@ -17,6 +17,9 @@ from edge_isp.cameras.spec import demo_recording as demo_recording
 from edge_isp.cameras.spec import open_camera as open_camera
 from edge_isp.cameras.synthetic import SyntheticCamera as SyntheticCamera
 from edge_isp.cameras.v4l2.camera import V4l2Camera as V4l2Camera
+from edge_isp.corrections import AppliedCorrections as AppliedCorrections
+from edge_isp.corrections import Correction as Correction
+from edge_isp.corrections import Origins as Origins
 from edge_isp.engines.base import Engine as Engine
 from edge_isp.engines.base import EngineEvent as EngineEvent
 from edge_isp.engines.base import EngineReport as EngineReport

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_isp.errors import EdgeIspError
+
+_log = logging.getLogger(__name__)
 
 # The largest models for NPUs are far smaller.
 LARGEST_MODEL_BYTES = 1 << 29
@@ -55,6 +59,24 @@ def read_file(path: str | Path, error: type[EdgeIspError], largest_bytes: int) -
     if len(content) > largest_bytes:  # it grew, or is one of the kernel's files, which have no size
         raise error(f"{shown}: larger than {largest_bytes} bytes")
     return content
+
+
+def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of a folder, sorted by name; what is hidden or no file is passed over with a warning.
+
+    File managers and editors leave "._name.dng" and the like beside the real ones.
+
+    Args:
+        folder: that is searched, without those in it.
+        suffixes: that files may end in, in lower case with their dots.
+    """
+    files = []
+    for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes):
+        if file.name.startswith(".") or not file.is_file():
+            _log.warning("%s: passed over: %s", file, "a hidden file" if file.is_file() else "not a file")
+        else:
+            files.append(file)
+    return files
 
 
 def check_regular(path: str | Path, error: type[EdgeIspError]) -> None:

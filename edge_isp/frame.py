@@ -11,6 +11,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError
 from edge_isp.kernels.layout import RawLayout, row_bytes
 from edge_isp.sensor_window import SensorWindow
@@ -139,7 +140,10 @@ class RawFrame:
             source states it (a DNG may) or metering has measured it; it goes before the sensor's profile.
         baseline_exposure_ev: how much brighter than its codes the source shows the frame, in stops, where it states it
             (a DNG may); a factor like `digital_gain`.
+        auto_brightness: factor on the light that metering has chosen, where it was asked to, so that the result is
+            neither dark nor bright.
         status: what is known to be wrong with the frame.
+        origins: where these values come from.
     """
 
     data: NDArray[np.uint8]
@@ -161,7 +165,9 @@ class RawFrame:
     orientation: int = 1
     noise_profile: tuple[float, float] | None = None
     baseline_exposure_ev: float | None = None
+    auto_brightness: float = 1.0
     status: FrameStatus = FrameStatus.OK
+    origins: Origins = field(default_factory=Origins)
     on_release: Callable[[], None] | None = None
     _released: list[bool] = field(default_factory=list, repr=False, compare=False)
 

@@ -25,12 +25,13 @@ RANGES: dict[str, tuple[float, float]] = {
     "colour_matrix": (-1e3, 1e3),
     "noise_profile": (0, 1),
     "baseline_exposure_ev": (-20, 20),
+    "auto_brightness": (1e-3, 1e3),
     "orientation": (1, 8),
 }
 # How many numbers a field has that has more than one.
 _NUMBERS = {"colour_gains": 2, "colour_matrix": 9, "noise_profile": 2}
 # What a field is without a usable value; None where it is not named here.
-_ABSENT: dict[str, Any] = {"orientation": 1}
+_ABSENT: dict[str, Any] = {"orientation": 1, "auto_brightness": 1.0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.corrections import AppliedCorrections
 from edge_isp.errors import MissingDependencyError, SinkError
 from edge_isp.files import write_file
 from edge_isp.frame import FrameStatus, RawFrame
@@ -27,16 +28,18 @@ class Picture:
     """A picture made from one RAW frame. A notebook shows it as what it is.
 
     Attributes:
-        rgb: uint8 (height, width, 3), sRGB, upright; belongs to the holder of the picture.
+        rgb: uint8 (height, width, 3), for screens of sRGB, upright; belongs to the holder of the picture.
         source: what delivered the frame, see `RawFrame`.
         sequence: number of the frame at its source, see `RawFrame`.
         timestamp_ns: of the frame, see `RawFrame`.
+        applied: what was applied to the frame, and where it came from, as far as the task says it.
     """
 
     rgb: NDArray[np.uint8]
     source: str
     sequence: int
     timestamp_ns: int
+    applied: AppliedCorrections | None = None
 
     @property
     def bgr(self) -> NDArray[np.uint8]:
@@ -101,6 +104,7 @@ class Detections:
     source: str
     sequence: int
     timestamp_ns: int
+    applied: AppliedCorrections | None = None
 
     def __len__(self) -> int:
         return len(self.xyxy)

@@ -93,7 +93,7 @@ def _encode(
         if defects is None:
             read_cells(flat, plan, row, codes)
         else:
-            read_mended_cells(flat, plan, defects, row, around, codes)
+            codes = read_mended_cells(flat, plan, defects, row, around)
         encode_row(codes[:, skip : skip + width], tables, constants, flips[1], out[i])
 
 

@@ -1,8 +1,8 @@
-"""The output of a calibrated network to a picture: demosaicing plus residual, colour matrix, transfer curve.
+"""The output of a calibrated network to a picture: demosaicing plus residual, colour matrix, tone curve.
 
 The network's input, in the square-root domain, is demosaiced linearly (Malvar-He-Cutler, "High-quality linear
 interpolation for demosaicing of Bayer-patterned color images", ICASSP 2004); the network's output is the correction
-(residual). Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and sRGB's
+(residual). Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and a tone
 curve make the picture of it. Beyond the borders the outermost cells are repeated.
 """
 
@@ -59,23 +59,6 @@ def _malvar_cells() -> NDArray[np.float32]:
 MALVAR_CELLS = _malvar_cells()
 
 
-def tone_table(encoded: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """8-bit picture values from a transfer curve.
-
-    Args:
-        encoded: (TONE_ENTRIES,), the curve's values, 0 to 1, at equal steps of linear light from 0 to 1.
-
-    Returns:
-        uint8 (TONE_ENTRIES,).
-
-    Raises:
-        ValueError: The array has another shape.
-    """
-    check_array("encoded", encoded, encoded.dtype, (TONE_ENTRIES,))
-    table: NDArray[np.uint8] = np.rint(np.clip(encoded, 0, 1) * 255).astype(np.uint8)
-    return table
-
-
 def decode_residual(
     planes: NDArray[np.int8],
     encoded: NDArray[np.int8],
@@ -96,7 +79,7 @@ def decode_residual(
             R, Gr, Gb, B first.
         out: uint8 (2h, 2w, 3), C-contiguous.
         matrix: 3x3, white-balanced camera colour to linear RGB.
-        tone: see `tone_table`.
+        tone: uint8 (TONE_ENTRIES,): the picture's value for linear light in equal steps from 0 to white.
         flip_vertical: make the first row of the planes the last of the picture.
         flip_horizontal: make the first column of the planes the last of the picture.
         rows: first and last (exclusive) row of planes to do; by default all.

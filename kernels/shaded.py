@@ -133,7 +133,7 @@ def _encode_shaded(
         if defects is None:
             read_cells(flat, plan, row, codes)
         else:
-            read_mended_cells(flat, plan, defects, row, around, codes)
+            codes = read_mended_cells(flat, plan, defects, row, around)
         for plane in range(4):
             mix_rows(above[plane], below[plane], i % NODE_CELLS, factors[plane])
             look_up(tables[plane], codes[plane, skip : skip + width], steps, flips[1])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_isp.calibration.profile import profile_of
 from edge_isp.cameras.sidecar import FrameConditions, Sidecar
+from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError
 from edge_isp.frame import Cfa, Packing, RawFormat
 from edge_isp.kernels.layout import row_bytes
@@ -65,4 +66,5 @@ def read_header(path: Path) -> Sidecar | None:
         frame_bytes=stride * (-(-(height + below) // 16) * 16),
         window=None,
         lens_shading=True,
+        origins=Origins("file", {name: f"profile '{profile.name}'" for name in ("black_level", "white_level")}),
     )

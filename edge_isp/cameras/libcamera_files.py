@@ -17,6 +17,7 @@ from typing import Any
 from edge_isp.calibration.profile import profile_of
 from edge_isp.cameras.picamera2.modes import raw_format
 from edge_isp.cameras.sidecar import FrameConditions, Sidecar
+from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError
 from edge_isp.files import read_file
 
@@ -92,6 +93,7 @@ def read_description(path: Path) -> Sidecar:
         frame_bytes=max(_whole(stream.get("framesize")), layout.frame_bytes),
         window=None,
         lens_shading=True,
+        origins=Origins("file"),
     )
 
 

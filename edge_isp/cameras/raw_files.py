@@ -64,7 +64,9 @@ class RawFiles:
         except OSError as error:
             raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
         self._conditions.append(
-            FrameConditions(frame.colour_gains, frame.colour_temperature_k, frame.analogue_gain, _whole(frame))
+            FrameConditions(
+                frame.colour_gains, frame.colour_temperature_k, frame.analogue_gain, frame.digital_gain, _whole(frame)
+            )
         )
 
     def close(self) -> None:

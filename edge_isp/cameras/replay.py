@@ -16,7 +16,9 @@ from edge_isp.cameras.base import CameraBase, ControlLimits
 from edge_isp.cameras.broadcom_header import read_header
 from edge_isp.cameras.libcamera_files import read_description, with_metadata
 from edge_isp.cameras.sidecar import Sidecar, read_sidecar
+from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
+from edge_isp.files import files_of
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 
@@ -75,13 +77,7 @@ class _Recording(Protocol):
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = []
-        for file in sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES):
-            # File managers and editors leave "._name.dng" and the like beside the real ones.
-            if file.name.startswith(".") or not file.is_file():
-                _log.warning("%s: passed over: %s", file, "a hidden file" if file.is_file() else "not a file")
-            else:
-                files.append(file)
+        files = files_of(path, _SUFFIXES)
         if not files:
             raise CameraError(f"{path}: no .raw or .dng file in this folder")
         return files
@@ -171,6 +167,7 @@ class RawFile:
             colour_temperature_k=conditions.colour_temperature_k,
             window=self.sidecar.window,
             lens_shading=self.sidecar.lens_shading,
+            origins=self.sidecar.origins,
         )
 
 
@@ -269,6 +266,7 @@ class DngFile:
             # A fit may give a slightly negative variance of the dark.
             noise_profile=dng.noise_profile and (dng.noise_profile[0], max(dng.noise_profile[1], 0.0)),
             baseline_exposure_ev=dng.baseline_exposure_ev,
+            origins=Origins("file"),
         )
 
     def _stored_codes(self) -> NDArray[np.uint16]:

@@ -191,6 +191,23 @@ Defects = Annotated[
         help="Replace defective pixels of pictures, or leave them as they are.",
     ),
 ]
+Tone = Annotated[
+    str,
+    typer.Option(
+        "--tone",
+        metavar="NAME",
+        help="Tone curve of pictures: 'camera' is the camera's own, with its contrast; 'srgb' is the transfer curve of "
+        "sRGB alone, for pictures that are measured.",
+    ),
+]
+AutoBrightness = Annotated[
+    bool,
+    typer.Option(
+        "--auto-brightness",
+        help="Brighten or darken results until the mean of their light is 18 % grey, clipping no more than 1 % of any "
+        "colour. For recordings whose exposure is off.",
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(
@@ -284,7 +301,10 @@ Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everythi
 
 # What is shown and written.
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show also what is chosen and why.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Show also what is chosen and why, and what is applied to the first frame."),
+]
 Plot = Annotated[
     Path | None,
     typer.Option(

@@ -22,6 +22,10 @@ from edge_isp.pipeline.raw_stream import RawStream
 from edge_isp.sinks.mcap import McapSink
 
 
+# How long the end of a short recording waits for `doctor`'s page.
+_PAGE_S = 10.0
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What is recorded.
@@ -48,7 +52,8 @@ def run_recording(recording: Recording) -> None:
         recording: what is recorded.
     """
     sink = recording.sink
-    threading.Thread(target=_attach_page, args=(sink,), name="doctor", daemon=True).start()
+    page = threading.Thread(target=_attach_page, args=(sink,), name="doctor", daemon=True)
+    page.start()
     try:
         with _signal(sink) if recording.by_signal else _nothing():
             if recording.model is None:
@@ -58,6 +63,7 @@ def run_recording(recording: Recording) -> None:
     except (Interrupted, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     finally:
+        page.join(_PAGE_S)
         sink.close()
     counts = sink.counts
     for path in sink.files:

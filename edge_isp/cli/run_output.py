@@ -26,6 +26,14 @@ def found_line(detections: Detections) -> str:
     return f"{Path(detections.source).name} {detections.sequence}: {', '.join(objects) or 'nothing'}"
 
 
+def applied_lines(done: FrameResult) -> list[str]:
+    """What was applied to a frame, and where it comes from: one line for each step."""
+    applied = done.result.applied
+    if applied is None:
+        return []
+    return [f"applied to frame {done.sequence} of {done.source}:", *(f"  {line}" for line in applied.lines())]
+
+
 def json_line(done: FrameResult, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
     """What `--json` writes of a result."""
     result = done.result

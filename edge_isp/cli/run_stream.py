@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cli.delegation import explain, report_lines
-from edge_isp.cli.run_output import Summary, found_line, json_line, losses
+from edge_isp.cli.run_output import Summary, applied_lines, found_line, json_line, losses
 from edge_isp.cli.signals import Interrupted
 from edge_isp.cli.tables import plain_console
 from edge_isp.models.card import find_model
@@ -73,7 +73,7 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
     sinks = [_FirstResults(open_sink(spec), shown.frames) for spec in shown.sinks]
     summary = Summary()
     live = nullcontext() if shown.as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
-    classical = ClassicalIsp(model.profile)  # makes pictures to draw on
+    classical = ClassicalIsp(model.profile, tone=model.tone)  # makes pictures to draw on
     # Detections are drawn on a picture of their frame.
     keep_raw = png is not None and find_model(model.model, None).task == "detector"
     with Pipeline(partial(open_camera, camera), model, replace(stream, keep_raw=keep_raw)) as pipeline:
@@ -88,8 +88,8 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
                         begun = time.perf_counter_ns()
                         saved = png.save(annotate(done, classical))
                         stages_ns["save"] = time.perf_counter_ns() - begun
-                    if not summary.frames and pipeline.report:
-                        messages.print(explain(pipeline.report))
+                    if not summary.frames:
+                        messages.print(*_first_lines(done, pipeline, shown), sep="\n", soft_wrap=True)
                     summary.add(done, stages_ns, pipeline)
                     if shown.as_json:
                         print(json.dumps(json_line(done, stages_ns, saved)), flush=True)
@@ -107,6 +107,12 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
     if not summary.frames:
         print("edge-isp: the camera delivered no frame", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _first_lines(done: FrameResult, pipeline: Pipeline, shown: Shown) -> list[str]:
+    """What is said once the first result is there."""
+    report = [explain(pipeline.report)] if pipeline.report else []
+    return [*report, *(applied_lines(done) if shown.verbose else ())]
 
 
 def _saved(png: PngSink | None, frames: int) -> list[str]:

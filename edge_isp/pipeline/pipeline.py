@@ -468,8 +468,7 @@ class Pipeline:
         return Stream(
             source,
             self._branches,
-            policy=options.policy,
-            auto_exposure=options.auto_exposure,
+            options=options,
             reconnect=self._reconnect,
             status=self._status,
             clock=self._clock,

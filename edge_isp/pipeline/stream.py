@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edge_isp.metering.exposure import AutoExposure
 from edge_isp.pipeline.branch import Branch, BranchRun
 from edge_isp.pipeline.capture import Capture
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.options import QueuePolicy
+from edge_isp.pipeline.options import QueuePolicy, StreamOptions
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.stage_thread import StageThread
@@ -33,8 +32,7 @@ class Stream:
     Args:
         source: the camera.
         branches: the models.
-        policy: of queues without one of their own; None is `LATEST` for cameras and `BLOCK` for recordings.
-        auto_exposure: see `StreamOptions`.
+        options: the pipeline's.
         reconnect: the limits of the heartbeats.
         status: the pipeline's.
         clock: the pipeline's.
@@ -54,8 +52,7 @@ class Stream:
         source: Source,
         branches: Sequence[Branch],
         *,
-        policy: QueuePolicy | None,
-        auto_exposure: AutoExposure | None,
+        options: StreamOptions,
         reconnect: ReconnectPolicy,
         status: Status,
         clock: Clock,
@@ -65,7 +62,7 @@ class Stream:
         owner: object,
     ) -> None:
         self.source, self.finished = source, threading.Event()
-        self._branches, self._policy, self._auto_exposure = branches, policy, auto_exposure
+        self._branches, self._options = branches, options
         self._reconnect, self._status, self._clock, self._owner = reconnect, status, clock, owner
         self._stop = stop
         self._runs: list[BranchRun] = []
@@ -99,13 +96,13 @@ class Stream:
 
     def _start_stages(self) -> None:
         live = self.source.live
-        policy = self._policy or (QueuePolicy.LATEST if live else QueuePolicy.BLOCK)
+        policy = self._options.policy or (QueuePolicy.LATEST if live else QueuePolicy.BLOCK)
         fail = partial(self._status.fail, stream=self._stop)
         self._runs = [
             BranchRun(branch, policy, live=live, reconnect=self._reconnect, clock=self._clock, failed=fail)
             for branch in self._branches
         ]
-        capture = Capture(self.source, self._runs, self._auto_exposure, self._status, self._clock, self._stop)
+        capture = Capture(self.source, self._runs, self._options, self._status, self._clock, self._stop)
         stages = [("capture", capture.run)]
         heartbeats = [self.source.heartbeat]
         for run in self._runs:

@@ -6,6 +6,7 @@ camera gave it, values that count as absent (see `edge_isp.frame_check`) include
 
 from __future__ import annotations
 
+import json
 import operator
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError, MissingDependencyError
 from edge_isp.frame import FrameStatus, RawFormat, RawFrame
 from edge_isp.kernels.layout import Flips
@@ -49,6 +51,8 @@ FIELDS = (
     ("noise_profile", 25, "double", "repeated"),
     ("baseline_exposure_ev", 26, "double", "optional"),
     ("status", 27, "uint32", ""),
+    ("auto_brightness", 28, "double", ""),
+    ("origins", 29, "string", ""),
 )
 WINDOW_FIELDS = (
     ("left", 1, "uint32", ""),
@@ -104,7 +108,8 @@ def encode_metadata(frame: RawFrame) -> bytes:
         if frame.window is not None:
             _set_window(message.window, frame.window)
         message.lens_shading, message.orientation = frame.lens_shading, frame.orientation
-        message.status = frame.status.value
+        message.status, message.auto_brightness = frame.status.value, frame.auto_brightness
+        message.origins = json.dumps([frame.origins.source, dict(frame.origins.others)])
         content: bytes = message.SerializeToString()
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(
@@ -136,9 +141,9 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
             message.width, message.height, message.cfa, message.bit_depth, message.packing, message.stride
         )
         window = _window(message.window) if message.HasField("window") else None
-        status = FrameStatus(message.status)
-    except (FormatError, ValueError) as error:
-        raise FormatError(f"{where}: {error}") from error
+        status, origins = FrameStatus(message.status), _origins(message.origins)
+    except (FormatError, TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"{where}: {str(error)[:300]}") from error
     if len(message.data) != layout.frame_bytes or len(message.black_level) != 4:
         raise FormatError(
             f"{where}: expected {layout.frame_bytes} bytes and 4 black levels, found {len(message.data)} and "
@@ -162,8 +167,19 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         lens_shading=message.lens_shading,
         orientation=message.orientation,
         status=status,
+        auto_brightness=message.auto_brightness,
+        origins=origins,
         **optional,
     )
+
+
+def _origins(text: str) -> Origins:
+    """The origins of a frame's values; raises ValueError where they are none."""
+    source, others = json.loads(text)
+    texts = [source, *others, *others.values()] if isinstance(others, dict) else [None]
+    if not all(isinstance(each, str) for each in texts):
+        raise ValueError(f"origins must be texts, found {text[:80]}")
+    return Origins(source, others)
 
 
 def _set_exposure(message: Any, exposure_ns: Any) -> None:

@@ -16,6 +16,7 @@ from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.models.card import ModelCard, TensorCard
 from edge_isp.orientation import upright_boxes
 from edge_isp.results import Detections
+from edge_isp.tasks.applied import applied_to_detector
 from edge_isp.tasks.encoding import (
     frame_tables,
     levels,
@@ -145,6 +146,7 @@ class DetectTask:
             frame.source,
             frame.sequence,
             frame.timestamp_ns,
+            applied_to_detector(frame),
         )
 
     @property

@@ -32,6 +32,12 @@ def edge_isp(*arguments: object, ok: bool = True) -> Result:
     return done
 
 
+@pytest.fixture(autouse=True)
+def page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` asks every runtime, for seconds."""
+    monkeypatch.setattr("edge_isp.cli.record_stream.examine", lambda: {"edge_isp": "0"})
+
+
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     """Of the demo's frames."""

@@ -103,7 +103,7 @@ def test_a_whole_model_is_equal_on_a_real_frame(name: str, tmp_path: Path) -> No
     with ReplayCamera(demo_recording()) as camera:
         frame = camera.read()
     assert frame
-    task = IspTask(card)
+    task = IspTask(card, tone="srgb")
     x = np.empty(task.input_shape(frame.format), np.int8)
     task.encode(frame, x)
     difference = differences(*both(load(name), tmp_path, x))

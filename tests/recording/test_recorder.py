@@ -135,6 +135,20 @@ def test_a_cut_at_any_byte_leaves_what_was_complete(tmp_path: Path) -> None:
             assert repair(path).was_complete
 
 
+def test_a_chunk_whose_head_is_damaged_is_left_out_of_a_repaired_file(tmp_path: Path) -> None:
+    """Found by the fuzzer: the index was made of the head, and the file had been cut already when that failed."""
+    record(tmp_path / "a.mcap", [plain_frame(number) for number in range(6)])
+    content = bytearray((tmp_path / "a.mcap").read_bytes())
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        raw = [chunk for chunk in recording.index.chunks if chunk.channels == frozenset({1})]
+    content[raw[2].offset + 37 : raw[2].offset + 41] = b"\xff" * 4  # the length of the compression's name
+    (tmp_path / "a.mcap").write_bytes(content[: raw[5].offset + 100])
+    repair(tmp_path / "a.mcap")
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        assert recording.index.is_complete
+        assert numbers(recording.frames("camera")) == [0, 1, 3, 4]
+
+
 def test_a_cut_before_the_first_frame_is_one_error(tmp_path: Path) -> None:
     record(tmp_path / "a.mcap", [plain_frame(0)])
     content = (tmp_path / "a.mcap").read_bytes()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_isp.corrections import Origins
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.layout import Flips
 from edge_isp.recording.mcap_file import Bytes, FileOutput
@@ -38,6 +39,7 @@ METADATA: list[dict[str, Any]] = [
     {"exposure_ns": math.nan, "colour_matrix": (0.1,) * 9, "noise_profile": (2.0, -1.0), "sensor": ""},
     {"window": SensorWindow(2, 4, 64, 32, (3280, 2464), Flips(vertical=True, horizontal=False)), "lens_shading": False},
     {"window": SensorWindow(0, 0, 64, 32), "baseline_exposure_ev": 1e300, "white_level": 0.5},
+    {"auto_brightness": 1.5, "origins": Origins("file", {"black_level": "profile 'imx219'"})},
     {"status": FrameStatus.GAP | FrameStatus.TRUNCATED, "source": "caméra\n☃", "timestamp_ns": -5},
     {"timestamp_ns": 2**63 - 1, "sequence": -3, "black_level": (math.nan, -1.0, 1e300, 0.0)},
 ]

@@ -28,6 +28,7 @@ from edge_isp.cameras.picamera2.modes import (
     smallest_packing,
     white_level,
 )
+from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.layout import Flips
@@ -339,6 +340,7 @@ class Picamera2Camera(CameraBase):
             colour_temperature_k=float(temperature_k) if temperature_k else None,
             window=self._window,
             status=status | order,
+            origins=self._origins(metadata.get("SensorBlackLevels")),
             on_release=lambda: self._give_back(lease),
         )
         with self._lock:
@@ -384,6 +386,12 @@ class Picamera2Camera(CameraBase):
             return None
         upside_down = int(self._picamera2.camera_properties.get("Rotation", 0)) == 180
         return Flips(vertical=upside_down, horizontal=upside_down)
+
+    def _origins(self, reported: Any) -> Origins:
+        """Where a frame's values come from: see `_black_level`."""
+        if (reported is not None and len(reported) == 4) or self._profile is None:
+            return Origins()
+        return Origins().with_others(black_level=f"profile '{self._profile.name}'")
 
     def _black_level(self, reported: Any) -> tuple[float, float, float, float]:
         """Codes at the format's bit depth: libcamera's levels (R, Gr, Gb, B on a 16-bit scale), or the profile's."""

@@ -21,6 +21,7 @@ from edge_isp.cameras.v4l2.media import apply_setup, read_setup, subdevice_size
 from edge_isp.cameras.v4l2.sensor import SensorSettings
 from edge_isp.cameras.v4l2.stream import BUFFERS_OF_THE_DRIVER, BufferStream, FilledBuffer
 from edge_isp.cameras.v4l2.window import sensor_window
+from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError
 from edge_isp.frame import FrameStatus, RawFormat, RawFrame
 
@@ -99,6 +100,8 @@ class V4l2Camera(CameraBase):
             self.format = self._set_format(width, height, pixel_format, bit_depth)
             self._sensor = sensor or (_sensor_name(sensor_path) if sensor_path else None)
             self._black_level, self._white_level = self._levels(black_level)
+            origin = "call" if black_level is not None else f"profile '{self._sensor}'"
+            self._origins = Origins().with_others(black_level=origin, white_level=origin)
             size = subdevice_size(self._subdevice) if self._subdevice else (self.format.width, self.format.height)
             self._settings = SensorSettings(self.controls, self._sensor, *size, self.source)
             self._window = sensor_window(
@@ -288,6 +291,7 @@ class V4l2Camera(CameraBase):
             analogue_gain=conditions.get("analogue_gain"),
             window=self._window,
             status=status,
+            origins=self._origins,
             on_release=lambda: self._stream.give_back(filled.index),
         )
         self._stream.lend(filled.index, frame)
