@@ -21,7 +21,6 @@ from edge_isp.pipeline import ModelOptions, Pipeline
 from edge_isp.pipeline.raw_stream import RawStream
 from edge_isp.sinks.mcap import McapSink
 
-
 # How long the end of a short recording waits for `doctor`'s page.
 _PAGE_S = 10.0
 

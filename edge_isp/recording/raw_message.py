@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import operator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError, MissingDependencyError
-from edge_isp.frame import FrameStatus, RawFormat, RawFrame
-from edge_isp.kernels.layout import Flips
+from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame
+from edge_isp.kernels.layout import Flips, row_bytes
+from edge_isp.kernels.squeeze import can_squeeze
+from edge_isp.kernels.unpack import unpack
 from edge_isp.sensor_window import SensorWindow
 
 MESSAGE = "edge_isp.RawFrame"
@@ -53,6 +56,7 @@ FIELDS = (
     ("status", 27, "uint32", ""),
     ("auto_brightness", 28, "double", ""),
     ("origins", 29, "string", ""),
+    ("stored_packing", 30, "string", "optional"),
 )
 WINDOW_FIELDS = (
     ("left", 1, "uint32", ""),
@@ -80,11 +84,13 @@ def raw_schema() -> bytes:
     return schema
 
 
-def encode_metadata(frame: RawFrame) -> bytes:
+def encode_metadata(frame: RawFrame, stored_bytes: int, stored_packing: str | None = None) -> bytes:
     """The message up to the sensor's bytes, which follow.
 
     Args:
         frame: with data of `format.frame_bytes` bytes.
+        stored_bytes: how many follow.
+        stored_packing: how the codes lie in them, where that is not the frame's own packing: rows without padding.
 
     Raises:
         FormatError: a value is of a type that no message holds.
@@ -109,13 +115,15 @@ def encode_metadata(frame: RawFrame) -> bytes:
             _set_window(message.window, frame.window)
         message.lens_shading, message.orientation = frame.lens_shading, frame.orientation
         message.status, message.auto_brightness = frame.status.value, frame.auto_brightness
+        if stored_packing is not None:
+            message.stored_packing = stored_packing
         message.origins = json.dumps([frame.origins.source, dict(frame.origins.others)])
         content: bytes = message.SerializeToString()
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(
             f"{frame.source}: frame {frame.sequence} cannot be recorded: {type(error).__name__}: {error}"
         ) from error
-    return content + bytes([_DATA_NUMBER << 3 | _LENGTH_DELIMITED]) + _varint(layout.frame_bytes)
+    return content + bytes([_DATA_NUMBER << 3 | _LENGTH_DELIMITED]) + _varint(stored_bytes)
 
 
 def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
@@ -144,12 +152,9 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         status, origins = FrameStatus(message.status), _origins(message.origins)
     except (FormatError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}: {str(error)[:300]}") from error
-    if len(message.data) != layout.frame_bytes or len(message.black_level) != 4:
-        raise FormatError(
-            f"{where}: expected {layout.frame_bytes} bytes and 4 black levels, found {len(message.data)} and "
-            f"{len(message.black_level)}"
-        )
-    data: NDArray[np.uint8] = np.frombuffer(bytearray(message.data), np.uint8).reshape(layout.height, layout.stride)
+    data = _data(message, layout, where)
+    if len(message.black_level) != 4:
+        raise FormatError(f"{where}: expected 4 black levels, found {len(message.black_level)}")
     red, green_red, green_blue, blue = message.black_level
     optional: dict[str, Any] = {n: getattr(message, n) if message.HasField(n) else None for n in _REALS}
     optional |= {name: tuple(getattr(message, name)) or None for name in _LISTS}
@@ -171,6 +176,27 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         origins=origins,
         **optional,
     )
+
+
+def _data(message: Any, layout: RawFormat, where: str) -> NDArray[np.uint8]:
+    """The sensor's bytes as they were, (height, stride)."""
+    stored, size = message.data, layout.frame_bytes
+    squeezed = message.HasField("stored_packing")
+    if squeezed:
+        if message.stored_packing != "csi2p" or not can_squeeze(layout.layout):
+            raise FormatError(f"{where}: {layout} cannot be stored as '{message.stored_packing[:20]}'")
+        size = row_bytes("csi2p", layout.bit_depth, layout.width) * layout.height
+    if len(stored) != size:
+        raise FormatError(f"{where}: expected {size} bytes of data, found {len(stored)}")
+    if not squeezed:
+        return np.frombuffer(bytearray(stored), np.uint8).reshape(layout.height, layout.stride)
+    rows = np.frombuffer(stored, np.uint8).reshape(layout.height, -1)
+    codes = unpack(rows, replace(layout.layout, packing="csi2p"))
+    if layout.packing is Packing.U16_LEFT:
+        codes <<= 16 - layout.bit_depth
+    data = np.zeros((layout.height, layout.stride), np.uint8)
+    data[:, : layout.row_bytes] = codes.astype("<u2", copy=False).view(np.uint8)
+    return data
 
 
 def _origins(text: str) -> Origins:

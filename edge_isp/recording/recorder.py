@@ -20,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import FormatError, SinkError
-from edge_isp.frame import RawFrame
+from edge_isp.frame import Packing, RawFormat, RawFrame
+from edge_isp.kernels.layout import row_bytes
+from edge_isp.kernels.squeeze import can_squeeze, squeeze
+from edge_isp.kernels.warmup import compile_recording_kernels
 from edge_isp.recording.mcap_file import Bytes, Entry, FileOutput, McapFile, Output, mcap_records
 from edge_isp.recording.raw_message import encode_metadata
 from edge_isp.recording.schemas import CLOCK, EVENTS, KINDS, METADATA, RAW, VERSION, Kind
@@ -162,6 +165,7 @@ class Recorder:
         open_output: Callable[[Path], Output] = FileOutput,
     ) -> None:
         mcap_records()
+        compile_recording_kernels()
         self._options = options or RecordingOptions()
         self._cameras = tuple(cameras)
         self._attachments, self._metadata = dict(attachments or {}), dict(metadata or {})
@@ -182,6 +186,7 @@ class Recorder:
         self._gaps: dict[str, tuple[int, int, str]] = {}  # by camera: first lost frame, how many, why
         self._free: dict[int, list[NDArray[np.uint8]]] = {}
         self._last_time_ns = 0
+        self._unsqueezable: set[RawFormat] = set()  # formats of frames with bits where none should be
         self._closing = self._done = False
         self._failure: BaseException | None = None
 
@@ -224,28 +229,50 @@ class Recorder:
             camera: its name; None is the first.
         """
         now, camera = time.monotonic_ns(), camera or self._cameras[0]
-        try:
-            head, stamp_ns = _checked(frame), int(frame.timestamp_ns)
-        except FormatError as error:
-            _log.warning("%s", error)
-            with self._changed:
-                self._frames += 1
-                self._lose(camera, _sequence(frame), _UNFIT)
-            return
+        layout = frame.format
+        squeezes = can_squeeze(layout.layout) and layout not in self._unsqueezable
+        width = row_bytes("csi2p", layout.bit_depth, layout.width) if squeezes else layout.stride
+        reserved = layout.height * width
         with self._changed:
             self._frames += 1
             if self._closing:
-                self._lose(camera, frame.sequence, _STOPPED)
+                self._lose(camera, _sequence(frame), _STOPPED)
                 return
-            if not self._make_room(len(head) + frame.data.size):
-                self._lose(camera, frame.sequence, _NO_MEMORY)
+            if not self._make_room(reserved):
+                self._lose(camera, _sequence(frame), _NO_MEMORY)
                 return
             self._waiting += 1
-            self._bytes += len(head) + frame.data.size
-            free = self._free.get(frame.data.size)
-            data = free.pop() if free else np.empty(frame.data.size, np.uint8)
-        np.copyto(data.reshape(frame.data.shape), frame.data)
-        self._add(_Item(RAW, camera, now, stamp_ns, frame.sequence, head, data))
+            self._bytes += reserved
+            free = self._free.get(reserved)
+            data = free.pop() if free else np.empty(reserved, np.uint8)
+        try:
+            _check_data(frame)
+            data, packing = self._copied(frame, data.reshape(layout.height, width), squeezes)
+            head, stamp_ns = encode_metadata(frame, data.size, packing), int(frame.timestamp_ns)
+        except FormatError as error:
+            _log.warning("%s", error)
+            with self._changed:
+                self._bytes -= reserved
+                self._waiting -= 1
+                self._lose(camera, _sequence(frame), _UNFIT)
+            return
+        item = _Item(RAW, camera, now, stamp_ns, frame.sequence, head, data)
+        with self._changed:
+            self._bytes += item.size - reserved
+        self._add(item)
+
+    def _copied(
+        self, frame: RawFrame, data: NDArray[np.uint8], squeezes: bool
+    ) -> tuple[NDArray[np.uint8], Packing | None]:
+        """The frame's bytes, without the bits that are always 0 where that loses nothing, and how they are packed."""
+        layout = frame.format
+        if not squeezes:
+            np.copyto(data, frame.data)
+            return data.reshape(-1), None
+        if squeeze(frame.data, layout.layout, data) and not frame.data[:, layout.row_bytes :].any():
+            return data.reshape(-1), Packing.CSI2P
+        self._unsqueezable.add(layout)
+        return frame.data.reshape(-1).copy(), None
 
     def message(self, kind: Kind, content: Mapping[str, Any], stamp_ns: int, camera: str | None = None) -> None:
         """Takes a small message for the disk.
@@ -597,12 +624,11 @@ class Recorder:
         self._storage.closed(file.size)
 
 
-def _checked(frame: RawFrame) -> bytes:
-    """The message of a frame up to its data; raises FormatError where it cannot be one."""
+def _check_data(frame: RawFrame) -> None:
+    """Raises FormatError where a frame's data are none of its format."""
     shape = (frame.format.height, frame.format.stride)
     if not isinstance(frame.data, np.ndarray) or frame.data.dtype != np.uint8 or frame.data.shape != shape:
         raise FormatError(f"{frame.source}: frame {frame.sequence} cannot be recorded: data must be uint8 {shape}")
-    return encode_metadata(frame)
 
 
 def _sequence(frame: RawFrame) -> int:

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from edge_isp.errors import FormatError, SinkError
-from edge_isp.frame import Packing, RawFrame
+from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
+from edge_isp.kernels.pack import pack
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
-from edge_isp.recording.schemas import CLOCK, EVENTS
+from edge_isp.recording.schemas import CLOCK, EVENTS, RAW
 from tests.support.recordings import (
     PACKINGS,
     FaultyDisk,
@@ -71,6 +72,30 @@ def test_a_thousand_frames_come_back_as_they_were(
         assert_identical(replayed, recorded)
     times = [time_ns for time_ns, _ in found]
     assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("packing", [Packing.U16, Packing.U16_LEFT])
+@pytest.mark.parametrize("bit_depth", [10, 12])
+def test_words_of_16_bits_take_the_space_of_their_codes(tmp_path: Path, packing: Packing, bit_depth: int) -> None:
+    """Without loss: a frame with a bit where none should be, or with something in its padding, is kept as it is."""
+    layout = RawFormat(64, 16, Cfa.GRBG, bit_depth, packing, stride=130)
+    codes = np.random.default_rng(1).integers(0, 1 << bit_depth, (16, 64)).astype(np.uint16)
+    data = pack(codes, packing=packing, bit_depth=bit_depth, stride=130)
+    stray, padded = data.copy(), data.copy()
+    stray[3, 7 if packing is Packing.U16 else 6] |= 0x80 if packing is Packing.U16 else 1
+    padded[2, 129] = 1
+    sizes = []
+    for name, content in (("good", data), ("stray", stray), ("padded", padded)):
+        path = tmp_path / f"{name}.mcap"
+        given = replace(plain_frame(0), data=content, format=layout)
+        record(path, [given, replace(given, sequence=1)])
+        with McapRecording(path) as recording:
+            found = list(recording.frames("camera"))
+            sizes.append(len(next(recording.messages(RAW, "camera"))[1]))
+        assert len(found) == 2
+        for number, (_, replayed) in enumerate(found):
+            assert_identical(replayed, replace(given, sequence=number))
+    assert sizes[0] < 64 * 16 * bit_depth // 8 + 300 < 130 * 16 <= min(sizes[1:])
 
 
 def strictly_read(path: Path) -> dict[str, int]:
