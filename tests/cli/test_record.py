@@ -19,7 +19,7 @@ from edge_isp.cameras.spec import demo_recording, open_camera
 from edge_isp.cli.main import app
 from edge_isp.cli.options import parse_bytes, parse_seconds
 from edge_isp.recording.recorder import Recorder
-from tests.support.recordings import plain_frame
+from tests.support.recorded_frames import plain_frame
 
 pytest.importorskip("mcap", reason="mcap is not installed")
 

@@ -34,7 +34,7 @@ from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import KINDS, RAW
 from edge_isp.sinks.spec import open_sink
 from tests.support.dng import write_dng
-from tests.support.recordings import frame as recorded_frame
+from tests.support.recorded_frames import frame as recorded_frame
 
 
 @dataclass(frozen=True)

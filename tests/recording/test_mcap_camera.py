@@ -15,7 +15,7 @@ from edge_isp.cameras.mcap import open_in_step
 from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import RawFrame
 from edge_isp.recording.recorder import Recorder
-from tests.support.recordings import assert_identical, frame, plain_frame
+from tests.support.recorded_frames import assert_identical, frame, plain_frame
 
 pytest.importorskip("mcap", reason="mcap is not installed")
 

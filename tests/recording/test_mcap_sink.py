@@ -32,7 +32,7 @@ from edge_isp.results import Detections
 from edge_isp.sinks.mcap import DetectionTrigger
 from edge_isp.testing import check_sink
 from edge_isp.testing.sink import detections_result, picture_result
-from tests.support.recordings import assert_identical, frame, numbers, plain_frame
+from tests.support.recorded_frames import assert_identical, frame, numbers, plain_frame
 
 pytest.importorskip("mcap", reason="mcap is not installed")
 
@@ -212,7 +212,7 @@ def test_a_detection_begins_an_event(tmp_path: Path) -> None:
     sink.write(with_(0, best - 0.01))
     sink.write(with_(1, best + 0.3))
     assert sink.counts.written == 0
-    assert sink.files == ()
+    assert list(sink.files) == []
     sink.write(with_(0, best + 0.1))
     sink.close()
     with McapRecording(sink.files[0]) as recording:

@@ -24,7 +24,7 @@ from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import CLOCK, EVENTS, RAW
-from tests.support.recordings import (
+from tests.support.recorded_frames import (
     PACKINGS,
     FaultyDisk,
     ThrottledOutput,
@@ -187,7 +187,7 @@ KILLED = """
 import sys, itertools
 from pathlib import Path
 from edge_isp.recording.recorder import Recorder
-from tests.support.recordings import plain_frame
+from tests.support.recorded_frames import plain_frame
 recorder = Recorder(Path(sys.argv[1]))
 for number in itertools.count():
     recorder.frame(plain_frame(number, (640, 480)))
@@ -456,10 +456,11 @@ def test_an_event_has_what_came_before_it(tmp_path: Path) -> None:
     for number in range(10):
         recorder.frame(plain_frame(number))
     assert recorder.counts.waiting == 10
-    assert not recorder.triggered
+    triggered = [recorder.triggered]
     assert list((tmp_path / "r").iterdir()) == []
     recorder.trigger("person 0.70")
-    assert recorder.triggered
+    triggered.append(recorder.triggered)
+    assert triggered == [False, True]
     recorder.frame(plain_frame(10))
     recorder.close()
     (path,) = recorder.files

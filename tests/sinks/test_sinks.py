@@ -88,7 +88,10 @@ def test_png_by_specification(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("pgn:out", "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: jpeg, memory, png"),
+        (
+            "pgn:out",
+            "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: dng, jpeg, mcap, memory, png",
+        ),
         ("png", "sink 'png': folder is missing; expected png:FOLDER"),
         ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: no settings"),
         ("png:out,profile=mine.toml", "profile cannot be set in a specification"),
