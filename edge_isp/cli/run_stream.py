@@ -55,7 +55,7 @@ class Shown:
 
 
 def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, shown: Shown) -> None:
-    """Runs until the recording ends, enough frames are done, or the user interrupts it.
+    """Runs until the recording ends, enough frames are done, or a signal comes, whose exit status follows.
 
     Args:
         camera: specification of the camera; None is the recording that ships.
@@ -74,6 +74,7 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
     summary = Summary()
     live = nullcontext() if shown.as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
     classical = ClassicalIsp(model.profile, tone=model.tone)  # makes pictures to draw on
+    status = 0
     # Detections are drawn on a picture of their frame.
     keep_raw = png is not None and find_model(model.model, None).task == "detector"
     with Pipeline(partial(open_camera, camera), model, replace(stream, keep_raw=keep_raw)) as pipeline:
@@ -97,16 +98,24 @@ def run_stream(camera: str | None, model: ModelOptions, stream: StreamOptions, s
                         console.print(found_line(done.result), soft_wrap=True)
                 for sink in sinks:
                     sink.wait(_LAST_RESULTS_S)
-            except (Interrupted, KeyboardInterrupt):
+            except Interrupted as signal:
                 messages.print("interrupted")
+                status = signal.status_of_a_service if summary.frames else signal.status
         lost, report = losses(pipeline), pipeline.report
     if lost:
         messages.print(lost)
     if not shown.as_json:
         print("\n".join([*(report_lines(report) if report else ()), *_saved(png, summary.frames)]))
-    if not summary.frames:
+    _end(summary.frames, status)
+
+
+def _end(frames: int, status: int) -> None:
+    """Exits with the status of a signal, or with 1 where there was no frame."""
+    if not frames and not status:
         print("edge-isp: the camera delivered no frame", file=sys.stderr)
-        raise typer.Exit(1)
+        status = 1
+    if status:
+        raise typer.Exit(status)
 
 
 def _first_lines(done: FrameResult, pipeline: Pipeline, shown: Shown) -> list[str]:

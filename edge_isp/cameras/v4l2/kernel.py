@@ -100,7 +100,7 @@ def node_of(major: int, minor: int) -> str | None:
         minor: of the device number.
     """
     try:
-        lines = Path(f"/sys/dev/char/{major}:{minor}/uevent").read_text("ascii").splitlines()
+        lines = Path(f"/sys/dev/char/{major}:{minor}/uevent").read_text("ascii", "replace").splitlines()
     except OSError:
         return None
     names = [line.removeprefix("DEVNAME=") for line in lines if line.startswith("DEVNAME=")]
@@ -114,6 +114,6 @@ def node_name(path: str) -> str:
         path: of the node.
     """
     try:
-        return Path("/sys/class/video4linux", Path(path).name, "name").read_text("utf-8").strip()
+        return Path("/sys/class/video4linux", Path(path).name, "name").read_text("utf-8", "replace").strip()
     except OSError:
         return ""
