@@ -10,6 +10,7 @@ from edge_isp.cameras.base import CameraDevice as CameraDevice
 from edge_isp.cameras.base import CameraMode as CameraMode
 from edge_isp.cameras.base import ControlLimits as ControlLimits
 from edge_isp.cameras.base import Controls as Controls
+from edge_isp.cameras.mcap import McapCamera as McapCamera
 from edge_isp.cameras.picamera2.camera import Picamera2Camera as Picamera2Camera
 from edge_isp.cameras.replay import ReplayCamera as ReplayCamera
 from edge_isp.cameras.spec import demo_recording as demo_recording
@@ -66,6 +67,10 @@ from edge_isp.pipeline.pipeline import Pipeline as Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
 from edge_isp.recording.dng import dng_bytes as dng_bytes
 from edge_isp.recording.dng import write_dng as write_dng
+from edge_isp.recording.mcap_recording import McapRecording as McapRecording
+from edge_isp.recording.recorder import Recorder as Recorder
+from edge_isp.recording.recorder import RecordingCounts as RecordingCounts
+from edge_isp.recording.recorder import RecordingOptions as RecordingOptions
 from edge_isp.results import Detections as Detections
 from edge_isp.results import FrameResult as FrameResult
 from edge_isp.results import LineCount as LineCount
@@ -74,7 +79,9 @@ from edge_isp.results import ZoneCount as ZoneCount
 from edge_isp.sensor_window import SensorWindow as SensorWindow
 from edge_isp.sinks.annotate import annotate as annotate
 from edge_isp.sinks.base import Sink as Sink
+from edge_isp.sinks.dng import DngSink as DngSink
 from edge_isp.sinks.jpeg import JpegSink as JpegSink
+from edge_isp.sinks.mcap import McapSink as McapSink
 from edge_isp.sinks.png import PngSink as PngSink
 from edge_isp.sinks.shared import SharedMemorySink as SharedMemorySink
 from edge_isp.sinks.shared import read_shared as read_shared

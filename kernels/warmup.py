@@ -25,6 +25,7 @@ from edge_isp.kernels import (
     rows,
     shaded,
     simulate,
+    squeeze,
     unpack,
 )
 from edge_isp.kernels import statistics as statistics_module
@@ -101,6 +102,7 @@ def compile_kernels() -> tuple[int, int]:
         "rgb_to_yuyv": lambda: rgb_to_yuyv(np.zeros((8, 8, 3), np.uint8), np.empty((8, 16), np.uint8)),
         "detect": _detect,
         "unpack": lambda: unpack_frame(_FRAME, _LAYOUT),
+        "squeeze": _squeeze,
         "demosaic": _demosaic,
         "develop": _develop,
         "simulate_frame": _simulate,
@@ -224,6 +226,17 @@ def _simulate() -> None:
     )
 
 
+def compile_recording_kernels() -> None:
+    """Loads or compiles what a recorder needs, before the first frame comes."""
+    _compile({"squeeze": _squeeze})
+
+
+def _squeeze() -> None:
+    for bit_depth, size in ((10, 10), (12, 12)):
+        layout = RawLayout(8, 2, "u16", bit_depth, "RGGB")
+        squeeze.squeeze(np.zeros((2, 16), np.uint8), layout, np.empty((2, size), np.uint8))
+
+
 def _detect() -> None:
     level = detect.level_tables(8, box=(1, 0), objectness=(1, 0), classes=(1, 0), confidence=0.1)
     box, objectness, classes = (np.zeros((1, 1, channels), np.int8) for channels in (4, 1, 2))
@@ -249,6 +262,7 @@ def counts() -> tuple[int, int]:
         defects,
         detect,
         simulate,
+        squeeze,
     )
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

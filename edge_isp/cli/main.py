@@ -22,10 +22,13 @@ from edge_isp.cli.calibrate import calibrate
 from edge_isp.cli.config import config
 from edge_isp.cli.configuration import configured
 from edge_isp.cli.devices import devices
+from edge_isp.cli.dng import dng
 from edge_isp.cli.doctor import doctor
 from edge_isp.cli.export import export
 from edge_isp.cli.install_service import install_service
 from edge_isp.cli.models import models
+from edge_isp.cli.record import record
+from edge_isp.cli.recordings import export_recording, info, repair
 from edge_isp.cli.run import run
 from edge_isp.cli.serve import serve
 from edge_isp.cli.warmup import show_compilation, warmup
@@ -44,6 +47,11 @@ app.command()(devices)
 app.command()(warmup)
 app.command()(doctor)
 app.command()(install_service)
+app.command()(record)
+app.command()(info)
+app.command()(repair)
+app.command()(dng)
+export.command("recording")(export_recording)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(config, name="config")

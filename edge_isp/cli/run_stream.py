@@ -205,6 +205,10 @@ class _FirstResults:
         self.needs_raw = bool(getattr(sink, "needs_raw", False))
         self._most, self._written = most, 0
         self._done = threading.Event()
+        # A recorder gets every frame of the camera, see `Sink`.
+        for hook in ("frame_arrived", "event"):
+            if hasattr(sink, hook):
+                setattr(self, hook, getattr(sink, hook))
 
     def write(self, result: FrameResult) -> None:
         """See `Sink.write`."""

@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
 from edge_isp.errors import PipelineError
+from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.pipeline.branch import Branch
 from edge_isp.pipeline.clock import SystemClock
 from edge_isp.pipeline.consumer import Consumer
-from edge_isp.pipeline.drops import Account, FrameCounts, PipelineState
+from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
@@ -71,7 +72,7 @@ class Pipeline:
         options = self._options = stream or StreamOptions()
         self._reconnect, self._clock = options.reconnect or ReconnectPolicy(), options.clock or SystemClock()
         self._systemd = Systemd() if options.notify_systemd else Systemd({})
-        self._status = Status(options.on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
+        self._status = Status(self._on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
         self._camera, self._opener = camera_or_opener(camera)
         self._transitions = Transitions(self, self._failed_unheard)
         self._lock = threading.RLock()  # of everything below; held for moments only
@@ -81,6 +82,8 @@ class Pipeline:
         self._branches: list[Branch] = []
         self._consumers: list[Consumer] = []
         self._sinks: dict[Consumer, SinkWriter] = {}
+        self._taps: list[Callable[[RawFrame], object]] = []  # of sinks, see `Sink`
+        self._listeners: list[Callable[[dict[str, Any]], object]] = []
         self.add_consumer(
             model,
             policy=options.policy,
@@ -196,6 +199,10 @@ class Pipeline:
                 never_blocks=True,
             )
             self._sinks[consumer] = writer
+            if callable(tap := getattr(sink, "frame_arrived", None)):
+                self._taps.append(tap)
+            if callable(listener := getattr(sink, "event", None)):
+                self._listeners.append(listener)
         return consumer
 
     @property
@@ -359,6 +366,13 @@ class Pipeline:
         self._consumers.append(consumer)
         return consumer
 
+    def _on_event(self, event: Event) -> None:
+        """Passes an event to the user and to the sinks that want it."""
+        for listener in self._listeners:
+            listener(event_message(event))
+        if self._options.on_event is not None:
+            self._options.on_event(event)
+
     def _start_first(self) -> None:
         """Starts the stream when the first result is asked for; not after `stop`, which may have come between two
         requests."""
@@ -451,6 +465,7 @@ class Pipeline:
             report_event=self._status.report,
             failed=partial(self._status.fail, stream=stop),
             stop=stop,
+            taps=self._taps,
         )
         sign_of_life_s = self._systemd.watchdog_s
         return Stream(

@@ -167,7 +167,7 @@ def _camera_tags(frame: RawFrame, profile: SensorProfile | None, taken_at: datet
     neutral = _as_shot_neutral(frame, profile)
     if neutral is not None:
         tags[50728] = TiffTag(RATIONAL, neutral)
-    brighter = (frame.baseline_exposure_ev or 0.0) + math.log2(frame.digital_gain or 1.0)
+    brighter = (frame.baseline_exposure_ev or 0.0) + math.log2((frame.digital_gain or 1.0) * frame.auto_brightness)
     if brighter:
         tags[50730] = TiffTag(SIGNED_RATIONAL, [brighter])  # BaselineExposure
     return tags

@@ -91,12 +91,7 @@ class ImageFilesSink:
             SinkError: it cannot be written, or the sink is closed.
         """
         self._check_open()
-        stem = f"{_source_name(picture.source)}_{self._session}_{picture.sequence:06d}"
-        try:
-            return write_new(self.folder, stem, self.suffix, self.encode(picture))
-        except OSError as error:
-            path = self.folder / f"{stem}{self.suffix}"
-            raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return self._write_new(picture.source, picture.sequence, self.encode(picture))
 
     def encode(self, picture: Picture) -> bytes:
         """The content of a picture's file.
@@ -105,6 +100,15 @@ class ImageFilesSink:
             picture: to encode.
         """
         raise NotImplementedError
+
+    def _write_new(self, source: str, sequence: int, content: bytes) -> Path:
+        """Writes a file with a name of its own."""
+        stem = f"{_source_name(source)}_{self._session}_{sequence:06d}"
+        try:
+            return write_new(self.folder, stem, self.suffix, content)
+        except OSError as error:
+            path = self.folder / f"{stem}{self.suffix}"
+            raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Ends the writing; every file is already complete. Idempotent."""

@@ -267,7 +267,7 @@ def test_rawpys_picture_of_a_colour_chart_is_ours(tmp_path: Path, sensor: str, k
             gamma=(2.4, 12.92),
             adjust_maximum_thr=0,
         )
-    ours = ClassicalIsp().develop(frame).rgb
+    ours = ClassicalIsp(tone="srgb").develop(frame).rgb
     differences = colour.deltaE_ciede2000(colour.rgb2lab(patches(ours) / 255), colour.rgb2lab(patches(theirs) / 255))
     assert differences.max() < 2
 
