@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 # What a load balancer or a container's health check asks for; it says nothing but whether the service is well.
 _OPEN_PATHS = ("/healthz", "/readyz")
 _READING = ("GET", "HEAD")
+# Of a request, in bytes.
+LONGEST_HEADERS = 16384
 _YEAR_S = 365 * 24 * 3600
 
 _HEADERS = {
@@ -71,6 +73,9 @@ class Guard:
 
     def _answer(self, scope: Scope) -> Response | None:
         """A refusal or a redirection; None where the application may answer."""
+        # h11 limits what has not arrived whole; what comes in one piece can be longer.
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > LONGEST_HEADERS:
+            return _refusal(431, f"the headers must be at most {LONGEST_HEADERS} bytes")
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._knows_host(host):

@@ -425,6 +425,7 @@ def test_closing_ends_everything(tmp_path: Path) -> None:
     wait_for(lambda: threading.active_count() <= threads + 1)
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(view: Any, tmp_path: Path) -> None:
     """Requests made from the OpenAPI document, right ones and wrong ones."""
     pytest.importorskip("schemathesis", reason="needs the package 'schemathesis'")

@@ -171,11 +171,12 @@ def test_bodies_are_bounded(view: Any, client: Any) -> None:
     assert status_of(exchange(view[1].port, chunked, most_bytes=64)) == 413
 
 
-def test_headers_are_bounded(view: Any) -> None:
-    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 70_000 + b"\r\n\r\n"
+@pytest.mark.parametrize("size", [20_000, 70_000, 1_000_000])
+def test_headers_are_bounded(view: Any, size: int) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * size + b"\r\nConnection: close\r\n\r\n"
     try:
         answer = exchange(view[1].port, request)
-    except ConnectionResetError:  # closed before all of it was sent
+    except (ConnectionResetError, BrokenPipeError):  # closed before all of it was sent
         return
     assert status_of(answer) in (400, 431)
 
