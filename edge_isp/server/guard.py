@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What a load balancer or a container's health check asks for; it says nothing but whether the service is well.
 _OPEN_PATHS = ("/healthz", "/readyz")
@@ -60,13 +60,10 @@ class Guard:
             await answer(scope, receive, send)
             return
 
-        async def send_with_headers(message: dict[str, object]) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message["headers"]
-                assert isinstance(headers, list)
-                message = message | {
-                    "headers": [*headers, *((name.encode(), value.encode()) for name, value in _HEADERS.items())]
-                }
+                added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -319,6 +319,19 @@ def test_a_client_that_never_finishes_its_request_is_dropped(
         assert dripped_until_closed(connection)
 
 
+def test_the_second_request_of_a_connection_has_to_end_too(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge_isp.server.protocol import LimitedProtocol
+
+    monkeypatch.setattr(LimitedProtocol, "request_s", 1.0)
+    with connect(view[1].port) as connection:
+        connection.sendall(b"GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"</svg>\n"):
+            answer += connection.recv(4096)
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        assert dripped_until_closed(connection)
+
+
 def dripped_until_closed(connection: Any) -> bool:
     """Sends a byte now and then, as slow-loris clients do, until the server ends the connection."""
     connection.settimeout(0.05)
