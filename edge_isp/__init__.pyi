@@ -32,6 +32,7 @@ from edge_isp.errors import CalibrationError as CalibrationError
 from edge_isp.errors import CameraDisconnectedError as CameraDisconnectedError
 from edge_isp.errors import CameraError as CameraError
 from edge_isp.errors import CameraTimeoutError as CameraTimeoutError
+from edge_isp.errors import ConfigError as ConfigError
 from edge_isp.errors import EdgeIspError as EdgeIspError
 from edge_isp.errors import EngineError as EngineError
 from edge_isp.errors import FormatError as FormatError
@@ -75,7 +76,10 @@ from edge_isp.sinks.annotate import annotate as annotate
 from edge_isp.sinks.base import Sink as Sink
 from edge_isp.sinks.jpeg import JpegSink as JpegSink
 from edge_isp.sinks.png import PngSink as PngSink
+from edge_isp.sinks.shared import SharedMemorySink as SharedMemorySink
+from edge_isp.sinks.shared import read_shared as read_shared
 from edge_isp.sinks.spec import open_sink as open_sink
+from edge_isp.sinks.virtual_camera import VirtualCameraSink as VirtualCameraSink
 from edge_isp.tasks.detect import DetectTask as DetectTask
 from edge_isp.tasks.isp import IspTask as IspTask
 from edge_isp.tasks.protocol import Task as Task

@@ -27,6 +27,7 @@ from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.models.memory import default_tile, stream_bytes
+from edge_isp.spec import without_secrets
 
 _RUNTIMES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-qnn", "rknn-toolkit-lite2", "hailort")
 _PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "opencv-python", "opencv-python-headless", "simplejpeg")
@@ -65,7 +66,7 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
         "permissions": _permissions(root),
         "packages": {name: _version(name) for name in _PACKAGES},
         "environment": {
-            name: value
+            name: without_secrets(value)
             for name, value in sorted(os.environ.items())
             if name.startswith(("EDGE_ISP_", "NUMBA_", "OMP_", "LIBCAMERA_", "TEFLON_", "LD_LIBRARY_PATH"))
         },

@@ -10,6 +10,7 @@ EdgeIspError
 ├── ModelError          a model, or the card that describes it
 ├── EngineError         a runtime cannot load or run a model
 ├── SinkError           a result cannot be written
+├── ConfigError         a configuration file cannot be read or says what nothing knows
 ├── PipelineError       a pipeline is asked for what it cannot do
 ├── BenchError          a benchmark cannot be run, or its report not be read or compared
 ├── ServerError         the live view cannot be served as asked
@@ -68,6 +69,10 @@ class EngineError(EdgeIspError):
 
 class SinkError(EdgeIspError):
     """A result cannot be written where it was asked to go."""
+
+
+class ConfigError(EdgeIspError):
+    """A configuration file cannot be read, or a key or a value in it is wrong."""
 
 
 class PipelineError(EdgeIspError):

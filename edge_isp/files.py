@@ -12,7 +12,8 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from edge_isp.errors import EdgeIspError
@@ -112,20 +113,35 @@ def write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
         FileExistsError: there is a file of that name, and `overwrite` is false.
         OSError: it cannot be written.
     """
-    descriptor, name = _open_unfinished(path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            if overwrite:
-                os.replace(name, path)
-            else:
-                _rename_exclusively(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        name = _write_unfinished(stack, path.parent, content)
+        if overwrite:
+            os.replace(name, path)
+        else:
+            _rename_exclusively(name, path)
     _sync_folder(path.parent)
+
+
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together, in the place of older ones; they are on the disk when this returns.
+
+    Each is complete before the first of them gets its name. What killed processes left in their folders is deleted.
+
+    Args:
+        contents: of the files, in the order in which they get their names; their folders must exist.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    folders = {path.parent for path in contents}
+    for folder in folders:
+        remove_unfinished(folder)
+    with ExitStack() as stack:
+        names = {path: _write_unfinished(stack, path.parent, content) for path, content in contents.items()}
+        for path, name in names.items():
+            os.replace(name, path)
+    for folder in folders:
+        _sync_folder(folder)
 
 
 def write_new(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
@@ -196,6 +212,17 @@ def _open_unfinished(folder: Path) -> tuple[int, str]:
             Path(name).unlink(missing_ok=True)
             raise
         os.close(descriptor)
+
+
+def _write_unfinished(stack: ExitStack, folder: Path, content: bytes) -> str:
+    """Name of a new file on the disk; without another name it is deleted with the stack."""
+    descriptor, name = _open_unfinished(folder)
+    stack.callback(Path(name).unlink, missing_ok=True)
+    file = stack.enter_context(os.fdopen(descriptor, "wb"))
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+    return name
 
 
 def _rename_exclusively(name: str, path: Path) -> None:

@@ -47,6 +47,12 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
     "sinks": {
         "jpeg": Spec("edge_isp.sinks.jpeg:JpegSink"),
         "png": Spec("edge_isp.sinks.png:PngSink"),
+        "rtsp": Spec("edge_isp.sinks.push:RtspSink", (("av", "video"),)),
+        "shm": Spec("edge_isp.sinks.shared:SharedMemorySink"),
+        "srt": Spec("edge_isp.sinks.push:SrtSink", (("av", "video"),)),
+        "udp": Spec("edge_isp.sinks.push:UdpSink", (("av", "video"),)),
+        "video": Spec("edge_isp.sinks.video:VideoSink", (("av", "video"),)),
+        "virtual": Spec("edge_isp.sinks.virtual_camera:VirtualCameraSink"),
     },
 }
 

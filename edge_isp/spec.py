@@ -54,6 +54,15 @@ def parse_spec(text: str) -> Spec:
     return Spec(text, name, argument, settings)
 
 
+def without_secrets(text: str) -> str:
+    """A text as messages show it: its addresses without users, passwords and queries.
+
+    Args:
+        text: of any kind; //[USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY] is an address.
+    """
+    return re.sub(r"(//[^\s?,]+)\?[^\s,]*", r"\1?***", re.sub(r"//[^/\s]*@", "//***@", text))
+
+
 def construct(kind: str, spec: Spec) -> Any:
     """Makes the plug-in that a specification describes.
 
@@ -67,7 +76,7 @@ def construct(kind: str, spec: Spec) -> Any:
         PluginError: there is no plug-in of that name.
         SinkError: the specification of a sink does not fit its class.
     """
-    error, what = _ERRORS[kind], f"{kind[:-1]} '{shortened(spec.text)}'"
+    error, what = _ERRORS[kind], f"{kind[:-1]} '{shortened(without_secrets(spec.text))}'"
     if spec.name not in (known := names(kind)):
         raise error(
             f"{what}: there is no {kind[:-1]} named '{shortened(spec.name)}'{did_you_mean(spec.name, known)}; "

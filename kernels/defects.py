@@ -15,11 +15,12 @@ How the figures below were found, and what they cost and achieve: `docs/defects.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_whole, check_writeable
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.defect_candidates import MARGIN_KNEE, I16Array, find_candidates
 from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, mirrored, predict, replaced_share
@@ -63,6 +64,18 @@ class DefectPlan(NamedTuple):
     highest: int
     row_starts: NDArray[np.int32]
     columns: NDArray[np.int32]
+
+
+_PLAN_ARRAYS: tuple[tuple[str, type, tuple[int, int]], ...] = (
+    ("to_light", np.int32, (4, 2)),
+    ("margins", np.uint16, (4, 4)),
+    ("limits", np.int16, (4, 2)),
+    ("noise", np.float32, (4, 2)),
+    ("to_code", np.float32, (4, 2)),
+)
+
+
+_ARRAYS = (*(name for name, _, _ in _PLAN_ARRAYS), "row_starts", "columns")
 
 
 class DefectRows(NamedTuple):
@@ -159,21 +172,35 @@ def _margins(shot: NDArray[np.float64], read: NDArray[np.float64]) -> U16Array:
     return margins
 
 
-def check_plan(defects: DefectPlan, layout: RawLayout) -> None:
-    """Refuses a plan that was made for windows of another height, or for codes of another bit depth.
+def check_plan(defects: DefectPlan, layout: RawLayout, out: NDArray[Any]) -> None:
+    """Refuses a plan that was made for windows of another height, or for codes of another bit depth, or is damaged.
 
     Args:
         defects: see `plan_defects`.
         layout: of the window whose pixels are mended.
+        out: what is written meanwhile.
 
     Raises:
-        ValueError: It is another.
+        ValueError: It is another, or shares memory with `out`.
     """
-    height = len(defects.row_starts) - 1
-    if height != layout.height or (len(defects.columns) and int(defects.columns.max()) >= layout.width):
-        raise ValueError(f"defects must be those of a window of {layout.height} rows, found {height} rows")
+    for name, dtype, shape in _PLAN_ARRAYS:
+        check_array(f"defects: {name}", getattr(defects, name), dtype, shape)
+    starts, columns = defects.row_starts, defects.columns
+    if isinstance(starts, np.ndarray) and starts.ndim == 1 and len(starts) != layout.height + 1:
+        raise ValueError(f"defects must be those of a window of {layout.height} rows, found {len(starts) - 1} rows")
+    check_array("defects: row_starts", starts, np.int32, (layout.height + 1,))
+    check_array("defects: columns", columns, np.int32, (max(int(starts[-1]), 0),))
+    if starts[0] != 0 or np.any(starts[1:] < starts[:-1]):
+        raise ValueError("defects: row_starts must begin at 0 and not fall")
+    if len(columns) and not 0 <= columns.min() <= columns.max() < layout.width:
+        raise ValueError(f"defects: columns must be within the width {layout.width}")
     if defects.highest != layout.highest:
         raise ValueError(f"defects must be those of codes up to {layout.highest}, found {defects.highest}")
+    check_whole("defects: white", defects.white, 0, layout.highest)
+    check_whole("defects: shift", defects.shift, 0, 31)
+    if not (np.all(np.isfinite(defects.noise)) and np.all(np.isfinite(defects.to_code))):
+        raise ValueError("defects: noise and to_code must be finite numbers")
+    check_writeable("out", out, **{f"defects.{name}": getattr(defects, name) for name in _ARRAYS})
 
 
 def _by_row(places: Iterable[tuple[int, int]], width: int, height: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

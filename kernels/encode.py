@@ -59,7 +59,7 @@ def encode(
     inputs = {"data": data, "tables": tables, "constants": constants}
     check_output("out", out, tables.dtype, (height, width, channels), **inputs)
     if defects is not None:
-        check_plan(defects, layout)
+        check_plan(defects, layout, out)
     _encode(
         flat,
         plan,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.kernels.checks import check_array, check_output, check_rows
+from edge_isp.kernels.checks import check_array, check_output, check_rows, check_whole
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
 from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
@@ -64,8 +64,8 @@ def encode_shaded(
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
-    if not -128 <= zero_point <= 127:
-        raise ValueError(f"zero_point must be from -128 to 127, found {zero_point}")
+    check_whole("zero_point", zero_point, -128, 127)
+    check_whole("factors: bits", factors.bits, 17 - STEP_BITS, 32 - STEP_BITS)
     check_array("tables", tables, np.uint16, (4, layout.highest + 1))
     check_array("factors", factors.nodes, np.uint16, (len(node_places(height)), len(node_places(width)), 4))
     channels = 4 if constants is None else 8
@@ -74,7 +74,7 @@ def encode_shaded(
     shape = (height, width, channels)
     check_output("out", out, np.int8, shape, data=data, tables=tables, factors=factors.nodes, constants=constants)
     if defects is not None:
-        check_plan(defects, layout)
+        check_plan(defects, layout, out)
     shift = STEP_BITS + factors.bits - 16
     _encode_shaded(
         flat,

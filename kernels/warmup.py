@@ -31,7 +31,7 @@ from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.blocks import block_statistics
 from edge_isp.kernels.compiled import compile_listeners
 from edge_isp.kernels.correlate import correlate_colours
-from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
+from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420, rgb_to_yuyv
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
 from edge_isp.kernels.layout import RawLayout
@@ -98,6 +98,7 @@ def compile_kernels() -> tuple[int, int]:
         "decode_rgb": _decode_rgb,
         "decode_residual": _decode_residual,
         "rgb_to_i420": lambda: rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8)),
+        "rgb_to_yuyv": lambda: rgb_to_yuyv(np.zeros((8, 8, 3), np.uint8), np.empty((8, 16), np.uint8)),
         "detect": _detect,
         "unpack": lambda: unpack_frame(_FRAME, _LAYOUT),
         "demosaic": _demosaic,

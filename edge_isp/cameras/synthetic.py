@@ -89,6 +89,8 @@ class SyntheticCamera(CameraBase):
             raise CameraError(
                 f"{self.source}: analogue_gain must be at least 1, at most {_HIGHEST_FIRST_GAIN}, found {analogue_gain}"
             )
+        if seed < 0:
+            raise CameraError(f"{self.source}: seed must not be negative, found {seed}")
         if not 0 < colour_temperature_k < math.inf:
             raise CameraError(f"{self.source}: colour_temperature_k must be positive, found {colour_temperature_k}")
         self._faults = faults or FaultScript(())

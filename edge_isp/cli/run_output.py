@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
 from edge_isp.cli.tables import figures_table
-from edge_isp.pipeline import FrameResult, Pipeline
+from edge_isp.pipeline import Consumer, DropReason, FrameResult, Pipeline
 from edge_isp.results import Detections, Picture
+from edge_isp.sinks.base import Sink
 
 
 def found_line(detections: Detections) -> str:
@@ -37,6 +39,21 @@ def losses(pipeline: Pipeline) -> str:
     dropped = pipeline.counts.dropped
     causes = ", ".join(f"{cause} {frames}" for cause, frames in dropped.items())
     return f"{sum(dropped.values())} of {pipeline.counts.frames} frames lost: {causes}" if dropped else ""
+
+
+def sink_losses(accounts: Sequence[tuple[Consumer, Sink]]) -> list[str]:
+    """How many results each sink lost, and why: a line for each that lost any."""
+    lines = []
+    for consumer, sink in accounts:
+        counts = consumer.counts
+        # What was in flight at the end was for nobody; what came after `--frames` neither.
+        dropped = {str(cause): number for cause, number in counts.dropped.items() if cause is DropReason.SINK_SLOW}
+        if unsent := getattr(sink, "lost", 0):
+            dropped["not sent"] = unsent
+        if dropped:
+            causes = ", ".join(f"{cause} {number}" for cause, number in dropped.items())
+            lines.append(f"{consumer.name}: {sum(dropped.values())} of {counts.frames} results lost: {causes}")
+    return lines
 
 
 @dataclass(slots=True)

@@ -82,11 +82,11 @@ class Capture:
         try:
             frame = self._metered(frame, stages_ns)
         except BaseException:
-            lease = Lease(frame, len(self._branches), given_back_failed)
+            lease = Lease(frame, len(self._branches), given_back_failed, self._source.releases)
             for branch in self._branches:
                 branch.refuse(lease)
             raise
-        lease = Lease(frame, len(self._branches), given_back_failed)
+        lease = Lease(frame, len(self._branches), given_back_failed, self._source.releases)
         for branch in self._branches:
             branch.offer(lease, stages_ns)
 

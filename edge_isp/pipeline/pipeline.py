@@ -166,8 +166,8 @@ class Pipeline:
             sink: belongs to the pipeline from now on.
             name: in events and statistics; None is the name of the sink's class, with a number if it is taken.
             of: whose results are written; None is the pipeline's first consumer.
-            policy: of the queue of results; None is the stream's, but `LATEST` where that would wait for the sink while
-                a camera runs.
+            policy: of the queue of results; None is the sink's own (`Sink`), else the stream's, but `LATEST` where that
+                would wait for the sink while a camera runs.
 
         Raises:
             PipelineError: the stream runs, the name is taken, or `sink` is not a sink.
@@ -179,6 +179,9 @@ class Pipeline:
                 f"{sink!r}{hint}"
             )
         check_policy(policy)
+        own = getattr(sink, "policy", None)
+        if policy is None and own is not None:
+            policy = QueuePolicy.parse(own)
         with self._lock:
             if self._stream is not None:
                 raise PipelineError("sinks are added before the stream starts, or after `stop`")

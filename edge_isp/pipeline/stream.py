@@ -67,11 +67,11 @@ class Stream:
         self._stop = stop
         self._runs: list[BranchRun] = []
         self._threads: list[StageThread] = []
-        self._heartbeats: list[Heartbeat] = [source.heartbeat]
+        self._heartbeats: list[Heartbeat] = []
         self._lock = threading.Lock()  # of _running
         self._running = 0
         self.watchdog = Watchdog(
-            lambda: [*self._heartbeats, *status.heartbeats()],
+            lambda: [*source.heartbeats(), *self._heartbeats, *status.heartbeats()],
             period_s=watchdog_s,
             now_ns=clock.now_ns,
             checked=checked,
@@ -104,7 +104,7 @@ class Stream:
         ]
         capture = Capture(self.source, self._runs, self._options, self._status, self._clock, self._stop)
         stages = [("capture", capture.run)]
-        heartbeats = [self.source.heartbeat]
+        heartbeats: list[Heartbeat] = []
         for run in self._runs:
             stages += run.stages()
             heartbeats += run.heartbeats.values()

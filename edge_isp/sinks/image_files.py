@@ -11,6 +11,7 @@ from edge_isp.errors import SinkError
 from edge_isp.files import remove_unfinished, write_new
 from edge_isp.results import FrameResult, Picture
 from edge_isp.sinks.annotate import picture_of
+from edge_isp.sinks.schedule import Schedule
 from edge_isp.tasks.classical import ClassicalIsp
 
 # Bytes of a source's name in a file's name, which may have 255 with all that follows.
@@ -37,6 +38,7 @@ class ImageFilesSink:
         folder: made if it does not exist.
         profile: of the sensor, for pictures that detections are drawn on; None is the shipped profile of the frame's
             sensor.
+        schedule: which results `write` takes.
 
     Attributes:
         folder: of the files.
@@ -49,9 +51,9 @@ class ImageFilesSink:
     needs_raw = True
     suffix = ""
 
-    def __init__(self, folder: str | Path, profile: SensorProfile | None) -> None:
+    def __init__(self, folder: str | Path, profile: SensorProfile | None, schedule: Schedule) -> None:
         self.folder = Path(folder)
-        self._developer = ClassicalIsp(profile)
+        self._developer, self._schedule = ClassicalIsp(profile), schedule
         self._session = session_name(datetime.now(UTC))
         self._closed = False
         try:
@@ -64,7 +66,7 @@ class ImageFilesSink:
             raise SinkError(f"{str(self.folder)[:_LONGEST_SHOWN]}: cannot write pictures there: {reason}") from error
 
     def write(self, result: FrameResult) -> None:
-        """Writes the result's picture, or its detections on a picture of their frame.
+        """Writes the result's picture, or its detections on a picture of their frame, where the schedule takes it.
 
         Args:
             result: of a model that makes pictures, or with `raw`.
@@ -73,7 +75,8 @@ class ImageFilesSink:
             SinkError: it cannot be written, or the sink is closed.
         """
         self._check_open()  # before there is anything to draw
-        self.save(picture_of(result, self._developer))
+        if self._schedule.takes(result.timestamp_ns):
+            self.save(picture_of(result, self._developer))
 
     def save(self, picture: Picture) -> Path:
         """Writes a picture.

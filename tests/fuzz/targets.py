@@ -1,4 +1,7 @@
-"""What is fuzzed: every parser of a file or a text that comes from outside, each with good inputs to start from."""
+"""What is fuzzed: every parser of a file or a text that comes from outside, each with good inputs to start from.
+
+A further parser is its good inputs and one line of `targets`: `Target("zones", (ZONES,), _file("a.toml", read_zones))`.
+"""
 
 from __future__ import annotations
 
@@ -72,8 +75,8 @@ def targets(folder: Path) -> list[Target]:
         Target("camera spec", CAMERAS, lambda content, folder: _camera(content, folder, photo), share=0.03),
         Target("sink spec", SINKS, _sink, share=0.03),
         Target("policy", policies, lambda content, folder: QueuePolicy.parse(_decoded(content)), share=0.5),
-        Target("dng", _dngs(folder), _file("a.dng", _dng), text=False, share=0.06),
-        Target("photo", _photos(), _file("a.png", lambda path: load_photo(path, 2, 2)), text=False, share=0.1),
+        Target("dng", _dngs(folder), _file("a.dng", _dng), text=False, share=0.3),
+        Target("photo", _photos(), _file("a.png", lambda path: load_photo(path, 2, 2)), text=False, share=0.4),
     ]
 
 

@@ -105,9 +105,10 @@ def _encode_shaded(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "zero_point": -128,
                 **flips,
             }
-            yield call | {"out": allocate((*cells, 8), np.int8), "constants": allocate((4,), np.uint16)}
+            eight = call | {"out": allocate((*cells, 8), np.int8), "constants": allocate((4,), np.uint16)}
+            yield eight | {"defects": _defects(layout)}
+            yield eight
             yield call | {"out": allocate((*cells, 4), np.int8)}
-            yield call | {"out": allocate((*cells, 4), np.int8), "defects": _defects(layout)}
 
 
 def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
@@ -116,16 +117,20 @@ def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 
 
 def _correlate_colours(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
-    for count in (1, 7, 64):
-        levels = allocate((count,), np.int32)
-        levels[:] = np.arange(count) % 2
-        yield {
-            "colours": allocate((count, 3), np.float32),  # corrupt: infinite and not numbers
-            "weights": allocate((count,), np.float32),
-            "levels": levels,
-            "matrices": allocate((5, 3, 3), np.float32),
-            "table": allocate((2, 9, 9), np.float32),
+    for count, lights, size in ((40, 3, 9), (1, 1, 2), (7, 2, 41)):
+        rng = np.random.default_rng(count)
+        call = {
+            "colours": allocate((count, 3), np.float32),
+            "weights": _table(allocate, (count,), np.float32),
+            "levels": allocate((count,), np.int32),
+            "matrices": allocate((lights, 3, 3), np.float32),
+            "table": _table(allocate, (2, size, size), np.float32),
         }
+        for largest in (1.0, 1e14):  # far beyond the table
+            call["colours"][:] = rng.uniform(-largest, largest, (count, 3))
+            call["matrices"][:] = rng.uniform(-largest, largest, (lights, 3, 3))
+            call["levels"][:] = rng.integers(0, 2, count)
+            yield call
 
 
 def _defects(layout: RawLayout) -> DefectPlan:
@@ -158,11 +163,12 @@ def _encode(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "out": allocate((*cells, 8), np.int8),
                 "tables": allocate((4, entries), np.int8),
                 "constants": allocate((4,), np.int8),
+                "defects": _defects(layout),
             }
             yield call | {
-                "out": allocate((*cells, 4), np.int8),
+                "out": allocate((*cells, 8), np.int8),
                 "tables": allocate((4, entries), np.int8),
-                "defects": _defects(layout),
+                "constants": allocate((4,), np.int8),
             }
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 tables = _table(allocate, (4, entries), dtype)
@@ -251,6 +257,11 @@ def _rgb_to_i420(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
         yield {"rgb": allocate((4, width, 3), np.uint8), "out": allocate((6, width), np.uint8)}
 
 
+def _rgb_to_yuyv(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for width in (66, 2, 4, 14, 130):
+        yield {"rgb": allocate((3, width, 3), np.uint8), "out": allocate((3, 2 * width), np.uint8)}
+
+
 def _detect(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     logits = {"box": (0.05, 0), "objectness": (0.05, 0), "classes": (0.05, 0)}
     for cells, classes in (((5, 7), 80), ((1, 1), 1), ((2, 9), 3)):
@@ -318,6 +329,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "correlate.correlate_colours": _correlate_colours,
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
+    "decode.rgb_to_yuyv": _rgb_to_yuyv,
     "demosaic.demosaic": _demosaic,
     "demosaic.develop": _develop,
     "detect.detect": _detect,

@@ -243,6 +243,16 @@ def test_a_model_of_somebody_else(tmp_path: Path) -> None:
         engine.resize((2,))
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[1]", '{"%s": 7}', '{"%s": {"shape": 3}}'])
+def test_metadata_that_describe_nothing(text: str, exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    name = model.graph.input[0].name
+    model.metadata_props[0].value = text % name if "%" in text else text
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(EngineError, match="a.onnx: its metadata 'edge_isp' do not describe its tensors"):
+        OnnxRuntimeEngine(tmp_path / "a.onnx")
+
+
 def test_products_that_may_saturate_are_computed_precisely(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = random_input((1, 16, 16, read_card(exported.with_suffix(".toml")).input.shape[3]))
     found = []
