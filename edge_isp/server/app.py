@@ -156,7 +156,7 @@ class _Live:
             return Response(media_type=media_type)
         if self._view.clients >= MOST_STREAMS:
             raise HTTPException(503, f"{MOST_STREAMS} clients are watching already", {"Retry-After": "10"})
-        return _Push(chunks(), media_type=media_type)
+        return _Push(chunks(), media_type)
 
     async def _events(self) -> AsyncGenerator[bytes, None]:
         found = self._view.detections
@@ -197,8 +197,12 @@ class _Live:
 class _Push(StreamingResponse):
     """A stream whose generator is closed at once when the client has gone."""
 
+    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str) -> None:
+        super().__init__(chunks, media_type=media_type)
+        self._chunks = chunks
+
     async def stream_response(self, send: Send) -> None:
-        async with aclosing(self.body_iterator):
+        async with aclosing(self._chunks):
             await super().stream_response(send)
 
 

@@ -11,11 +11,13 @@ from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What a load balancer or a container's health check asks for; it says nothing but whether the service is well.
 _OPEN_PATHS = ("/healthz", "/readyz")
 _READING = ("GET", "HEAD")
+# Of a request, in bytes.
+LONGEST_HEADERS = 16384
 _YEAR_S = 365 * 24 * 3600
 
 _HEADERS = {
@@ -58,19 +60,19 @@ class Guard:
             await answer(scope, receive, send)
             return
 
-        async def send_with_headers(message: dict[str, object]) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message["headers"]
-                assert isinstance(headers, list)
-                message = message | {
-                    "headers": [*headers, *((name.encode(), value.encode()) for name, value in _HEADERS.items())]
-                }
+                added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
     def _answer(self, scope: Scope) -> Response | None:
         """A refusal or a redirection; None where the application may answer."""
+        # h11 limits what has not arrived whole; what comes in one piece can be longer.
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > LONGEST_HEADERS:
+            return _refusal(431, f"the headers must be at most {LONGEST_HEADERS} bytes")
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._knows_host(host):

@@ -16,8 +16,6 @@ from edge_isp.server.live_view import LiveView
 # What the extra [serve] installs.
 _PACKAGES = ("starlette", "uvicorn", "simplejpeg", "prometheus_client")
 _BACKLOG = 64
-# Headers of a request, in bytes.
-_LONGEST_HEADERS = 16384
 _LONGEST_TOKEN = 4096
 _SHORTEST_TOKEN = 16
 # How long the last answers may take when the server ends.
@@ -115,7 +113,7 @@ class LiveServer:
         import uvicorn
 
         from edge_isp.server.app import make_app
-        from edge_isp.server.guard import Guard, hosts_of
+        from edge_isp.server.guard import LONGEST_HEADERS, Guard, hosts_of
         from edge_isp.server.protocol import LimitedProtocol
 
         app = make_app(self._view, needs_token=self.token is not None)
@@ -129,7 +127,7 @@ class LiveServer:
                 access_log=False,  # it would hold the token
                 server_header=False,
                 proxy_headers=False,
-                h11_max_incomplete_event_size=_LONGEST_HEADERS,
+                h11_max_incomplete_event_size=LONGEST_HEADERS,
                 timeout_keep_alive=_KEPT_ALIVE_S,
                 timeout_graceful_shutdown=_LAST_ANSWERS_S,
             )

@@ -211,6 +211,16 @@ def test_a_pipeline_tracks_and_counts_for_its_consumers_and_sinks() -> None:
     assert (last["width"], last["height"]) == (640, 480)
 
 
+def test_a_tracked_object_goes_on_below_the_minimum_confidence() -> None:
+    """The detector is less certain of the bird in some frames than is asked for here."""
+    options = ModelOptions("raw-detector", threads=1, track=True, confidence=0.85)
+    with Pipeline(lambda: open_camera(scene_of_frames(30)), options) as pipeline:
+        results = [done.detections for done in pipeline]
+    uncertain = [found for found in results if len(found) and found.confidence[0] < 0.85]
+    assert uncertain
+    assert {found.tracks[0] for found in uncertain} == {1}
+
+
 def test_without_tracking_nothing_changes() -> None:
     with Pipeline(lambda: open_camera(scene_of_frames(1)), ModelOptions("raw-detector", threads=1)) as pipeline:
         (found,) = [done.detections for done in pipeline]
