@@ -153,26 +153,50 @@ def rgb_to_i420(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[i
 def _rgb_to_i420(
     rgb: NDArray[np.uint8], luma: NDArray[np.uint8], chroma: NDArray[np.uint8], first: int, last: int
 ) -> None:
+    width = rgb.shape[1]
+    planes = np.empty((2, 3, width), np.uint8)
+    pairs = planes.view(np.uint16)
     for i in range(first, last):
         for y in range(2):
-            source, line = rgb[2 * i + y], luma[2 * i + y]
-            for j in range(len(line)):
-                weighted = 66 * np.int32(source[j, 0]) + 129 * np.int32(source[j, 1]) + 25 * np.int32(source[j, 2])
-                line[j] = np.uint8((np.int32(weighted + 128) >> 8) + 16)
-        above, below = rgb[2 * i], rgb[2 * i + 1]
-        u, v = chroma[0, i], chroma[1, i]
-        for j in range(len(u)):
-            r, g, b = _sum4(above, below, j, 0), _sum4(above, below, j, 1), _sum4(above, below, j, 2)
-            # Sums of four pixels: two bits more; 128 * 1024 is the offset, 512 the rounding.
-            u[j] = np.uint8(np.int32(112 * b - 38 * r - 74 * g + 131584) >> 10)
-            v[j] = np.uint8(np.int32(112 * r - 94 * g - 18 * b + 131584) >> 10)
+            _split(rgb[2 * i + y].reshape(3 * width), planes[y])
+            _luma(planes[y], luma[2 * i + y])
+        _chroma_of_four(pairs, chroma[0, i], chroma[1, i])
 
 
-@kernel(inline="always")
-def _sum4(above: NDArray[np.uint8], below: NDArray[np.uint8], j: int, colour: int) -> np.int32:
-    upper = np.int32(above[2 * j, colour]) + np.int32(above[2 * j + 1, colour])
-    lower = np.int32(below[2 * j, colour]) + np.int32(below[2 * j + 1, colour])
-    return np.int32(upper + lower)
+@kernel
+def _split(pixels: NDArray[np.uint8], planes: NDArray[np.uint8]) -> None:
+    """A row of pixels to a row of each colour: what follows then vectorises, and this does, too."""
+    red, green, blue = planes[0], planes[1], planes[2]
+    for j in range(len(red)):
+        red[j] = pixels[3 * j]
+        green[j] = pixels[3 * j + 1]
+        blue[j] = pixels[3 * j + 2]
+
+
+@kernel
+def _luma(planes: NDArray[np.uint8], luma: NDArray[np.uint8]) -> None:
+    red, green, blue = planes[0], planes[1], planes[2]
+    for j in range(len(luma)):
+        # At most 220 * 255 + 128: 16 bits.
+        weighted = 66 * np.uint16(red[j]) + 129 * np.uint16(green[j]) + 25 * np.uint16(blue[j]) + 128
+        luma[j] = np.uint8((np.uint16(weighted) >> 8) + 16)
+
+
+@kernel
+def _chroma_of_four(pairs: NDArray[np.uint16], u: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
+    """U and V of the mean of 2x2 pixels, from two rows of the three colours, two pixels in each number.
+
+    (112 B - 38 R - 74 G + 131584) >> 10 of the sums of four pixels (512 is the rounding, 128 * 1024 the offset) needs
+    18 bits. All of it is even, and a quarter of it, rounded down, gives the same in 16 bits.
+    """
+    red, green, blue = pairs[0, 0], pairs[0, 1], pairs[0, 2]
+    red2, green2, blue2 = pairs[1, 0], pairs[1, 1], pairs[1, 2]
+    for j in range(len(u)):
+        r = np.uint16((red[j] & 255) + (red[j] >> 8) + (red2[j] & 255) + (red2[j] >> 8))
+        g = np.uint16((green[j] & 255) + (green[j] >> 8) + (green2[j] & 255) + (green2[j] >> 8))
+        b = np.uint16((blue[j] & 255) + (blue[j] >> 8) + (blue2[j] & 255) + (blue2[j] >> 8))
+        u[j] = np.uint8(np.uint16(28 * b + 32896 - (np.uint16(19 * r + 37 * g + 1) >> 1)) >> 8)
+        v[j] = np.uint8(np.uint16(28 * r + 32896 - (np.uint16(47 * g + 9 * b + 1) >> 1)) >> 8)
 
 
 def rgb_to_yuyv(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[int, int] | None = None) -> None:
@@ -197,14 +221,27 @@ def rgb_to_yuyv(rgb: NDArray[np.uint8], out: NDArray[np.uint8], *, rows: tuple[i
 
 @kernel
 def _rgb_to_yuyv(rgb: NDArray[np.uint8], out: NDArray[np.uint8], first: int, last: int) -> None:
+    width = rgb.shape[1]
+    planes, luma = np.empty((3, width), np.uint8), np.empty(width, np.uint8)
+    pairs, luma_pairs = planes.view(np.uint16), luma.view(np.uint16)
     for i in range(first, last):
-        source, line = rgb[i], out[i]
-        for j in range(len(source) // 2):
-            r, g, b = np.int32(source[2 * j, 0]), np.int32(source[2 * j, 1]), np.int32(source[2 * j, 2])
-            line[4 * j] = np.uint8((np.int32(66 * r + 129 * g + 25 * b + 128) >> 8) + 16)
-            r2, g2, b2 = np.int32(source[2 * j + 1, 0]), np.int32(source[2 * j + 1, 1]), np.int32(source[2 * j + 1, 2])
-            line[4 * j + 2] = np.uint8((np.int32(66 * r2 + 129 * g2 + 25 * b2 + 128) >> 8) + 16)
-            r, g, b = np.int32(r + r2), np.int32(g + g2), np.int32(b + b2)
-            # Sums of two pixels: one bit more; 128 * 512 is the offset, 256 the rounding.
-            line[4 * j + 1] = np.uint8(np.int32(112 * b - 38 * r - 74 * g + 65792) >> 9)
-            line[4 * j + 3] = np.uint8(np.int32(112 * r - 94 * g - 18 * b + 65792) >> 9)
+        _split(rgb[i].reshape(3 * width), planes)
+        _luma(planes, luma)
+        _write_yuyv(pairs, luma_pairs, out[i].view(np.uint32))
+
+
+@kernel
+def _write_yuyv(pairs: NDArray[np.uint16], luma: NDArray[np.uint16], line: NDArray[np.uint32]) -> None:
+    """Two pixels at once: Y0, U, Y1, V are one number of 32 bits, the first byte the lowest.
+
+    (112 B - 38 R - 74 G + 65792) >> 9 of the sums of two pixels (256 is the rounding, 128 * 512 the offset) is halved
+    as in `_chroma_of_four`; its upper byte is where U and V belong.
+    """
+    red, green, blue = pairs[0], pairs[1], pairs[2]
+    for j in range(len(line)):
+        r = np.uint16((red[j] & 255) + (red[j] >> 8))
+        g = np.uint16((green[j] & 255) + (green[j] >> 8))
+        b = np.uint16((blue[j] & 255) + (blue[j] >> 8))
+        u = np.uint16(56 * b + 32896 - np.uint16(19 * r + 37 * g)) & 0xFF00
+        v = np.uint16(56 * r + 32896 - np.uint16(47 * g + 9 * b)) & 0xFF00
+        line[j] = np.uint32((luma[j] & 255) | u) | np.uint32(np.uint32((luma[j] >> 8) | v) << 16)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edge_isp.board import Board
 from edge_isp.calibration.light import srgb_encode
 from edge_isp.kernels import reference
-from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
+from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420, rgb_to_yuyv
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.encode import encode
@@ -302,7 +302,10 @@ def _picture_cases(rng: np.random.Generator, width: int, height: int, cv2: Any) 
     """The network's output to pictures."""
     planes = rng.integers(-128, 128, (height // 2, width // 2, 12)).astype(np.int8)
     rgb = np.empty((height, width, 3), np.uint8)
-    i420 = np.empty((height // 2 * 3, width), np.uint8)
+    i420, yuyv = np.empty((height // 2 * 3, width), np.uint8), np.empty((height, 2 * width), np.uint8)
+    opencv_yuyv = None
+    if hasattr(cv2, "COLOR_RGB2YUV_YUYV"):  # since OpenCV 4.9
+        opencv_yuyv = partial(cv2.cvtColor, rgb, cv2.COLOR_RGB2YUV_YUYV, yuyv.reshape(height, width, 2).copy())
     plain, scaled = output_table(1 / 255, -128), output_table(1 / 250, -120)
     return [
         _Case(
@@ -318,8 +321,22 @@ def _picture_cases(rng: np.random.Generator, width: int, height: int, cv2: Any) 
             partial(rgb_to_i420, rgb, i420),
             rgb.size + i420.size,
             opencv=partial(cv2.cvtColor, rgb, cv2.COLOR_RGB2YUV_I420, i420.copy()) if cv2 else None,
+            target="OpenCV",
+            meets=_as_fast_as_opencv if cv2 else None,
+        ),
+        _Case(
+            "RGB8 to YUYV",
+            partial(rgb_to_yuyv, rgb, yuyv),
+            rgb.size + yuyv.size,
+            opencv=opencv_yuyv,
+            target="OpenCV",
+            meets=_as_fast_as_opencv if opencv_yuyv else None,
         ),
     ]
+
+
+def _as_fast_as_opencv(result: KernelResult, _: dict[str, float]) -> bool:
+    return (result.faster_than_opencv or 0) >= 1
 
 
 def _detector_case(rng: np.random.Generator) -> _Case:
@@ -371,7 +388,7 @@ def _demosaic_cases(codes: NDArray[np.uint16], width: int, height: int, cv2: Any
             moved,
             opencv=edge_aware,
             target="OpenCV",
-            meets=(lambda result, _: (result.faster_than_opencv or 0) >= 1) if cv2 else None,
+            meets=_as_fast_as_opencv if cv2 else None,
         ),
         _Case("demosaic bilinear", partial(demosaic, data, rgb, raw, method="bilinear"), moved, opencv=bilinear),
         _Case(
