@@ -64,12 +64,14 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(//[^\s?,]+)\?[^\s,]*", r"\1?***", re.sub(r"//[^/\s]*@", "//***@", text))
 
 
-def construct(kind: str, spec: Spec) -> Any:
+def construct(kind: str, spec: Spec, defaults: Mapping[str, Any] | None = None) -> Any:
     """Makes the plug-in that a specification describes.
 
     Args:
         kind: "cameras" or "sinks".
         spec: the specification.
+        defaults: values of keyword-only parameters that the specification leaves out; those that the plug-in does not
+            have are left out.
 
     Raises:
         CameraError: the specification of a camera does not fit its class.
@@ -88,7 +90,9 @@ def construct(kind: str, spec: Spec) -> Any:
         arguments, settings = _bound(plugin, spec)
     except ValueError as failure:
         raise error(f"{what}: {failure}") from failure
-    return plugin(*arguments, **settings)
+    keywords = {p.name for p in signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    given = {name: value for name, value in (defaults or {}).items() if name in keywords}
+    return plugin(*arguments, **given | settings)
 
 
 def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str, Any]]:

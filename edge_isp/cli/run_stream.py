@@ -95,8 +95,8 @@ def run_stream(
         handlers=[RichHandler(console=messages, show_path=False)],
     )
     png = PngSink(shown.folder) if shown.folder else None
-    sinks = _open_sinks(shown.sinks, shown.frames)
-    further_sinks = [_open_sinks(each.sinks, _share(shown.frames, each.every)) for each in further]
+    sinks = _open_sinks(shown.sinks, model, shown.frames)
+    further_sinks = [_open_sinks(each.sinks, each.options, _share(shown.frames, each.every)) for each in further]
     summary, show = Summary(), _printer(shown, console)
     live = nullcontext() if shown.as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
     classical = ClassicalIsp(model.profile, tone=model.tone)  # makes pictures to draw on
@@ -173,10 +173,12 @@ def _share(frames: int | None, every: int) -> int | None:
     return None if frames is None else -(-frames // every)
 
 
-def _open_sinks(specs: Sequence[str], most: int | None) -> list[_FirstResults]:
+def _open_sinks(specs: Sequence[str], model: ModelOptions, most: int | None) -> list[_FirstResults]:
     for policy in filter(None, map(sink_policy, specs)):
         QueuePolicy.parse(policy)  # before anything is opened
-    return [_FirstResults(open_sink(spec), sink_name(spec), most) for spec in specs]
+    return [
+        _FirstResults(open_sink(spec, profile=model.profile, tone=model.tone), sink_name(spec), most) for spec in specs
+    ]
 
 
 def _add_sinks(pipeline: Pipeline, sinks: Sequence[_FirstResults], of: Consumer) -> list[tuple[Consumer, Sink]]:

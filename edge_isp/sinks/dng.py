@@ -40,7 +40,7 @@ class DngSink(ImageFilesSink):
         daily: str | None = None,
     ) -> None:
         self._profile = profile
-        super().__init__(folder, profile, Schedule(every, interval_s, daily))
+        super().__init__(folder, Schedule(every, interval_s, daily))
 
     def write(self, result: FrameResult) -> None:
         """Writes the result's RAW frame, where the schedule takes it.

@@ -36,24 +36,28 @@ class ImageFilesSink:
 
     Args:
         folder: made if it does not exist.
+        schedule: which results `write` takes.
         profile: of the sensor, for pictures that detections are drawn on; None is the shipped profile of the frame's
             sensor.
-        schedule: which results `write` takes.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Attributes:
         folder: of the files.
         needs_raw: see `Sink`.
 
     Raises:
+        ProfileError: there is no such tone.
         SinkError: nothing can be written to the folder.
     """
 
     needs_raw = True
     suffix = ""
 
-    def __init__(self, folder: str | Path, profile: SensorProfile | None, schedule: Schedule) -> None:
+    def __init__(
+        self, folder: str | Path, schedule: Schedule, profile: SensorProfile | None = None, tone: str = "camera"
+    ) -> None:
         self.folder = Path(folder)
-        self._developer, self._schedule = ClassicalIsp(profile), schedule
+        self._developer, self._schedule = ClassicalIsp(profile, tone=tone), schedule
         self._session = session_name(datetime.now(UTC))
         self._closed = False
         try:

@@ -27,11 +27,13 @@ class JpegSink(ImageFilesSink):
         quality: 1 to 95.
         profile: of the sensor, for pictures that detections are drawn on; None is the shipped profile of the frame's
             sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
         every: writes the first result and every Nth one after it.
         interval_s: for time-lapse: seconds between two pictures, by the frames' time stamps; 0 writes all.
         daily: writes only at these hours, local time, such as "06:30-20:00"; None is the whole day.
 
     Raises:
+        ProfileError: there is no such tone.
         SinkError: nothing can be written to the folder, or a value is out of range.
     """
 
@@ -43,6 +45,7 @@ class JpegSink(ImageFilesSink):
         *,
         quality: int = 90,
         profile: SensorProfile | None = None,
+        tone: str = "camera",
         every: int = 1,
         interval_s: float = 0.0,
         daily: str | None = None,
@@ -50,7 +53,7 @@ class JpegSink(ImageFilesSink):
         if not 1 <= quality <= _HIGHEST_QUALITY:
             raise SinkError(f"quality must be 1 to {_HIGHEST_QUALITY}, found {quality}")
         self._quality = quality
-        super().__init__(folder, profile, Schedule(every, interval_s, daily))
+        super().__init__(folder, Schedule(every, interval_s, daily), profile, tone)
 
     def encode(self, picture: Picture) -> bytes:
         """The content of a picture's file.

@@ -14,11 +14,15 @@ class Pictures:
 
     Args:
         profile: of the sensor, for pictures of RAW frames; None is the shipped profile of the frame's sensor.
+        tone: of pictures of RAW frames, "camera" or "srgb".
         overlay: whether detections are drawn.
+
+    Raises:
+        ProfileError: there is no such tone.
     """
 
-    def __init__(self, profile: SensorProfile | None = None, *, overlay: bool) -> None:
-        self._developer, self._overlay = ClassicalIsp(profile), overlay
+    def __init__(self, profile: SensorProfile | None, tone: str, *, overlay: bool) -> None:
+        self._developer, self._overlay = ClassicalIsp(profile, tone=tone), overlay
 
     def of(self, result: FrameResult) -> Picture:
         """The picture of a result.

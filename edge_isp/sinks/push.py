@@ -37,12 +37,14 @@ class PushSink:
         address: what follows the scheme: //HOST:PORT/PATH.
         overlay: draws detections. Without it the picture of a detector's frame is plain.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Attributes:
         needs_raw: see `Sink`.
         lost: number of results that were not sent, because the server was away.
 
     Raises:
+        ProfileError: there is no such tone.
         SinkError: the address is not one, or this PyAV does not know the protocol.
     """
 
@@ -52,7 +54,9 @@ class PushSink:
     container = "mpegts"
     options: dict[str, str] = {}  # noqa: RUF012 - of the class, never changed
 
-    def __init__(self, address: str, *, overlay: bool = False, profile: SensorProfile | None = None) -> None:
+    def __init__(
+        self, address: str, *, overlay: bool = False, profile: SensorProfile | None = None, tone: str = "camera"
+    ) -> None:
         self._url = f"{self.scheme}:{address}"
         self._shown = without_secrets(self._url)
         try:
@@ -64,7 +68,7 @@ class PushSink:
             raise SinkError(f"{shortened(self._shown)}: expected {self.scheme}://HOST:PORT/PATH")
         self._port = port
         _check_protocol(self.scheme, self.container)
-        self._pictures = Pictures(profile, overlay=overlay)
+        self._pictures = Pictures(profile, tone, overlay=overlay)
         self._connection: _Connection | None = None
         self._wait_s, self._next_try_s = _FIRST_WAIT_S, 0.0
         self._closed = self._was_away = False
@@ -136,6 +140,7 @@ class RtspSink(PushSink):
         address: //HOST:PORT/PATH.
         overlay: draws detections. Without it the picture of a detector's frame is plain.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Raises:
         SinkError: the address is not one.
@@ -154,6 +159,7 @@ class SrtSink(PushSink):
         address: //HOST:PORT, with a query if the server needs one.
         overlay: draws detections. Without it the picture of a detector's frame is plain.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Raises:
         SinkError: the address is not one, or this PyAV has no SRT.
@@ -172,6 +178,7 @@ class UdpSink(PushSink):
         address: //HOST:PORT.
         overlay: draws detections. Without it the picture of a detector's frame is plain.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Raises:
         SinkError: the address is not one.

@@ -38,20 +38,24 @@ class SharedMemorySink:
         name: letters, digits, ".", "_" and "-".
         overlay: draws detections. Without it the picture of a detector's frame is plain.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Attributes:
         needs_raw: see `Sink`.
         path: of the file.
 
     Raises:
+        ProfileError: there is no such tone.
         SinkError: the name is not one, another sink has it, or there is no shared memory here.
     """
 
     needs_raw = True
 
-    def __init__(self, name: str, *, overlay: bool = False, profile: SensorProfile | None = None) -> None:
+    def __init__(
+        self, name: str, *, overlay: bool = False, profile: SensorProfile | None = None, tone: str = "camera"
+    ) -> None:
         self.path = _path(name)
-        self._pictures = Pictures(profile, overlay=overlay)
+        self._pictures = Pictures(profile, tone, overlay=overlay)
         # A name that the kernel takes back when its process ends, however it ends.
         self._lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:

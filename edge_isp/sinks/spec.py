@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import SinkError, shortened
 from edge_isp.sinks.base import Sink
 from edge_isp.spec import construct, parse_spec, without_secrets
@@ -15,20 +16,24 @@ from edge_isp.spec import construct, parse_spec, without_secrets
 _POLICY = "policy"
 
 
-def open_sink(spec: str) -> Sink:
+def open_sink(spec: str, *, profile: SensorProfile | None = None, tone: str = "camera") -> Sink:
     """The sink that a specification names, such as "png:pictures".
 
     Args:
         spec: `NAME[:ARGUMENT][,policy=POLICY][,key=value...]`.
+        profile: of the sensor, for a sink that makes pictures of RAW frames; None is the shipped profile of the
+            frame's sensor.
+        tone: of these pictures, "camera" or "srgb"; the key `tone` of the specification wins.
 
     Raises:
         MissingDependencyError: the sink needs a package that is not installed.
         PluginError: there is no such sink.
+        ProfileError: there is no such tone.
         SinkError: the specification cannot be understood, or the sink cannot be opened.
     """
     parsed = parse_spec(spec)
     own = {key: value for key, value in parsed.settings.items() if key != _POLICY}
-    sink: Sink = construct("sinks", replace(parsed, settings=own))
+    sink: Sink = construct("sinks", replace(parsed, settings=own), {"profile": profile, "tone": tone})
     if _POLICY in parsed.settings:
         try:
             setattr(sink, _POLICY, parsed.settings[_POLICY])

@@ -47,12 +47,14 @@ class VideoSink:
         split_s: begins a new file after so many seconds of video; None never does.
         split_mb: begins a new file after so many megabytes; None never does.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Attributes:
         needs_raw: see `Sink`.
         path: of the file that is being written, or was last.
 
     Raises:
+        ProfileError: there is no such tone.
         SinkError: the name ends otherwise, the folder cannot be written to, or a value is out of range.
     """
 
@@ -66,6 +68,7 @@ class VideoSink:
         split_s: float | None = None,
         split_mb: float | None = None,
         profile: SensorProfile | None = None,
+        tone: str = "camera",
     ) -> None:
         self._file = Path(file)
         if self._file.suffix.lower() not in _CONTAINERS:
@@ -75,7 +78,7 @@ class VideoSink:
                 raise SinkError(f"{name} must be above 0, found {value:g}")
         self._split_ticks = None if split_s is None else split_s * TICKS_PER_S
         self._split_bytes = None if split_mb is None else round(split_mb * 1e6)
-        self._pictures = Pictures(profile, overlay=overlay)
+        self._pictures = Pictures(profile, tone, overlay=overlay)
         self._part: _Part | None = None
         self._parts = 0
         self._closed = False

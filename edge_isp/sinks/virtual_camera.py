@@ -51,18 +51,21 @@ _FORMATS = {"i420": ("YU12", 1), "yuyv": ("YUYV", 2)}
 class VirtualCameraSink:
     """Writes pictures to a v4l2loopback device: browsers, OBS, OpenCV and GStreamer see a camera.
 
-    The device gets its format with the first picture; a program that reads it keeps that format in force.
+    The device gets its format with the first picture. Where the size of the pictures changes it is closed and opened
+    again, since the module keeps the format of a program that has written; a program that reads keeps it in force.
 
     Args:
         device: path of the device node, such as /dev/video10.
         format: "yuyv" (4:2:2), which every program reads, or "i420" (4:2:0), which is smaller.
         overlay: draws detections. Without it the picture of a detector's frame is plain.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
+        tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
 
     Attributes:
         needs_raw: see `Sink`.
 
     Raises:
+        ProfileError: there is no such tone.
         SinkError: the device is missing or no v4l2loopback device, or this user may not use it.
     """
 
@@ -75,9 +78,10 @@ class VirtualCameraSink:
         format: Literal["yuyv", "i420"] = "yuyv",
         overlay: bool = False,
         profile: SensorProfile | None = None,
+        tone: str = "camera",
     ) -> None:
         self._device, self._format = device, format
-        self._pictures = Pictures(profile, overlay=overlay)
+        self._pictures = Pictures(profile, tone, overlay=overlay)
         self._size = (0, 0)
         self._frame = np.empty((0, 0), np.uint8)
         self._descriptor: int | None = None
@@ -106,7 +110,8 @@ class VirtualCameraSink:
         height, width, _ = picture.rgb.shape
         try:
             if (width, height) != self._size:
-                self._set_format(self._descriptor, width, height)
+                check_size(self._device, width, height)
+                self._set_format(self._without_format(self._descriptor), width, height)
             self._convert(picture)
             taken = v4l2_kernel.write_device(self._descriptor, self._frame.data.cast("B"))
         except OSError as error:
@@ -129,8 +134,15 @@ class VirtualCameraSink:
         if not able & CAP_VIDEO_OUTPUT and driver != _DRIVER:
             raise SinkError(f"{self._device}: '{card}' takes no video (capabilities {able:#010x}); {_LOAD}")
 
+    def _without_format(self, descriptor: int) -> int:
+        """The open device, opened again where a picture was written to it."""
+        if self._size != (0, 0):
+            self._size, self._descriptor = (0, 0), None
+            v4l2_kernel.close_device(descriptor)
+            self._descriptor = descriptor = v4l2_kernel.open_device(self._device)
+        return descriptor
+
     def _set_format(self, descriptor: int, width: int, height: int) -> None:
-        check_size(self._device, width, height)
         code, line = _FORMATS[self._format]
         frame = np.empty((height, 2 * width) if self._format == "yuyv" else (height // 2 * 3, width), np.uint8)
         content = Format(type=BUF_TYPE_VIDEO_OUTPUT)

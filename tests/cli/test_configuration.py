@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from edge_isp.cli import run_stream
 from edge_isp.cli.configuration import VARIABLE, Configuration, leaves, options_of
 from edge_isp.cli.main import app, command_line
-from edge_isp.errors import ConfigError
-from tests.cli.test_command_line import run
+from edge_isp.errors import ConfigError, SinkError
+from edge_isp.results import FrameResult
+from tests.cli.in_process import run
 
 RUN = """
 [run]
@@ -174,7 +176,7 @@ def test_values_out_of_range_are_refused_as_on_the_command_line(tmp_path: Path) 
     assert "--threads" in done.stderr
 
 
-def test_several_models_of_one_file(tmp_path: Path) -> None:
+def test_several_models_of_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = written(
         tmp_path,
         """
@@ -189,7 +191,8 @@ def test_several_models_of_one_file(tmp_path: Path) -> None:
         sink = ["jpeg:better"]
         """,
     )
-    done = run("run", "--config", path, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = run("run", "--config", path)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     first = [line["sequence"] for line in lines if line["model"].startswith("rfdcsanet-s")]
@@ -200,19 +203,58 @@ def test_several_models_of_one_file(tmp_path: Path) -> None:
     assert files == {"pictures": 2, "all": 3, "better": 2}
 
 
-def test_losses_of_a_sink_are_shown(tmp_path: Path) -> None:
+def test_losses_of_a_sink_are_shown() -> None:
     pytest.importorskip("av", reason="needs the extra [video]")
-    done = run("run", "--frames", 3, "--json", "--sink", "rtsp://user:secret@127.0.0.1:1/x", cwd=tmp_path)
+    done = run("run", "--frames", 3, "--json", "--sink", "rtsp://user:secret@127.0.0.1:1/x")
     assert done.returncode == 0
     assert "rtsp://***@127.0.0.1:1/x: 3 of 3 results lost: not sent 3" in done.stderr
     assert "secret" not in done.stderr
 
 
-def test_a_wrong_policy_of_a_sink_opens_nothing(tmp_path: Path) -> None:
-    done = run("run", "--sink", "png:out,policy=wait", cwd=tmp_path)
+def test_a_wrong_policy_of_a_sink_opens_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("run", "--sink", "png:out,policy=wait")
     assert done.returncode == 1
     assert "policy must be 'latest', 'block' or 'buffered(N)'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sink_gets_the_tone_and_the_profile_of_its_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: list[tuple[str, str, str]] = []
+
+    def open_sink(spec: str, *, profile: Any, tone: str) -> Any:
+        opened.append((spec, profile.name, tone))
+        if len(opened) == 2:
+            raise SinkError("both were opened")
+        return Nothing()
+
+    monkeypatch.setattr(run_stream, "open_sink", open_sink)
+    path = written(
+        tmp_path,
+        """
+        [run]
+        tone = "srgb"
+        profile = "imx477"
+        sink = ["png:of-the-first"]
+        [[run.models]]
+        model = "raw-detector"
+        tone = "camera"
+        profile = "imx708"
+        sink = ["png:of-the-second"]
+        """,
+    )
+    assert "both were opened" in run("run", "--config", path).stderr
+    assert opened == [("png:of-the-first", "imx477", "srgb"), ("png:of-the-second", "imx708", "camera")]
+
+
+class Nothing:
+    """A sink."""
+
+    def write(self, result: FrameResult) -> None:
+        """Takes a result."""
+
+    def close(self) -> None:
+        """Ends."""
 
 
 def test_the_plain_application_is_unchanged() -> None:

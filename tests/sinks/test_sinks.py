@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from PIL import Image
 
 import edge_isp
 from edge_isp import plugins
-from edge_isp.errors import PipelineError, PluginError, SinkError
+from edge_isp.calibration.profile import load_profile
+from edge_isp.errors import PipelineError, PluginError, ProfileError, SinkError
 from edge_isp.pipeline import ModelOptions, Pipeline, QueuePolicy
 from edge_isp.results import FrameResult
 from edge_isp.sinks import image_files
@@ -97,7 +100,7 @@ def test_png_by_specification(tmp_path: Path) -> None:
             "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: .*memory, png, rtsp",
         ),
         ("png", "sink 'png': folder is missing; expected png:FOLDER"),
-        ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: every, interval_s, daily"),
+        ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: tone, every, interval_s, daily"),
         ("png:out,profile=mine.toml", "profile cannot be set in a specification"),
         ("memory:x,capacty=3", "unknown capacty; did you mean 'capacity'.; 'memory' knows: capacity, strict"),
         ("memory:x,capacity=many", "capacity must be a whole number or none, found 'many'"),
@@ -124,6 +127,46 @@ def test_settings_have_the_types_of_the_parameters(memory_plugin: None) -> None:
     sink = open_sink("memory,capacity=none")
     assert isinstance(sink, Memory)
     assert (sink.kind, sink.capacity, sink.strict) == ("memory", None, True)
+
+
+@pytest.mark.parametrize("tone", ["camera", "srgb"])
+@pytest.mark.parametrize("by_specification", [False, True])
+def test_the_tone_reaches_the_pictures_of_raw_frames(tmp_path: Path, tone: str, by_specification: bool) -> None:
+    result = detections_result(2, raw=True)  # the frame of 0 is black
+    assert result.raw is not None
+    expected = picture_of(result, ClassicalIsp(tone=tone)).rgb
+    spec = f"png:{tmp_path}"
+    other = "srgb" if tone == "camera" else "camera"
+    with closing(open_sink(f"{spec},tone={tone}", tone=other) if by_specification else open_sink(spec, tone=tone)) as s:
+        s.write(result)
+    (path,) = tmp_path.iterdir()
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
+    assert np.any(expected != picture_of(result, ClassicalIsp(tone=other)).rgb)
+
+
+SPECS_WITH_PICTURES = ["png:{}", "jpeg:{}", "shm:edge-isp-test-tone", "video:{}/x.mp4", "udp://127.0.0.1:9"]
+
+
+@pytest.mark.parametrize("spec", SPECS_WITH_PICTURES)
+def test_every_sink_of_pictures_has_the_tone_and_the_profile(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if spec.startswith(("video", "udp")):
+        pytest.importorskip("av", reason="needs the extra [video]")
+    made: list[tuple[Any, str]] = []
+    monkeypatch.setattr(
+        ClassicalIsp, "__init__", lambda self, profile=None, *, tone="camera": made.append((profile, tone))
+    )
+    profile = load_profile("imx477")
+    open_sink(spec.format(tmp_path), profile=profile, tone="srgb").close()
+    assert made == [(profile, "srgb")]
+
+
+def test_a_wrong_tone_opens_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="tone must be one of camera, srgb, found 'sgrb'; did you mean 'srgb'"):
+        open_sink(f"png:{tmp_path / 'new'},tone=sgrb")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_policy_of_a_specification_reaches_the_pipeline(

@@ -24,7 +24,11 @@ BITS = {"YU12": 12, "YUYV": 16}
 
 
 class Loopback:
-    """A v4l2loopback device; a format that a reader holds stays, without an error, as the module does it."""
+    """A v4l2loopback device.
+
+    A format that a reader holds, or a program that has written and is still there, stays without an error, as the
+    module does it (seen with 0.12.7).
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.format: tuple[str, int, int] = ("BGR4", 640, 480)
@@ -37,6 +41,7 @@ class Loopback:
         self.errors: dict[str, int] = {}
         self.taken: int | None = None
         self.open: set[int] = set()
+        self.writer: int | None = None
         self.streamed = False
         self.colours: tuple[int, ...] = ()
         for name in ("open_device", "close_device", "ioctl", "write_device"):
@@ -56,6 +61,8 @@ class Loopback:
     def close_device(self, descriptor: int) -> None:
         self.open.remove(descriptor)
         os.close(descriptor)
+        if descriptor == self.writer:
+            self.writer = None
         if self.device_caps == 0x05200001:  # seen with 0.12.7
             self.device_caps = 0x05200002 if self.streamed else 0x05200000
 
@@ -74,7 +81,7 @@ class Loopback:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         assert argument.type == abi.BUF_TYPE_VIDEO_OUTPUT
         pixels = argument.fmt.pix
-        if name == "VIDIOC_S_FMT" and not self.held:
+        if name == "VIDIOC_S_FMT" and not self.held and self.writer is None:
             if len(self.open) > 1:  # the buffers are in use
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             self.format = (fourcc_name(pixels.pixelformat), pixels.width, pixels.height)
@@ -88,6 +95,7 @@ class Loopback:
     def write_device(self, descriptor: int, content: memoryview) -> int:
         assert descriptor in self.open
         self.fail("write")
+        self.writer = descriptor
         code, width, height = self.format
         taken = min(len(content), width * height * BITS[code] // 8)  # the module cuts what is too long
         self.frames.append(bytes(content[:taken]))
@@ -135,10 +143,37 @@ def test_it_is_opened_again_after_the_module_forgot_that_it_takes_video(device: 
 
 def test_another_size_is_another_format(device: Loopback) -> None:
     sink = open_sink(f"virtual:{PATH}")
-    for size in ((128, 96), (128, 96), (96, 128)):
+    for size in ((128, 96), (128, 96), (96, 128), (64, 48)):
         sink.write(moving_result(0, size=size))
-    assert device.formats == [("YUYV", 128, 96), ("YUYV", 96, 128)]
-    assert [len(frame) for frame in device.frames] == [128 * 96 * 2] * 3
+    assert device.formats == [("YUYV", 128, 96), ("YUYV", 96, 128), ("YUYV", 64, 48)]
+    assert [len(frame) for frame in device.frames] == [*[128 * 96 * 2] * 3, 64 * 48 * 2]
+    assert len(device.open) == 1
+    sink.close()
+    assert not device.open
+
+
+def test_another_size_while_a_program_reads_is_an_error_and_the_old_size_comes_back(device: Loopback) -> None:
+    sink = open_sink(f"virtual:{PATH}")
+    sink.write(moving_result(0, size=(128, 96)))
+    device.held = True
+    with pytest.raises(SinkError, match="asked for YUYV 64x48, but the driver keeps YUYV 128x96"):
+        sink.write(moving_result(1, size=(64, 48)))
+    with pytest.raises(SinkError, match="even width and height, found 63x48"):
+        sink.write(moving_result(1, size=(63, 48)))
+    sink.write(moving_result(2, size=(128, 96)))
+    assert [len(frame) for frame in device.frames] == [128 * 96 * 2] * 2
+    sink.close()
+    assert not device.open
+
+
+def test_a_device_that_has_gone_when_the_size_changes(device: Loopback) -> None:
+    sink = open_sink(f"virtual:{PATH}")
+    sink.write(moving_result(0, size=(128, 96)))
+    device.errors["open"] = errno.ENOENT
+    with pytest.raises(SinkError, match="cannot be written: ENOENT.*modprobe"):
+        sink.write(moving_result(1, size=(64, 48)))
+    sink.close()
+    assert not device.open
 
 
 def test_a_device_that_is_open_elsewhere_keeps_its_size(device: Loopback) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_isp.errors import SinkError
 from edge_isp.kernels import reference
+from edge_isp.results import FrameResult
 from edge_isp.sinks.spec import open_sink
 from edge_isp.testing import check_sink
 from tests.sinks.streams import moving_result
@@ -34,7 +35,7 @@ class Writing:
         except SinkError:
             self.sink.close()
             raise
-        self._stop = threading.Event()
+        self._stop, self._one_at_a_time = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Writing:
@@ -46,9 +47,14 @@ class Writing:
         self._thread.join()
         self.sink.close()
 
+    def write(self, result: FrameResult) -> None:
+        """Writes another result in between."""
+        with self._one_at_a_time:
+            self.sink.write(result)
+
     def _run(self) -> None:
         while not self._stop.wait(0.05):
-            self.sink.write(RESULT)
+            self.write(RESULT)
 
 
 def by_v4l2_ctl(form: str) -> dict[str, Any]:
@@ -80,6 +86,19 @@ def by_opencv() -> dict[str, Any]:
     return {"frames": len(frames), "same": [bool(np.array_equal(f, EXPECTED["yuyv"].ravel())) for f in frames]}
 
 
+def another_size() -> dict[str, Any]:
+    """What `v4l2-ctl` says of the format after each of two sizes of one stream."""
+    formats = []
+    sink = open_sink(f"virtual:{DEVICE}")
+    for size in ((320, 240), (640, 480)):
+        for _ in range(3):
+            sink.write(moving_result(3, size=size))
+        command = ["v4l2-ctl", "-d", DEVICE, "--get-fmt-video"]
+        formats.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    sink.close()
+    return {"formats": formats}
+
+
 def a_reader_holds_the_format() -> str:
     """While a program reads YUYV, a picture of another size is refused and none is torn."""
     with Writing("yuyv") as writing:
@@ -88,7 +107,7 @@ def a_reader_holds_the_format() -> str:
             assert reader.stderr
             reader.stderr.read(1)  # it prints a mark for each frame
             try:
-                writing.sink.write(moving_result(3, size=(640, 480)))
+                writing.write(moving_result(3, size=(640, 480)))
                 return "nothing was raised"
             except SinkError as error:
                 return str(error)
@@ -107,6 +126,7 @@ def main() -> None:
         "yuyv": lambda: by_v4l2_ctl("yuyv"),
         "i420": lambda: by_v4l2_ctl("i420"),
         "opencv": by_opencv,
+        "another_size": another_size,
         "held": a_reader_holds_the_format,
         "conformance": conformance,
     }
