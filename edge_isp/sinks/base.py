@@ -29,8 +29,8 @@ class Sink(Protocol):
     return at once, and not raise. One with a method `event(message: dict[str, Any])` gets what happens to frames and to
     the pipeline, see `edge_isp.pipeline.drops.event_message`.
 
-    A sink that makes pictures of RAW frames has keyword-only parameters `profile` and `tone`, to which `open_sink` gives
-    the stream's values where the specification has none.
+    A sink that makes pictures of RAW frames has keyword-only parameters `profile` and `tone`, which `open_sink` sets
+    where the specification does not.
 
     Another package adds a sink with an entry point in the group `edge_isp.sinks`, whose value is a class. The command
     line makes it from a specification: `NAME:ARGUMENT` is its first positional parameter, `key=value` its keyword-only

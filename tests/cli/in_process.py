@@ -22,6 +22,5 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         try:
             main()
         except SystemExit as end:
-            assert end.code is None or isinstance(end.code, int)
-            status = end.code or 0
+            status = int(end.code or 0)
     return subprocess.CompletedProcess(given, status, output.getvalue(), errors.getvalue())
