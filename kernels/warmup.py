@@ -227,8 +227,15 @@ def _simulate() -> None:
 
 
 def compile_recording_kernels() -> None:
-    """Loads or compiles what a recorder needs, before the first frame comes."""
-    _compile({"squeeze": _squeeze})
+    """Loads or compiles what a recorder and its previews, or other pictures without a network, need."""
+    _compile(
+        {
+            "squeeze": _squeeze,
+            "block_statistics": _block_statistics,
+            "correlate_colours": _correlate_colours,
+            "develop": _develop,
+        }
+    )
 
 
 def _squeeze() -> None:

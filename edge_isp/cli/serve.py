@@ -61,7 +61,27 @@ def serve(
             help="Folder of the recordings and videos that are started in the page.",
         ),
     ] = Path("recordings"),
+    before: Annotated[
+        float | None,
+        typer.Option(
+            "--before",
+            metavar="TIME",
+            parser=options.parse_seconds,
+            help="Keep the RAW frames of this time in memory, such as 10s: a button of the page records them, and what "
+            "follows, as an event. This needs: pip install 'edge-isp[recording]'.",
+        ),
+    ] = None,
+    after: Annotated[
+        float,
+        typer.Option(
+            "--after",
+            metavar="TIME",
+            parser=options.parse_seconds,
+            help="With --before: how long an event goes on after the button was pressed last.",
+        ),
+    ] = 5.0,
     profile: options.Profile = None,
+    tone: options.Tone = "camera",
     confidence: options.Confidence = None,
     track: options.Track = False,
     zone: options.ZoneFile = None,
@@ -82,7 +102,10 @@ def serve(
             port=port,
             token_file=token_file,
             recordings=recordings,
+            before_s=before or 0.0,
+            after_s=after,
             profile=profile,
+            tone=tone,
             confidence=confidence,
             track=track,
             zone=zone,

@@ -31,7 +31,10 @@ class Served:
     port: int
     token_file: Path | None
     recordings: Path
+    before_s: float
+    after_s: float
     profile: str | None
+    tone: str
     confidence: float | None
     track: bool
     zone: Path | None
@@ -65,6 +68,8 @@ def serve_view(served: Served) -> None:
         _models(served),
         auto_exposure=served.auto_exposure,
         recordings=served.recordings,
+        before_s=served.before_s,
+        after_s=served.after_s,
         on_failed=failed.set,
         notify_systemd=True,
     ) as view:
@@ -90,6 +95,7 @@ def _models(served: Served) -> list[ModelOptions]:
                 threads=served.threads,
                 delegation=Delegation(served.delegate),
                 profile=load_profile(served.profile) if served.profile else None,
+                tone=served.tone,
                 confidence=served.confidence if detects else None,
                 track=served.track and detects,
                 regions=regions if detects else None,

@@ -237,6 +237,19 @@ class Pipeline:
         """What became of the frames for the first consumer."""
         return self._consumers[0].counts
 
+    def set_tone(self, tone: str) -> None:
+        """Changes the tone curve of the pictures that are decoded from now on; the stream may be running.
+
+        Args:
+            tone: "camera" or "srgb", see `ModelOptions`.
+
+        Raises:
+            PipelineError: a model has a task of its own, `ModelOptions.make_task`.
+            ProfileError: there is no such tone.
+        """
+        for branch in self._branches:
+            branch.model.set_tone(tone)
+
     @property
     def report(self) -> EngineReport | None:
         """What runs the first consumer's model; None before the first frame."""

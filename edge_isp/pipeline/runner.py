@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
 from edge_isp.pipeline.tiling import Tiling
 from edge_isp.plugins import load
+from edge_isp.tasks.isp import IspTask
 from edge_isp.tasks.protocol import Task
 
 _log = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class Model:
         Tiling(self.card, tile=options.tile, budget_bytes=options.memory_budget_bytes)
         self._cards: dict[str | None, ModelCard] = {}  # by sensor
         self._tasks: dict[str, Task] = {}  # by the card's name
+        self._lock = threading.Lock()  # of options and tasks
 
     def prepare(self, frame: RawFrame) -> tuple[ModelCard, Task]:
         """The card and the task for a frame.
@@ -62,8 +66,17 @@ class Model:
         card = self._card_for(frame)
         if card.name not in self._tasks:
             card.verify_file()
-            self._tasks[card.name] = self._options.task(card)
+            with self._lock:
+                self._tasks[card.name] = self._options.task(card)
         return card, self._tasks[card.name]
+
+    def set_tone(self, tone: str) -> None:
+        """See `Pipeline.set_tone`."""
+        with self._lock:
+            self._options = replace(self._options, tone=tone)
+            for task in self._tasks.values():
+                if isinstance(task, IspTask):
+                    task.tone = tone
 
     def _card_for(self, frame: RawFrame) -> ModelCard:
         """The card of the model for the frame's sensor."""

@@ -71,6 +71,7 @@ def make_app(view: LiveView, *, needs_token: bool) -> Starlette:
         Route("/api/tone", live.tone, methods=["POST"]),
         Route("/api/recording/start", live.start_recording, methods=["POST"]),
         Route("/api/recording/stop", live.stop_recording, methods=["POST"]),
+        Route("/api/recording/trigger", live.trigger_event, methods=["POST"]),
     ]
     return Starlette(
         routes=routes,
@@ -131,17 +132,22 @@ class _Live:
 
     async def tone(self, request: Request) -> Response:
         asked = await _body(request, ToneRequest)
-        self._view.set_tone(Tone(asked.brightness_ev, asked.contrast))
+        self._view.set_tone(Tone(asked.brightness_ev, asked.contrast), asked.curve)
         return await self.status(request)
 
     async def start_recording(self, request: Request) -> Response:
         asked = await _body(request, RecordingRequest)
-        await run_in_threadpool(self._view.recorder.start, asked.kind)
+        await run_in_threadpool(self._view.start_recording, asked.kind)
         return await self.status(request)
 
     async def stop_recording(self, request: Request) -> Response:
         await _no_body(request)
         await run_in_threadpool(self._view.recorder.stop)
+        return await self.status(request)
+
+    async def trigger_event(self, request: Request) -> Response:
+        await _no_body(request)
+        await run_in_threadpool(self._view.trigger_event)
         return await self.status(request)
 
     def _channel(self, request: Request) -> Channel:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -17,6 +17,7 @@ from edge_isp.board import Board
 from edge_isp.cameras.base import Camera
 from edge_isp.errors import PipelineError, SinkError
 from edge_isp.frame import RawFrame
+from edge_isp.kernels.warmup import compile_recording_kernels
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import find_model
 from edge_isp.pipeline import (
@@ -37,19 +38,23 @@ from edge_isp.server.camera_controls import CameraControls
 from edge_isp.server.channel import Channel
 from edge_isp.server.messages import (
     BoardStatus,
+    EventsStatus,
     Frame,
     Model,
     Partition,
     RecordingStatus,
     RunningRecording,
     Status,
-    ToneRequest,
+    ToneStatus,
 )
 from edge_isp.server.metrics import Metrics
 from edge_isp.server.rate import Rate
 from edge_isp.server.recorder import Recorder
 from edge_isp.server.tone import Tone
 from edge_isp.tasks.classical import ClassicalIsp
+
+if TYPE_CHECKING:
+    from edge_isp.sinks.mcap import McapSink
 
 # Results that wait for a recording's file before the oldest is dropped.
 _RECORDING_QUEUE = 16
@@ -68,6 +73,8 @@ class LiveView:
         models: at least one; the engines of two models never run at the same time.
         auto_exposure: whether exposure and gain are set from the frames at the start. It can be switched later.
         recordings: folder of recordings and videos.
+        before_s: seconds of RAW frames that are kept in memory for `trigger_event`; 0 keeps none.
+        after_s: seconds that an event goes on after its last trigger.
         on_failed: called when the stream has failed; `Pipeline.error` says why.
         notify_systemd: see `StreamOptions`.
         reconnect: see `StreamOptions`.
@@ -81,7 +88,9 @@ class LiveView:
         metrics: for Prometheus.
 
     Raises:
+        MissingDependencyError: `before_s` needs the extra "recording".
         ModelError, PipelineError, PluginError: see `Pipeline`.
+        SinkError: with `before_s`, nothing can be written to the folder.
     """
 
     def __init__(
@@ -91,6 +100,8 @@ class LiveView:
         *,
         auto_exposure: bool = False,
         recordings: Path = Path("recordings"),
+        before_s: float = 0.0,
+        after_s: float = 5.0,
         on_failed: Callable[[], object] | None = None,
         notify_systemd: bool = False,
         reconnect: ReconnectPolicy | None = None,
@@ -101,8 +112,10 @@ class LiveView:
         self._on_failed = on_failed
         metering = AutoExposure(profile=models[0].profile)
         metering.exposure_locked = not auto_exposure
-        self._classical = ClassicalIsp(models[0].profile)
-        self._tone = Tone()
+        compile_recording_kernels()  # now, so that neither the first viewer nor the first recording waits for it
+        self._profile, self._curve, self._tone = models[0].profile, models[0].tone, Tone()
+        self._classical = ClassicalIsp(self._profile, tone=self._curve)
+        self._before_s, self._after_s = before_s, after_s
         self._lock = threading.Lock()
         self._rates: dict[Consumer, Rate] = {}
         self._ages_ns: dict[Consumer, int] = {}
@@ -131,13 +144,14 @@ class LiveView:
             )
         self._pictures_of = next((self._consumers[i] for i, task in enumerate(tasks) if task == "isp"), None)
         self._boxes_of = next((self._consumers[i] for i, task in enumerate(tasks) if task == "detector"), None)
-        self.recorder = Recorder(recordings)
+        self.recorder = Recorder(recordings, self._profile)
         self._recording_of = self.pipeline.add_sink(
             self.recorder,
             name="recording",
             of=self._pictures_of or first,
             policy=QueuePolicy.buffered(_RECORDING_QUEUE),
         )
+        self._events = self._event_recorder(recordings) if before_s else None
         self.channels: dict[str, Channel] = {}
         if self._pictures_of is not None:
             self.channels["network"] = Channel("network", lambda done: done.picture, lambda: self._tone)
@@ -217,15 +231,44 @@ class LiveView:
         """
         return next(iter(self.channels.values())) if view is None else self.channels.get(view)
 
-    def set_tone(self, tone: Tone) -> None:
-        """Changes brightness and contrast of the pictures that are shown.
+    def set_tone(self, tone: Tone, curve: str | None = None) -> None:
+        """Changes brightness and contrast of the pictures that are shown, and the tone curve of all pictures.
 
         Args:
             tone: from now on.
+            curve: "camera" or "srgb", for results and recordings, too, see `Pipeline.set_tone`; None leaves it as it
+                is.
+
+        Raises:
+            PipelineError, ProfileError: see `Pipeline.set_tone`.
         """
+        if curve is not None:
+            self.pipeline.set_tone(curve)
+            self._curve, self._classical = curve, ClassicalIsp(self._profile, tone=curve)
         self._tone = tone
         for channel in self.channels.values():
             channel.redraw()
+
+    def start_recording(self, kind: str) -> None:
+        """Starts a recording, see `Recorder.start`.
+
+        Args:
+            kind: of it.
+
+        Raises:
+            PluginError, SinkError: see there.
+        """
+        self.recorder.start(kind, tone=self._curve)
+
+    def trigger_event(self) -> None:
+        """Records the last seconds and those that follow, see `McapSink.trigger`.
+
+        Raises:
+            SinkError: no frames are kept for events.
+        """
+        if self._events is None:
+            raise SinkError("no frames are kept for events: start with before_s (edge-isp serve --before 10s)")
+        self._events.trigger("the button of the live view")
 
     def dng(self) -> bytes:
         """The newest RAW frame as the content of a DNG file.
@@ -255,11 +298,24 @@ class LiveView:
             detector=self._boxes_of is not None,
             models=[self._model(consumer, now) for consumer in self._consumers],
             controls=self.controls.values(self._newest_raw()),
-            tone=ToneRequest(self._tone.brightness_ev, self._tone.contrast),
+            tone=ToneStatus(self._tone.brightness_ev, self._tone.contrast, self._curve),
             recording=self._recording(now),
+            events=self._event_status(),
             board=self._board_now(),
             viewers=self._viewers(),
         )
+
+    def _event_recorder(self, folder: Path) -> McapSink:
+        from edge_isp.sinks.mcap import McapSink
+
+        sink = McapSink(folder, before_s=self._before_s, after_s=self._after_s, profile=self._profile)
+        self.pipeline.add_sink(sink, name="events", of=self._boxes_of or self._consumers[0])
+        return sink
+
+    def _event_status(self) -> EventsStatus | None:
+        if self._events is None:
+            return None
+        return EventsStatus(self._before_s, self._after_s, self._events.triggered, len(self._events.files))
 
     def _deliver(self, place: int, done: FrameResult) -> None:
         """Passes a result on; in a thread of the pipeline."""

@@ -19,10 +19,14 @@ class ControlsRequest(Struct, forbid_unknown_fields=True):
 
 
 class ToneRequest(Struct, forbid_unknown_fields=True):
-    """Brightness in stops and contrast of the pictures that are shown."""
+    """Brightness in stops and contrast of the pictures that are shown, and the tone curve of all pictures.
+
+    The curve is the camera's own or sRGB's transfer curve; null leaves it as it is.
+    """
 
     brightness_ev: Annotated[float, Meta(ge=-4, le=4)] = 0.0
     contrast: Annotated[float, Meta(ge=-1, le=1)] = 0.0
+    curve: Literal["camera", "srgb"] | None = None
 
 
 class RecordingRequest(Struct, forbid_unknown_fields=True):
@@ -106,6 +110,23 @@ class RecordingStatus(Struct):
     running: RunningRecording | None
 
 
+class EventsStatus(Struct):
+    """Recordings of events: seconds before and after a trigger, whether one runs, and how many files there are."""
+
+    before_s: float
+    after_s: float
+    running: bool
+    files: int
+
+
+class ToneStatus(Struct):
+    """Brightness in stops and contrast of the pictures that are shown, and the tone curve of all pictures."""
+
+    brightness_ev: float
+    contrast: float
+    curve: str
+
+
 class BoardStatus(Struct):
     """Temperatures in degrees Celsius, and what slows the machine down; null where nothing says so."""
 
@@ -126,7 +147,8 @@ class Status(Struct):
     detector: bool
     models: list[Model]
     controls: ControlsStatus
-    tone: ToneRequest
+    tone: ToneStatus
     recording: RecordingStatus
+    events: EventsStatus | None
     board: BoardStatus
     viewers: dict[str, int]

@@ -62,9 +62,10 @@ def openapi(*, needs_token: bool) -> dict[str, Any]:
             "/readyz": _get("Whether results arrive", _text(), also={503: _text()}),
             "/api/status": _get("All numbers", answer),
             "/api/controls": _post("Change settings of the camera", controls, answer),
-            "/api/tone": _post("Change brightness and contrast of the pictures that are shown", tone, answer),
+            "/api/tone": _post("Change brightness, contrast and tone curve of the pictures", tone, answer),
             "/api/recording/start": _post("Start a recording", recording, answer),
             "/api/recording/stop": _post("Complete the recording that runs", None, answer),
+            "/api/recording/trigger": _post("Begin an event, or make the present one longer", None, answer),
         },
         "components": {"schemas": schemas, "responses": _problem_responses(problem)},
     }

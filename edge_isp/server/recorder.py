@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import EdgeIspError, SinkError
 from edge_isp.frame import RawFrame
 from edge_isp.plugins import load, names
@@ -49,6 +50,7 @@ class Recorder:
 
     Args:
         folder: of the files; made when the first recording starts.
+        profile: of the sensor; None is the shipped profile of the frames' sensor.
 
     Attributes:
         error: why the last recording ended early; "" where it did not.
@@ -56,9 +58,9 @@ class Recorder:
 
     needs_raw = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, profile: SensorProfile | None = None) -> None:
         self.error = ""
-        self._folder = folder
+        self._folder, self._profile = folder, profile
         self._lock = threading.Lock()
         self._sink: Sink | None = None
         self._running: Recording | None = None
@@ -87,11 +89,12 @@ class Recorder:
             running = self._running
             return running and Recording(running.kind, running.file, running.started_ns, self._frames)
 
-    def start(self, kind: str) -> Recording:
+    def start(self, kind: str, *, tone: str = "camera") -> Recording:
         """Starts a recording.
 
         Args:
             kind: one of `kinds`.
+            tone: of a video's pictures where no model makes them, "camera" or "srgb".
 
         Raises:
             SinkError: a recording runs, the kind is not known, or the file cannot be opened.
@@ -105,7 +108,7 @@ class Recorder:
             if self._running is not None:
                 raise SinkError(f"{self._running.file.name} is being recorded: stop it first")
             file = self._free_path(kind)
-            self._sink = open_sink(f"{kind}:{file}")
+            self._sink = open_sink(f"{kind}:{file}", profile=self._profile, tone=tone)
             self.error, self._frames = "", 0
             self._running = Recording(kind, file, time.monotonic_ns(), 0)
             return self._running

@@ -140,6 +140,11 @@ class McapSink:
         """The files that were begun, in order."""
         return self._recorder.files
 
+    @property
+    def triggered(self) -> bool:
+        """Whether an event is being recorded; always true without `before_s`."""
+        return self._recorder.triggered
+
     def frame_arrived(self, frame: RawFrame, camera: str | None = None) -> None:
         """Records a frame; see `Sink`.
 

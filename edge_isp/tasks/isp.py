@@ -103,17 +103,30 @@ class IspTask:
         tone: str = "camera",
     ) -> None:
         _verify_card(card)
-        check_tone(tone)
+        self.tone = tone
         if correct_shading and profile is not None and profile.shading is None:
             raise ProfileError(f"sensor profile '{profile.name}' has no lens shading to correct")
         self.card = card
         self._profile, self._correct_shading, self._correct_defects = profile, correct_shading, correct_defects
         self._warned_of: set[str | None] = set()  # sensors without a profile
         self._uncorrected: set[tuple[str, str]] = set()  # what was not corrected, and why
-        self._tone = tone
         self._output_table = output_table(card.outputs[0].scale, card.outputs[0].zero_point)
         self._encoding: _Plain | _Shaded | None = None
         self._encoding_of: tuple[Any, ...] | None = None
+
+    @property
+    def tone(self) -> str:
+        """Of the pictures that are decoded from now on; it may be set at any time, in any thread.
+
+        Raises:
+            ProfileError: there is no such tone.
+        """
+        return self._tone
+
+    @tone.setter
+    def tone(self, tone: str) -> None:
+        check_tone(tone)
+        self._tone = tone
 
     def verify(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
         """See `Task.verify`."""
@@ -163,7 +176,8 @@ class IspTask:
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
         flips = flips_to_rggb(frame.format.cfa)
         profile, brightness = self._profile_of(frame), darkening(frame)
-        curve = tone_curve(self._tone, profile)
+        tone = self._tone
+        curve = tone_curve(tone, profile)
         if self.card.colour == "calibrated":
             decode_residual(
                 outputs[0][0],
@@ -188,7 +202,7 @@ class IspTask:
             correct_shading=self._correct_shading is not False,
             correct_defects=self._correct_defects,
             calibrated=self.card.colour == "calibrated",
-            tone=self._tone,
+            tone=tone,
         )
         upright = upright_picture(rgb, frame.orientation)
         return Picture(upright, frame.source, frame.sequence, frame.timestamp_ns, applied)

@@ -68,3 +68,33 @@ print("counts", *warmup.counts())
     assert re.fullmatch(r"counts 0 [1-9]\d*", isp)
     assert re.fullmatch(r"counts 0 [1-9]\d*", both)
     assert second.stderr == ""
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_a_recording_and_its_previews_compile_nothing_of_their_own(tmp_path: Path) -> None:
+    """Nor do pictures of the live view without a network: all is there before the first frame."""
+    pytest.importorskip("mcap", reason="needs the extra [recording]")
+    program = """
+import sys
+from edge_isp.cameras.spec import demo_recording, open_camera
+from edge_isp.kernels import warmup
+from edge_isp.sinks.preview import Previewer
+from edge_isp.tasks.classical import ClassicalIsp
+warmup.compile_recording_kernels()
+before = sum(warmup.counts())
+assert before > 4
+made = []
+from edge_isp.sinks.mcap import McapSink
+sink, previewer = McapSink(sys.argv[1]), Previewer(1000, None, lambda *preview: made.append(preview))
+with open_camera(demo_recording()) as camera:
+    frame = camera.read()
+    sink.frame_arrived(frame)
+    previewer.offer(frame, "camera")
+    previewer.close()
+sink.close()
+assert len(made) == 1
+print(sum(warmup.counts()) - before)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "x.mcap")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

@@ -15,11 +15,15 @@ import pytest
 from PIL import Image
 
 from edge_isp import plugins
+from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.base import Camera
+from edge_isp.cameras.mcap import McapCamera
 from edge_isp.errors import CameraDisconnectedError, SinkError
 from edge_isp.pipeline import DropReason, ModelOptions, ReconnectPolicy
 from edge_isp.results import FrameResult
 from edge_isp.server.recorder import Recorder
+from edge_isp.server.tone import Tone
+from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.testing import check_sink
 from tests.server.support import FPS, HEIGHT, WIDTH, live_view, open_scene
 from tests.server.test_security import origin_of, wait_for
@@ -177,6 +181,90 @@ def test_tone_brightens_what_is_shown(client: Any) -> None:
     client.post("/api/tone", json={"brightness_ev": 2}, headers=origin_of(client))
     assert brightness() > before + 30
     client.post("/api/tone", json={}, headers=origin_of(client))
+
+
+def test_the_tone_curve_is_that_of_new_pictures_of_both_views(view: Any, client: Any) -> None:
+    """And of results, so also of videos."""
+    live, own = view[0], origin_of(client)
+    network, classical = live.channels["network"], live.channels["classical"]
+    assert client.get("/api/status").json()["tone"]["curve"] == "camera"
+    for curve in ("srgb", "camera"):
+        answer = client.post("/api/tone", json={"curve": curve}, headers=own)
+        assert answer.json()["tone"] == {"brightness_ev": 0.0, "contrast": 0.0, "curve": curve}
+        wait_for(lambda curve=curve: network.newest.picture.applied.tone == curve)
+        newest = classical.newest
+        expected = ClassicalIsp(tone=curve).develop(newest.raw).rgb
+        np.testing.assert_array_equal(classical.picture(newest).rgb, expected)
+    client.post("/api/tone", json={"curve": "srgb"}, headers=own)
+    # Brightness alone leaves the curve.
+    assert client.post("/api/tone", json={"brightness_ev": 1}, headers=own).json()["tone"]["curve"] == "srgb"
+    client.post("/api/tone", json={"curve": "camera"}, headers=own)
+    assert client.post("/api/tone", json={"curve": "sepia"}, headers=own).status_code == 400
+
+
+def test_the_tone_curve_of_the_start(tmp_path: Path) -> None:
+    models = [ModelOptions("rfdcsanet-s", threads=1, tone="srgb")]
+    with live_view(tmp_path, models=models) as (live, _):
+        wait_for(lambda: live.ready and live.channels["network"].newest is not None, 60)
+        assert live.status().tone.curve == "srgb"
+        assert live.channels["network"].newest.picture.applied.tone == "srgb"
+        newest = live.newest
+        expected = ClassicalIsp(tone="srgb").develop(newest.raw).rgb
+        np.testing.assert_array_equal(live.channels["classical"].picture(newest).rgb, expected)
+
+
+def test_an_event_is_recorded_with_what_came_before(tmp_path: Path) -> None:
+    pytest.importorskip("mcap", reason="needs the extra [recording]")
+    from edge_isp.server.live_view import LiveView
+    from edge_isp.server.serving import LiveServer
+
+    with LiveView(open_scene, PICTURES, recordings=tmp_path, before_s=30, after_s=0.5) as live:
+        live.start()
+        with (
+            LiveServer(live, port=0) as server,
+            httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client,
+        ):
+            wait_for(lambda: live.pipeline.counts.delivered > 3, 60)
+            assert client.get("/api/status").json()["events"] == {
+                "before_s": 30.0,
+                "after_s": 0.5,
+                "running": False,
+                "files": 0,
+            }
+            assert list(tmp_path.rglob("*.mcap")) == []
+            pressed = live.newest.sequence
+            answer = client.post("/api/recording/trigger", headers=origin_of(client))
+            assert answer.status_code == 200
+            assert answer.json()["events"]["running"]
+            wait_for(lambda: live.status().events.files == 1 and not live.status().events.running)
+    (path,) = tmp_path.rglob("*.mcap")
+    with McapCamera(path) as camera:
+        sequences = [frame.sequence for frame in iter(camera.read, None)]
+    assert sequences[0] < 2 < pressed <= sequences[-1]
+
+
+def test_without_a_time_before_there_are_no_events(client: Any) -> None:
+    assert client.get("/api/status").json()["events"] is None
+    answer = client.post("/api/recording/trigger", headers=origin_of(client))
+    assert answer.status_code == 409
+    assert "--before" in answer.json()["error"]
+
+
+def test_a_video_of_a_detector_has_the_curve_and_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, object, str]] = []
+
+    def open_sink(spec: str, *, profile: object, tone: str) -> Any:
+        opened.append((spec.partition(":")[0], profile, tone))
+        raise SinkError("seen")
+
+    monkeypatch.setattr("edge_isp.server.recorder.open_sink", open_sink)
+    profile = load_profile("imx477")
+    models = [ModelOptions("raw-detector", threads=1, profile=profile)]
+    with live_view(tmp_path, models=models) as (live, _):
+        live.set_tone(Tone(), "srgb")
+        with pytest.raises(SinkError, match="seen"):
+            live.start_recording("video")
+    assert opened == [("video", profile, "srgb")]
 
 
 def test_status_has_the_numbers(client: Any) -> None:

@@ -24,6 +24,7 @@ CHANGES = {
     "/api/tone": {"brightness_ev": 1.0},
     "/api/recording/start": {"kind": "video"},
     "/api/recording/stop": {},
+    "/api/recording/trigger": {},
 }
 PAGES = (
     "/",

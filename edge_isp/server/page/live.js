@@ -294,9 +294,10 @@ function showStatus(next) {
   showControls(status.controls);
   brightness.set(status.tone.brightness_ev);
   contrast.set(status.tone.contrast);
+  if (document.activeElement !== $("curve")) $("curve").value = status.tone.curve;
   showModels(status.models);
   showNumbers();
-  showRecording(status.recording);
+  showRecording(status.recording, status.events);
 }
 
 function showControls(controls) {
@@ -371,9 +372,9 @@ function showCounts(found) {
 }
 
 const RECORD = { mcap: "Record RAW", video: "Record video" };
-function showRecording(recording) {
+function showRecording(recording, events) {
   const place = $("recording");
-  const wanted = recording.running ? ["stop"] : recording.kinds;
+  const wanted = [...(recording.running ? ["stop"] : recording.kinds), ...(events ? ["event"] : [])];
   const present = [...place.children].map((button) => button.dataset.kind);
   if (wanted.join() !== present.join()) {
     const focused = place.contains(document.activeElement);
@@ -393,11 +394,19 @@ function showRecording(recording) {
   if (recording.running) {
     const { file, seconds: passed, frames } = recording.running;
     put(place.firstChild, `Stop ${file}: ${passed.toFixed(0)} s, ${frames} frames`);
-  } else if (recording.error) say(`the recording has ended: ${recording.error}`);
+  }
+  if (events) {
+    const button = place.lastChild;
+    button.classList.toggle("recording", events.running);
+    const saved = events.files ? ` (${events.files})` : "";
+    put(button, events.running ? "Recording an event" : `Keep the last ${events.before_s} s${saved}`);
+  }
+  if (!recording.running && recording.error) say(`the recording has ended: ${recording.error}`);
 }
 
 function record(kind) {
   if (kind === "stop") post("/api/recording/stop");
+  else if (kind === "event") post("/api/recording/trigger");
   else post("/api/recording/start", { kind });
 }
 
@@ -426,6 +435,11 @@ function nextView() {
   setMode(buttons[(index + 1) % buttons.length].dataset.view);
 }
 
+function clickRecording(kind) {
+  const button = $("recording").querySelector(`button${kind}`);
+  if (button) button.click();
+}
+
 const KEYS = {
   v: nextView,
   b: toggleBoxes,
@@ -433,11 +447,13 @@ const KEYS = {
   s: () => $("snapshot-jpg").click(),
   a: () => $("auto-exposure").click(),
   w: () => $("auto-balance").click(),
-  r: () => $("recording").firstChild && $("recording").firstChild.click(),
+  r: () => clickRecording(":not([data-kind=event])"),
+  e: () => clickRecording("[data-kind=event]"),
 };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || !status) return;
+  if (event.target.tagName === "SELECT") return; // its options are chosen by letters, too
   const action = KEYS[event.key.toLowerCase()];
   if (action) action();
 });
@@ -454,6 +470,9 @@ $("auto-balance").addEventListener("change", (event) => {
 $("reset-tone").addEventListener("click", () => {
   brightness.moved = contrast.moved = -Infinity;
   post("/api/tone", {});
+});
+$("curve").addEventListener("change", (event) => {
+  post("/api/tone", { brightness_ev: brightness.value(), contrast: contrast.value(), curve: event.target.value });
 });
 window.addEventListener("resize", () => active().forEach((player) => player.drawBoxes()));
 
