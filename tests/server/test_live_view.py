@@ -191,7 +191,7 @@ def test_the_tone_curve_is_that_of_new_pictures_of_both_views(view: Any, client:
     for curve in ("srgb", "camera"):
         answer = client.post("/api/tone", json={"curve": curve}, headers=own)
         assert answer.json()["tone"] == {"brightness_ev": 0.0, "contrast": 0.0, "curve": curve}
-        wait_for(lambda curve=curve: network.newest.picture.applied.tone == curve)
+        wait_for(lambda curve=curve: network.newest.picture.applied.tone.value == f"{curve} curve")
         newest = classical.newest
         expected = ClassicalIsp(tone=curve).develop(newest.raw).rgb
         np.testing.assert_array_equal(classical.picture(newest).rgb, expected)
@@ -207,7 +207,7 @@ def test_the_tone_curve_of_the_start(tmp_path: Path) -> None:
     with live_view(tmp_path, models=models) as (live, _):
         wait_for(lambda: live.ready and live.channels["network"].newest is not None, 60)
         assert live.status().tone.curve == "srgb"
-        assert live.channels["network"].newest.picture.applied.tone == "srgb"
+        assert live.channels["network"].newest.picture.applied.tone.value == "srgb curve"
         newest = live.newest
         expected = ClassicalIsp(tone="srgb").develop(newest.raw).rgb
         np.testing.assert_array_equal(live.channels["classical"].picture(newest).rgb, expected)
