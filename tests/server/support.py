@@ -46,7 +46,12 @@ def bird_at(sequence: int, fps: float = FPS) -> np.ndarray[Any, Any]:
 
 @contextmanager
 def live_view(
-    folder: Path, *, models: list[ModelOptions] | None = None, fps: float = FPS, **settings: Any
+    folder: Path,
+    *,
+    models: list[ModelOptions] | None = None,
+    fps: float = FPS,
+    before_s: float = 0.0,
+    **settings: Any,
 ) -> Iterator[Any]:
     """A live view that runs, with its server as `view.server`.
 
@@ -54,13 +59,14 @@ def live_view(
         folder: of recordings.
         models: that run; None is the detector with tracking, and the network for pictures.
         fps: of the camera.
+        before_s: see `LiveView`.
         settings: of the server.
     """
     from edge_isp.server.live_view import LiveView
     from edge_isp.server.serving import LiveServer
 
     models = models or [ModelOptions("rfdcsanet-s", threads=1), ModelOptions("raw-detector", threads=1, track=True)]
-    with LiveView(partial(open_scene, fps), models, recordings=folder) as view:
+    with LiveView(partial(open_scene, fps), models, recordings=folder, before_s=before_s) as view:
         view.start()
         with LiveServer(view, port=0, **settings) as server:
             yield view, server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_isp.server.tone import Tone
 from edge_isp.tracking.assignment import overlaps
 from tests.server.support import bird_at, live_view
 
@@ -44,7 +46,8 @@ PATIENCE_MS = 60_000
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with live_view(tmp_path_factory.mktemp("recordings")) as running:
+    before_s = 5.0 if importlib.util.find_spec("mcap") else 0.0
+    with live_view(tmp_path_factory.mktemp("recordings"), before_s=before_s) as running:
         yield running
 
 
@@ -175,6 +178,29 @@ def test_tone_changes_what_is_shown(page: Any) -> None:
     wait(page, f"{mean} > {before} + 30")
     page.click("#reset-tone")
     wait(page, f"Math.abs({mean} - {before}) < 15")
+
+
+def test_the_tone_curve_is_chosen(page: Any, served: Any) -> None:
+    page.select_option("#curve", "srgb")
+    for _ in range(100):
+        if served[0].channels["network"].newest.picture.applied.tone.value == "srgb curve":
+            break
+        page.wait_for_timeout(100)
+    assert served[0].status().tone.curve == "srgb"
+    assert served[0].channels["network"].newest.picture.applied.tone.value == "srgb curve"
+    page.locator("#curve").blur()
+    served[0].set_tone(Tone(), "camera")  # by another client
+    wait(page, "document.getElementById('curve').value === 'camera'")
+
+
+def test_the_button_of_events(page: Any, served: Any) -> None:
+    pytest.importorskip("mcap", reason="needs the extra [recording]")
+    button = page.locator("#recording button[data-kind=event]")
+    assert button.inner_text() == "Keep the last 5 s"
+    page.keyboard.press("e")
+    wait(page, "document.querySelector('[data-kind=event]').textContent === 'Recording an event'")
+    wait(page, "document.querySelector('[data-kind=event]').textContent === 'Keep the last 5 s (1)'")
+    assert served[0].status().events.files == 1
 
 
 def test_snapshots_are_whole_files(page: Any, tmp_path: Path) -> None:

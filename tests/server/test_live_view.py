@@ -21,6 +21,7 @@ from edge_isp.cameras.mcap import McapCamera
 from edge_isp.errors import CameraDisconnectedError, SinkError
 from edge_isp.pipeline import DropReason, ModelOptions, ReconnectPolicy
 from edge_isp.results import FrameResult
+from edge_isp.server.messages import EventsStatus
 from edge_isp.server.recorder import Recorder
 from edge_isp.server.tone import Tone
 from edge_isp.tasks.classical import ClassicalIsp
@@ -232,11 +233,12 @@ def test_an_event_is_recorded_with_what_came_before(tmp_path: Path) -> None:
                 "files": 0,
             }
             assert list(tmp_path.rglob("*.mcap")) == []
+            assert live.newest is not None
             pressed = live.newest.sequence
             answer = client.post("/api/recording/trigger", headers=origin_of(client))
             assert answer.status_code == 200
             assert answer.json()["events"]["running"]
-            wait_for(lambda: live.status().events.files == 1 and not live.status().events.running)
+            wait_for(lambda: live.status().events == EventsStatus(30.0, 0.5, running=False, files=1))
     (path,) = tmp_path.rglob("*.mcap")
     with McapCamera(path) as camera:
         sequences = [frame.sequence for frame in iter(camera.read, None)]
