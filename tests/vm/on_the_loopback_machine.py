@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,12 @@ def by_opencv() -> dict[str, Any]:
 def another_size() -> dict[str, Any]:
     """What `v4l2-ctl` says of the format after each of two sizes of one stream."""
     formats = []
-    sink = open_sink(f"virtual:{DEVICE}")
-    for size in ((320, 240), (640, 480)):
-        for _ in range(3):
-            sink.write(moving_result(3, size=size))
-        command = ["v4l2-ctl", "-d", DEVICE, "--get-fmt-video"]
-        formats.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    sink.close()
+    with closing(open_sink(f"virtual:{DEVICE}")) as sink:
+        for size in ((320, 240), (640, 480)):
+            for _ in range(3):
+                sink.write(moving_result(3, size=size))
+            command = ["v4l2-ctl", "-d", DEVICE, "--get-fmt-video"]
+            formats.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return {"formats": formats}
 
 
