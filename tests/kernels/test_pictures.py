@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,14 +97,11 @@ def test_rgb_to_yuyv_equals_its_reference(height: int, width: int, seed: int) ->
     np.testing.assert_array_equal(out, reference.rgb_to_yuyv(rgb))
 
 
-def test_yuv_of_every_pair_of_extremes_equals_its_reference() -> None:
-    """Where sums of 16 bits would overflow, and where halves are rounded."""
-    values = np.array([0, 1, 254, 255], np.uint8)
-    colours = np.stack(np.meshgrid(values, values, values), -1).reshape(-1, 3)
-    rgb = np.empty((128, 128, 3), np.uint8)
-    rgb[::2, ::2] = rgb[1::2, 1::2] = colours[:, None]
-    rgb[::2, 1::2] = rgb[1::2, ::2] = colours
-    i420, yuyv = np.zeros((192, 128), np.uint8), np.zeros((128, 256), np.uint8)
+@pytest.mark.parametrize("values", [[0, 1, 254, 255], range(256)], ids=["extremes", "all"])
+def test_yuv_of_many_pixels_equals_its_reference(values: Sequence[int]) -> None:
+    """Where sums of 16 bits would overflow, and where halves are rounded, which one pixel in hundreds shows."""
+    rgb = np.random.default_rng(1).choice(np.array(values, np.uint8), (256, 256, 3))
+    i420, yuyv = np.zeros((384, 256), np.uint8), np.zeros((256, 512), np.uint8)
     rgb_to_i420(rgb, i420)
     rgb_to_yuyv(rgb, yuyv)
     np.testing.assert_array_equal(i420, reference.rgb_to_i420(rgb))
