@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+import edge_isp
 from edge_isp.errors import SinkError
 from edge_isp.kernels import reference
 from edge_isp.results import FrameResult
@@ -139,7 +140,7 @@ def main() -> None:
         "held": a_reader_holds_the_format,
         "conformance": conformance,
     }
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"edge_isp": edge_isp.__file__}
     for name, check in checks.items():
         begun_s = time.monotonic()
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import edge_isp
 from tests.vm.board import Missing
 from tests.vm.loopback import LoopbackMachine
 
@@ -34,6 +35,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((share / "report.json").read_text())
     print(console)
     return found
+
+
+def test_the_machine_ran_this_code(report: dict[str, Any]) -> None:
+    """The machine's /tmp is its own: a working tree there is not seen, and an installed edge_isp would be tested."""
+    assert report["edge_isp"] == edge_isp.__file__
 
 
 @pytest.mark.parametrize(("form", "code"), [("yuyv", "YUYV"), ("i420", "YU12")])
