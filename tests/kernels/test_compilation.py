@@ -82,7 +82,7 @@ from edge_isp.sinks.preview import Previewer
 from edge_isp.tasks.classical import ClassicalIsp
 warmup.compile_recording_kernels()
 before = sum(warmup.counts())
-assert before > 4
+assert before > 0
 made = []
 from edge_isp.sinks.mcap import McapSink
 sink, previewer = McapSink(sys.argv[1]), Previewer(1000, None, lambda *preview: made.append(preview))
