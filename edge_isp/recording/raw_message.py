@@ -1,12 +1,14 @@
 """A RAW frame as one message of a recording: a Protocol Buffers message, see docs/raw_frame.proto.
 
-The sensor's bytes are the message's last field, so that they are written without a copy. Every other field is as the
-camera gave it, values that count as absent (see `edge_isp.frame_check`) included.
+The sensor's bytes are the message's last field, so that they are written without a copy; the picture of the board's
+own ISP stands before them. Every other field is as the camera gave it, values that count as absent (see
+`edge_isp.frame_check`) included.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import operator
 from dataclasses import replace
 from functools import lru_cache
@@ -57,6 +59,10 @@ FIELDS = (
     ("auto_brightness", 28, "double", ""),
     ("origins", 29, "string", ""),
     ("stored_packing", 30, "string", "optional"),
+    ("metadata", 31, "string", ""),
+    ("isp_width", 32, "uint32", ""),
+    ("isp_height", 33, "uint32", ""),
+    ("isp_picture", 34, "bytes", "optional"),
 )
 WINDOW_FIELDS = (
     ("left", 1, "uint32", ""),
@@ -69,7 +75,7 @@ WINDOW_FIELDS = (
     ("flipped_horizontally", 8, "bool", "optional"),
 )
 
-_DATA_NUMBER, _LENGTH_DELIMITED = 15, 2
+_DATA_NUMBER, _PICTURE_NUMBER, _LENGTH_DELIMITED = 15, 34, 2
 _REALS = ("analogue_gain", "digital_gain", "colour_temperature_k", "baseline_exposure_ev")
 _LISTS = ("colour_gains", "colour_matrix", "noise_profile")
 
@@ -118,12 +124,20 @@ def encode_metadata(frame: RawFrame, stored_bytes: int, stored_packing: str | No
         if stored_packing is not None:
             message.stored_packing = stored_packing
         message.origins = json.dumps([frame.origins.source, dict(frame.origins.others)])
+        if frame.metadata:
+            message.metadata = json.dumps(dict(frame.metadata), default=_plain)
+        if frame.isp_picture is not None:
+            message.isp_height, message.isp_width, _ = frame.isp_picture.shape
         content: bytes = message.SerializeToString()
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise FormatError(
             f"{frame.source}: frame {frame.sequence} cannot be recorded: {type(error).__name__}: {error}"
         ) from error
-    return content + bytes([_DATA_NUMBER << 3 | _LENGTH_DELIMITED]) + _varint(stored_bytes)
+    data = _head(_DATA_NUMBER, stored_bytes)
+    if frame.isp_picture is None:
+        return content + data
+    picture = np.ascontiguousarray(frame.isp_picture).data.cast("B")
+    return b"".join((content, _head(_PICTURE_NUMBER, picture.nbytes), picture, data))
 
 
 def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
@@ -150,9 +164,11 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         )
         window = _window(message.window) if message.HasField("window") else None
         status, origins = FrameStatus(message.status), _origins(message.origins)
+        metadata = _metadata(message.metadata)
     except (FormatError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}: {str(error)[:300]}") from error
     data = _data(message, layout, where)
+    isp_picture = _isp_picture(message, where) if message.HasField("isp_picture") else None
     if len(message.black_level) != 4:
         raise FormatError(f"{where}: expected 4 black levels, found {len(message.black_level)}")
     red, green_red, green_blue, blue = message.black_level
@@ -171,6 +187,8 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         window=window,
         lens_shading=message.lens_shading,
         orientation=message.orientation,
+        isp_picture=isp_picture,
+        metadata=metadata,
         status=status,
         auto_brightness=message.auto_brightness,
         origins=origins,
@@ -197,6 +215,29 @@ def _data(message: Any, layout: RawFormat, where: str) -> NDArray[np.uint8]:
     data = np.zeros((layout.height, layout.stride), np.uint8)
     data[:, : layout.row_bytes] = codes.astype("<u2", copy=False).view(np.uint8)
     return data
+
+
+def _isp_picture(message: Any, where: str) -> NDArray[np.uint8]:
+    """The picture of the board's own ISP, (height, width, 3)."""
+    shape, found = (message.isp_height, message.isp_width, 3), message.isp_picture
+    if len(found) != math.prod(shape):
+        raise FormatError(f"{where}: expected a picture of {math.prod(shape)} bytes, found {len(found)}")
+    return np.frombuffer(bytearray(found), np.uint8).reshape(shape)
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """What else the driver said; raises ValueError where it is no object of JSON."""
+    found = json.loads(text) if text else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"metadata must be an object of JSON, found {text[:80]}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays, as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"metadata must be numbers, texts and lists of them, found {type(value).__name__}")
 
 
 def _origins(text: str) -> Origins:
@@ -237,6 +278,11 @@ def _window(message: Any) -> SensorWindow:
     if message.HasField("flipped_vertically"):
         flips = Flips(message.flipped_vertically, message.flipped_horizontally)
     return SensorWindow(message.left, message.top, message.width, message.height, size, flips)
+
+
+def _head(number: int, length: int) -> bytes:
+    """What stands before a field of bytes."""
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 
 def _varint(number: int) -> bytes:

@@ -18,6 +18,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.spec import demo_recording, open_camera
 from edge_isp.cli.main import app
 from edge_isp.cli.options import parse_bytes, parse_seconds
+from edge_isp.cli.record_stream import Recording
 from edge_isp.recording.recorder import Recorder
 from tests.support.recorded_frames import plain_frame
 
@@ -173,6 +174,32 @@ def test_contradictions_are_told(tmp_path: Path) -> None:
     ):
         assert edge_isp("record", "--out", tmp_path / "r", *arguments, ok=False).exit_code == 2, arguments
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "opened"),
+    [
+        ("picamera2:0,fps=30", "picamera2:0,fps=30,main=1280x720"),
+        ("picamera2", "picamera2,main=1280x720"),
+        ("picamera2:1,main=640x480,fps=5", "picamera2:1,main=640x480,fps=5"),
+    ],
+)
+def test_the_isps_picture_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, opened: str
+) -> None:
+    found: list[Recording] = []
+    monkeypatch.setattr("edge_isp.cli.record_stream.run_recording", found.append)
+    edge_isp("record", "--camera", given, "--with-isp", "--out", tmp_path / "a.mcap")
+    assert list(found[0].cameras.values()) == [opened]
+    found[0].sink.close()
+
+
+@pytest.mark.parametrize("camera", [[], ["--camera", "synthetic:a.jpg"], ["--camera", "v4l2:/dev/video0"]])
+def test_a_camera_without_an_isps_picture_is_refused(tmp_path: Path, camera: list[str]) -> None:
+    done = edge_isp("record", *camera, "--with-isp", "--out", tmp_path / "a.mcap", ok=False)
+    assert done.exit_code == 2
+    assert "--with-isp needs a camera whose board makes a picture" in " ".join(done.output.split())
+    assert not (tmp_path / "a.mcap").exists()
 
 
 def test_a_signal_begins_an_event_and_ctrl_c_ends_the_recording(tmp_path: Path, data: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import CLOCK, EVENTS, RAW
 from tests.support.recorded_frames import (
     PACKINGS,
+    PICTURE,
     FaultyDisk,
     ThrottledOutput,
     assert_identical,
@@ -400,6 +402,48 @@ def test_damaged_frames_are_counted_and_go_by(tmp_path: Path) -> None:
     assert recorder.counts.lost == {"the frame is damaged": 2}
     with McapRecording(tmp_path / "a.mcap") as recording:
         assert numbers(recording.frames("camera")) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"isp_picture": PICTURE[..., :2]},
+        {"isp_picture": PICTURE.astype(np.uint16)},
+        {"isp_picture": PICTURE[0]},
+        {"isp_picture": "none"},
+        {"metadata": {"Status": object()}},
+        {"metadata": 5},
+    ],
+)
+def test_pictures_and_metadata_that_no_message_holds_cost_their_frame(tmp_path: Path, changes: dict[str, Any]) -> None:
+    recorder = Recorder(tmp_path / "a.mcap")
+    recorder.frame(replace(plain_frame(0), **changes))
+    recorder.frame(plain_frame(1))
+    recorder.close()
+    assert recorder.counts.lost == {"the frame is damaged": 1}
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        assert numbers(recording.frames("camera")) == [1]
+
+
+def test_numpys_numbers_in_metadata_come_back_as_pythons(tmp_path: Path) -> None:
+    given = {"Lux": np.float32(2.5), "AfState": np.int64(3), "ScalerCrop": np.array([1, 2]), "Pair": (1, 2)}
+    record(tmp_path / "a.mcap", [replace(plain_frame(0), metadata=given)])
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        ((_, found),) = recording.frames("camera")
+    assert found.metadata == {"Lux": 2.5, "AfState": 3, "ScalerCrop": [1, 2], "Pair": [1, 2]}
+
+
+def test_the_pictures_of_the_isp_count_for_the_memory(tmp_path: Path) -> None:
+    """The limit holds for what a frame takes in all, of which the picture may be the larger part."""
+    picture = np.zeros((480, 640, 3), np.uint8)
+    recorder = Recorder(
+        tmp_path / "r", RecordingOptions(before_s=1000.0, memory_bytes=3 * picture.nbytes + picture.nbytes // 2)
+    )
+    for number in range(10):
+        recorder.frame(replace(plain_frame(number), isp_picture=picture))
+    counts = recorder.counts
+    recorder.close()
+    assert (counts.waiting, counts.discarded, counts.lost) == (3, 7, {})
 
 
 def test_files_follow_each_other_by_size(tmp_path: Path) -> None:
