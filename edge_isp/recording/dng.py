@@ -160,11 +160,12 @@ def _camera_tags(frame: RawFrame, profile: SensorProfile | None, taken_at: datet
             f"{frame.source}: frame {frame.sequence} cannot be written as a DNG: its colour matrix must keep white and "
             f"have an inverse, found {matrix.round(4).tolist()}"
         )
-    for number, entry in enumerate(camera_matrices(matrix, frame.colour_gains, profile)):
+    neutral = _as_shot_neutral(frame, profile)
+    white = None if neutral is None else np.array(neutral)
+    for number, entry in enumerate(camera_matrices(matrix, white, profile)):
         tags[50721 + number] = TiffTag(SIGNED_RATIONAL, entry.camera_of_xyz.ravel().tolist())  # ColorMatrix
         tags[50964 + number] = TiffTag(SIGNED_RATIONAL, entry.forward.ravel().tolist())  # ForwardMatrix
         tags[50778 + number] = TiffTag(SHORT, [entry.illuminant])  # CalibrationIlluminant
-    neutral = _as_shot_neutral(frame, profile)
     if neutral is not None:
         tags[50728] = TiffTag(RATIONAL, neutral)
     brighter = (frame.baseline_exposure_ev or 0.0) + math.log2((frame.digital_gain or 1.0) * frame.auto_brightness)
