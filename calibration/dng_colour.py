@@ -112,9 +112,9 @@ def camera_matrices(
 ) -> tuple[CameraMatrices, ...]:
     """The tags of a camera's colours, so that every converter shows the frame in the colours of its own light.
 
-    ColorMatrix is that of the frame's light for each illuminant, since dcraw and LibRaw take one of them alone. Converters
-    that interpolate take their colours from ForwardMatrix: there the two differ as the profile's do, and between them, at
-    the frame's own light, lies the frame's matrix. So the colours follow a white balance that is changed.
+    ColorMatrix is that of the frame's light for each illuminant, since dcraw and LibRaw take one of them alone.
+    Converters that interpolate take their colours from ForwardMatrix: there the two differ as the profile's do, and
+    between them, at the frame's own light, lies the frame's matrix. So the colours follow a changed white balance.
 
     Args:
         matrix: 3x3, white-balanced camera colour to linear sRGB under the frame's light.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -40,35 +39,17 @@ def export_frames(
     """
     known = None if profile is None else load_profile(profile)
     with McapCamera(file, name=camera) as source:
-        offset_ns = utc_offset_ns(source)
         frames = islice(iter(source.read, None), most)
         if file_format == "raw":
             with RawFiles(out, file.stem) as files:
                 return _each(frames, files.write), out
         if file_format == "dng":
             writer = DngWriter(out, file.stem, known)
-            return _each(frames, lambda frame: writer.write(frame, offset_ns)), out
+            return _each(frames, writer.write), out
         spec = f"png:{out}" if file_format == "png" else f"video:{out}"
         with closing(open_sink(spec)) as sink:
             developed = Developer(known)
             return _each(frames, lambda frame: _write(sink, frame, developed)), out
-
-
-def utc_offset_ns(camera: McapCamera) -> int | None:
-    """What is added to a frame's time stamp for nanoseconds of UTC: of the recording's first pair of clocks.
-
-    Args:
-        camera: of the recording.
-    """
-    from edge_isp.recording.schemas import CLOCK
-
-    recording = camera.recording
-    for name in recording.cameras:
-        for _, clocks in recording.json_messages(CLOCK, name):
-            monotonic, realtime = clocks.get("monotonic_ns"), clocks.get("realtime_ns")
-            if isinstance(monotonic, int) and isinstance(realtime, int):
-                return realtime - monotonic
-    return None
 
 
 class Developer:
@@ -110,23 +91,18 @@ class DngWriter:
         except (OSError, ValueError) as error:
             raise SinkError(f"{folder}: cannot be made: {getattr(error, 'strerror', None) or error}") from error
 
-    def write(self, frame: RawFrame, utc_offset_ns: int | None) -> None:
+    def write(self, frame: RawFrame) -> None:
         """Writes a frame, with a small picture.
 
         Args:
             frame: to write.
-            utc_offset_ns: what is added to its time stamp for nanoseconds of UTC; None where that is not known.
 
         Raises:
             FormatError: no DNG can hold it.
             SinkError: it cannot be written, or a file of that name is there.
         """
-        taken_at = None
-        if utc_offset_ns is not None and 0 <= frame.timestamp_ns + utc_offset_ns < 2**62:
-            taken_at = datetime.fromtimestamp((frame.timestamp_ns + utc_offset_ns) / 1e9, UTC)
         path = self._folder / f"{self._name}_{frame.sequence:06d}.dng"
-        picture = self._developer.picture(frame)
-        write_dng(path, frame, profile=self._profile, thumbnail=picture, taken_at=taken_at)
+        write_dng(path, frame, profile=self._profile, thumbnail=self._developer.picture(frame))
 
 
 def _each(frames: Iterator[RawFrame | None], write: object) -> int:

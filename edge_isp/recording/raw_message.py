@@ -11,6 +11,7 @@ import json
 import math
 import operator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError, MissingDependencyError
-from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame
+from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame, RecordedFrame
 from edge_isp.kernels.layout import Flips, row_bytes
 from edge_isp.kernels.squeeze import can_squeeze
 from edge_isp.kernels.unpack import unpack
@@ -63,6 +64,7 @@ FIELDS = (
     ("isp_width", 32, "uint32", ""),
     ("isp_height", 33, "uint32", ""),
     ("isp_picture", 34, "bytes", "optional"),
+    ("taken_at", 35, "string", "optional"),
 )
 WINDOW_FIELDS = (
     ("left", 1, "uint32", ""),
@@ -76,6 +78,8 @@ WINDOW_FIELDS = (
 )
 
 _DATA_NUMBER, _PICTURE_NUMBER, _LENGTH_DELIMITED = 15, 34, 2
+# Times beyond these are none: the recorder writes the nearest one that fits.
+_UTC_ZERO, _LATEST_NS = datetime(1970, 1, 1, tzinfo=UTC), 2**63 - 1
 _REALS = ("analogue_gain", "digital_gain", "colour_temperature_k", "baseline_exposure_ev")
 _LISTS = ("colour_gains", "colour_matrix", "noise_profile")
 
@@ -126,6 +130,8 @@ def encode_metadata(frame: RawFrame, stored_bytes: int, stored_packing: str | No
         message.origins = json.dumps([frame.origins.source, dict(frame.origins.others)])
         if frame.metadata:
             message.metadata = json.dumps(dict(frame.metadata), default=_plain)
+        if isinstance(frame, RecordedFrame):
+            message.taken_at = "" if frame.taken_at is None else frame.taken_at.isoformat()
         if frame.isp_picture is not None:
             message.isp_height, message.isp_width, _ = frame.isp_picture.shape
         content: bytes = message.SerializeToString()
@@ -140,11 +146,12 @@ def encode_metadata(frame: RawFrame, stored_bytes: int, stored_packing: str | No
     return b"".join((content, _head(_PICTURE_NUMBER, picture.nbytes), picture, data))
 
 
-def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
+def decode_frame(content: bytes | memoryview, published_ns: int, where: str) -> RecordedFrame:
     """A message's frame, with data of its own.
 
     Args:
         content: of the message.
+        published_ns: time that the message is of, nanoseconds of UTC.
         where: it was found, for errors.
 
     Raises:
@@ -164,7 +171,7 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         )
         window = _window(message.window) if message.HasField("window") else None
         status, origins = FrameStatus(message.status), _origins(message.origins)
-        metadata = _metadata(message.metadata)
+        metadata, taken_at = _metadata(message.metadata), _taken_at(message, published_ns)
     except (FormatError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}: {str(error)[:300]}") from error
     data = _data(message, layout, where)
@@ -174,7 +181,7 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
     red, green_red, green_blue, blue = message.black_level
     optional: dict[str, Any] = {n: getattr(message, n) if message.HasField(n) else None for n in _REALS}
     optional |= {name: tuple(getattr(message, name)) or None for name in _LISTS}
-    return RawFrame(
+    return RecordedFrame(
         data=data,
         format=layout,
         source=message.source,
@@ -192,6 +199,7 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         status=status,
         auto_brightness=message.auto_brightness,
         origins=origins,
+        taken_at=taken_at,
         **optional,
     )
 
@@ -223,6 +231,15 @@ def _isp_picture(message: Any, where: str) -> NDArray[np.uint8]:
     if len(found) != math.prod(shape):
         raise FormatError(f"{where}: expected a picture of {math.prod(shape)} bytes, found {len(found)}")
     return np.frombuffer(bytearray(found), np.uint8).reshape(shape)
+
+
+def _taken_at(message: Any, published_ns: int) -> datetime | None:
+    """The start of the exposure; raises ValueError where it is no time."""
+    if message.HasField("taken_at"):
+        return datetime.fromisoformat(message.taken_at) if message.taken_at else None
+    if message.timestamp_ns <= 0 or not 0 < published_ns < _LATEST_NS:
+        return None
+    return _UTC_ZERO + timedelta(microseconds=published_ns // 1000)
 
 
 def _metadata(text: str) -> dict[str, Any]:
