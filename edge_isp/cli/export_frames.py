@@ -14,10 +14,10 @@ from edge_isp.errors import CameraError, SinkError
 from edge_isp.frame import RawFrame
 from edge_isp.frame_check import check_frame
 from edge_isp.metering.meter import FrameMeter
+from edge_isp.plugins import load
 from edge_isp.recording.dng import write_dng
 from edge_isp.results import FrameResult, Picture
 from edge_isp.sinks.base import Sink
-from edge_isp.sinks.spec import open_sink
 from edge_isp.tasks.classical import ClassicalIsp
 
 
@@ -46,10 +46,12 @@ def export_frames(
         if file_format == "dng":
             writer = DngWriter(out, file.stem, known)
             return _each(frames, writer.write), out
-        spec = f"png:{out}" if file_format == "png" else f"video:{out}"
-        with closing(open_sink(spec)) as sink:
+        sink = load("sinks", "png" if file_format == "png" else "video")(out)
+        with closing(sink):
             developed = Developer(known)
-            return _each(frames, lambda frame: _write(sink, frame, developed)), out
+            count = _each(frames, lambda frame: _write(sink, frame, developed))
+        # No video is replaced: its name may have got a number.
+        return count, out if file_format == "png" else sink.path
 
 
 class Developer:
