@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 
 from edge_isp.cli import options
 
@@ -21,13 +20,11 @@ def dng(
 
     known = None if profile is None else load_profile(profile)
     with open_camera(camera) as source:
-        writer: DngWriter | None = None
+        writer = DngWriter(out, None, known)
         count = 0
         for frame in islice(iter(source.read, None), frames):
             assert frame is not None
             with frame:
-                if writer is None:
-                    writer = DngWriter(out, Path(frame.source).stem or "frame", known)
                 writer.write(frame)
             count += 1
     print(f"{count} frames in {out}")

@@ -78,14 +78,14 @@ class DngWriter:
 
     Args:
         folder: made if it does not exist.
-        name: of the files.
+        name: of the files; None is that of each frame's source.
         profile: of the sensor; None is the shipped profile of the frames' sensor.
 
     Raises:
         SinkError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, name: str, profile: SensorProfile | None) -> None:
+    def __init__(self, folder: Path, name: str | None, profile: SensorProfile | None) -> None:
         self._folder, self._name, self._profile = folder, name, profile
         self._developer = Developer(profile)
         try:
@@ -103,7 +103,8 @@ class DngWriter:
             FormatError: no DNG can hold it.
             SinkError: it cannot be written, or a file of that name is there.
         """
-        path = self._folder / f"{self._name}_{frame.sequence:06d}.dng"
+        name = self._name or Path(frame.source).stem or "frame"
+        path = self._folder / f"{name}_{frame.sequence:06d}.dng"
         write_dng(path, frame, profile=self._profile, thumbnail=self._developer.picture(frame))
 
 

@@ -234,6 +234,18 @@ def test_dng_of_any_camera(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spices_000000.dng", "spices_000001.dng"]
 
 
+def test_dng_of_a_folder_of_recordings(tmp_path: Path) -> None:
+    """The frames of each file are counted from 0: they have its name."""
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        for suffix in (".raw", ".toml"):
+            content = demo_recording().with_suffix(suffix).read_bytes()
+            (tmp_path / "in" / f"{name}{suffix}").write_bytes(content)
+    edge_isp("dng", "--camera", tmp_path / "in", "--out", tmp_path / "out", "--frames", 4)
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert found == ["a_000000.dng", "a_000001.dng", "a_000002.dng", "b_000000.dng"]
+
+
 def test_contradictions_are_told(tmp_path: Path) -> None:
     for arguments in (
         ("--trigger", "signal"),
