@@ -221,7 +221,7 @@ def test_a_seek_reads_one_frame_and_opening_none(
     tmp_path: Path, clock: FakeTime, bytes_read: list[int], is_cut: bool
 ) -> None:
     """However long the recording is, and whatever lies between the frames."""
-    size, count = (128, 96), 600
+    size, count = (128, 96), 300
     recorder = Recorder(tmp_path / "a.mcap", cameras=("left", "right"))
     for number in range(count):
         for camera in ("left", "right"):
