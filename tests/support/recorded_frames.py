@@ -39,6 +39,7 @@ METADATA: list[dict[str, Any]] = [
     {"exposure_ns": 12_345_678, "analogue_gain": 2.5, "colour_gains": (1.75, 1.43), "sensor": "imx219"},
     {"exposure_ns": 0, "analogue_gain": math.nan, "colour_gains": (0.0, math.inf), "orientation": 0},
     {"exposure_ns": 2**64, "digital_gain": -1.0, "colour_temperature_k": math.nan, "orientation": 6},
+    {"exposure_ns": 12_345.5, "analogue_gain": math.inf},
     {"exposure_ns": math.nan, "colour_matrix": (0.1,) * 9, "noise_profile": (2.0, -1.0), "sensor": ""},
     {"window": SensorWindow(2, 4, 64, 32, (3280, 2464), Flips(vertical=True, horizontal=False)), "lens_shading": False},
     {"window": SensorWindow(0, 0, 64, 32), "baseline_exposure_ev": 1e300, "white_level": 0.5},
