@@ -60,7 +60,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def thousands() -> list[Any]:
     """Packings, each with 1,000 frames; the default run has fewer of most, but every kind of metadata of each."""
-    found = []
+    found: list[Any] = []
     for packing, bit_depth in PACKINGS:
         default = 1000 if (packing, bit_depth) in ((Packing.CSI2P, 10), (Packing.U16_LEFT, 12)) else 84
         found += [(packing, bit_depth, default, False), (packing, bit_depth, 84, True)]
@@ -346,19 +346,26 @@ def frames_written_after(disk: FaultyDisk, tmp_path: Path) -> list[int]:
         return numbers(recording.frames("camera"))
 
 
-def test_a_sync_that_fails_counts_what_it_may_have_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["r", "a.mcap"])
+@pytest.mark.parametrize("fault", ["gone", "sync_fails"])
+def test_a_sync_that_fails_counts_what_it_may_have_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, name: str
+) -> None:
+    """Also where only the sync fails: the next one passes, although what it could not write is forgotten."""
     disk = FaultyDisk()
     monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 10**15)
-    recorder = Recorder(tmp_path / "r", open_output=disk.open)
+    recorder = Recorder(tmp_path / name, open_output=disk.open)
     recorder.frame(plain_frame(0))
     wait_for(lambda: recorder.counts.written == 1)
-    disk.gone = True
+    setattr(disk, fault, True)
     monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 1)
     recorder.frame(plain_frame(1))
     wait_for(lambda: recorder.counts.waiting == 0 and recorder.counts.written == 0)
     assert recorder.counts.lost == {"the disk fails": 2}
-    disk.gone = False
+    setattr(disk, fault, False)
     recorder.close()
+    assert recorder.counts.written == 0
+    assert recorder.counts.lost == {"the disk fails": 2}
 
 
 def test_a_slow_disk_loses_frames_and_never_waits(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class FaultyDisk:
         synced: bytes of each file that a power cut leaves.
         room: bytes that can still be written; None is unlimited.
         gone: whether everything fails.
+        sync_fails: whether only putting what was written onto the disk does.
         passes: cleared where writes hang.
     """
 
@@ -121,7 +122,7 @@ class FaultyDisk:
         self.contents: dict[Path, bytearray] = {}
         self.synced: dict[Path, int] = {}
         self.room: int | None = None
-        self.gone = False
+        self.gone = self.sync_fails = False
         self.passes = threading.Event()
         self.passes.set()
         self.hangs = threading.Event()
@@ -180,6 +181,8 @@ class _FaultyOutput:
 
     def sync(self) -> None:
         self._disk.check()
+        if self._disk.sync_fails:
+            raise OSError(errno.EIO, "Input/output error")
         self._disk.synced[self._path] = len(self._disk.contents[self._path])
 
     def close(self) -> None:
