@@ -145,7 +145,7 @@ def _development(run: Callable[[Tensor], Tensor], colour: Colour) -> Develop:
         inputs = torch.from_numpy(network_inputs(exposure))[None]
         matrix = torch.from_numpy(profile.colour_matrix(exposure.capture.colour_temperature_k).astype(np.float32))[None]
         with torch.inference_mode():
-            rgb = colour.render(run(inputs[:, : colour.input_planes]), inputs, matrix)[0]
+            rgb = colour.render(run(colour.network_input(inputs)), inputs, matrix)[0]
         rounded = torch.round(rgb.clamp(0, 1) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
         return _mirrored(rounded, profile.cfa)
 

@@ -58,7 +58,7 @@ class Pictures:
     def loss(self, network: nn.Module, batch: Sample, *, step: int, steps: int) -> Tensor:
         device = next(network.parameters()).device
         inputs, target, matrix = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.target, batch.matrix))
-        x = inputs[:, : self.colour.input_planes].contiguous(memory_format=torch.channels_last)
+        x = self.colour.network_input(inputs).contiguous(memory_format=torch.channels_last)
         if step % REINITIALISE_EVERY == 0 and step < steps // 2:
             reinitialise_dead_channels(network, x)
         return charbonnier(self.colour.render(network(x), inputs, matrix), target)
@@ -129,7 +129,7 @@ def validate(network: nn.Module, groups: dict[str, Sample], colour: Colour) -> d
         values = []
         for i, target in enumerate(group.target):
             inputs, matrix = (torch.from_numpy(a[i : i + 1]).to(device) for a in (group.inputs, group.matrix))
-            output = network(inputs[:, : colour.input_planes])
+            output = network(colour.network_input(inputs))
             values.append(psnr_db(colour.render(output, inputs, matrix)[0].cpu().numpy(), target))
         result[name] = float(np.mean(values))
     network.train(training)

@@ -35,5 +35,5 @@ def post_training_quantised(
         colour: how the network's output becomes a picture.
     """
     pairs = TrainingPairs(photos, sensors, crop=_CALIBRATION_CROP, batch=8, seed=77, defects=False)
-    samples = (torch.from_numpy(pairs.make(i).inputs[:, : colour.input_planes]) for i in range(_CALIBRATION_BATCHES))
+    samples = (colour.network_input(torch.from_numpy(pairs.make(i).inputs)) for i in range(_CALIBRATION_BATCHES))
     return quantise(trace(merge(network).eval()), samples, output=colour.output)
