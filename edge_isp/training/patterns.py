@@ -1,4 +1,4 @@
-"""Pictures that photographs seldom hold and demosaicing fails on: fine lines, text, point lights, hard edges, zone plates.
+"""Patterns that photographs seldom hold and that demosaicing fails on: fine lines, text, point lights, hard edges.
 
 Drawn in sRGB like photographs, so that the same simulation exposes them.
 """

@@ -358,9 +358,9 @@ class TrainingPairs:
 
 
 def random_capture(rng: np.random.Generator, profile: SensorProfile) -> Capture:
-    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, seldom down to 1/64 or up to 8, analogue gain 1 to 16 (low ones more often); every
-    third time with colours up to 2.5 times as saturated as the photograph's; every second time at a random place of
-    the lens, every fourth time with defective pixels; the noise known to a fifth.
+    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, seldom down to 1/64 or up to 8, analogue gain 1 to
+    16 (low ones more often); every third time with colours up to 2.5 times as saturated as the photograph's; every
+    second time at a random place of the lens, every fourth time with defective pixels; the noise known to a fifth.
 
     Args:
         rng: that chooses.

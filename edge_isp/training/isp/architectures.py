@@ -8,10 +8,18 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from edge_isp.errors import ModelError
-from edge_isp.training.isp.colour import CALIBRATED, CALIBRATED_4X4, END_TO_END, WITHOUT_ANCHOR, Colour
+from edge_isp.training.isp.colour import (
+    CALIBRATED,
+    CALIBRATED_4X4,
+    CALIBRATED_IN_TWO,
+    END_TO_END,
+    WITHOUT_ANCHOR,
+    Colour,
+)
 from edge_isp.training.networks.calibrated import (
     INPUT_PLANES_4X4,
     OUTPUT_PLANES_4X4,
+    OUTPUT_PLANES_IN_TWO,
     CalibratedRFDCSANet,
     PlainConvolution,
     PlainNetwork,
@@ -36,19 +44,18 @@ class Architecture:
 _WITHOUT_NOISE = replace(CALIBRATED, name="calibrated-noise-untold", input_layout="rggb", input_planes=4)
 
 
-
 def _on_4x4(channels: int, blocks: int) -> CalibratedRFDCSANet:
     """RFDCSANet on cells of 4x4 pixels."""
-    return CalibratedRFDCSANet(
-        channels, channels // 2, 2, blocks, inputs=INPUT_PLANES_4X4, outputs=OUTPUT_PLANES_4X4
-    )
+    return CalibratedRFDCSANet(channels, channels // 2, 2, blocks, inputs=INPUT_PLANES_4X4, outputs=OUTPUT_PLANES_4X4)
 
 
 ARCHITECTURES = {
     "rfdcsanet-t": Architecture(lambda: _on_4x4(48, 1), CALIBRATED_4X4),
     "rfdcsanet-s": Architecture(lambda: _on_4x4(64, 2), CALIBRATED_4X4),
     # The whole of it: edges (ECB), distillation (RFDB) and attention (CSA).
-    "rfdcsanet-m": Architecture(lambda: CalibratedRFDCSANet(blocks=2, attention=WindowedCSA), CALIBRATED),
+    "rfdcsanet-m": Architecture(
+        lambda: CalibratedRFDCSANet(blocks=2, outputs=OUTPUT_PLANES_IN_TWO, attention=WindowedCSA), CALIBRATED_IN_TWO
+    ),
     # The published structure, whole: attention, and the picture as its output.
     "rfdcsanet-published": Architecture(RFDCSANet, END_TO_END),
     # Baselines that RFDCSANet is compared with; the second takes as long as cells2x2.

@@ -49,11 +49,7 @@ def write_isp_model(
         *model_lines(name, "isp", content, sensor),
         f'colour = "{colour.name}"',
         'licence = "Apache-2.0"',
-        *(
-            []
-            if graph.receptive_field_radius is None
-            else [f"receptive_field_radius = {graph.receptive_field_radius}"]
-        ),
+        *([] if graph.receptive_field_radius is None else [f"receptive_field_radius = {graph.receptive_field_radius}"]),
         *([] if graph.input_multiple == 1 else [f"input_multiple = {graph.input_multiple}"]),
         "",
         "[input]",

@@ -13,9 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_SCALE, RESIDUAL_STEP, ROOT_WHITE
+from edge_isp.kernels.residual import (
+    COARSE_STEP,
+    FINE_SCALE,
+    FINE_STEP,
+    MALVAR_CELLS,
+    RESIDUAL_SCALE,
+    RESIDUAL_STEP,
+    ROOT_WHITE,
+)
 from edge_isp.training.networks.rfdcsanet import to_picture
-from edge_isp.training.quantisation.arithmetic import UNIT_RANGE, Quantisation
+from edge_isp.training.quantisation.arithmetic import HIGHEST, UNIT_RANGE, Quantisation
 
 # What an output of 1 adds to the square root of light.
 RESIDUAL_UNIT = RESIDUAL_STEP / ROOT_WHITE / RESIDUAL_SCALE
@@ -83,6 +91,19 @@ def calibrated(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
     return _developed(output * RESIDUAL_UNIT + demosaiced(inputs[:, :4]), matrix)
 
 
+def calibrated_in_two(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
+    """As `calibrated`, of a residual in fine and in coarse steps: the coarse planes count where the fine ones end.
+
+    Args:
+        output: of the network: (batch, 24, h, w).
+        inputs: of the network: (batch, planes, h, w).
+        matrix: camera colour to linear sRGB: (batch, 3, 3).
+    """
+    fine, coarse = output[:, :12], output[:, 12:]
+    beyond = fine.abs() > (HIGHEST - 0.5) * FINE_SCALE
+    return calibrated(torch.where(beyond, coarse * (COARSE_STEP / FINE_STEP), fine), inputs, matrix)
+
+
 def calibrated_4x4(output: Tensor, inputs: Tensor, matrix: Tensor) -> Tensor:
     """As `calibrated`, of cells of 4x4 pixels: plane 4 * p + 2 * y + x is the plane p of 12 of the 2x2 cell (y, x).
 
@@ -134,9 +155,10 @@ def srgb(linear: Tensor) -> Tensor:
 END_TO_END = Colour("end-to-end", "rggb", "planes12", 4, 12, end_to_end, UNIT_RANGE)
 _RESIDUAL_RANGE = Quantisation(RESIDUAL_SCALE, 0)
 CALIBRATED = Colour("calibrated", "rggb-noise", "residual12", 8, 12, calibrated, _RESIDUAL_RANGE)
-CALIBRATED_4X4 = Colour(
-    "calibrated", "rggb4x4-noise", "residual48", 20, 48, calibrated_4x4, _RESIDUAL_RANGE, cell=4
+CALIBRATED_IN_TWO = Colour(
+    "calibrated", "rggb-noise", "residual24", 8, 24, calibrated_in_two, Quantisation(FINE_SCALE, 0)
 )
+CALIBRATED_4X4 = Colour("calibrated", "rggb4x4-noise", "residual48", 20, 48, calibrated_4x4, _RESIDUAL_RANGE, cell=4)
 # For an ablation: what does the residual bring?
 _AROUND_GREY = Quantisation(UNIT_RANGE.scale, 0)
 WITHOUT_ANCHOR = Colour("calibrated-without-anchor", "rggb-noise", "planes12", 8, 12, without_anchor, _AROUND_GREY)

@@ -6,8 +6,8 @@ demosaicing of its own input, twice as fine as 8 bits of the colour itself would
 
 Of the published structure (see `rfdcsanet`) this keeps the re-parameterised edges and the distillation of features,
 cut to what int8 runs fast: residual connections inside the merged convolutions, cells of 2x2 or of 4x4 pixels, and the
-attention (CSA) only where it is asked for, with gates from fixed windows, so that tiles give what the whole frame gives.
-The sensor's noise is a further input.
+attention (CSA) only where it is asked for, with gates from fixed windows, so that tiles give what the whole frame
+gives. The sensor's noise is a further input.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from edge_isp.kernels.residual import COARSE_STEP, FINE_STEP
 from edge_isp.training.networks.ecb import ECB
 from edge_isp.training.networks.rfdcsanet import COLOURS, PIXELS
 from edge_isp.training.networks.windowed_csa import WindowedCSA, with_merged_residual
@@ -27,6 +28,9 @@ INPUT_PLANES = 8
 # Of cells of 4x4 pixels: the four planes of each of the four 2x2 cells, then the noise of the four planes.
 INPUT_PLANES_4X4 = 20
 OUTPUT_PLANES_4X4 = 4 * PIXELS * COLOURS
+
+# Of a residual in fine and in coarse steps, see `edge_isp.kernels.residual`: first the fine planes.
+OUTPUT_PLANES_IN_TWO = 2 * PIXELS * COLOURS
 
 # Channels in, channels out, whether the input is passed on as well: to a 3x3 convolution.
 Convolution = Callable[[int, int, bool], nn.Module]
@@ -145,7 +149,7 @@ class CalibratedRFDCSANet(nn.Module):
         """Takes over the weights of this network or of one with fewer blocks: further blocks start as identities.
 
         Weights on cells of 4x4 pixels may have been trained inside a module that rearranges cells, as its "net"; those
-        of a CSA may be the published one's.
+        of a CSA may be the published one's; those of the output planes may be without coarse ones.
 
         Args:
             weights: by name, as in `state_dict`.
@@ -156,6 +160,8 @@ class CalibratedRFDCSANet(nn.Module):
         weights = {name.removeprefix("net."): value for name, value in weights.items()}
         if any(isinstance(module, WindowedCSA) for module in self.modules()):
             weights = with_merged_residual(weights, self.state_dict())
+        if len(self.state_dict()["tail.plain.bias"]) == 2 * len(weights["tail.plain.bias"]):
+            weights |= with_coarse_planes(weights)
         last = max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=-1)
         for block in self.blocks[last + 1 :]:
             assert isinstance(block, DistillationBlock)
@@ -176,6 +182,26 @@ class CalibratedRFDCSANet(nn.Module):
             out = block(out)
         planes: Tensor = self.tail(out)
         return planes
+
+
+def with_coarse_planes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a tail (an ECB) that gives a residual as those of one that gives it in fine and in coarse planes.
+
+    Args:
+        weights: by name, as in `state_dict`.
+    """
+    ratio = FINE_STEP / COARSE_STEP
+    twice = {}
+    for name, value in weights.items():
+        if not name.startswith("tail."):
+            continue
+        if name == "tail.squeeze.weight":  # each half reads its own middle channels
+            none = torch.zeros_like(value)
+            twice[name] = torch.cat([torch.cat([value, none], 1), torch.cat([none, ratio * value], 1)])
+        else:
+            inner = "pointwise" in name or "expand" in name
+            twice[name] = torch.cat([value, value if inner else ratio * value])
+    return twice
 
 
 class PlainNetwork(nn.Module):
