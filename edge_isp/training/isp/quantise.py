@@ -15,6 +15,7 @@ from edge_isp.training.isp.colour import Colour
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
 from edge_isp.training.quantisation.post_training import quantise
+from edge_isp.training.quantisation.rounding import round_weights
 from edge_isp.training.simulation import TrainingPairs
 
 _CALIBRATION_BATCHES = 16
@@ -35,5 +36,5 @@ def post_training_quantised(
         colour: how the network's output becomes a picture.
     """
     pairs = TrainingPairs(photos, sensors, crop=_CALIBRATION_CROP, batch=8, seed=77, defects=False)
-    samples = (colour.network_input(torch.from_numpy(pairs.make(i).inputs)) for i in range(_CALIBRATION_BATCHES))
-    return quantise(trace(merge(network).eval()), samples, output=colour.output)
+    samples = [colour.network_input(torch.from_numpy(pairs.make(i).inputs)) for i in range(_CALIBRATION_BATCHES)]
+    return round_weights(quantise(trace(merge(network).eval()), samples, output=colour.output), samples)

@@ -23,7 +23,7 @@ from edge_isp.training.trainer import Schedule
 from edge_isp.training.weights import start_from
 
 _VALIDATION_REDUCTION = 3
-_AWARE_LEARNING_RATE = 1e-4
+_AWARE_LEARNING_RATE = 5e-5
 
 # The name of the weights of all sensors, and the one that they are validated on.
 _GENERIC = "generic"
