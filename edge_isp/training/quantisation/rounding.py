@@ -1,11 +1,11 @@
 """Weights rounded together, so that their errors cancel where the inputs are alike.
 
-Rounding each weight to the nearest step is best only for inputs that know nothing of each other. Those of a picture do:
-Rounding each weight to the nearest step is best only for inputs that do not depend on each other. Those of a picture do:
-In the first layer of `rfdcsanet-s` on cells of 4x4 pixels that cost 1.6 dB. Here weights are rounded one after the
-other, again and again, each to the step at which the error of the convolution's output on samples is least given all
-others: coordinate descent on e C e, with e the errors of the weights and C the covariance of the inputs. The mean error
-goes into the bias.
+Rounding each weight to the nearest step is best only for inputs that do not depend on each other. Those of a picture
+do: neighbouring pixels are nearly equal and the noise planes constant, so that the errors of a kernel add up over all
+of it; in the first layer of `rfdcsanet-s` that cost 1.6 dB. Here weights are rounded one after the other, again and
+again, each to the step at which the error of the convolution's output on samples is least given all others: coordinate
+descent on e C e, with e the errors of the weights and C the covariance of the inputs. The mean error goes into the
+bias.
 """
 
 from __future__ import annotations
