@@ -130,7 +130,7 @@ def _encode_shaded(
     steps = np.empty(width, np.uint16)
     # The two rows of 2x2 cells in a row of 4x4 cells, with columns beyond the frame; then the noise of the first.
     shaded = np.empty((12, side * out.shape[1]), np.uint8)
-    band = -1
+    band: int | np.int64 = -1
     if defects is not None:
         around = defect_rows(plan, width)
     for i in range(side * rows[0], side * rows[1]):
@@ -201,7 +201,7 @@ def spread_nodes(nodes: U16Array, weights: U16Array, repeated: U16Array, lines: 
 
 
 @kernel
-def mix_rows(above: U16Array, below: U16Array, row: int, line: U16Array) -> None:
+def mix_rows(above: U16Array, below: U16Array, row: int | np.int64, line: U16Array) -> None:
     """Factors of the cells in a row of a band, between those at the band's upper and lower edge."""
     share = np.uint32(2 * row + 1)
     for j in range(len(line)):

@@ -19,7 +19,8 @@ from edge_isp.kernels.decode import decode_rgb, output_table
 from edge_isp.kernels.defects import DefectPlan
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import flips_to_rggb
-from edge_isp.kernels.residual import FINE_SCALE, RESIDUAL_SCALE, TONE_ENTRIES, decode_residual, tone_table
+from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual, tone_table
+from edge_isp.kernels.residual_codes import FINE_SCALE, RESIDUAL_SCALE
 from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.tables import Factors, steps
 from edge_isp.models.card import ModelCard

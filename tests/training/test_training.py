@@ -38,7 +38,7 @@ from edge_isp.training import trainer
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.graph import Graph, trace
 from edge_isp.training.isp.architectures import ARCHITECTURES
-from edge_isp.training.isp.objective import picture_objective, validation_samples
+from edge_isp.training.isp.picture_objective import picture_objective, validation_samples
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.networks.rfdcsanet import RFDCSANet
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised

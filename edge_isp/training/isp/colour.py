@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edge_isp.kernels.residual import (
+from edge_isp.kernels.residual_codes import (
     COARSE_STEP,
     FINE_SCALE,
     FINE_STEP,

@@ -15,7 +15,7 @@ from edge_isp.errors import DatasetError
 from edge_isp.training.finish import Quality, Stages, finish
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.card import write_isp_model
-from edge_isp.training.isp.objective import picture_objective, validation_samples
+from edge_isp.training.isp.picture_objective import picture_objective, validation_samples
 from edge_isp.training.isp.quantise import post_training_quantised
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
 from edge_isp.training.simulation import find_photos, load_photo, load_training_photos, sensors_of_generic_weights

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from edge_isp.kernels.residual import COARSE_STEP, FINE_STEP
+from edge_isp.kernels.residual_codes import COARSE_STEP, FINE_STEP
 from edge_isp.training.networks.ecb import ECB
 from edge_isp.training.networks.rfdcsanet import COLOURS, PIXELS
 from edge_isp.training.networks.windowed_csa import WindowedCSA, with_merged_residual
