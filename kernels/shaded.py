@@ -149,10 +149,10 @@ def _encode_shaded(
         for plane in range(4):
             mix_rows(above[plane], below[plane], source % NODE_CELLS, factors[plane])
             look_up(tables[plane], codes[plane, skip : skip + width], steps, flips[1])
-            shade_row(steps, factors[plane], rounding, shaded[4 * y + plane, :width])
+            shade_row(steps, factors[plane], rounding, shaded[4 * y + plane])
             mirror_line(shaded[4 * y + plane], width)
             if noise and y == 0:
-                shade_constant(constants[plane], factors[plane], rounding, shaded[8 + plane, :width])
+                shade_constant(constants[plane], factors[plane], rounding, shaded[8 + plane])
                 mirror_line(shaded[8 + plane], width)
         if y == side - 1:
             _join(shaded, noise, side, out[i // side])
@@ -226,7 +226,7 @@ def shade_row(
 ) -> None:
     """Steps times factors, rounded, limited and moved to the zero point; see `kernels.reference.shade`."""
     half, unit, highest, zero = rounding
-    for j in range(len(line)):
+    for j in range(len(factors)):
         value = _high_half(np.uint16(_high_half(steps[j], factors[j]) + half), unit)
         line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
@@ -237,7 +237,7 @@ def shade_constant(
 ) -> None:
     """`shade_row` of a row whose steps are equal."""
     half, unit, highest, zero = rounding
-    for j in range(len(line)):
+    for j in range(len(factors)):
         value = _high_half(np.uint16(_high_half(step, factors[j]) + half), unit)
         line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
@@ -252,16 +252,28 @@ def mirror_line(line: U8Array, width: int) -> None:
 @kernel
 def _join(shaded: U8Array, noise: bool, side: int, line: NDArray[np.uint32]) -> None:
     """The rows of `_encode_shaded` to a row of cells."""
+    if side == 1 and noise:
+        join_eight(shaded[:4], shaded[8:], line)
+        return
     if side == 1:
         join_planes(shaded[0], shaded[1], shaded[2], shaded[3], line[:, 0])
-        if noise:
-            join_planes(shaded[8], shaded[9], shaded[10], shaded[11], line[:, 1])
         return
     for plane in range(4):
         first, second = shaded[plane], shaded[4 + plane]
         join_planes(first[::2], first[1::2], second[::2], second[1::2], line[:, plane])
     if noise:
         join_planes(shaded[8, ::2], shaded[9, ::2], shaded[10, ::2], shaded[11, ::2], line[:, 4])
+
+
+@kernel
+def join_eight(planes: U8Array, noise: U8Array, line: NDArray[np.uint32]) -> None:
+    """Twice four rows of bytes to cells of two words."""
+    a, b, c, d = planes[0], planes[1], planes[2], planes[3]
+    e, f, g, h = noise[0], noise[1], noise[2], noise[3]
+    words = line.reshape(2 * len(line))  # two dimensions would not vectorise
+    for j in range(len(a)):
+        words[2 * j] = _word(a[j], b[j], c[j], d[j])
+        words[2 * j + 1] = _word(e[j], f[j], g[j], h[j])
 
 
 @kernel

@@ -51,7 +51,7 @@ def random_network(name: str) -> QuantisedGraph:
     architecture = ARCHITECTURES[name]
     network = architecture.build()
     with torch.no_grad():
-        for parameter in network.tail.parameters():  # type: ignore[union-attr]
+        for parameter in network.tail.parameters():
             parameter.mul_(8)
     samples = [torch.rand(1, architecture.colour.input_planes, 2 * WINDOW, 2 * WINDOW)]
     return quantise(trace(merge(network).eval()), samples, output=architecture.colour.output)

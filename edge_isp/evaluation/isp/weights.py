@@ -28,9 +28,10 @@ from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.training.graph import Graph, trace
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.colour import END_TO_END, Colour
-from edge_isp.training.isp.quantise import post_training_quantised
+from edge_isp.training.isp.quantise import calibration_samples, post_training_quantised
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation.arithmetic import Integers, load_quantised
+from edge_isp.training.quantisation.rounding import round_weights
 from edge_isp.training.simulation import (
     encode_codes,
     find_photos,
@@ -93,7 +94,8 @@ def weights_methods(path: Path, network: str, photos: Path | None) -> list[Metho
         def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
             # Colours that are learnt are of one sensor.
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
-            return Integers(post_training_quantised(empty, loaded(), sensors, colour))
+            samples = calibration_samples(loaded(), sensors, colour)
+            return Integers(round_weights(post_training_quantised(empty, samples, colour), samples))
 
         methods.append(method("ptq", quantise))
     return methods

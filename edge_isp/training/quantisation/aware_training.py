@@ -35,10 +35,13 @@ class FakeQuantised(nn.Module):
 
     Args:
         quantised: what the training starts from.
+        exact_weights: whether weights stay as they are in the forward pass, for a rounding that follows the training
+            (see `rounding.round_weights`). Steps of the optimiser would undo one before it.
     """
 
-    def __init__(self, quantised: QuantisedGraph) -> None:
+    def __init__(self, quantised: QuantisedGraph, *, exact_weights: bool = False) -> None:
         super().__init__()
+        self._exact_weights = exact_weights
         self._graph, self._tensors = quantised.graph, quantised.tensors
         self.weights, self.biases, self.log_scales = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         for node in self._graph.nodes:
@@ -85,7 +88,7 @@ class FakeQuantised(nn.Module):
                 yield node
                 continue
             weight = self.weights[node.name] if rounded else self.weights[node.name].detach()
-            if rounded:
+            if rounded and not self._exact_weights:
                 scale = weight.detach().abs().amax((1, 2, 3)).clamp_min(1e-9) / 127
                 zeros = torch.zeros(len(scale), dtype=torch.int32, device=scale.device)
                 weight = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
