@@ -28,7 +28,13 @@ from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.training.graph import Graph, trace
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.colour import END_TO_END, Colour
-from edge_isp.training.isp.quantise import calibration_samples, post_training_quantised
+from edge_isp.training.isp.quantise import (
+    calibration_samples,
+    post_training_quantised,
+)
+from edge_isp.training.isp.quantise import (
+    network_inputs as calibration_inputs,
+)
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation.arithmetic import Integers, load_quantised
 from edge_isp.training.quantisation.rounding import round_weights
@@ -94,8 +100,9 @@ def weights_methods(path: Path, network: str, photos: Path | None) -> list[Metho
         def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
             # Colours that are learnt are of one sensor.
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
-            samples = calibration_samples(loaded(), sensors, colour)
-            return Integers(round_weights(post_training_quantised(empty, samples, colour), samples))
+            samples = calibration_samples(loaded(), sensors)
+            inputs = calibration_inputs(samples, colour)
+            return Integers(round_weights(post_training_quantised(empty, samples, colour), inputs))
 
         methods.append(method("ptq", quantise))
     return methods

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from edge_isp.calibration.profile import UNKNOWN_NOISE, load_profile
 from edge_isp.calibration.simulation import SensorModel
@@ -18,15 +17,21 @@ from edge_isp.training.finish import Quality, Stages, finish
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.card import write_isp_model
 from edge_isp.training.isp.picture_objective import picture_objective, validation_samples
-from edge_isp.training.isp.quantise import calibration_samples, post_training_quantised
+from edge_isp.training.isp.quantise import calibration_samples, network_inputs, post_training_quantised
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
 from edge_isp.training.quantisation.rounding import round_weights
-from edge_isp.training.simulation import find_photos, load_photo, load_training_photos, sensors_of_generic_weights
+from edge_isp.training.simulation import (
+    Sample,
+    find_photos,
+    load_photo,
+    load_training_photos,
+    sensors_of_generic_weights,
+)
 from edge_isp.training.trainer import Schedule
 from edge_isp.training.weights import start_from
 
 _VALIDATION_REDUCTION = 3
-_AWARE_LEARNING_RATE = 3e-5
+_AWARE_LEARNING_RATE = 5e-6
 
 # The name of the weights of all sensors, and the one that they are validated on.
 _GENERIC = "generic"
@@ -87,8 +92,8 @@ def run_training(run: IspRun, console: Console) -> Path:
         )
 
     @cache
-    def samples() -> list[Tensor]:
-        return calibration_samples(photos, sensors, architecture.colour)
+    def samples() -> list[Sample]:
+        return calibration_samples(photos, sensors)
 
     schedule = Schedule(steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed)
     aware = replace(schedule, steps=run.quantised_steps, learning_rate=_AWARE_LEARNING_RATE, seed=run.seed + 1)
@@ -98,7 +103,7 @@ def run_training(run: IspRun, console: Console) -> Path:
         schedule=schedule,
         aware_schedule=aware if run.quantised_steps else None,
         quantise=lambda trained: post_training_quantised(trained, samples(), architecture.colour),
-        rounding=lambda quantised: round_weights(quantised, samples()),
+        rounding=lambda quantised: round_weights(quantised, network_inputs(samples(), architecture.colour)),
         write_model=write,
         facts={
             "photographs": len(trained_on),
