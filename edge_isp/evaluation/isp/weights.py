@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def weights_methods(path: Path, network: str, photos: Path | None) -> list[Metho
             # Colours that are learnt are of one sensor.
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
             samples = calibration_samples(loaded(), sensors)
-            inputs = calibration_inputs(samples, colour)
-            return Integers(round_weights(post_training_quantised(empty, samples, colour), inputs))
+            inputs = calibration_inputs(chain(*samples), colour)
+            return Integers(round_weights(post_training_quantised(empty, samples, colour, {}), inputs))
 
         methods.append(method("ptq", quantise))
     return methods

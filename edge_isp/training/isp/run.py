@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -92,18 +93,19 @@ def run_training(run: IspRun, console: Console) -> Path:
         )
 
     @cache
-    def samples() -> list[Sample]:
+    def samples() -> list[list[Sample]]:
         return calibration_samples(photos, sensors)
 
+    validation = validation_samples(held_out, validated_on)
     schedule = Schedule(steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed)
     aware = replace(schedule, steps=run.quantised_steps, learning_rate=_AWARE_LEARNING_RATE, seed=run.seed + 1)
     stages = Stages(
         name=name,
-        objective=picture_objective(photos, validation_samples(held_out, validated_on), sensors, architecture.colour),
+        objective=picture_objective(photos, validation, sensors, architecture.colour),
         schedule=schedule,
         aware_schedule=aware if run.quantised_steps else None,
-        quantise=lambda trained: post_training_quantised(trained, samples(), architecture.colour),
-        rounding=lambda quantised: round_weights(quantised, network_inputs(samples(), architecture.colour)),
+        quantise=lambda trained: post_training_quantised(trained, samples(), architecture.colour, validation),
+        rounding=lambda quantised: round_weights(quantised, network_inputs(chain(*samples()), architecture.colour)),
         write_model=write,
         facts={
             "photographs": len(trained_on),
