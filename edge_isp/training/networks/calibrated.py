@@ -160,7 +160,8 @@ class CalibratedRFDCSANet(nn.Module):
         weights = {name.removeprefix("net."): value for name, value in weights.items()}
         if any(isinstance(module, WindowedCSA) for module in self.modules()):
             weights = with_merged_residual(weights, self.state_dict())
-        if len(self.state_dict()["tail.plain.bias"]) == 2 * len(weights["tail.plain.bias"]):
+        own_tail, tail = (of.get("tail.plain.bias") for of in (self.state_dict(), weights))
+        if own_tail is not None and tail is not None and len(own_tail) == 2 * len(tail):
             weights |= with_coarse_planes(weights)
         last = max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=-1)
         for block in self.blocks[last + 1 :]:
