@@ -57,7 +57,7 @@ def random_network(name: str) -> QuantisedGraph:
     return quantise(trace(merge(network).eval()), samples, output=architecture.colour.output)
 
 
-@pytest.fixture(scope="module", params=["rfdcsanet-t", "rfdcsanet-m"])
+@pytest.fixture(scope="module", params=["rfdcsanet-t", "rfdcsanet-csa"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = str(request.param)
     return write_isp_model(
@@ -177,7 +177,7 @@ def test_a_tile_is_asked_for_in_pixels(model: Path) -> None:
 
 @pytest.mark.parametrize("size", [(WINDOW, WINDOW), (3 * WINDOW, 5 * WINDOW)])
 def test_the_file_with_windows_is_what_pytorch_computes(tmp_path: Path, size: tuple[int, int]) -> None:
-    quantised = random_network("rfdcsanet-m")
+    quantised = random_network("rfdcsanet-csa")
     path = tmp_path / "windows.tflite"
     path.write_bytes(to_tflite(quantised, height=WINDOW, width=WINDOW, channels=8))
     x = np.random.default_rng(1).integers(-128, 128, (1, *size, 8)).astype(np.int8)
@@ -200,7 +200,7 @@ def test_a_window_is_a_part_of_the_receptive_field() -> None:
 
 
 def test_means_of_windows_are_not_trained() -> None:
-    trained = FakeQuantised(random_network("rfdcsanet-m"))
+    trained = FakeQuantised(random_network("rfdcsanet-csa"))
     fixed = {name for name, weight in trained.weights.items() if not weight.requires_grad}
     assert len(fixed) == 2 * HALVINGS
     assert all("halvings" in name for name in fixed)
@@ -211,9 +211,9 @@ def test_means_of_windows_are_not_trained() -> None:
 
 
 def test_weights_with_windows_are_saved_and_read(tmp_path: Path) -> None:
-    quantised = random_network("rfdcsanet-m")
+    quantised = random_network("rfdcsanet-csa")
     save_quantised(quantised, tmp_path / "int8.pt")
-    graph = trace(merge(ARCHITECTURES["rfdcsanet-m"].build()).eval())
+    graph = trace(merge(ARCHITECTURES["rfdcsanet-csa"].build()).eval())
     loaded = load_quantised(tmp_path / "int8.pt", graph)
     assert loaded.tensors == quantised.tensors
     assert loaded.graph.receptive_field_radius == quantised.graph.receptive_field_radius
@@ -226,7 +226,7 @@ def test_a_network_begins_where_published_attention_ended() -> None:
     with torch.no_grad():
         for parameter in published.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    windowed = ARCHITECTURES["rfdcsanet-m"].build()
+    windowed = ARCHITECTURES["rfdcsanet-csa"].build()
     assert isinstance(windowed, CalibratedRFDCSANet)
     windowed.start_from(published.state_dict())
     inputs, matrix = torch.rand(2, 8, WINDOW, WINDOW), torch.eye(3).expand(2, 3, 3)
@@ -235,7 +235,7 @@ def test_a_network_begins_where_published_attention_ended() -> None:
         torch.testing.assert_close(
             CALIBRATED_IN_TWO.render(windowed(inputs), inputs, matrix), expected, atol=1e-4, rtol=1e-4
         )
-        again = ARCHITECTURES["rfdcsanet-m"].build()
+        again = ARCHITECTURES["rfdcsanet-csa"].build()
         assert isinstance(again, CalibratedRFDCSANet)
         again.start_from(windowed.state_dict())
         assert torch.equal(again(inputs), windowed(inputs))

@@ -52,8 +52,9 @@ def _on_4x4(channels: int, blocks: int) -> CalibratedRFDCSANet:
 ARCHITECTURES = {
     "rfdcsanet-t": Architecture(lambda: _on_4x4(48, 1), CALIBRATED_4X4),
     "rfdcsanet-s": Architecture(lambda: _on_4x4(64, 2), CALIBRATED_4X4),
-    # The whole of it: edges (ECB), distillation (RFDB) and attention (CSA).
-    "rfdcsanet-m": Architecture(
+    "rfdcsanet-m": Architecture(lambda: CalibratedRFDCSANet(blocks=5), CALIBRATED),
+    # The published structure whole, edges (ECB), distillation (RFDB) and attention (CSA), on calibrated colour.
+    "rfdcsanet-csa": Architecture(
         lambda: CalibratedRFDCSANet(blocks=2, outputs=OUTPUT_PLANES_IN_TWO, attention=WindowedCSA), CALIBRATED_IN_TWO
     ),
     # The published structure, whole: attention, and the picture as its output.
