@@ -123,6 +123,14 @@ def read_dng(path: str | Path) -> Dng:
     black = _black_level(tags, pattern)
     if max(black) >= white:
         tags.fail(f"BlackLevel must be below WhiteLevel, found {max(black):g} and {white:g}")
+    columns = _delta(tags, "BlackLevelDeltaH", active[2], shift[1], crop[2])
+    rows = _delta(tags, "BlackLevelDeltaV", active[3], shift[0], crop[3])
+    highest = max(black) + sum(float(each.max()) for each in (columns, rows) if each is not None)
+    if highest >= white:
+        tags.fail(
+            f"BlackLevel with BlackLevelDeltaH and BlackLevelDeltaV must be below WhiteLevel, found {highest:g} and "
+            f"{white:g}"
+        )
     calibrations = read_calibrations(tags)
     gains, light = as_shot(tags, calibrations)
     matrix = None
@@ -146,8 +154,8 @@ def read_dng(path: str | Path) -> Dng:
         window=SensorWindow(shift[1], shift[0], crop[2], crop[3], (active[2], active[3])),
         cfa=cfa,
         black_level=black,
-        black_level_columns=_delta(tags, "BlackLevelDeltaH", active[2], shift[1], crop[2]),
-        black_level_rows=_delta(tags, "BlackLevelDeltaV", active[3], shift[0], crop[3]),
+        black_level_columns=columns,
+        black_level_rows=rows,
         white_level=white,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         colour_gains=gains,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_isp.errors import ProfileError
+from edge_isp.frame import RawFrame
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -81,6 +82,26 @@ def normalise_gains(red: float, green: float, blue: float) -> tuple[float, float
         raise ValueError(f"white-balance gains must be positive numbers, found {gains}")
     smallest = min(gains)
     return red / smallest, green / smallest, blue / smallest
+
+
+def digital_gain(frame: RawFrame) -> float:
+    """How much brighter than its codes a frame is shown, at least 1: below, clipped highlights would be coloured.
+
+    A DNG's BaselineExposure is a part of every default rendering (Adobe DNG Specification 1.7: it moves the zero point
+    of exposure compensation), whatever the tone curve.
+
+    Args:
+        frame: that may state a digital gain, a baseline exposure, or both.
+
+    Raises:
+        ValueError: their product is not a positive number.
+    """
+    factor = 1.0 if frame.digital_gain is None else float(frame.digital_gain)
+    if frame.baseline_exposure_ev is not None:
+        factor *= 2.0**frame.baseline_exposure_ev
+    if not (np.isfinite(factor) and factor > 0):
+        raise ValueError(f"digital gain must be a positive number, found {factor}")
+    return max(1.0, factor)
 
 
 def noise_deviation(shot: float, analogue_gain: float, gains: ArrayLike) -> FloatArray:

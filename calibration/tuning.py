@@ -35,7 +35,8 @@ _LARGEST_FILE_BYTES = 1 << 22
 # Of a file that does not say: 64 of 10 bits.
 _DEFAULT_BLACK_LEVEL = 4096
 
-_TEXT = r'(?P<text>"(?:[^"\\\n]|\\.)*")'
+# One that is not closed ends with its line, so that its quotes are not tried again as the beginnings of others.
+_TEXT = r'(?P<text>"(?:[^"\\\n]|\\.)*"?)'
 _COMMENT = re.compile(_TEXT + r"|#[^\n]*")
 _TRAILING_COMMA = re.compile(_TEXT + r"|,(?=\s*[\]}])")
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from edge_isp.errors import EdgeIspError
+
+_log = logging.getLogger(__name__)
 
 # The largest models for NPUs are far smaller.
 LARGEST_MODEL_BYTES = 1 << 29
@@ -57,6 +62,24 @@ def read_file(path: str | Path, error: type[EdgeIspError], largest_bytes: int) -
     return content
 
 
+def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of a folder, sorted by name; what is hidden or no file is passed over with a warning.
+
+    File managers and editors leave "._name.dng" and the like beside the real ones.
+
+    Args:
+        folder: that is searched, without those in it.
+        suffixes: that files may end in, in lower case with their dots.
+    """
+    files = []
+    for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes):
+        if file.name.startswith(".") or not file.is_file():
+            _log.warning("%s: passed over: %s", file, "a hidden file" if file.is_file() else "not a file")
+        else:
+            files.append(file)
+    return files
+
+
 def check_regular(path: str | Path, error: type[EdgeIspError]) -> None:
     """Refuses what is no regular file, before a library opens it by its path.
 
@@ -90,20 +113,35 @@ def write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
         FileExistsError: there is a file of that name, and `overwrite` is false.
         OSError: it cannot be written.
     """
-    descriptor, name = _open_unfinished(path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            if overwrite:
-                os.replace(name, path)
-            else:
-                _rename_exclusively(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        name = _write_unfinished(stack, path.parent, content)
+        if overwrite:
+            os.replace(name, path)
+        else:
+            _rename_exclusively(name, path)
     _sync_folder(path.parent)
+
+
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together, in the place of older ones; they are on the disk when this returns.
+
+    Each is complete before the first of them gets its name. What killed processes left in their folders is deleted.
+
+    Args:
+        contents: of the files, in the order in which they get their names; their folders must exist.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    folders = {path.parent for path in contents}
+    for folder in folders:
+        remove_unfinished(folder)
+    with ExitStack() as stack:
+        names = {path: _write_unfinished(stack, path.parent, content) for path, content in contents.items()}
+        for path, name in names.items():
+            os.replace(name, path)
+    for folder in folders:
+        _sync_folder(folder)
 
 
 def write_new(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
@@ -174,6 +212,17 @@ def _open_unfinished(folder: Path) -> tuple[int, str]:
             Path(name).unlink(missing_ok=True)
             raise
         os.close(descriptor)
+
+
+def _write_unfinished(stack: ExitStack, folder: Path, content: bytes) -> str:
+    """Name of a new file on the disk; without another name it is deleted with the stack."""
+    descriptor, name = _open_unfinished(folder)
+    stack.callback(Path(name).unlink, missing_ok=True)
+    file = stack.enter_context(os.fdopen(descriptor, "wb"))
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+    return name
 
 
 def _rename_exclusively(name: str, path: Path) -> None:

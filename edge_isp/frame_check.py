@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.sensor_window import SensorWindow
 
 # Smallest and largest value that can be used. What is outside is a driver's mistake, not a setting of a sensor.
 RANGES: dict[str, tuple[float, float]] = {
@@ -25,12 +27,23 @@ RANGES: dict[str, tuple[float, float]] = {
     "colour_matrix": (-1e3, 1e3),
     "noise_profile": (0, 1),
     "baseline_exposure_ev": (-20, 20),
+    "auto_brightness": (1e-3, 1e3),
     "orientation": (1, 8),
+}
+# Fields of another type, and what each is where it has a wrong one.
+_TYPES: dict[str, tuple[tuple[type, ...], str, Any]] = {
+    "source": ((str,), "a text", "camera"),
+    "sensor": ((str, NoneType), "a text or None", None),
+    "window": ((SensorWindow, NoneType), "a SensorWindow or None", None),
+    "lens_shading": ((bool, np.bool_), "true or false", True),
+    "status": ((FrameStatus,), "a FrameStatus", FrameStatus.OK),
 }
 # How many numbers a field has that has more than one.
 _NUMBERS = {"colour_gains": 2, "colour_matrix": 9, "noise_profile": 2}
-# What a field is without a usable value; None where it is not named here.
-_ABSENT: dict[str, Any] = {"orientation": 1}
+# Fields that cannot be None, and what each is without a usable value.
+_NEEDED: dict[str, Any] = {"orientation": 1, "auto_brightness": 1.0}
+# Fields that are whole numbers.
+_WHOLE = frozenset({"orientation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +62,8 @@ class Unusable:
 def check_frame(frame: RawFrame) -> tuple[RawFrame, list[Unusable]]:
     """Replaces what cannot be used of a frame.
 
-    Metadata out of `RANGES`, or NaN, become None (the orientation 1). A frame whose data have not the shape of its
-    format, or whose levels cannot be, gets `FrameStatus.CORRUPTED`.
+    Metadata out of `RANGES`, NaN or of another type become None (the orientation 1); lists and arrays become tuples. A
+    frame whose data have not the shape of its format, or whose levels cannot be, gets `FrameStatus.CORRUPTED`.
 
     Args:
         frame: a camera's.
@@ -61,13 +74,25 @@ def check_frame(frame: RawFrame) -> tuple[RawFrame, list[Unusable]]:
     """
     found: list[Unusable] = []
     changes: dict[str, Any] = {}
+    for name, (types, expected, absent) in _TYPES.items():
+        value = getattr(frame, name)
+        if not isinstance(value, types):
+            changes[name] = absent
+            found.append(Unusable(name, f"{name} must be {expected}, found {value!r}: it counts as {absent!r}"))
+    for name in ("black_level", *_NUMBERS):
+        value = getattr(frame, name)
+        if isinstance(value, list | np.ndarray):  # as drivers give them; elsewhere they are compared and hashed
+            changes[name] = tuple(np.ravel(np.asarray(value, object)).tolist())
+    if changes:
+        frame, changes = replace(frame, **changes), {}
     for name, (least, greatest) in RANGES.items():
         value = getattr(frame, name)
-        if value is None or is_usable(name, value):
+        if (value is None and name not in _NEEDED) or is_usable(name, value):
             continue
-        changes[name] = _ABSENT.get(name)
+        changes[name] = _NEEDED.get(name)
+        whole = "a whole number " if name in _WHOLE else ""
         found.append(
-            Unusable(name, f"{name} must be from {least:g} to {greatest:g}, found {value}: it counts as absent")
+            Unusable(name, f"{name} must be {whole}from {least:g} to {greatest:g}, found {value}: it counts as absent")
         )
     damage = _damage(frame)
     if damage is not None:
@@ -85,6 +110,9 @@ def is_usable(name: str, value: Any) -> bool:
     """
     least, greatest = RANGES[name]
     count = _NUMBERS.get(name)
+    whole: bool = isinstance(value, int | np.integer)
+    if name in _WHOLE and not whole:
+        return False
     if count is None:
         return _within(value, least, greatest)
     return _are_numbers(value, count) and all(_within(each, least, greatest) for each in value)

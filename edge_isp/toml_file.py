@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +19,19 @@ from edge_isp.errors import EdgeIspError
 from edge_isp.files import read_file
 
 # The largest files are profiles with many defects; beyond this size a file is something else.
-LARGEST_FILE_BYTES = 1 << 22
+LARGEST_FILE_BYTES = 1 << 21
 
 # TOML's whole numbers are of 64 bits; Python's parser takes longer ones.
 _LARGEST_WHOLE = 2**63 - 1
 
 _LONGEST_SHOWN = 200
+
+# In parts, as a.b.c has three.
+_LONGEST_KEY = 100
+# A quoted part of a key, another string, or a comment; a string that is not closed ends with its line.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?$)|\'[^\']*(?:\'|$)|#.*')
+_NOT_OF_A_KEY = re.compile(r"[^\w.-]+")
+_NO_BLANKS = {ord(" "): None, ord("\t"): None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +305,9 @@ def parse_toml(content: bytes, file: str, error: type[EdgeIspError]) -> TomlTabl
     if len(content) > LARGEST_FILE_BYTES:
         raise error(f"{file}: larger than {LARGEST_FILE_BYTES} bytes")
     try:
-        document = tomllib.loads(content.decode("utf-8"))
+        text = content.decode("utf-8")
+        _check_keys(text)
+        document = tomllib.loads(text)
     except UnicodeDecodeError as fault:
         raise error(f"{file}: not a TOML file: expected UTF-8 text, found byte {fault.start} not of it") from fault
     except RecursionError:
@@ -305,6 +315,16 @@ def parse_toml(content: bytes, file: str, error: type[EdgeIspError]) -> TomlTabl
     except ValueError as fault:  # TOMLDecodeError, and Python's own for a number of thousands of digits
         raise error(f"{file}: not a TOML file: {_shortened(str(fault))}") from fault
     return TomlTable(file, document, error)
+
+
+def _check_keys(text: str) -> None:
+    """Raises RecursionError where a key has too many parts: `tomllib` takes a time that grows with their square."""
+    for line in text.split("\n"):
+        if line.count(".") <= _LONGEST_KEY:
+            continue
+        bare = _STRING.sub("_", line).translate(_NO_BLANKS)
+        if any(key.count(".") > _LONGEST_KEY for key in _NOT_OF_A_KEY.split(bare)):
+            raise RecursionError
 
 
 def describe(value: object) -> str:

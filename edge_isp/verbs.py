@@ -7,6 +7,7 @@ the first call for a model and a size loads one.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.profile import SensorProfile, load_profile
 from edge_isp.cameras.replay import ReplayCamera
+from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError, ModelError, did_you_mean, shortened
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
+from edge_isp.frame_check import RANGES, check_frame, is_usable
 from edge_isp.kernels.pack import pack
 from edge_isp.metering.meter import complete_frame
 from edge_isp.models.card import ModelCard, find_model
@@ -29,6 +32,8 @@ from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.results import Detections, Picture
 from edge_isp.tasks.protocol import Task
 from edge_isp.tasks.registry import task_for
+
+_log = logging.getLogger(__name__)
 
 Raw: TypeAlias = "NDArray[Any] | str | Path | RawFrame"
 Levels: TypeAlias = "float | Sequence[float]"
@@ -51,6 +56,8 @@ def develop(
     colour_matrix: Sequence[float] | NDArray[Any] | None = None,
     profile: SensorProfile | str | Path | None = None,
     model: str = "rfdcsanet-s",
+    tone: str = "camera",
+    auto_brightness: bool = False,
 ) -> NDArray[np.uint8]:
     """Develops one RAW frame into a picture.
 
@@ -75,14 +82,17 @@ def develop(
         colour_matrix: 9 numbers or 3x3, white-balanced camera colour to linear sRGB, for a sensor without a profile.
         profile: of the sensor: a profile, the name of a shipped one, or the path of a .toml.
         model: name of a shipped ISP model, or the path of one.
+        tone: "camera" for the camera's own tone curve, or "srgb" for sRGB's transfer curve alone.
+        auto_brightness: whether the picture is brightened or darkened until the mean of its light is 18 % grey, for
+            recordings whose exposure is off.
 
     Returns:
-        uint8 (height, width, 3), sRGB.
+        uint8 (height, width, 3), for screens of sRGB.
 
     Raises:
         FormatError: the array or the file is no Bayer mosaic of this kind, something is missing, or given twice.
         CameraError: the file is not there, or is no recording.
-        ProfileError: there is no such profile.
+        ProfileError: there is no such profile, or no such tone.
         ModelError: there is no such model, or it is no ISP model.
         EngineError: the model cannot be run.
     """
@@ -103,7 +113,9 @@ def develop(
         given,
     )
     card = _card(model, "isp", frame.sensor)
-    return cast(Picture, _run(model, card, task_for(card, profile=given), frame, given)).rgb
+    task = task_for(card, profile=given, tone=tone)
+    frame = complete_frame(frame, given, auto_brightness=auto_brightness)
+    return cast(Picture, _run(model, card, task, frame)).rgb
 
 
 def detect(
@@ -153,7 +165,7 @@ def detect(
     frame = _frame(raw, description, None)
     card = _card(model, "detector", frame.sensor)
     task = task_for(card, input_size=input_size, confidence=confidence)
-    return cast(Detections, _run(model, card, task, frame, None))
+    return cast(Detections, _run(model, card, task, complete_frame(frame)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +193,11 @@ class _Description:
             if value is not None and not _are_positive(value, length):
                 expected = "two positive numbers, red and blue" if length == 2 else "a positive number"
                 raise FormatError(f"{name} must be {expected}, found {value!r}")
+        for name in ("colour_gains", "colour_temperature_k", "analogue_gain", "colour_matrix"):
+            value = getattr(self, name)
+            if value is not None and not is_usable(name, value):
+                least, greatest = RANGES[name]
+                raise FormatError(f"{name} must be from {least:g} to {greatest:g}, found {value!r}")
 
     @property
     def of_conditions(self) -> dict[str, Any]:
@@ -202,9 +219,9 @@ def _frame(raw: Raw, description: _Description, profile: SensorProfile | None) -
     if isinstance(raw, np.ndarray):
         return _frame_of_array(raw, description, profile)
     if isinstance(raw, RawFrame):
-        return _completed(raw, description)
+        return _completed(_checked(raw), description)
     if isinstance(raw, (str, Path)):
-        return _completed(_first_frame(Path(raw)), description)
+        return _completed(_checked(_first_frame(Path(raw))), description)
     raise FormatError(
         "raw must be a NumPy array (height, width), the path of a .raw or .dng file, or a RawFrame; "
         f"found {type(raw).__name__}"
@@ -217,6 +234,16 @@ def _first_frame(path: Path) -> RawFrame:
     with ReplayCamera(path) as camera:
         frame = camera.read()
     assert frame is not None  # a recording without a frame is a FormatError
+    return frame
+
+
+def _checked(frame: RawFrame) -> RawFrame:
+    """The frame without what cannot be used of it, as in a pipeline."""
+    frame, unusable = check_frame(frame)
+    for each in unusable:
+        if each.name in ("data", "black_level"):
+            raise FormatError(f"{frame.source}: {each.reason}")
+        _log.warning("%s: frame %d: %s", frame.source, frame.sequence, each.reason)
     return frame
 
 
@@ -236,7 +263,8 @@ def _completed(frame: RawFrame, description: _Description) -> RawFrame:
                 f"{frame.source}: {field.name} is given twice: {stated[field.name]} by the file or frame and {given} "
                 f"by the call; leave out {field.name}="
             )
-    return replace(frame, **description.of_conditions)
+    given = dict.fromkeys(description.of_conditions, "call")
+    return replace(frame, origins=frame.origins.with_others(**given), **description.of_conditions)
 
 
 def _frame_of_array(codes: NDArray[Any], description: _Description, profile: SensorProfile | None) -> RawFrame:
@@ -263,8 +291,15 @@ def _frame_of_array(codes: NDArray[Any], description: _Description, profile: Sen
         timestamp_ns=0,
         black_level=black_level,
         white_level=white_level,
+        origins=_origins(description, profile),
         **description.of_conditions,
     )
+
+
+def _origins(description: _Description, profile: SensorProfile | None) -> Origins:
+    name = profile.name if profile is not None else description.sensor
+    levels = ("black_level", "white_level") if name is not None else ()
+    return Origins("call", {level: f"profile '{name}'" for level in levels if getattr(description, level) is None})
 
 
 def _check_array(codes: NDArray[Any]) -> None:
@@ -346,11 +381,8 @@ def _card(model: str, task: str, sensor: str | None) -> ModelCard:
     return card
 
 
-def _run(
-    name: str, card: ModelCard, task: Task, frame: RawFrame, profile: SensorProfile | None
-) -> Picture | Detections:
-    """White balance and noise where the frame has none, encode, infer, decode: what a pipeline does."""
-    frame = complete_frame(frame, profile)
+def _run(name: str, card: ModelCard, task: Task, frame: RawFrame) -> Picture | Detections:
+    """Encode, infer, decode: what a pipeline does with a frame that has white balance and noise."""
     tensor = np.zeros(task.input_shape(frame.format), card.input.dtype)
     task.encode(frame, tensor)
     return task.decode(_engines.run(name, card, task, tensor), frame, tensor)

@@ -16,6 +16,9 @@ from edge_isp.kernels.layout import read_only
 # Red and blue of a colour whose components add up to 1: the table reaches this far to either side of grey.
 REACH = 0.4
 
+# Products of two such numbers are finite in float32.
+_LARGEST = 1e15
+
 
 def correlate_colours(
     colours: NDArray[np.float32],
@@ -27,19 +30,19 @@ def correlate_colours(
     """What the colours say for each light: the weighted sum of the table's entries.
 
     Args:
-        colours: (n, 3), of the camera, linear.
-        weights: (n,), of each colour.
-        levels: (n,), which of the table's levels each colour is looked up in.
-        matrices: (m, 3, 3), camera colour to linear sRGB under each light.
-        table: (levels, size, size): what a colour speaks for the light. The second axis is red, the third blue, as
-            parts of the sum of red, green and blue, from 1/3 - `REACH` to 1/3 + `REACH`; what is beyond counts as at
-            the end.
+        colours: float32 (n, 3), of the camera, linear.
+        weights: float32 (n,), of each colour.
+        levels: int32 (n,), which of the table's levels each colour is looked up in.
+        matrices: float32 (m, 3, 3), camera colour to linear sRGB under each light.
+        table: float32 (levels, size, size): what a colour speaks for the light. The second axis is red, the third
+            blue, as parts of the sum of red, green and blue, from 1/3 - `REACH` to 1/3 + `REACH`; what is beyond counts
+            as at the end.
 
     Returns:
         (m,).
 
     Raises:
-        ValueError: An array has the wrong shape or dtype, or a level is out of range.
+        ValueError: An array has the wrong shape or dtype, or a value is out of range.
     """
     count, lights = (len(array) if isinstance(array, np.ndarray) and array.ndim else 0 for array in (colours, matrices))
     check_array("colours", colours, np.float32, (count, 3))
@@ -52,14 +55,13 @@ def correlate_colours(
         raise ValueError(f"table must have at least 2 entries along each axis, found {table.shape}")
     if count and not 0 <= levels.min() <= levels.max() < len(table):
         raise ValueError(f"levels must be 0 to {len(table) - 1}, found {levels.min()} to {levels.max()}")
+    for name, array in (("colours", colours), ("matrices", matrices)):
+        if not np.all(np.abs(array) < _LARGEST):  # the place of what is no number would be anywhere
+            raise ValueError(f"{name} must be finite numbers")
     red, blue, total = matrices[:, 0], matrices[:, 2], matrices.sum(axis=1)
     rows = np.ascontiguousarray(np.stack([red, blue, total], axis=1), np.float32)
     scores: NDArray[np.float64] = _correlate(
-        read_only(np.ascontiguousarray(colours, np.float32)),
-        read_only(np.ascontiguousarray(weights, np.float32)),
-        read_only(np.ascontiguousarray(levels, np.int32)),
-        read_only(rows),
-        read_only(np.ascontiguousarray(table, np.float32)),
+        read_only(colours), read_only(weights), read_only(levels), read_only(rows), read_only(table)
     )
     return scores
 

@@ -16,44 +16,64 @@ from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.rows import U8Array
 
 I16Array = NDArray[np.int16]
-Lines = tuple[I16Array, I16Array, I16Array, I16Array, I16Array]
-Limits = tuple[np.int16, np.int16, np.int16, np.int16]
+# Of `DefectRows.light`, the rows from three above a pixel to three below.
+Near = tuple[int, int, int, int, int, int, int]
+# Rows of `DefectPlan.margins` and `DefectPlan.limits`.
+Margins = tuple[np.uint16, np.uint16, np.uint16, np.uint16]
+Limits = tuple[np.int16, np.int16]
+# The light at which the two lines meet that the noise's standard deviation is taken to rise in.
+MARGIN_KNEE = 128
 Light = TypeVar("Light", np.int16, np.float32)
 
 
 @kernel
 def find_candidates(
-    lines: Lines,
-    parity: int,
-    green: bool,
-    limits: Limits,
-    stand_out: I16Array,
-    candidates: U8Array,
-) -> bool:
-    """Finds the candidates in the even or the odd columns of a row; returns whether there are any.
+    light: I16Array, near: Near, parity: int, green: bool, margins: Margins, limits: Limits, candidates: U8Array
+) -> np.uint8:
+    """Marks the candidates in the even or the odd columns of a row with 1, all others with 0; returns whether any is.
 
     Args:
-        lines: the light of five rows of pixels, from two above to two below, each (2, cells + 4).
+        light: see `DefectRows`.
+        near: the rows around the pixels.
         parity: of the columns.
         green: whether they are green.
-        limits: of the pixel's colour, see `DefectPlan`.
-        stand_out: see `DefectRows`.
-        candidates: see `DefectRows`; written.
+        margins: of the pixels' colour, see `DefectPlan`.
+        limits: of the pixels' colour, see `DefectPlan`.
+        candidates: (cells,), written.
     """
-    above2, above, own, below, below2 = lines
-    other = 1 - parity
+    _, above2, above1, here, below1, below2, _ = near
+    own, above, below = light[here, parity], light[above2, parity], light[below2, parity]
+    # Other columns, from the left neighbour on.
+    beside = light[here, 1 - parity, 1 + parity :]
+    upper, lower = light[above1, 1 - parity, 1 + parity :], light[below1, 1 - parity, 1 + parity :]
+    over, under = light[above1, parity], light[below1, parity]
+    found = np.uint8(0)
     if green:
-        _stand_out_green(
-            own[parity, 1:],
-            (above2[parity, 2:], below2[parity, 2:]),
-            (above[other, 1 + parity :], below[other, 1 + parity :]),
-            limits,
-            stand_out,
-        )
+        for j in range(len(candidates)):
+            highest, lowest = seconds(
+                own[j + 1], own[j + 3], upper[j], lower[j + 1], above[j + 2], below[j + 2], upper[j + 1], lower[j]
+            )
+            across = _across(beside[j], beside[j + 1], over[j + 2], under[j + 2])
+            marked = _is_candidate(own[j + 2], highest, lowest, across, margins, limits)
+            candidates[j] = marked
+            found = np.uint8(found | marked)
     else:
-        _stand_out(own[parity, 1:], (above2[parity, 1:], below2[parity, 1:]), limits, stand_out)
-    found = _candidates(own[other, 1 + parity :], above[parity, 2:], below[parity, 2:], stand_out, candidates)
-    return bool(found != 0)
+        for j in range(len(candidates)):
+            highest, lowest = seconds(
+                own[j + 1],
+                own[j + 3],
+                above[j + 1],
+                below[j + 3],
+                above[j + 2],
+                below[j + 2],
+                above[j + 3],
+                below[j + 1],
+            )
+            across = _across(beside[j], beside[j + 1], over[j + 2], under[j + 2])
+            marked = _is_candidate(own[j + 2], highest, lowest, across, margins, limits)
+            candidates[j] = marked
+            found = np.uint8(found | marked)
+    return found
 
 
 @kernel(inline="always")
@@ -74,86 +94,42 @@ def seconds(a: Light, b: Light, c: Light, d: Light, e: Light, f: Light, g: Light
 
 
 @kernel(inline="always")
-def _standing_out(
-    own: np.int16,
-    highest: np.int16,
-    lowest: np.int16,
-    limits: Limits,
-) -> np.int16:
-    """By how much more a pixel lies beyond its neighbours than these are spread.
+def _across(left: np.int16, right: np.int16, above: np.int16, below: np.int16) -> np.int16:
+    """The most that the light of another colour changes across a pixel."""
+    return max(np.int16(abs(np.int16(left - right))), np.int16(abs(np.int16(above - below))))
+
+
+@kernel(inline="always")
+def _is_candidate(
+    own: np.int16, highest: np.int16, lowest: np.int16, across: np.int16, margins: Margins, limits: Limits
+) -> np.uint8:
+    """Whether a pixel stands out from its neighbours, as 1 or 0.
 
     Args:
         own: light of the pixel.
         highest: light of its second highest neighbour.
         lowest: light of its second lowest neighbour.
-        limits: of the pixel's colour, see `DefectPlan`.
-
-    Returns:
-        The lowest number within the margin, the highest for an extreme pixel beyond it.
+        across: see `_across`.
+        margins: see `find_candidates`.
+        limits: see `find_candidates`.
     """
-    beyond = np.int16(max(np.int16(own - highest), np.int16(lowest - own)))
-    more = np.int16(max(beyond, np.int16(0)) - np.int16(highest - lowest))
-    light = np.uint16(max(lowest, np.int16(0)))
-    margin = np.int16(limits[0] + np.int16((np.uint32(light) * np.uint32(limits[1])) >> np.uint32(16)))
-    if own < limits[2] or own >= limits[3]:
+    beyond = max(np.int16(own - highest), np.int16(lowest - own), np.int16(0))
+    more = np.int16(beyond - np.int16(highest - lowest))
+    if own < limits[0] or own >= limits[1]:
         more = np.int16(32767)
-    if beyond <= margin:
+    # Half of each: the sum of both would not fit into 16 bits.
+    light = max(np.int16(np.int16(lowest >> 1) + np.int16(highest >> 1)), np.int16(0))
+    # Two things change no result and keep LLVM in 16-bit lanes: the lines multiply different numbers (below the knee
+    # the first is the lower one anyhow), and the slopes, from 1 on, differ from pixel to pixel as far as LLVM knows.
+    sign = np.uint16(np.uint16(own) >> np.uint16(15))
+    dim = np.uint16(margins[0] + _high_half(light, max(sign, margins[1])))
+    bright = np.uint16(margins[2] + _high_half(max(light, np.int16(MARGIN_KNEE)), max(sign, margins[3])))
+    if np.uint16(beyond) <= min(dim, bright):
         more = np.int16(-32768)
-    return more
+    return np.uint8(more > across)
 
 
-@kernel
-def _stand_out(
-    own: I16Array,
-    far: tuple[I16Array, I16Array],
-    limits: Limits,
-    stand_out: I16Array,
-) -> None:
-    """Red or blue: the arrays begin one column left of the window; `far` lies two rows above and below."""
-    above, below = far
-    for j in range(len(stand_out)):
-        highest, lowest = seconds(
-            own[j], own[j + 2], above[j], below[j + 2], above[j + 1], below[j + 1], above[j + 2], below[j]
-        )
-        stand_out[j] = _standing_out(own[j + 1], highest, lowest, limits)
-
-
-@kernel
-def _stand_out_green(
-    own: I16Array,
-    far: tuple[I16Array, I16Array],
-    near: tuple[I16Array, I16Array],
-    limits: Limits,
-    stand_out: I16Array,
-) -> None:
-    """Green: `own` begins one column left of the window, `far` with it, `near`, one row away, at the left diagonal."""
-    above2, below2 = far
-    above, below = near
-    for j in range(len(stand_out)):
-        highest, lowest = seconds(
-            own[j], own[j + 2], above[j], below[j + 1], above2[j], below2[j], above[j + 1], below[j]
-        )
-        stand_out[j] = _standing_out(own[j + 1], highest, lowest, limits)
-
-
-@kernel
-def _candidates(
-    beside: I16Array, above: I16Array, below: I16Array, stand_out: I16Array, candidates: U8Array
-) -> np.uint8:
-    """Marks what stands out by more than the pixels of other colours differ across it; returns whether there is any.
-
-    Args:
-        beside: the same row, other columns, from the left neighbour on.
-        above: the row above, same columns.
-        below: the row below, same columns.
-        stand_out: see `_standing_out`.
-        candidates: see `DefectRows`; written.
-    """
-    found = np.uint8(0)
-    for j in range(len(stand_out)):
-        across = np.int16(abs(np.int16(beside[j] - beside[j + 1])))
-        down = np.int16(abs(np.int16(above[j] - below[j])))
-        marked = np.uint8(stand_out[j] > max(across, down))
-        candidates[j] = marked
-        found = np.uint8(found | marked)
-    return found
+@kernel(inline="always")
+def _high_half(light: np.int16, slope: np.uint16) -> np.uint16:
+    """Light, which is not negative, times a slope in 1/65536: one instruction on 16-bit lanes."""
+    return np.uint16((np.uint32(np.uint16(light)) * np.uint32(slope)) >> np.uint32(16))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.defect_candidates import I16Array, Lines, seconds
+from edge_isp.kernels.defect_candidates import I16Array, Near, seconds
 
 F32Array = NDArray[np.float32]
 
@@ -34,81 +34,164 @@ def mirrored(y: int, height: int) -> int:
 
 
 @kernel(inline="always")
-def beyond_noise(lines: Lines, parity: int, j: int, plane: int, noise: F32Array) -> bool:
-    """Whether a candidate stands out by more than the noise explains: most do not."""
-    above2, above, own, below, below2 = lines
-    column, left = j + 2, j + 1 + parity
-    if plane == 1 or plane == 2:
-        a, b = above[1 - parity, left], below[1 - parity, left + 1]
-        c, d = above[1 - parity, left + 1], below[1 - parity, left]
-    else:
-        a, b = above2[parity, column - 1], below2[parity, column + 1]
-        c, d = above2[parity, column + 1], below2[parity, column - 1]
-    highest, lowest = seconds(
-        own[parity, column - 1], own[parity, column + 1], above2[parity, column], below2[parity, column], a, b, c, d
-    )
-    light = np.float32(own[parity, column])
-    beyond = max(light - np.float32(highest), np.float32(lowest) - light)
-    deviation = np.sqrt(_variance(np.float32(lowest), np.float32(highest), plane, noise))
-    return bool(beyond > np.float32(NOISE) * deviation)
-
-
-@kernel(inline="always")
 def _variance(lowest: np.float32, highest: np.float32, plane: int, noise: F32Array) -> np.float32:
     """Variance of the noise halfway between the second lowest and the second highest neighbour."""
     middle = max((lowest + highest) * np.float32(0.5), np.float32(0))
     return np.float32(noise[plane, 0] * middle + noise[plane, 1])
 
 
-@kernel
-def surroundings(light: I16Array, height: int, y: int, x: int, around: F32Array) -> None:
-    """The 7x7 pixels around one, from `DefectRows.light` to `around`."""
-    for dy in range(-3, 4):
-        row = mirrored(y + dy, height) % 8
-        for dx in range(-3, 4):
-            column = x + dx + 4
-            around[3 + dy, 3 + dx] = light[row, column % 2, column // 2]
-
-
-@kernel
-def weigh(
-    around: F32Array, plane: int, noise: F32Array, limits: I16Array, listed: bool
-) -> tuple[np.float32, np.float32]:
-    """How much of a candidate is replaced, 0 to 1, and the light it then has; as `kernels.defects_reference` has it.
+@kernel(inline="always")
+def replaced_share(
+    light: I16Array, near: Near, parity: int, j: int, plane: int, noise: F32Array, limits: I16Array
+) -> np.float32:
+    """How much of a candidate is replaced, 0 to 1; as `kernels.defects_reference` has it.
 
     Args:
-        around: light of the 7x7 pixels around the candidate.
+        light: see `DefectRows`.
+        near: the rows around the candidate.
+        parity: of its column.
+        j: its cell.
         plane: its colour.
         noise: see `DefectPlan`.
         limits: see `DefectPlan`.
-        listed: whether it is replaced in any case.
     """
-    own = around[3, 3]
-    green = plane == 1 or plane == 2
-    reach = 1 if green else 2
+    highest, lowest = _near_seconds(light, near, parity, j, plane)
+    own = np.float32(light[near[3], parity, j + 2])
+    deviation = np.sqrt(_variance(lowest, highest, plane, noise))
+    threshold = np.float32(NOISE) * deviation
+    beyond = max(own - highest, lowest - own)
+    if beyond <= threshold:
+        return np.float32(0)
+    if own >= limits[plane, 0]:
+        spread = max(highest - lowest - np.float32(SPREAD_NOISE) * deviation, np.float32(0))
+        sign = np.float32(1) if own > highest else np.float32(-1)
+        texture = np.float32(SPREAD) * spread + _texture(light, near, parity, j, plane, sign, noise)
+        if own >= limits[plane, 1] and highest < np.float32(WHITE_CONTRAST) * own:
+            texture *= np.float32(WHITE_SHARE)
+        threshold += texture
+    return min(max((beyond - threshold) / (np.float32(FADE) * threshold), np.float32(0)), np.float32(1))
+
+
+@kernel(inline="always")
+def _near_seconds(light: I16Array, near: Near, parity: int, j: int, plane: int) -> tuple[np.float32, np.float32]:
+    """The second highest and the second lowest of the eight nearest pixels of a pixel's own colour."""
+    _, above2, above, here, below, below2, _ = near
+    if plane == 1 or plane == 2:
+        other, left = 1 - parity, j + 1 + parity
+        a, b = light[above, other, left], light[below, other, left + 1]
+        c, d = light[above, other, left + 1], light[below, other, left]
+    else:
+        a, b = light[above2, parity, j + 1], light[below2, parity, j + 3]
+        c, d = light[above2, parity, j + 3], light[below2, parity, j + 1]
     highest, lowest = seconds(
-        around[3, 1],
-        around[3, 5],
-        around[1, 3],
-        around[5, 3],
-        around[3 - reach, 3 - reach],
-        around[3 + reach, 3 + reach],
-        around[3 - reach, 3 + reach],
-        around[3 + reach, 3 - reach],
+        light[here, parity, j + 1],
+        light[here, parity, j + 3],
+        light[above2, parity, j + 2],
+        light[below2, parity, j + 2],
+        a,
+        b,
+        c,
+        d,
     )
-    variance = _variance(lowest, highest, plane, noise)
-    share = np.float32(1)
-    if not listed:
-        threshold = np.float32(NOISE) * np.sqrt(variance)
-        threshold += _texture(around, lowest, highest, plane, noise, limits)
-        beyond = max(own - highest, lowest - own)
-        share = min(max((beyond - threshold) / (np.float32(FADE) * threshold), np.float32(0)), np.float32(1))
-    predicted = min(max(_predict(around, green, variance), lowest), highest)
-    return share, own + (predicted - own) * share
+    return np.float32(highest), np.float32(lowest)
+
+
+@kernel(inline="always")
+def _texture(
+    light: I16Array, near: Near, parity: int, j: int, plane: int, sign: np.float32, noise: F32Array
+) -> np.float32:
+    """By how much a pixel may stand out because the other colours change around it.
+
+    Each of the four adjacent pixels is compared with the median of the three of its colour that lie away from the
+    candidate.
+    """
+    above3, above2, above, here, below, below2, below3 = near
+    # The pixel's column, and of those in the other columns the one to its left and the one to its right.
+    column, left, right, other = j + 2, j + 1 + parity, j + 2 + parity, 1 - parity
+    rise_1, variance_1 = _rise(
+        light[below, parity, column],
+        light[below3, parity, column],
+        light[below, parity, column + 1],
+        light[below, parity, column - 1],
+        plane ^ 2,
+        noise,
+    )
+    rise_2, variance_2 = _rise(
+        light[above, parity, column],
+        light[above3, parity, column],
+        light[above, parity, column + 1],
+        light[above, parity, column - 1],
+        plane ^ 2,
+        noise,
+    )
+    rise_3, variance_3 = _rise(
+        light[here, other, right],
+        light[here, other, right + 1],
+        light[above2, other, right],
+        light[below2, other, right],
+        plane ^ 1,
+        noise,
+    )
+    rise_4, variance_4 = _rise(
+        light[here, other, left],
+        light[here, other, left - 1],
+        light[above2, other, left],
+        light[below2, other, left],
+        plane ^ 1,
+        noise,
+    )
+    activity = max(
+        max(_activity(rise_1, variance_1), _activity(rise_2, variance_2)),
+        max(_activity(rise_3, variance_3), _activity(rise_4, variance_4)),
+    )
+    variance = variance_1 + variance_2 + variance_3 + variance_4
+    common = (rise_1 + rise_2 + rise_3 + rise_4) * sign - np.float32(COMMON_NOISE) * np.sqrt(variance)
+    return np.float32(
+        np.float32(ACTIVITY) * max(activity, np.float32(0)) + np.float32(COMMON) * max(common, np.float32(0))
+    )
+
+
+@kernel(inline="always")
+def _rise(
+    adjacent: np.int16, a: np.int16, b: np.int16, c: np.int16, plane: int, noise: F32Array
+) -> tuple[np.float32, np.float32]:
+    """How far a pixel rises above the median of three of its colour, and the variance of its noise."""
+    median = np.float32(max(min(a, b), min(max(a, b), c)))
+    variance = noise[plane, 0] * max(median, np.float32(0)) + noise[plane, 1]
+    return np.float32(np.float32(adjacent) - median), np.float32(variance)
+
+
+@kernel(inline="always")
+def _activity(rise: np.float32, variance: np.float32) -> np.float32:
+    return np.float32(abs(rise) - np.float32(ACTIVITY_NOISE) * np.sqrt(variance))
 
 
 @kernel
-def _predict(around: F32Array, green: bool, variance: np.float32) -> np.float32:
+def predict(
+    light: I16Array, near: Near, parity: int, j: int, plane: int, noise: F32Array, around: F32Array
+) -> np.float32:
+    """The light that a pixel's neighbours let expect, between the second lowest and the second highest of its colour.
+
+    Args:
+        light: see `DefectRows`.
+        near: the rows around the pixel.
+        parity: of its column.
+        j: its cell.
+        plane: its colour.
+        noise: see `DefectPlan`.
+        around: (7, 7), scratch.
+    """
+    for row in range(7):
+        for dx in range(-3, 4):
+            column = 2 * j + parity + dx + 4
+            around[row, 3 + dx] = light[near[row], column % 2, column // 2]
+    highest, lowest = _near_seconds(light, near, parity, j, plane)
+    along = _along_directions(around, plane == 1 or plane == 2, _variance(lowest, highest, plane, noise))
+    return min(max(along, lowest), highest)
+
+
+@kernel
+def _along_directions(around: F32Array, green: bool, variance: np.float32) -> np.float32:
     """What a pixel's neighbours say of it, along four directions, each weighted by how little it changes along it.
 
     In each direction it is the mean of the two pixels of its own colour, corrected by the curvature of the other colour
@@ -132,36 +215,3 @@ def _predict(around: F32Array, green: bool, variance: np.float32) -> np.float32:
         total += weight * value
         weights += weight
     return total / weights
-
-
-@kernel
-def _texture(
-    around: F32Array, lowest: np.float32, highest: np.float32, plane: int, noise: F32Array, limits: I16Array
-) -> np.float32:
-    """By how much a pixel may stand out because the picture changes around it."""
-    zero, own = np.float32(0), around[3, 3]
-    if own < limits[plane, 2]:
-        return zero
-    sign = np.float32(1) if own > highest else np.float32(-1)
-    deviation = np.sqrt(_variance(lowest, highest, plane, noise))
-    spread = max(highest - lowest - np.float32(SPREAD_NOISE) * deviation, zero)
-    common, activity, adjacent_variance = zero, zero, zero
-    for k in range(4):
-        dy = 1 if k == 0 else -1 if k == 1 else 0
-        dx = 1 if k == 2 else -1 if k == 3 else 0
-        # The pixel beside, against the median of the three of its colour that lie away from the candidate.
-        a = around[3 + 3 * dy, 3 + 3 * dx]
-        b = around[3 + dy + 2 * dx, 3 + dx + 2 * dy]
-        c = around[3 + dy - 2 * dx, 3 + dx - 2 * dy]
-        median = max(min(a, b), min(max(a, b), c))
-        rise = around[3 + dy, 3 + dx] - median
-        other = plane ^ 1 if dy == 0 else plane ^ 2
-        own_variance = noise[other, 0] * max(median, zero) + noise[other, 1]
-        common += rise
-        adjacent_variance += own_variance
-        activity = max(activity, abs(rise) - np.float32(ACTIVITY_NOISE) * np.sqrt(own_variance))
-    common = max(common * sign - np.float32(COMMON_NOISE) * np.sqrt(adjacent_variance), zero)
-    texture = np.float32(SPREAD) * spread + np.float32(ACTIVITY) * activity + np.float32(COMMON) * common
-    if own >= limits[plane, 3] and highest < np.float32(WHITE_CONTRAST) * own:
-        texture = texture * np.float32(WHITE_SHARE)
-    return np.float32(texture)

@@ -15,20 +15,23 @@ How the figures below were found, and what they cost and achieve: `docs/defects.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.checks import check_array, check_whole, check_writeable
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.defect_candidates import I16Array, Lines, find_candidates
-from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, beyond_noise, mirrored, surroundings, weigh
+from edge_isp.kernels.defect_candidates import MARGIN_KNEE, I16Array, find_candidates
+from edge_isp.kernels.defect_weighing import BELOW_BLACK, NOISE, F32Array, mirrored, predict, replaced_share
 from edge_isp.kernels.layout import RawLayout, RowPlan, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, read_row
 
 # White in white-balanced light, as whole numbers of 16 bits, and the range that light is clipped to.
 LIGHT_WHITE = 4096
 LOWEST_LIGHT, HIGHEST_LIGHT = -4096, 28671
+# A listed pixel among the candidates, which are 1.
+LISTED = 3
 
 
 class DefectPlan(NamedTuple):
@@ -40,8 +43,9 @@ class DefectPlan(NamedTuple):
     Attributes:
         to_light: int32 (4, 2), factor and offset: light = (code * factor - offset) >> shift.
         shift: see `to_light`.
-        limits: int16 (4, 4): light that a candidate stands out by, without light, and what each unit of light adds, in
-            1/65536; the light below which no scene can be; the light of white level.
+        margins: uint16 (4, 4): two straight lines over the light around a pixel, each as its value at no light and what
+            a unit adds, in 1/65536: a candidate stands out by more than the lower one.
+        limits: int16 (4, 2): the light below which no scene can be, and the light of white level.
         noise: float32 (4, 2), variance of the noise for each unit of light, and without light.
         to_code: float32 (4, 2), factor and offset: code = light * factor + offset.
         white: the highest code that a replaced pixel takes.
@@ -52,6 +56,7 @@ class DefectPlan(NamedTuple):
 
     to_light: NDArray[np.int32]
     shift: int
+    margins: U16Array
     limits: I16Array
     noise: F32Array
     to_code: F32Array
@@ -61,14 +66,26 @@ class DefectPlan(NamedTuple):
     columns: NDArray[np.int32]
 
 
+_PLAN_ARRAYS: tuple[tuple[str, type, tuple[int, int]], ...] = (
+    ("to_light", np.int32, (4, 2)),
+    ("margins", np.uint16, (4, 4)),
+    ("limits", np.int16, (4, 2)),
+    ("noise", np.float32, (4, 2)),
+    ("to_code", np.float32, (4, 2)),
+)
+
+
+_ARRAYS = (*(name for name, _, _ in _PLAN_ARRAYS), "row_starts", "columns")
+
+
 class DefectRows(NamedTuple):
     """The rows around the one that is mended; made by `defect_rows`.
 
     Attributes:
-        codes: uint16 (8, 2, columns): the last eight rows of pixels, each as its even and its odd columns.
-        light: int16 (8, 2, cells + 4): the same rows as light, with two columns of margin at either end.
+        codes: uint16 (4, 4, columns): the last four rows of cells, each as its colour planes.
+        light: int16 (8, 2, cells + 4): the same eight rows of pixels as light, each as its even and its odd columns,
+            with two columns of margin at either end.
         held: int64 (8,): which row of the window each of the eight is.
-        stand_out: int16 (cells,): scratch.
         candidates: uint8, cells rounded up to a multiple of 8: scratch.
         around: float32 (7, 7): scratch.
     """
@@ -76,7 +93,6 @@ class DefectRows(NamedTuple):
     codes: U16Array
     light: I16Array
     held: NDArray[np.int64]
-    stand_out: I16Array
     candidates: U8Array
     around: F32Array
 
@@ -125,18 +141,17 @@ def plan_defects(
     shot = shot_noise * gain * LIGHT_WHITE
     # A code stands for all light within half a code, and light for all within half a unit.
     read = read_variance * (gain * LIGHT_WHITE) ** 2 + (light_of_code**2 + 1) / 12
-    dark, mid = NOISE * np.sqrt(read), NOISE * np.sqrt(shot * LIGHT_WHITE / 2 + read)
-    slope = np.minimum((mid - dark) / (LIGHT_WHITE / 2) * 65536, 32767).astype(np.int16)
     # White is one unit less than it should be: the light of white level itself is rounded down.
-    lights = np.stack([np.minimum(dark, LIGHT_WHITE), -BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
-    lights = np.clip(np.floor(lights), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
+    limits = np.stack([-BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
+    limits = np.clip(np.floor(limits), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
     row_starts, columns = _by_row(listed, width, height)
     return DefectPlan(
         to_light=read_only(
             np.rint(np.stack([light_of_code, black * light_of_code], axis=1) * 2.0**shift).astype(np.int32)
         ),
         shift=shift,
-        limits=read_only(np.insert(lights, 1, slope, axis=1)),
+        margins=read_only(_margins(shot, read)),
+        limits=read_only(limits),
         noise=read_only(np.stack([shot, read], axis=1).astype(np.float32)),
         to_code=read_only(np.stack([1 / light_of_code, black], axis=1).astype(np.float32)),
         white=int(min(np.floor(white_level), layout.highest)),
@@ -146,21 +161,46 @@ def plan_defects(
     )
 
 
-def check_plan(defects: DefectPlan, layout: RawLayout) -> None:
-    """Refuses a plan that was made for windows of another height, or for codes of another bit depth.
+def _margins(shot: NDArray[np.float64], read: NDArray[np.float64]) -> U16Array:
+    """Two chords of the curve of `NOISE` standard deviations over light; see `DefectPlan`."""
+    lines = []
+    for first, last in ((0, MARGIN_KNEE), (MARGIN_KNEE, LIGHT_WHITE // 2)):
+        low, high = NOISE * np.sqrt(shot * first + read), NOISE * np.sqrt(shot * last + read)
+        slope = (high - low) / (last - first)
+        lines += [np.minimum(low - slope * first, LIGHT_WHITE), np.clip(slope * 65536, 1, 65535)]
+    margins: U16Array = np.floor(np.stack(lines, axis=1)).astype(np.uint16)
+    return margins
+
+
+def check_plan(defects: DefectPlan, layout: RawLayout, out: NDArray[Any]) -> None:
+    """Refuses a plan that was made for windows of another height, or for codes of another bit depth, or is damaged.
 
     Args:
         defects: see `plan_defects`.
         layout: of the window whose pixels are mended.
+        out: what is written meanwhile.
 
     Raises:
-        ValueError: It is another.
+        ValueError: It is another, or shares memory with `out`.
     """
-    height = len(defects.row_starts) - 1
-    if height != layout.height or (len(defects.columns) and int(defects.columns.max()) >= layout.width):
-        raise ValueError(f"defects must be those of a window of {layout.height} rows, found {height} rows")
+    for name, dtype, shape in _PLAN_ARRAYS:
+        check_array(f"defects: {name}", getattr(defects, name), dtype, shape)
+    starts, columns = defects.row_starts, defects.columns
+    if isinstance(starts, np.ndarray) and starts.ndim == 1 and len(starts) != layout.height + 1:
+        raise ValueError(f"defects must be those of a window of {layout.height} rows, found {len(starts) - 1} rows")
+    check_array("defects: row_starts", starts, np.int32, (layout.height + 1,))
+    check_array("defects: columns", columns, np.int32, (max(int(starts[-1]), 0),))
+    if starts[0] != 0 or np.any(starts[1:] < starts[:-1]):
+        raise ValueError("defects: row_starts must begin at 0 and not fall")
+    if len(columns) and not 0 <= columns.min() <= columns.max() < layout.width:
+        raise ValueError(f"defects: columns must be within the width {layout.width}")
     if defects.highest != layout.highest:
         raise ValueError(f"defects must be those of codes up to {layout.highest}, found {defects.highest}")
+    check_whole("defects: white", defects.white, 0, layout.highest)
+    check_whole("defects: shift", defects.shift, 0, 31)
+    if not (np.all(np.isfinite(defects.noise)) and np.all(np.isfinite(defects.to_code))):
+        raise ValueError("defects: noise and to_code must be finite numbers")
+    check_writeable("out", out, **{f"defects.{name}": getattr(defects, name) for name in _ARRAYS})
 
 
 def _by_row(places: Iterable[tuple[int, int]], width: int, height: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -179,10 +219,9 @@ def defect_rows(plan: RowPlan, cells: int) -> DefectRows:
         cells: in a row of the window.
     """
     return DefectRows(
-        np.empty((8, 2, (plan.pixels + 1) // 2), np.uint16),
+        np.empty((4, 4, (plan.pixels + 1) // 2), np.uint16),
         np.empty((8, 2, cells + 4), np.int16),
         np.full(8, -1, np.int64),
-        np.empty(cells, np.int16),
         np.zeros((cells + 7) // 8 * 8, np.uint8),
         np.empty((7, 7), np.float32),
     )
@@ -190,9 +229,9 @@ def defect_rows(plan: RowPlan, cells: int) -> DefectRows:
 
 @kernel
 def read_mended_cells(
-    flat: U8Array, plan: RowPlan, defects: DefectPlan, cell_row: int | np.int64, rows: DefectRows, buffers: U16Array
-) -> None:
-    """As `kernels.rows.read_cells`, with defective pixels replaced.
+    flat: U8Array, plan: RowPlan, defects: DefectPlan, cell_row: int | np.int64, rows: DefectRows
+) -> U16Array:
+    """As `kernels.rows.read_cells`, with defective pixels replaced; returns the buffers, which are those of `rows`.
 
     Args:
         flat: the frame's bytes, see `kernels.layout.plan_rows`.
@@ -200,113 +239,95 @@ def read_mended_cells(
         defects: see `plan_defects`, for the same window.
         cell_row: counted from the window's top; rows may come in any order, neighbouring ones are read once.
         rows: see `defect_rows`; for this frame only.
-        buffers: see `kernels.rows.cell_buffers`, written.
     """
     height, skip = len(defects.row_starts) - 1, plan.skip // 2
     # Taken out of their tuples once: each time costs as much as several vectors of pixels.
-    held, codes, light, around = rows.held, rows.codes, rows.light, rows.around
-    stand_out, candidates = rows.stand_out, rows.candidates
-    starts, columns, limits, noise = defects.row_starts, defects.columns, defects.limits, defects.noise
+    held, codes, light, candidates, around = rows.held, rows.codes, rows.light, rows.candidates, rows.around
+    starts, columns, noise, limits, margins = (
+        defects.row_starts,
+        defects.columns,
+        defects.noise,
+        defects.limits,
+        defects.margins,
+    )
     to_light, to_code = defects.to_light, defects.to_code
+    marked, cells = candidates.view(np.uint64), light.shape[2] - 4
     for y in range(max(2 * cell_row - 3, 0), min(2 * cell_row + 5, height)):
-        place = y % 8
-        if held[place] != y:
-            held[place] = y
-            even, odd = codes[place, 0], codes[place, 1]
-            read_row(flat, plan, y, even, odd)
+        if held[y % 8] != y:
+            held[y % 8] = y
             plane = 2 * ((y & 1) ^ plan.red_row) + plan.red_column
-            _to_light(even[skip:], light[place, 0], to_light[plane, 0], to_light[plane, 1], defects.shift)
-            plane ^= 1
-            _to_light(odd[skip:], light[place, 1], to_light[plane, 0], to_light[plane, 1], defects.shift)
-            _mirror_ends(light[place, 0], light[place, 1])
+            planes = codes[y // 2 % 4]
+            read_row(flat, plan, y, planes[plane], planes[plane ^ 1])
+            _to_light(planes, plane, skip, light, y % 8, to_light, defects.shift)
+    mended: U16Array = codes[cell_row % 4]
     for y in range(2 * cell_row, 2 * cell_row + 2):
-        lines = (
-            light[mirrored(y - 2, height) % 8],
-            light[mirrored(y - 1, height) % 8],
-            light[y % 8],
-            light[mirrored(y + 1, height) % 8],
-            light[mirrored(y + 2, height) % 8],
+        near = (
+            mirrored(y - 3, height) % 8,
+            mirrored(y - 2, height) % 8,
+            mirrored(y - 1, height) % 8,
+            y % 8,
+            mirrored(y + 1, height) % 8,
+            mirrored(y + 2, height) % 8,
+            mirrored(y + 3, height) % 8,
         )
         for parity in range(2):
             plane = 2 * ((y & 1) ^ plan.red_row) + (parity ^ plan.red_column)
-            mended = buffers[plane]
-            _copy(codes[y % 8, parity], mended)
-            green = plane == 1 or plane == 2
-            extremes = (limits[plane, 0], limits[plane, 1], limits[plane, 2], limits[plane, 3])
-            found = find_candidates(lines, parity, green, extremes, stand_out, candidates)
+            found = find_candidates(
+                light,
+                near,
+                parity,
+                plane == 1 or plane == 2,
+                (margins[plane, 0], margins[plane, 1], margins[plane, 2], margins[plane, 3]),
+                (limits[plane, 0], limits[plane, 1]),
+                candidates[:cells],
+            )
             for k in range(starts[y], starts[y + 1]):
                 if columns[k] % 2 == parity:
-                    candidates[columns[k] // 2] = 2
-                    found = True
-            if found:
-                figures, code_range = (noise, limits, to_code), (skip, defects.white)
-                _replace(lines, light, height, (y, parity, plane), figures, code_range, candidates, around, mended)
+                    candidates[columns[k] // 2] = LISTED
+                    found = np.uint8(1)
+            if found == 0:
+                continue
+            for word in range(len(marked)):
+                rest = marked[word]
+                while rest != 0:
+                    place = _first_byte(rest)
+                    rest &= ~(np.uint64(255) << np.uint64(8 * place))
+                    j = 8 * word + place
+                    share = np.float32(1)
+                    if candidates[j] != LISTED:
+                        share = replaced_share(light, near, parity, j, plane, noise, limits)
+                    if share > 0:
+                        own = np.float32(light[near[3], parity, j + 2])
+                        value = own + (predict(light, near, parity, j, plane, noise, around) - own) * share
+                        value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
+                        mended[plane, skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(defects.white)))
+    return mended
 
 
 @kernel(inline="always")
-def _replace(
-    lines: Lines,
-    light: I16Array,
-    height: int,
-    place: tuple[int, int, int],
-    figures: tuple[F32Array, I16Array, F32Array],
-    code_range: tuple[int, int],
-    candidates: U8Array,
-    around: F32Array,
-    mended: U16Array,
+def _first_byte(word: np.uint64) -> int:
+    """Which byte of a word is the first that is not 0; its lowest bit must be set, as it is in 1 and in `LISTED`."""
+    below = np.uint64((word & (~word + np.uint64(1))) - np.uint64(1)) & np.uint64(0x0101_0101_0101_0101)
+    # The sum of its bytes.
+    return int(below % np.uint64(255))
+
+
+@kernel
+def _to_light(
+    codes: U16Array, plane: int, skip: int, light: I16Array, row: int, to_light: NDArray[np.int32], shift: int
 ) -> None:
-    """Replaces the candidates in the even or the odd columns of a row.
-
-    Args:
-        lines: the light of five rows of pixels, from two above to two below, each (2, cells + 4).
-        light: see `DefectRows`.
-        height: of the window, in pixels.
-        place: row of the window, parity of the columns, and their colour plane.
-        figures: noise, limits and to_code, see `DefectPlan`.
-        code_range: columns left of the window in `mended`, and the highest code that a replaced pixel takes.
-        candidates: 1 for a candidate, 2 for a listed pixel.
-        around: see `DefectRows`.
-        mended: codes of the row, written.
-    """
-    y, parity, plane = place
-    noise, limits, to_code = figures
-    skip, white = code_range
-    marked = candidates.view(np.uint64)
-    for word in range(len(marked)):
-        if marked[word] == 0:
-            continue
-        for j in range(8 * word, 8 * word + 8):
-            listed = candidates[j] == 2
-            if candidates[j] == 0 or not (listed or beyond_noise(lines, parity, j, plane, noise)):
-                continue
-            surroundings(light, height, y, 2 * j + parity, around)
-            share, value = weigh(around, plane, noise, limits, listed)
-            if share > 0:
-                value = np.floor(value * to_code[plane, 0] + to_code[plane, 1] + np.float32(0.5))
-                mended[skip + j] = np.uint16(min(max(value, np.float32(0)), np.float32(white)))
-
-
-@kernel
-def _copy(source: U16Array, target: U16Array) -> None:
-    for j in range(len(source)):
-        target[j] = source[j]
-
-
-@kernel
-def _to_light(codes: U16Array, light: I16Array, factor: np.int32, offset: np.int32, shift: int) -> None:
+    """A row of pixels to light, its even columns from `plane`, its odd ones from the other plane of the row."""
     # The difference of any two still fits into 16 bits.
     lowest, highest, bits = np.int32(LOWEST_LIGHT), np.int32(HIGHEST_LIGHT), np.int32(shift)
-    inner = light[2:-2]
-    for j in range(len(inner)):
-        value = np.int32(np.int32(np.int32(codes[j]) * factor - offset) >> bits)
-        inner[j] = np.int16(min(max(value, lowest), highest))
-
-
-@kernel
-def _mirror_ends(even: I16Array, odd: I16Array) -> None:
-    """Fills the margins of a row that is split into its even and its odd columns."""
-    last = len(even) - 3
-    even[0] = even[1] = even[3]
-    even[last + 1], even[last + 2] = even[last], even[last - 1]
-    odd[0], odd[1] = odd[3], odd[2]
-    odd[last + 1] = odd[last + 2] = odd[last - 1]
+    last = light.shape[2] - 3
+    for parity in range(2):
+        factor, offset = to_light[plane ^ parity, 0], to_light[plane ^ parity, 1]
+        source, target = codes[plane ^ parity, skip:], light[row, parity, 2:-2]
+        for j in range(len(target)):
+            value = np.int32(np.int32(np.int32(source[j]) * factor - offset) >> bits)
+            target[j] = np.int16(min(max(value, lowest), highest))
+    # The margins: mirrored at the outermost pixels.
+    light[row, 0, 0] = light[row, 0, 1] = light[row, 0, 3]
+    light[row, 0, last + 1], light[row, 0, last + 2] = light[row, 0, last], light[row, 0, last - 1]
+    light[row, 1, 0], light[row, 1, 1] = light[row, 1, 3], light[row, 1, 2]
+    light[row, 1, last + 1] = light[row, 1, last + 2] = light[row, 1, last - 1]

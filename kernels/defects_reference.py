@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.defect_candidates import MARGIN_KNEE
 from edge_isp.kernels.defect_weighing import (
     ACTIVITY,
     ACTIVITY_NOISE,
@@ -34,7 +35,7 @@ def mend(codes: NDArray[np.uint16], cfa: str, defects: DefectPlan) -> NDArray[np
     candidates, listed = _defect_candidates(light, planes, defects), np.zeros(codes.shape, bool)
     rows = np.repeat(np.arange(height), np.diff(defects.row_starts))
     listed[rows, defects.columns] = True
-    (shot, read), (_, _, bottom, top) = (
+    (shot, read), (bottom, top) = (
         np.moveaxis(defects.noise[planes], -1, 0),
         np.moveaxis(defects.limits[planes], -1, 0),
     )
@@ -93,8 +94,11 @@ def _defect_candidates(light: NDArray[np.int32], planes: NDArray[np.intp], defec
     near = np.sort(_own_neighbours(at, green), axis=0)
     lowest, highest = near[1], near[6]
     beyond = np.maximum(own - highest, lowest - own)
-    start, slope, bottom, top = np.moveaxis(defects.limits[planes], -1, 0)
-    margin = start + ((np.maximum(lowest, 0) * slope.astype(np.int64)) >> 16)
+    bottom, top = np.moveaxis(defects.limits[planes], -1, 0)
+    dim, dim_slope, bright, bright_slope = np.moveaxis(defects.margins[planes].astype(np.int64), -1, 0)
+    around = np.maximum((lowest >> 1) + (highest >> 1), 0)
+    bright += (np.maximum(around, MARGIN_KNEE) * bright_slope) >> 16
+    margin = np.minimum(dim + ((around * dim_slope) >> 16), bright)
     extreme = (own < bottom) | (own >= top)
     more = np.where(extreme, 32767, beyond - (highest - lowest))
     across = np.maximum(np.abs(at(0, -1) - at(0, 1)), np.abs(at(-1, 0) - at(1, 0)))

@@ -66,7 +66,7 @@ def encode(
     inputs = {"data": data, "tables": tables, "constants": constants}
     check_output("out", out, tables.dtype, (*size, channels), **inputs)
     if defects is not None:
-        check_plan(defects, layout)
+        check_plan(defects, layout, out)
     _encode(
         flat,
         plan,
@@ -103,7 +103,7 @@ def _encode(
         if defects is None:
             read_cells(flat, plan, row, codes)
         else:
-            read_mended_cells(flat, plan, defects, row, around, codes)
+            codes = read_mended_cells(flat, plan, defects, row, around)
         line = out[i // side]
         if side == 1:
             encode_row(codes[:, skip : skip + width], tables, constants, flips[1], line[:width])

@@ -1,8 +1,8 @@
-"""The output of a calibrated network to a picture: demosaicing plus residual, colour matrix, transfer curve.
+"""The output of a calibrated network to a picture: demosaicing plus residual, colour matrix, tone curve.
 
 The network's input, in the square-root domain, is demosaiced linearly (Malvar-He-Cutler, "High-quality linear
 interpolation for demosaicing of Bayer-patterned color images", ICASSP 2004); the network's output is the correction
-(residual). Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and sRGB's
+(residual). Their sum, squared, is white-balanced camera colour in linear light: the sensor's colour matrix and a tone
 curve make the picture of it. Beyond the borders the outermost cells are repeated.
 """
 
@@ -21,23 +21,6 @@ from edge_isp.kernels.residual_codes import COARSE_STEP, FINE_STEP, RESIDUAL_STE
 
 # Entries of a tone table: steps of linear light fine enough for the steep foot of sRGB's curve.
 TONE_ENTRIES = 16384
-
-
-def tone_table(encoded: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """8-bit picture values from a transfer curve.
-
-    Args:
-        encoded: (TONE_ENTRIES,), the curve's values, 0 to 1, at equal steps of linear light from 0 to 1.
-
-    Returns:
-        uint8 (TONE_ENTRIES,).
-
-    Raises:
-        ValueError: The array has another shape.
-    """
-    check_array("encoded", encoded, encoded.dtype, (TONE_ENTRIES,))
-    table: NDArray[np.uint8] = np.rint(np.clip(encoded, 0, 1) * 255).astype(np.uint8)
-    return table
 
 
 def decode_residual(
@@ -67,7 +50,7 @@ def decode_residual(
             R, Gr, Gb, B first, as `kernels.encode` arranges them; for cells of 4x4 pixels (h, w, 16 or more).
         out: uint8 (height, width, 3), C-contiguous, even; what the cells hold beyond it is cut off.
         matrix: 3x3, white-balanced camera colour to linear RGB.
-        tone: see `tone_table`.
+        tone: uint8 (TONE_ENTRIES,): the picture's value for linear light in equal steps from 0 to white.
         cell: side of a cell in pixels, 2 or 4.
         multiple: what the rows and columns of the planes are a multiple of; see `kernels.cells.input_size`.
         flip_vertical: make the first row of the planes the last of the picture.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.kernels.cells import input_size, mirrored
-from edge_isp.kernels.checks import check_array, check_output, check_rows
+from edge_isp.kernels.checks import check_array, check_output, check_rows, check_whole
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
 from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
@@ -71,8 +71,8 @@ def encode_shaded(
     """
     height, width = layout.cells
     flat, plan = plan_rows(data, layout)
-    if not -128 <= zero_point <= 127:
-        raise ValueError(f"zero_point must be from -128 to 127, found {zero_point}")
+    check_whole("zero_point", zero_point, -128, 127)
+    check_whole("factors: bits", factors.bits, 17 - STEP_BITS, 32 - STEP_BITS)
     check_array("tables", tables, np.uint16, (4, layout.highest + 1))
     check_array("factors", factors.nodes, np.uint16, (len(node_places(height)), len(node_places(width)), 4))
     size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
@@ -83,7 +83,7 @@ def encode_shaded(
         "out", out, np.int8, (*size, channels), data=data, tables=tables, factors=factors.nodes, constants=constants
     )
     if defects is not None:
-        check_plan(defects, layout)
+        check_plan(defects, layout, out)
     shift = STEP_BITS + factors.bits - 16
     _encode_shaded(
         flat,
@@ -145,7 +145,7 @@ def _encode_shaded(
         if defects is None:
             read_cells(flat, plan, row, codes)
         else:
-            read_mended_cells(flat, plan, defects, row, around, codes)
+            codes = read_mended_cells(flat, plan, defects, row, around)
         for plane in range(4):
             mix_rows(above[plane], below[plane], source % NODE_CELLS, factors[plane])
             look_up(tables[plane], codes[plane, skip : skip + width], steps, flips[1])

@@ -40,6 +40,7 @@ stride = {layout.stride}
 
 [sensor]
 name = "{first.sensor}"
+lens_shading = false  # simulated without a lens
 
 [frame]
 colour_gains = [{red:.4f}, {blue:.4f}]

@@ -202,6 +202,9 @@ def test_arbitrary_structures_give_the_reader_s_error(tmp_path: Path, kind: str,
         (b"a = '\xff'", "not a TOML file: expected UTF-8 text, found byte 5 not of it"),
         (b"a = ", "not a TOML file: Invalid value"),
         (b"a = " + b"[" * 100_000, ".*nested too deeply"),
+        (b"a." * 5000 + b"a = 1", ".*nested too deeply"),  # tomllib: a time that grows with the square
+        (b"[" + b"a . " * 5000 + b"a]", ".*nested too deeply"),
+        (b'"=,\\"".' * 5000 + b"a = 1", ".*nested too deeply"),
         (b"a = " + b"9" * 5000, "not a TOML file: .*4300 digits"),
         (b"#" * (LARGEST_FILE_BYTES + 1), f"larger than {LARGEST_FILE_BYTES} bytes"),
     ],
@@ -273,6 +276,14 @@ def test_errors_name_file_key_expected_and_found(text: str, get: Callable[[TomlT
         get(table(f"[t]\n{text}"))
     assert str(caught.value).startswith("f.toml: ")
     assert message in str(caught.value)
+
+
+def test_dots_of_values_are_no_key() -> None:
+    numbers = ", ".join(["1.5"] * 500)
+    text = f'a.b = [{numbers}]\n"c.d" = "{"x." * 500}"\ne = \'{"y." * 500}\' # {"z. " * 500}\n'
+    read = parse_toml(text.encode(), "x.toml", FormatError)
+    assert read.table("a").numbers("b", 500) == (1.5,) * 500
+    assert read.text("c.d") == "x." * 500
 
 
 def test_values_of_the_right_type() -> None:

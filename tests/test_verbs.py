@@ -113,6 +113,16 @@ def test_the_sensors_levels_are_used_and_arrays_of_bytes_work() -> None:
         ),
         (mosaic(), {"colour_temperature_k": float("nan")}, FormatError, "colour_temperature_k must be a positive"),
         (mosaic(), {"analogue_gain": 0}, FormatError, "analogue_gain must be a positive"),
+        (mosaic(), {"analogue_gain": 1e12}, FormatError, "analogue_gain must be from 0.001 to 100000, found 1000000"),
+        (mosaic(), {"colour_gains": (1e9, 1.0)}, FormatError, "colour_gains must be from 0.001 to 1000"),
+        (
+            mosaic(),
+            {"colour_temperature_k": 5},
+            FormatError,
+            "colour_temperature_k must be from 1000 to 25000, found 5",
+        ),
+        (mosaic(), {"colour_matrix": [float("nan")] * 9}, FormatError, "colour_matrix must be from -1000 to 1000"),
+        (mosaic(), {"colour_matrix": [1e9] * 9}, FormatError, "colour_matrix must be from -1000 to 1000"),
         ([[1, 2], [3, 4]], {}, FormatError, "must be a NumPy array .* found list"),
     ],
 )

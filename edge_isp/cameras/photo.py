@@ -51,7 +51,7 @@ def load_photo(path: Path, width: int, height: int) -> Image.Image:
     Raises:
         CameraError: it cannot be read as a photograph, or is too small.
     """
-    photo = decode(path, CameraError, lambda image: _rgb(ImageOps.exif_transpose(image)))
+    photo = decode(path, CameraError, upright_rgb)
     if photo.width < width or photo.height < height:
         raise CameraError(f"{path}: must be at least {width}x{height} pixels, found {photo.width}x{photo.height}")
     return photo
@@ -81,8 +81,19 @@ def decode(path: Path, error: type[EdgeIspError], convert: Callable[[Image.Image
         raise error(f"{path}: cannot be read as a photograph: {shortened(str(fault))}") from fault
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB, turned upright as the EXIF orientation says; Pillow's own conversion clips greys of 16 bits.
+
+    Args:
+        image: that was opened.
+
+    Raises:
+        ValueError: it has numbers that are no values of 8 or 16 bits.
+    """
+    return _rgb(ImageOps.exif_transpose(image))
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; Pillow's own conversion clips greys of 16 bits."""
     if image.mode == "F":
         raise ValueError("expected 8 or 16 bits for each channel, found floating-point numbers")
     if image.mode not in _DEEP_MODES:

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.dng import read_dng
 from edge_isp.cameras.base import CameraBase, ControlLimits
+from edge_isp.cameras.broadcom_header import read_header
+from edge_isp.cameras.libcamera_files import read_description, with_metadata
 from edge_isp.cameras.sidecar import Sidecar, read_sidecar
+from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
+from edge_isp.files import files_of
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 
@@ -73,13 +77,7 @@ class _Recording(Protocol):
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = []
-        for file in sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES):
-            # File managers and editors leave "._name.dng" and the like beside the real ones.
-            if file.name.startswith(".") or not file.is_file():
-                _log.warning("%s: passed over: %s", file, "a hidden file" if file.is_file() else "not a file")
-            else:
-                files.append(file)
+        files = files_of(path, _SUFFIXES)
         if not files:
             raise CameraError(f"{path}: no .raw or .dng file in this folder")
         return files
@@ -98,7 +96,7 @@ class RawFile:
     """A `.raw` file: frames one after the other, described by its sidecar.
 
     Args:
-        path: of the `.raw` file; its sidecar has the same name.
+        path: of the `.raw` file; see `describe` for what describes it.
 
     Raises:
         FormatError: the file's size is not a whole number of frames, or its sidecar is wrong.
@@ -106,7 +104,7 @@ class RawFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sidecar = read_sidecar(path.with_suffix(".toml"))
+        self.sidecar = describe(path)
         self.count = _whole_frames(path, self.sidecar)
         self._checked_depth = self.sidecar.format.packing is not Packing.U16
 
@@ -157,17 +155,38 @@ class RawFile:
             format=self.sidecar.format,
             source=str(self.path),
             sequence=index,
-            timestamp_ns=timestamp_ns,
+            timestamp_ns=timestamp_ns if conditions.timestamp_ns is None else conditions.timestamp_ns,
             black_level=self.sidecar.black_level,
             white_level=self.sidecar.white_level,
             sensor=self.sidecar.sensor,
             exposure_ns=conditions.exposure_ns,
             analogue_gain=conditions.analogue_gain,
+            digital_gain=conditions.digital_gain,
+            colour_matrix=conditions.colour_matrix,
             colour_gains=conditions.colour_gains,
             colour_temperature_k=conditions.colour_temperature_k,
             window=self.sidecar.window,
             lens_shading=self.sidecar.lens_shading,
+            origins=self.sidecar.origins,
         )
+
+
+def describe(path: Path) -> Sidecar:
+    """What is known of a `.raw` file: from its sidecar, from libcamera's JSON beside it, or from its own header.
+
+    Args:
+        path: of the `.raw` file.
+
+    Raises:
+        FormatError: there is none of these, or it is wrong.
+    """
+    toml, metadata = path.with_suffix(".toml"), path.with_suffix(".json")
+    if toml.exists():
+        sidecar = read_sidecar(toml)
+        return with_metadata(metadata, sidecar) if metadata.exists() else sidecar
+    if metadata.exists():
+        return read_description(metadata)
+    return read_header(path) or read_sidecar(toml)
 
 
 def _whole_frames(path: Path, sidecar: Sidecar) -> int:
@@ -247,6 +266,7 @@ class DngFile:
             # A fit may give a slightly negative variance of the dark.
             noise_profile=dng.noise_profile and (dng.noise_profile[0], max(dng.noise_profile[1], 0.0)),
             baseline_exposure_ev=dng.baseline_exposure_ev,
+            origins=Origins("file"),
         )
 
     def _stored_codes(self) -> NDArray[np.uint16]:

@@ -18,9 +18,10 @@ black_level = [64, 64, 64, 64]  # R, Gr, Gb, B, at bit_depth
 white_level = 1023
 lens_shading = true           # false: the frames show none, since it was corrected or they are simulated
 [frame]                       # for all frames; or [[frame]], one per frame
-colour_gains = [1.75, 1.43]   # red, blue; without them: estimated
+colour_gains = [1.75, 1.43]   # red, blue; without them: estimated along the sensor's AWB curve
 colour_temperature_k = 5700
-analogue_gain = 1.0
+analogue_gain = 1.0           # without it: the noise is measured in the frame
+digital_gain = 1.0            # factor on the light in the picture, not in the codes; below 1 it counts as 1
 exposure_ns = 10_000_000
 """
 
@@ -30,31 +31,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_isp.calibration.profile import profile_of, shipped_profiles
+from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError
 from edge_isp.frame import Cfa, Packing, RawFormat
+from edge_isp.frame_check import RANGES, is_usable
 from edge_isp.kernels.layout import Flips
 from edge_isp.sensor_window import SensorWindow
 from edge_isp.toml_file import TomlTable, describe, read_toml
 
 _FORMAT = ("width", "height", "cfa", "bit_depth", "packing")
 _OPTIONAL_FORMAT = ("stride", "offset", "frame_bytes", "window", "flips")
-_FLIPS = {
+FLIPS = {
     "none": Flips(vertical=False, horizontal=False),
     "horizontal": Flips(vertical=False, horizontal=True),
     "vertical": Flips(vertical=True, horizontal=False),
     "both": Flips(vertical=True, horizontal=True),
 }
-_FRAME = ("colour_gains", "colour_temperature_k", "analogue_gain", "exposure_ns")
+_LEVELS = ("black_level", "white_level")
+_FRAME = ("colour_gains", "colour_temperature_k", "analogue_gain", "digital_gain", "exposure_ns")
 
 
 @dataclass(frozen=True, slots=True)
 class FrameConditions:
-    """What a sidecar says of one frame; see `RawFrame`."""
+    """What a file says of one frame; see `RawFrame`. A TOML sidecar has the first five."""
 
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
     analogue_gain: float | None = None
+    digital_gain: float | None = None
     exposure_ns: int | None = None
+    colour_matrix: tuple[float, ...] | None = None
+    timestamp_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class Sidecar:
         frame_bytes: from the start of one frame to the start of the next.
         window: the part of the sensor that a frame shows; None where it is not said.
         lens_shading: whether the frames show the shading of their lens.
+        origins: where the values of its frames come from.
     """
 
     format: RawFormat
@@ -82,6 +90,7 @@ class Sidecar:
     frame_bytes: int
     window: SensorWindow | None
     lens_shading: bool
+    origins: Origins
 
 
 def read_sidecar(path: Path) -> Sidecar:
@@ -114,6 +123,7 @@ def read_sidecar(path: Path) -> Sidecar:
         frame_bytes=_frame_bytes(layout, raw_format),
         window=_window(layout, raw_format),
         lens_shading=document.table("sensor").flag("lens_shading", True),
+        origins=_origins(document.table("sensor")),
     )
 
 
@@ -140,7 +150,7 @@ def _frame_bytes(layout: TomlTable, raw_format: RawFormat) -> int:
 
 def _window(layout: TomlTable, raw_format: RawFormat) -> SensorWindow | None:
     """The part of the sensor that a frame shows."""
-    flips = _FLIPS[layout.choice("flips", tuple(_FLIPS))] if "flips" in layout else None
+    flips = FLIPS[layout.choice("flips", tuple(FLIPS))] if "flips" in layout else None
     if "window" not in layout:
         if flips is not None:
             layout.refuse("flips", "a window beside it: window = [left, top, width, height]", layout.values["flips"])
@@ -176,8 +186,24 @@ def _sensor(sensor: TomlTable, bit_depth: int) -> tuple[str | None, tuple[float,
     return name.lower() if name else None, (red, green_red, green_blue, blue), white
 
 
+def _origins(sensor: TomlTable) -> Origins:
+    profile = profile_of(sensor.text("name")) if "name" in sensor else None
+    levels = {} if profile is None else {k: f"profile '{profile.name}'" for k in _LEVELS if k not in sensor}
+    return Origins("file", levels)
+
+
 def _conditions(frame: TomlTable) -> FrameConditions:
     frame.check_keys(_FRAME)
+    conditions = _read_conditions(frame)
+    for name in _FRAME:
+        value = getattr(conditions, name)
+        if value is not None and not is_usable(name, value):
+            least, greatest = RANGES[name]
+            frame.refuse(name, f"from {least:g} to {greatest:g}", frame.values[name])
+    return conditions
+
+
+def _read_conditions(frame: TomlTable) -> FrameConditions:
     gains = None
     if "colour_gains" in frame:
         red, blue = frame.numbers("colour_gains", 2)
@@ -188,5 +214,6 @@ def _conditions(frame: TomlTable) -> FrameConditions:
         colour_gains=gains,
         colour_temperature_k=frame.positive("colour_temperature_k") if "colour_temperature_k" in frame else None,
         analogue_gain=frame.positive("analogue_gain") if "analogue_gain" in frame else None,
+        digital_gain=frame.positive("digital_gain") if "digital_gain" in frame else None,
         exposure_ns=frame.whole("exposure_ns", lowest=1) if "exposure_ns" in frame else None,
     )

@@ -15,6 +15,7 @@ from edge_isp.cameras.base import CameraBase, ControlLimits, Controls
 from edge_isp.cameras.delayed_controls import DELAYS, DelayedControls
 from edge_isp.cameras.faults import Corrupt, ExposureChange, Fault, FaultScript, Late, Truncate
 from edge_isp.cameras.scene import SceneRenderer, load_scene
+from edge_isp.corrections import Origins
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat, RawFrame
 from edge_isp.kernels.layout import Flips
@@ -88,6 +89,8 @@ class SyntheticCamera(CameraBase):
             raise CameraError(
                 f"{self.source}: analogue_gain must be at least 1, at most {_HIGHEST_FIRST_GAIN}, found {analogue_gain}"
             )
+        if seed < 0:
+            raise CameraError(f"{self.source}: seed must not be negative, found {seed}")
         if not 0 < colour_temperature_k < math.inf:
             raise CameraError(f"{self.source}: colour_temperature_k must be positive, found {colour_temperature_k}")
         self._faults = faults or FaultScript(())
@@ -275,6 +278,7 @@ class SyntheticCamera(CameraBase):
             window=self._window,
             lens_shading=self._imperfect,
             status=status,
+            origins=Origins("simulation"),
         )
 
     def _settings_of(self, index: int, faults: tuple[Fault, ...]) -> tuple[float, float]:

@@ -20,7 +20,21 @@ _received = False
 
 
 class Interrupted(SystemExit):
-    """A signal came; unless it is caught, the process exits with 128 and the signal's number, as shells expect."""
+    """A signal came; unless it is caught, the process exits with 128 and the signal's number, as shells expect.
+
+    Attributes:
+        status: of the exit.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+    @property
+    def status_of_a_service(self) -> int:
+        """Of a stream that was running: a service manager's SIGTERM is the order to stop, and obeying it no failure."""
+        is_order = self.status == 128 + signal.SIGTERM and "NOTIFY_SOCKET" in os.environ
+        return 0 if is_order else self.status
 
 
 def install() -> None:
@@ -49,7 +63,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _end_unraisable(problem: Any) -> None:
     """A signal that comes while an object is deleted cannot unwind anything."""
     if isinstance(problem.exc_value, Interrupted):
-        _end_now(int(str(problem.exc_value.code)))
+        _end_now(problem.exc_value.status)
     sys.__unraisablehook__(problem)
 
 

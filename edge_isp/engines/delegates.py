@@ -374,7 +374,8 @@ def _missing_device(spec: DelegateSpec, root: Path) -> str:
 def _usb_present(vendor: str, product: str, root: Path) -> bool:
     for path in (root / "sys/bus/usb/devices").glob("*/idVendor"):
         try:
-            if (path.read_text().strip(), (path.parent / "idProduct").read_text().strip()) == (vendor, product):
+            found = (path.read_bytes().strip(), (path.parent / "idProduct").read_bytes().strip())
+            if found == (vendor.encode(), product.encode()):
                 return True
         except OSError:  # it was pulled out meanwhile
             continue

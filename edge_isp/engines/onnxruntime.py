@@ -149,6 +149,12 @@ class OnnxRuntimeEngine(DescribedEngine):
         return tuple(Partition(executor, tuple(operators.most_common())) for executor, operators in counts.items())
 
     def _describe(self, entries: list[Any]) -> tuple[TensorInfo, ...]:
+        try:
+            return self._described(entries)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise EngineError(f"{self.path}: its metadata 'edge_isp' do not describe its tensors: {error!r}") from error
+
+    def _described(self, entries: list[Any]) -> tuple[TensorInfo, ...]:
         known = json.loads(self._session.get_modelmeta().custom_metadata_map.get("edge_isp", "{}"))
         described = []
         for entry in entries:
@@ -217,6 +223,6 @@ def _products_overflow() -> bool:
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
     try:
-        return "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not known, so better slow than wrong
         return True

@@ -12,6 +12,7 @@ from PIL import Image
 
 from edge_isp.calibration.light import srgb_decode
 from edge_isp.calibration.simulation import SensorModel
+from edge_isp.corrections import Origins
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
 from edge_isp.training.simulation import Capture, load_photo
@@ -55,6 +56,7 @@ class SimulatedExposure:
             colour_gains=profile.colour_gains(self.capture.colour_temperature_k),
             colour_temperature_k=self.capture.colour_temperature_k,
             lens_shading=False,  # an ideal lens
+            origins=Origins("simulation"),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.errors import EvaluationError
 from edge_isp.evaluation.exposures import SimulatedExposure
+from edge_isp.files import replace_files
 from edge_isp.training.run_metadata import commit
 from edge_isp.training.simulation import Capture
 
@@ -166,11 +166,9 @@ class Store:
             for result in self._results.values()
         )
         text = f'{{"kind": "{self.kind}",\n"software": [\n{software}\n],\n"results": [\n{results}\n]}}\n'
-        unfinished = self.path.with_suffix(self.path.suffix + ".unfinished")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(text, encoding="utf-8")
-            os.replace(unfinished, self.path)
+            replace_files({self.path: text.encode()})
         except OSError as error:
             raise EvaluationError(f"{self.path}: cannot be written: {error}") from error
 
@@ -184,7 +182,7 @@ class Store:
                 self._results[key] = Result(
                     key, entry["made_with"], entry["seconds"], dict(entry["values"]), int(entry["software"])
                 )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise EvaluationError(
                 f"{path}: expected results that 'edge-isp evaluate' wrote, found something else ({error!r}); "
                 "remove it or name another file"

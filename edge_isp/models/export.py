@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tomllib
 from collections import Counter
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_isp.errors import MissingDependencyError, ModelError
+from edge_isp.files import replace_files
 from edge_isp.models.card import ModelCard, read_card
 from edge_isp.models.tflite_graph import TfliteGraph
 
@@ -156,14 +156,6 @@ def _write(path: Path, content: bytes, card: str) -> None:
                 f"{card_path}: is the card of {described}, and a card describes one file; "
                 f"export {path.name} into another folder"
             )
-        temporary = {target: target.with_name(f".{target.name}.{os.getpid()}") for target in (path, card_path)}
-        try:
-            temporary[path].write_bytes(content)
-            temporary[card_path].write_text(card, encoding="utf-8")
-            for target, written in temporary.items():
-                os.replace(written, target)
-        finally:
-            for written in temporary.values():
-                written.unlink(missing_ok=True)
+        replace_files({path: content, card_path: card.encode()})
     except OSError as error:
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from error

@@ -8,7 +8,6 @@ one is being encoded, one waits, one is the engine's input, and one is being dec
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +22,11 @@ from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.pipeline.work import DAMAGED, Lease, Work
-from edge_isp.results import FrameResult
+from edge_isp.results import Detections, FrameResult
+from edge_isp.tracking.following import ObjectFollower
 
 _log = logging.getLogger(__name__)
 
@@ -39,15 +40,24 @@ class Branch:
         every: takes the first frame and every Nth one after it.
         policy: of the queue of frames; None is the stream's.
         in_turn: held while the model runs.
+        follower: tracks the objects of a detector; None tracks nothing.
 
     Attributes:
         consumers: get the results.
     """
 
     def __init__(
-        self, model: Model, runner: Runner, *, every: int, policy: QueuePolicy | None, in_turn: threading.Lock
+        self,
+        model: Model,
+        runner: Runner,
+        *,
+        every: int,
+        policy: QueuePolicy | None,
+        in_turn: Turns,
+        follower: ObjectFollower | None = None,
     ) -> None:
         self.model, self.runner, self.every, self.policy, self.in_turn = model, runner, every, policy, in_turn
+        self.follower = follower
         self.consumers: list[Consumer] = []
         self._tensors: list[NDArray[Any]] = []  # free ones, all of one shape
 
@@ -295,6 +305,8 @@ class BranchRun:
         assert work.tensor is not None
         begun = self._clock.now_ns()
         result = work.task.decode(work.outputs, work.frame, work.tensor)
+        if self.branch.follower is not None and isinstance(result, Detections):
+            result = self.branch.follower.update(result)
         now = self._clock.now_ns()
         work.stages_ns["decode"] = now - begun
         self._let_go(work)

@@ -8,11 +8,11 @@ from functools import partial
 
 from edge_isp.errors import CameraDisconnectedError, CameraError
 from edge_isp.frame import FrameStatus, RawFrame
-from edge_isp.metering.exposure import AutoExposure
 from edge_isp.metering.meter import FrameMeter
 from edge_isp.pipeline.branch import BranchRun
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import DropReason, PipelineState
+from edge_isp.pipeline.options import StreamOptions
 from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.work import DAMAGED, Lease
@@ -24,7 +24,7 @@ class Capture:
     Args:
         source: the camera.
         branches: get each frame.
-        auto_exposure: see `StreamOptions`.
+        options: the pipeline's.
         status: the pipeline's.
         clock: the pipeline's.
         stop: ends the reading.
@@ -34,12 +34,13 @@ class Capture:
         self,
         source: Source,
         branches: Sequence[BranchRun],
-        auto_exposure: AutoExposure | None,
+        options: StreamOptions,
         status: Status,
         clock: Clock,
         stop: threading.Event,
     ) -> None:
-        self._source, self._branches, self._auto_exposure = source, branches, auto_exposure
+        self._source, self._branches = source, branches
+        self._auto_exposure, self._auto_brightness = options.auto_exposure, options.auto_brightness
         self._status, self._clock, self._stop = status, clock, stop
         self._is_adjustable = False  # it was set at least once
         self._meter = FrameMeter()
@@ -50,6 +51,7 @@ class Capture:
         self._meter = FrameMeter(
             next((model.profile for model in models if model.profile is not None), None),
             noise=any(model.card.input.layout.endswith("-noise") for model in models),
+            auto_brightness=self._auto_brightness,
         )
         try:
             while not self._stop.is_set():
@@ -80,11 +82,11 @@ class Capture:
         try:
             frame = self._metered(frame, stages_ns)
         except BaseException:
-            lease = Lease(frame, len(self._branches), given_back_failed)
+            lease = Lease(frame, len(self._branches), given_back_failed, self._source.releases)
             for branch in self._branches:
                 branch.refuse(lease)
             raise
-        lease = Lease(frame, len(self._branches), given_back_failed)
+        lease = Lease(frame, len(self._branches), given_back_failed, self._source.releases)
         for branch in self._branches:
             branch.offer(lease, stages_ns)
 

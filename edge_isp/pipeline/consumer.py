@@ -194,7 +194,7 @@ class Consumer:
             return self._next(self._results, timeout_s)
         except Ended as ended:
             if ended.error is not None:
-                raise ended.error from None
+                raise ended.error from ended.error.__cause__
             return None
 
     def _next(self, results: FrameQueue[FrameResult], timeout_s: float | None) -> FrameResult:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class DropReason(StrEnum):
@@ -89,6 +90,34 @@ class MetadataIgnored:
 
 
 Event = FramesDropped | StateChange | MetadataIgnored
+
+
+def event_message(event: Event) -> dict[str, Any]:
+    """An event as a message of a recording, see docs/recording.md.
+
+    Args:
+        event: of a pipeline.
+    """
+    match event:
+        case FramesDropped():
+            return {
+                "kind": "frames dropped",
+                "time_ns": event.time_ns,
+                "reason": str(event.cause),
+                "sequence": event.sequence,
+                "frames": event.frames,
+                "consumer": event.consumer,
+            }
+        case StateChange():
+            reason = f"{event.state}: {event.reason}" if event.reason else str(event.state)
+            return {"kind": "state", "time_ns": event.time_ns, "reason": reason}
+        case MetadataIgnored():
+            return {
+                "kind": "metadata ignored",
+                "time_ns": event.time_ns,
+                "reason": event.reason,
+                "sequence": event.sequence,
+            }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,20 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Self
 
 from edge_isp.calibration.profile import SensorProfile
+from edge_isp.calibration.tone import check_tone
 from edge_isp.engines.fallback import Delegation
-from edge_isp.errors import PipelineError, shortened
+from edge_isp.errors import ModelError, PipelineError, shortened
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Event
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.results import FrameResult
+from edge_isp.tasks.detect import DEFAULT_CONFIDENCE
 from edge_isp.tasks.protocol import Task
 from edge_isp.tasks.registry import task_for
+from edge_isp.tracking.following import UNCERTAIN, ObjectFollower
+from edge_isp.tracking.regions import Regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +106,24 @@ class ModelOptions:
         correct_shading: whether a picture's lens shading is corrected; None corrects it where it is known, see
             `IspTask`.
         correct_defects: whether defective pixels are replaced; a detector's frames stay as they are.
+        tone: "camera" for the camera's own tone curve, or "srgb", see `IspTask`.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
+        track: whether a detector's objects are numbered from frame to frame, see `Detections.track_id`.
+        regions: zones and lines in which objects are counted, see `Detections.zones`; objects are tracked then.
         tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models
             have one size; None runs frames whole unless they need more than `memory_budget_bytes`. Tiles give the same
             picture as the whole frame.
         memory_budget_bytes: memory that the engine may take for a frame before it is run in tiles; None is half of what
             is available.
         make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `correct_defects`,
-            `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task encodes
-            in one thread and decodes in another, when the frame's data belongs to the camera again.
+            `tone`, `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task
+            encodes in one thread and decodes in another, when the frame's data belongs to the camera again.
 
     Raises:
         PipelineError: `make_task` is given together with an option that it replaces, or a tile has no even, positive
             size.
+        ProfileError: there is no such tone.
     """
 
     model: str = "rfdcsanet-s"
@@ -126,17 +134,22 @@ class ModelOptions:
     profile: SensorProfile | None = None
     correct_shading: bool | None = None
     correct_defects: bool = True
+    tone: str = "camera"
     input_size: int | None = None
     confidence: float | None = None
+    track: bool = False
+    regions: Regions | None = None
     tile: tuple[int, int] | None = None
     memory_budget_bytes: int | None = None
     make_task: Callable[[ModelCard], Task] | None = None
 
     def __post_init__(self) -> None:
+        check_tone(self.tone)
         replaced = {
             "profile": self.profile is not None,
             "correct_shading": self.correct_shading is not None,
             "correct_defects": not self.correct_defects,
+            "tone": self.tone != "camera",
             "input_size": self.input_size is not None,
             "confidence": self.confidence is not None,
         }
@@ -178,14 +191,39 @@ class ModelOptions:
         """
         if self.make_task is not None:
             return self.make_task(card)
+        # A tracked object goes on with detections that are less certain than those that are delivered.
+        follows = (self.track or self.regions is not None) and card.task == "detector"
+        confidence = min(UNCERTAIN, self._least_confidence) if follows else self.confidence
         return task_for(
             card,
             profile=self.profile,
             correct_shading=self.correct_shading,
             correct_defects=self.correct_defects,
+            tone=self.tone,
             input_size=self.input_size,
-            confidence=self.confidence,
+            confidence=confidence,
         )
+
+    def follower(self, card: ModelCard) -> ObjectFollower | None:
+        """What tracks the model's objects; None where nothing is to be tracked.
+
+        Args:
+            card: the model's.
+
+        Raises:
+            ModelError: the model is no detector.
+            ZoneError: a zone or a line names a class that the model does not know.
+        """
+        if not self.track and self.regions is None:
+            return None
+        if card.task != "detector":
+            raise ModelError(f"'{card.name}' makes pictures: only a detector's objects can be tracked or counted")
+        return ObjectFollower(confidence=self._least_confidence, regions=self.regions, class_names=card.classes)
+
+    @property
+    def _least_confidence(self) -> float:
+        """Minimum confidence of a detection that is delivered."""
+        return DEFAULT_CONFIDENCE if self.confidence is None else self.confidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +237,8 @@ class StreamOptions:
             stream.
         keep_raw: whether results of the first consumer carry a copy of their RAW frame, see `FrameResult.raw`.
         auto_exposure: sets the camera's exposure and gain, and the white balance of frames that have none.
+        auto_brightness: whether results are brightened or darkened until the mean of their light is 18 % grey, for
+            recordings whose exposure is off; see `metering.brightness`.
         reconnect: which failures the stream survives; None is `ReconnectPolicy()`.
         on_event: called with each `FramesDropped` and `StateChange`, in threads of the pipeline; it must return
             quickly, and its exception ends the stream.
@@ -215,6 +255,7 @@ class StreamOptions:
     callback: Callable[[FrameResult], object] | None = None
     keep_raw: bool = False
     auto_exposure: AutoExposure | None = None
+    auto_brightness: bool = False
     reconnect: ReconnectPolicy | None = None
     on_event: Callable[[Event], object] | None = None
     notify_systemd: bool = False

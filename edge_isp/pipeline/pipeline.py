@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
 from edge_isp.errors import PipelineError
+from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.pipeline.branch import Branch
 from edge_isp.pipeline.clock import SystemClock
 from edge_isp.pipeline.consumer import Consumer
-from edge_isp.pipeline.drops import Account, FrameCounts, PipelineState
+from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
@@ -27,6 +28,7 @@ from edge_isp.pipeline.stage_thread import StageThread
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.stream import Stream
 from edge_isp.pipeline.transitions import Transitions
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Systemd
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
@@ -39,8 +41,9 @@ class Pipeline:
 
     Iterating over it, `read`, `async for` and a callback give the results of `model`; `add_consumer` adds other models
     and other users of the results, and `add_sink` adds files, videos and whatever else results are written to. The
-    stream starts when the first result is asked for, or with `start`. The kernels are compiled, or loaded from their
-    cache, when the pipeline is made; a model is loaded when its first frame arrives.
+    stream starts when the first result is asked for, or with `start`. Then the camera is opened first, since what is
+    wrong with it is known at once; the kernels are compiled, or loaded from their cache, after that; a model is loaded
+    when its first frame arrives.
 
     If a stage or a consumer is slower than the camera, its `QueuePolicy` says what happens. Each dropped frame is
     counted by its cause, see `Consumer.counts`, and reported to `on_event`.
@@ -69,7 +72,7 @@ class Pipeline:
         options = self._options = stream or StreamOptions()
         self._reconnect, self._clock = options.reconnect or ReconnectPolicy(), options.clock or SystemClock()
         self._systemd = Systemd() if options.notify_systemd else Systemd({})
-        self._status = Status(options.on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
+        self._status = Status(self._on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
         self._camera, self._opener = camera_or_opener(camera)
         self._transitions = Transitions(self, self._failed_unheard)
         self._lock = threading.RLock()  # of everything below; held for moments only
@@ -79,6 +82,8 @@ class Pipeline:
         self._branches: list[Branch] = []
         self._consumers: list[Consumer] = []
         self._sinks: dict[Consumer, SinkWriter] = {}
+        self._taps: list[Callable[[RawFrame], object]] = []  # of sinks, see `Sink`
+        self._listeners: list[Callable[[dict[str, Any]], object]] = []
         self.add_consumer(
             model,
             policy=options.policy,
@@ -131,7 +136,7 @@ class Pipeline:
                 branch = self._branch_of(of)
             else:
                 assert model is not None
-                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else threading.Lock()
+                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else Turns()
                 branch = self._new_branch(ModelOptions.of(model), every=every, policy=policy, in_turn=turns)
             consumer = self._new_consumer(
                 branch,
@@ -165,8 +170,8 @@ class Pipeline:
             sink: belongs to the pipeline from now on.
             name: in events and statistics; None is the name of the sink's class, with a number if it is taken.
             of: whose results are written; None is the pipeline's first consumer.
-            policy: of the queue of results; None is the stream's, but `LATEST` where that would wait for the sink while
-                a camera runs.
+            policy: of the queue of results; None is the sink's own (`Sink`), else the stream's, but `LATEST` where that
+                would wait for the sink while a camera runs.
 
         Raises:
             PipelineError: the stream runs, the name is taken, or `sink` is not a sink.
@@ -178,6 +183,9 @@ class Pipeline:
                 f"{sink!r}{hint}"
             )
         check_policy(policy)
+        own = getattr(sink, "policy", None)
+        if policy is None and own is not None:
+            policy = QueuePolicy.parse(own)
         with self._lock:
             if self._stream is not None:
                 raise PipelineError("sinks are added before the stream starts, or after `stop`")
@@ -191,6 +199,10 @@ class Pipeline:
                 never_blocks=True,
             )
             self._sinks[consumer] = writer
+            if callable(tap := getattr(sink, "frame_arrived", None)):
+                self._taps.append(tap)
+            if callable(listener := getattr(sink, "event", None)):
+                self._listeners.append(listener)
         return consumer
 
     @property
@@ -312,17 +324,15 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _new_branch(
-        self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: threading.Lock
-    ) -> Branch:
+    def _new_branch(self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: Turns) -> Branch:
         model = Model(options)
-        compile_pipeline_kernels(model.card.task)
         return Branch(
             model,
             Runner(model, options),
             every=every,
             policy=policy,
             in_turn=in_turn,
+            follower=options.follower(model.card),
         )
 
     def _new_consumer(
@@ -355,6 +365,13 @@ class Pipeline:
         branch.consumers.append(consumer)
         self._consumers.append(consumer)
         return consumer
+
+    def _on_event(self, event: Event) -> None:
+        """Passes an event to the user and to the sinks that want it."""
+        for listener in self._listeners:
+            listener(event_message(event))
+        if self._options.on_event is not None:
+            self._options.on_event(event)
 
     def _start_first(self) -> None:
         """Starts the stream when the first result is asked for; not after `stop`, which may have come between two
@@ -448,21 +465,26 @@ class Pipeline:
             report_event=self._status.report,
             failed=partial(self._status.fail, stream=stop),
             stop=stop,
+            taps=self._taps,
         )
         sign_of_life_s = self._systemd.watchdog_s
         return Stream(
             source,
             self._branches,
-            policy=options.policy,
-            auto_exposure=options.auto_exposure,
+            options=options,
             reconnect=self._reconnect,
             status=self._status,
             clock=self._clock,
             stop=stop,
             watchdog_s=None if sign_of_life_s is None else sign_of_life_s / 3,
             checked=self._checked,
+            prepare=self._compile_kernels,
             owner=self,
         )
+
+    def _compile_kernels(self) -> None:
+        for task in sorted({branch.model.card.task for branch in self._branches}):
+            compile_pipeline_kernels(task)
 
     def _checked(self, stalled: list[str]) -> None:
         """The watchdog has checked the stages."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.base import Engine, EngineReport
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.tiled import TiledEngine
-from edge_isp.errors import EngineError, ModelError
+from edge_isp.errors import EdgeIspError, EngineError, ModelError
 from edge_isp.frame import RawFrame
 from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
@@ -191,11 +191,14 @@ class Runner:
 
 @contextmanager
 def _engine_errors(path: Path) -> Iterator[None]:
-    """A lack of memory, descriptors or processes is an error of the engine: it may be over with the next frame."""
+    """What a runtime or a driver raises, or a machine without memory, descriptors or processes left, is an error of the
+    engine: it may be over with the next frame."""
     try:
         yield
-    except (OSError, MemoryError) as error:
-        raise EngineError(f"{path}: {type(error).__name__}: {str(error) or 'out of memory'}") from error
+    except EdgeIspError:
+        raise
+    except Exception as error:
+        raise EngineError(f"{path}: {type(error).__name__}: {str(error) or 'no message'}") from error
 
 
 def _engine_for(card: ModelCard) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import cast
 from edge_isp.cameras.base import Adjustable, Camera, ControlLimits, Controls
 from edge_isp.errors import CameraDisconnectedError, CameraError, EdgeIspError, PipelineError
 from edge_isp.frame import RawFrame
+from edge_isp.pipeline.allocator import give_back_free_memory
 from edge_isp.pipeline.arrival import Arrival
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Event, PipelineState
 from edge_isp.pipeline.reconnect import ReconnectPolicy
-from edge_isp.pipeline.watchdog import Heartbeat
+from edge_isp.pipeline.watchdog import Calls, Heartbeat
 
 _log = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ def _is_camera(value: object) -> bool:
 class Source:
     """Frames of a camera, which is opened again when it fails, if a function is given that opens it.
 
-    Any exception of a camera that can be opened again is a failure of that camera: of opening, reading, setting or
-    closing it, or of giving a frame back. The camera of a recording is not opened again: the frames before the failure
-    would come twice.
+    Any exception of a camera that can be opened again, SystemExit included, is a failure of that camera: of opening,
+    reading, setting or closing it, or of giving a frame back. The camera of a recording is not opened again: the frames
+    before the failure would come twice.
 
     Args:
         camera: that is open; it cannot be opened again, so its failure ends the stream. None where `open_camera` is
@@ -76,10 +77,12 @@ class Source:
         report_event: called with each `MetadataIgnored`.
         failed: called with an error that ends the stream, where no `read` can raise it.
         stop: ends the waiting.
+        taps: called with each frame as the camera gave it, before it is checked; they must not raise.
 
     Attributes:
         camera: the one that is open, or None.
         heartbeat: shows since when the camera has been asked for something.
+        releases: the heartbeats of frames that are being given back, in any thread.
         restarts: how many times it was opened again.
     """
 
@@ -94,18 +97,26 @@ class Source:
         report_event: Callable[[Event], None],
         failed: Callable[[BaseException], None],
         stop: threading.Event,
+        taps: Sequence[Callable[[RawFrame], object]] = (),
     ) -> None:
+        self._taps = taps
         self.camera, self._opener = camera, open_camera
         self._reconnect, self._clock = reconnect, clock
         # A read returns after `stall_s`; one that takes twice as long does not respond.
         self.heartbeat = Heartbeat("camera", 2 * reconnect.stall_s)
+        self._closes = Calls("camera: close", 2 * reconnect.stall_s, clock.now_ns)
+        self.releases = Calls("camera: release", 2 * reconnect.stall_s, clock.now_ns)
         self._report, self._failed, self._stop = report, failed, stop
         self._arrival = Arrival(report_event, clock.now_ns)
         self._closing = threading.Lock()  # of `camera`
         self._interrupted = False
-        self._release_error: BaseException | None = None
+        self._release_error: Exception | None = None
         self.restarts = 0
         self._failures = 0  # in succession
+
+    def heartbeats(self) -> list[Heartbeat]:
+        """Of everything that a camera may hang in."""
+        return [self.heartbeat, *self.releases.heartbeats(), *self._closes.heartbeats()]
 
     @property
     def live(self) -> bool:
@@ -130,9 +141,9 @@ class Source:
         self.heartbeat.begin(self._clock.now_ns(), self._reconnect.prepare_s)
         try:
             self.camera = self._opened(self._opener)
-        except EdgeIspError:
+        except (EdgeIspError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise CameraError(f"the camera cannot be opened: {type(error).__name__}: {error}") from error
         finally:
             self.heartbeat.rest()
@@ -150,11 +161,12 @@ class Source:
                     self._raise_pending()
                     return None
                 arrived = self._arrival.check(frame, live=self.live)
-            except Exception as error:
+            except BaseException as raised:  # noqa: BLE001 - a camera may raise anything
                 if self._stop.is_set():
                     return None
+                error = _failure(raised)
                 if not self.failed(error):
-                    raise
+                    raise error from error.__cause__
                 continue
             finally:
                 self.heartbeat.rest()
@@ -171,6 +183,9 @@ class Source:
         frame = camera.read(timeout_s=self._reconnect.stall_s if self.live else None)
         if frame is None and self._interrupted:
             self._raise_pending()
+        if isinstance(frame, RawFrame):
+            for tap in self._taps:
+                tap(frame)
         return frame
 
     def _raise_pending(self) -> None:
@@ -235,12 +250,12 @@ class Source:
             camera: that delivered the frame.
             error: of the frame's `release`.
         """
-        if not self.can_reopen or not isinstance(error, Exception):
-            self._failed(error)
+        if not self.can_reopen or isinstance(error, KeyboardInterrupt):
+            self._failed(error if isinstance(error, KeyboardInterrupt) else _failure(error))
         elif camera is not self.camera:
             _log.warning("a frame of a camera that is closed could not be given back: %s", error)
         else:
-            self._release_error = error  # raised by the next `read`, in the thread of the camera
+            self._release_error = _failure(error)  # raised by the next `read`, in the thread of the camera
 
     def _reopen(self) -> Camera | None:
         """The camera, opened again after a wait; None if the wait was stopped."""
@@ -256,6 +271,7 @@ class Source:
             self._close_quietly()
             return None
         self.restarts += 1
+        give_back_free_memory()
         return camera
 
     def _taken(self) -> Camera | None:
@@ -270,8 +286,11 @@ class Source:
         if camera is None:
             return
         try:
-            camera.close()
-        except Exception as error:  # noqa: BLE001 - a camera may raise anything
+            with self._closes.call():
+                camera.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a camera may raise anything
             _log.warning("the camera could not be closed: %s: %s", type(error).__name__, error)
 
     @staticmethod
@@ -303,6 +322,15 @@ class _Settings:
             self._camera.control(controls)
 
 
+def _failure(raised: BaseException) -> Exception:
+    """What a camera raised, as an exception that a consumer can get: SystemExit would end its process."""
+    if isinstance(raised, Exception):
+        return raised
+    error = CameraError(f"the camera raised {type(raised).__name__}: {raised}")
+    error.__cause__ = raised
+    return error
+
+
 @contextmanager
 def _camera_errors() -> Iterator[None]:
     """What a driver raises while it is set: it has failed, unlike a camera that cannot be set (a CameraError)."""
@@ -310,5 +338,5 @@ def _camera_errors() -> Iterator[None]:
         yield
     except CameraError:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise CameraDisconnectedError(f"the camera cannot be set: {type(error).__name__}: {error}") from error

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edge_isp.metering.exposure import AutoExposure
 from edge_isp.pipeline.branch import Branch, BranchRun
 from edge_isp.pipeline.capture import Capture
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.options import QueuePolicy
+from edge_isp.pipeline.options import QueuePolicy, StreamOptions
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.stage_thread import StageThread
@@ -33,14 +32,14 @@ class Stream:
     Args:
         source: the camera.
         branches: the models.
-        policy: of queues without one of their own; None is `LATEST` for cameras and `BLOCK` for recordings.
-        auto_exposure: see `StreamOptions`.
+        options: the pipeline's.
         reconnect: the limits of the heartbeats.
         status: the pipeline's.
         clock: the pipeline's.
         stop: ends the stream.
         watchdog_s: the longest time between two checks of the watchdog; None is its own.
         checked: called after every check of the watchdog with the stages that do not respond.
+        prepare: called once the camera is open, before the stages run: what takes long at the first start.
         owner: the pipeline, see `StageThread`.
 
     Attributes:
@@ -54,27 +53,27 @@ class Stream:
         source: Source,
         branches: Sequence[Branch],
         *,
-        policy: QueuePolicy | None,
-        auto_exposure: AutoExposure | None,
+        options: StreamOptions,
         reconnect: ReconnectPolicy,
         status: Status,
         clock: Clock,
         stop: threading.Event,
         watchdog_s: float | None,
         checked: Callable[[list[str]], None],
+        prepare: Callable[[], None],
         owner: object,
     ) -> None:
         self.source, self.finished = source, threading.Event()
-        self._branches, self._policy, self._auto_exposure = branches, policy, auto_exposure
+        self._branches, self._options = branches, options
         self._reconnect, self._status, self._clock, self._owner = reconnect, status, clock, owner
-        self._stop = stop
+        self._stop, self._prepare = stop, prepare
         self._runs: list[BranchRun] = []
         self._threads: list[StageThread] = []
-        self._heartbeats: list[Heartbeat] = [source.heartbeat]
+        self._heartbeats: list[Heartbeat] = []
         self._lock = threading.Lock()  # of _running
         self._running = 0
         self.watchdog = Watchdog(
-            lambda: [*self._heartbeats, *status.heartbeats()],
+            lambda: [*source.heartbeats(), *self._heartbeats, *status.heartbeats()],
             period_s=watchdog_s,
             now_ns=clock.now_ns,
             checked=checked,
@@ -91,6 +90,7 @@ class Stream:
         try:
             self.watchdog.start()  # the camera may hang while it is opened
             self.source.start()
+            self._prepare()
             self._status.starting(self._stop)
             self._start_stages()
         except BaseException:
@@ -99,15 +99,15 @@ class Stream:
 
     def _start_stages(self) -> None:
         live = self.source.live
-        policy = self._policy or (QueuePolicy.LATEST if live else QueuePolicy.BLOCK)
+        policy = self._options.policy or (QueuePolicy.LATEST if live else QueuePolicy.BLOCK)
         fail = partial(self._status.fail, stream=self._stop)
         self._runs = [
             BranchRun(branch, policy, live=live, reconnect=self._reconnect, clock=self._clock, failed=fail)
             for branch in self._branches
         ]
-        capture = Capture(self.source, self._runs, self._auto_exposure, self._status, self._clock, self._stop)
+        capture = Capture(self.source, self._runs, self._options, self._status, self._clock, self._stop)
         stages = [("capture", capture.run)]
-        heartbeats = [self.source.heartbeat]
+        heartbeats: list[Heartbeat] = []
         for run in self._runs:
             stages += run.stages()
             heartbeats += run.heartbeats.values()

@@ -162,7 +162,9 @@ class Systemd:
         self._address = environment.get("NOTIFY_SOCKET", "")
         usec = environment.get("WATCHDOG_USEC", "")
         ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.watchdog_s = int(usec) / 1e6 if self._address and ours and usec.isdecimal() and int(usec) else None
+        # Systemd's times are of 64 bits; int() refuses texts of thousands of digits.
+        is_time = usec.isascii() and usec.isdecimal() and len(usec) < 20 and int(usec) > 0
+        self.watchdog_s = int(usec) / 1e6 if self._address and ours and is_time else None
 
     def notify(self, *messages: str) -> None:
         """Sends messages. A manager that does not listen, or a lack of descriptors, is no reason to stop a stream.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.models.card import ModelCard
+from edge_isp.pipeline.watchdog import Calls
 from edge_isp.tasks.protocol import Task
 
 # Of frames that no model gets to see.
@@ -24,11 +25,12 @@ class Lease:
         frame: the camera's.
         readers: number of branches.
         failed: called with the error of a frame that cannot be given back: its camera's, not the reader's.
+        releases: shows since when a frame has been being given back.
     """
 
-    def __init__(self, frame: RawFrame, readers: int, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, frame: RawFrame, readers: int, failed: Callable[[BaseException], None], releases: Calls) -> None:
         self.frame = frame
-        self._readers, self._failed = readers, failed
+        self._readers, self._failed, self._releases = readers, failed, releases
         self._lock = threading.Lock()
 
     def release(self) -> None:
@@ -39,7 +41,8 @@ class Lease:
         if not last:
             return
         try:
-            self.frame.release()
+            with self._releases.call():
+                self.frame.release()
         except BaseException as error:  # noqa: BLE001 - it belongs to the camera
             self._failed(error)
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from edge_isp.calibration.light import srgb_encode
+from edge_isp.calibration.frame_colour import colour_matrix
 from edge_isp.calibration.profile import SensorProfile, profile_of
+from edge_isp.calibration.tone import check_tone, tone_curve, tone_table
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
-from edge_isp.tasks.colour import colour_matrix
-from edge_isp.tasks.encoding import levels, normalised_gains
+from edge_isp.tasks.encoding import darkening, levels, normalised_gains
 
 
 class ClassicalIsp:
@@ -22,11 +22,15 @@ class ClassicalIsp:
 
     Args:
         profile: of the sensor; None is the shipped profile of the frame's sensor. Without a profile colours are off.
+        tone: see `IspTask`.
+
+    Raises:
+        ProfileError: there is no such tone.
     """
 
-    def __init__(self, profile: SensorProfile | None = None) -> None:
-        self._profile = profile
-        self._tone = np.rint(255 * srgb_encode(np.linspace(0, 1, TONE_ENTRIES))).astype(np.uint8)
+    def __init__(self, profile: SensorProfile | None = None, *, tone: str = "camera") -> None:
+        check_tone(tone)
+        self._profile, self._tone = profile, tone
         self._tables: Any = None
         self._tables_of: tuple[Any, ...] | None = None
 
@@ -54,6 +58,13 @@ class ClassicalIsp:
                 dtype=np.uint16,
             )
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
-        matrix = colour_matrix(frame, profile_of(frame.sensor, self._profile))
-        develop(frame.data, rgb, frame.format.layout, tables=self._tables, matrix=matrix, tone=self._tone)
+        profile = profile_of(frame.sensor, self._profile)
+        develop(
+            frame.data,
+            rgb,
+            frame.format.layout,
+            tables=self._tables,
+            matrix=colour_matrix(frame, profile),
+            tone=tone_table(tone_curve(self._tone, profile), TONE_ENTRIES, darkening(frame)),
+        )
         return Picture(upright_picture(rgb, frame.orientation), frame.source, frame.sequence, frame.timestamp_ns)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.light import normalise_gains
+from edge_isp.calibration.light import digital_gain, normalise_gains
 from edge_isp.calibration.profile import UNKNOWN_NOISE, SensorProfile
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import FormatError, ModelError
@@ -22,7 +22,7 @@ from edge_isp.models.card import ModelCard, TensorCard
 
 
 def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
-    """The frame's gains (red, green, blue): white balance, the smallest 1, times its digital gain.
+    """The frame's gains (red, green, blue): white balance, the smallest 1, times its brightness from 1 on.
 
     Args:
         frame: with colour gains.
@@ -37,7 +37,7 @@ def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
         )
     try:
         red, green, blue = normalise_gains(frame.colour_gains[0], 1.0, frame.colour_gains[1])
-        factor = _digital_gain(frame)
+        factor = max(1.0, digital_gain(frame) * frame.auto_brightness)
     except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise FormatError(
             f"{frame.source}: frame {frame.sequence}: gains must be positive finite numbers, found colour_gains "
@@ -47,18 +47,13 @@ def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
     return red * factor, green * factor, blue * factor
 
 
-def _digital_gain(frame: RawFrame) -> float:
-    """How much brighter than its codes a frame is shown, at least 1: below, clipped highlights would be coloured.
+def darkening(frame: RawFrame) -> float:
+    """Factor of at most 1 on the light behind the model, which makes clipped highlights grey and not coloured.
 
-    A DNG's BaselineExposure is a part of every default rendering (Adobe DNG Specification 1.7: it moves the zero point
-    of exposure compensation), whatever the tone curve.
+    Args:
+        frame: with an automatic brightness.
     """
-    factor = 1.0 if frame.digital_gain is None else float(frame.digital_gain)
-    if frame.baseline_exposure_ev is not None:
-        factor *= 2.0**frame.baseline_exposure_ev
-    if not (math.isfinite(factor) and factor > 0):
-        raise ValueError(f"digital gain must be a positive number, found {factor}")
-    return max(1.0, factor)
+    return min(1.0, digital_gain(frame) * frame.auto_brightness)
 
 
 def shot_noise(frame: RawFrame, profile: SensorProfile | None) -> float:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.calibration.light import noise_deviation, srgb_encode
+from edge_isp.calibration.frame_colour import colour_matrix
+from edge_isp.calibration.light import noise_deviation
 from edge_isp.calibration.profile import SensorProfile, profile_of
+from edge_isp.calibration.tone import check_tone, tone_curve, tone_of_srgb, tone_table
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import ModelError, ProfileError
 from edge_isp.frame import RawFormat, RawFrame
@@ -19,16 +21,17 @@ from edge_isp.kernels.decode import decode_rgb, output_table
 from edge_isp.kernels.defects import DefectPlan
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import flips_to_rggb
-from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual, tone_table
+from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual
 from edge_isp.kernels.residual_codes import FINE_SCALE, RESIDUAL_SCALE
 from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.tables import Factors, steps
 from edge_isp.models.card import ModelCard
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
-from edge_isp.tasks.colour import colour_matrix
+from edge_isp.tasks.applied import applied_to_picture
 from edge_isp.tasks.defects import frame_defects
 from edge_isp.tasks.encoding import (
+    darkening,
     frame_steps,
     frame_tables,
     levels,
@@ -87,10 +90,12 @@ class IspTask:
             not, one line of the log says why. True makes that an error.
         correct_defects: whether defective pixels are replaced: those that stand out from their neighbours by more than
             the sensor's noise explains, and those that the profile lists.
+        tone: "camera" for the camera's own tone curve, see `calibration.tone`; "srgb" for sRGB's transfer curve alone,
+            which evaluation and training use.
 
     Raises:
         ModelError: the card is of another task, or asks for something that this version does not know.
-        ProfileError: lens shading must be corrected and the given profile has none.
+        ProfileError: lens shading must be corrected and the given profile has none, or there is no such tone.
     """
 
     def __init__(
@@ -100,17 +105,18 @@ class IspTask:
         profile: SensorProfile | None = None,
         correct_shading: bool | None = None,
         correct_defects: bool = True,
+        tone: str = "camera",
     ) -> None:
         _verify_card(card)
+        check_tone(tone)
         if correct_shading and profile is not None and profile.shading is None:
             raise ProfileError(f"sensor profile '{profile.name}' has no lens shading to correct")
         self.card = card
         self._profile, self._correct_shading, self._correct_defects = profile, correct_shading, correct_defects
         self._warned_of: set[str | None] = set()  # sensors without a profile
         self._uncorrected: set[tuple[str, str]] = set()  # what was not corrected, and why
+        self._tone = tone
         self._output_table = output_table(card.outputs[0].scale, card.outputs[0].zero_point)
-        steps = np.arange(TONE_ENTRIES) / (TONE_ENTRIES - 1)
-        self._tone = tone_table(srgb_encode(steps))
         self._encoding: _Plain | _Shaded | None = None
         self._encoding_of: tuple[Any, ...] | None = None
 
@@ -165,13 +171,15 @@ class IspTask:
         """
         rgb = np.empty((frame.format.height, frame.format.width, 3), np.uint8)
         flips = flips_to_rggb(frame.format.cfa)
+        profile, brightness = self._profile_of(frame), darkening(frame)
+        curve = tone_curve(self._tone, profile)
         if self.card.colour == "calibrated":
             decode_residual(
                 outputs[0][0],
                 tensor[0],
                 rgb,
-                matrix=colour_matrix(frame, self._profile_of(frame)),
-                tone=self._tone,
+                matrix=colour_matrix(frame, profile),
+                tone=tone_table(curve, TONE_ENTRIES, brightness),
                 cell=self.card.cell,
                 multiple=self.card.input_multiple,
                 flip_vertical=flips.vertical,
@@ -181,11 +189,20 @@ class IspTask:
             decode_rgb(
                 outputs[0][0],
                 rgb,
-                self._output_table,
+                tone_of_srgb(curve, brightness)[self._output_table],
                 flip_vertical=flips.vertical,
                 flip_horizontal=flips.horizontal,
             )
-        return Picture(upright_picture(rgb, frame.orientation), frame.source, frame.sequence, frame.timestamp_ns)
+        applied = applied_to_picture(
+            frame,
+            profile,
+            correct_shading=self._correct_shading is not False,
+            correct_defects=self._correct_defects,
+            calibrated=self.card.colour == "calibrated",
+            tone=self._tone,
+        )
+        upright = upright_picture(rgb, frame.orientation)
+        return Picture(upright, frame.source, frame.sequence, frame.timestamp_ns, applied)
 
     def _profile_of(self, frame: RawFrame) -> SensorProfile | None:
         """The profile of the frame's sensor; warns once if there is none."""

@@ -18,6 +18,7 @@ def task_for(
     profile: SensorProfile | None = None,
     correct_shading: bool | None = None,
     correct_defects: bool = True,
+    tone: str = "camera",
     input_size: int | None = None,
     confidence: float | None = None,
 ) -> Task:
@@ -28,6 +29,7 @@ def task_for(
         profile: see `IspTask`; a detector ignores it.
         correct_shading: see `IspTask`.
         correct_defects: see `IspTask`; a detector's frames stay as they are.
+        tone: see `IspTask`; a detector ignores it.
         input_size: see `DetectTask`; None is the model's own.
         confidence: see `DetectTask`; None is its default.
 
@@ -40,7 +42,9 @@ def task_for(
             raise ModelError(
                 f"'{card.name}' makes pictures of the frames' own size: input size and confidence are a detector's"
             )
-        return IspTask(card, profile=profile, correct_shading=correct_shading, correct_defects=correct_defects)
+        return IspTask(
+            card, profile=profile, correct_shading=correct_shading, correct_defects=correct_defects, tone=tone
+        )
     if card.task == "detector":
         if correct_shading:
             raise ModelError(f"'{card.name}' is a detector, which takes lens shading as it comes: it is not corrected")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from edge_isp.errors import ModelError
+from edge_isp.files import replace_files
 from edge_isp.training.weights import read_state
 
 
@@ -39,7 +40,6 @@ class TrainingState:
             step: how many steps were made.
             schedule: that the training follows: `restore` compares it.
         """
-        unfinished = path.with_suffix(".unfinished")
         document: dict[str, Any] = {
             "schedule": dict(schedule),
             "step": step,
@@ -47,8 +47,9 @@ class TrainingState:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        torch.save(document, unfinished)
-        os.replace(unfinished, path)
+        content = io.BytesIO()
+        torch.save(document, content)
+        replace_files({path: content.getvalue()})
 
     def restore(self, path: Path, *, schedule: Mapping[str, object], device: torch.device) -> int:
         """Takes over what a checkpoint holds, if there is one; returns how many steps were made, else 0.

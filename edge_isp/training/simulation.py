@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from edge_isp.calibration.light import noise_deviation, srgb_decode, srgb_encode
 from edge_isp.calibration.profile import ColourMatrix, SensorProfile, load_profile
 from edge_isp.calibration.simulation import SensorModel, mosaic
-from edge_isp.cameras.photo import decode
+from edge_isp.cameras.photo import decode, upright_rgb
 from edge_isp.errors import DatasetError
+from edge_isp.files import files_of
 from edge_isp.kernels.reference import shade
 from edge_isp.kernels.tables import Factors, encoding_table, lens_factors, step_table, steps
 from edge_isp.training.patterns import pattern
@@ -100,7 +101,7 @@ def find_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[Path]:
     Raises:
         DatasetError: the folder holds none.
     """
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+    paths = files_of(folder, PHOTO_SUFFIXES)
     found = [path for path in paths if path.stem not in exclude]
     if not found:
         raise DatasetError(f"{folder}: no photographs ({', '.join(PHOTO_SUFFIXES)}) in it")
@@ -108,7 +109,7 @@ def find_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[Path]:
 
 
 def load_photo(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
-    """A photograph as sRGB, uint8 (height, width, 3), even sizes.
+    """A photograph as sRGB, uint8 (height, width, 3), upright, even sizes.
 
     Args:
         path: of the file.
@@ -117,7 +118,7 @@ def load_photo(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
     Raises:
         DatasetError: the file is no photograph that can be read.
     """
-    rgb = decode(path, DatasetError, lambda image: image.convert("RGB"))
+    rgb = decode(path, DatasetError, upright_rgb)
     pixels = np.asarray(rgb.reduce(reduce) if reduce > 1 else rgb)
     return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import edge_isp
 from edge_isp.calibration.dng import load_dng_profile, read_dng
 from edge_isp.calibration.dng_colour import white_xyz
 from edge_isp.cameras.replay import ReplayCamera
@@ -221,6 +222,38 @@ def test_a_forward_matrix_goes_before_the_colour_matrix(tmp_path: Path) -> None:
     assert profile.colour_matrices[0].matrix == pytest.approx(frame.colour_matrix, abs=1e-6)
 
 
+@pytest.mark.parametrize("source", [0, 1, 2, 3, 4, *range(9, 25)])
+def test_every_light_source_of_exif_has_a_temperature(tmp_path: Path, source: int) -> None:
+    frame = read(tmp_path, CalibrationIlluminant1=(SHORT, [source]))
+    assert frame.colour_matrix == pytest.approx(read(tmp_path).colour_matrix)
+    (matrix,) = load_dng_profile(
+        write_dng(tmp_path / "b.dng", CODES, {"CalibrationIlluminant1": (SHORT, [source])})
+    ).colour_matrices
+    assert 2500 < matrix.colour_temperature_k < 8000
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"AsShotNeutral": (RATIONAL, [1e-6, 1, 0.65])},
+        {"BaselineExposure": (SIGNED_RATIONAL, [100.0])},
+        {"BaselineExposure": (SIGNED_RATIONAL, [-100.0])},
+        {"ISOSpeedRatings": (LONG, [2_000_000_000])},
+    ],
+)
+def test_what_no_camera_has_counts_as_absent_everywhere(
+    tmp_path: Path, tags: dict[str, Tag | None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """`develop` gives the picture of `Pipeline`, and both say it."""
+    path = write_dng(tmp_path / "a.dng", CODES, tags)
+    developed = edge_isp.develop(path)
+    assert caplog.text.count("it counts as absent") == 1
+    with edge_isp.Pipeline(ReplayCamera(path)) as pipeline:
+        (result,) = list(pipeline)
+    np.testing.assert_array_equal(result.picture.rgb, developed)
+    assert caplog.text.count("it counts as absent") == 2
+
+
 def test_analog_balance_and_camera_calibration(tmp_path: Path) -> None:
     plain = read(tmp_path)
     # Gains of the channels before digitisation: white balance differs by them, colours behind it do not.
@@ -254,6 +287,11 @@ def test_replay_and_import_agree(tmp_path: Path) -> None:
         ({"CFALayout": (SHORT, [2])}, "not one rectangular mosaic"),
         ({"BlackLevel": (LONG, [5000])}, "BlackLevel must be below WhiteLevel, found 5000 and 4095"),
         ({"BlackLevel": (LONG, [4095])}, "BlackLevel must be below WhiteLevel, found 4095 and 4095"),
+        (
+            {"BlackLevelDeltaV": (SIGNED_RATIONAL, [0.0] * 47 + [3839.0])},
+            "BlackLevel with BlackLevelDeltaH and BlackLevelDeltaV must be below WhiteLevel, found 4095 and 4095",
+        ),
+        ({"BlackLevelDeltaH": (SIGNED_RATIONAL, [5000.0] * 64)}, "must be below WhiteLevel, found 5256 and 4095"),
         ({"BlackLevel": (SIGNED_RATIONAL, [-5])}, "BlackLevel must not be negative, found -5"),
         ({"BlackLevel": (SHORT, [1, 2])}, "BlackLevel must be 1 finite numbers, found 1, 2"),
         (

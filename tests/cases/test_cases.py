@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import logging
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
+import edge_isp
 from edge_isp.calibration.dng import load_dng_profile
 from edge_isp.calibration.tuning import load_libcamera_tuning
 from edge_isp.cameras.photo import load_photo
 from edge_isp.cameras.replay import ReplayCamera
+from edge_isp.cli.main import app
 from edge_isp.errors import FormatError
 from edge_isp.frame import RawFrame
+from edge_isp.pipeline.options import ModelOptions
 from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.results import Picture
 from edge_isp.tasks.classical import ClassicalIsp
+from edge_isp.training.detector.labels import load_labels
+from edge_isp.training.simulation import find_photos
+from edge_isp.training.simulation import load_photo as training_photo
 
 CASES = Path(__file__).parent / "data"
 
@@ -35,7 +43,7 @@ def frames_of(path: Path) -> list[RawFrame]:
 
 
 def picture_of(path: Path, model: str = "rfdcsanet-s") -> NDArray[np.uint8]:
-    with Pipeline(ReplayCamera(path), model=model) as pipeline:
+    with Pipeline(ReplayCamera(path), ModelOptions(model, tone="srgb")) as pipeline:
         (result,) = list(pipeline)
     assert isinstance(result.result, Picture)
     return result.result.rgb
@@ -44,7 +52,7 @@ def picture_of(path: Path, model: str = "rfdcsanet-s") -> NDArray[np.uint8]:
 def classical_picture_of(path: Path) -> NDArray[np.uint8]:
     (frame,) = frames_of(path)
     with frame:
-        return ClassicalIsp().develop(frame).rgb
+        return ClassicalIsp(tone="srgb").develop(frame).rgb
 
 
 def patch(picture: NDArray[np.uint8], x: int, y: int) -> tuple[float, ...]:
@@ -77,6 +85,27 @@ def test_pictures_are_turned_upright(orientation: int) -> None:
     path = CASES / f"f2_orientation_{orientation}.dng"
     for develop in (picture_of, classical_picture_of):
         np.testing.assert_array_equal(develop(path), turned_by_pillow(develop(F1), orientation))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_through_every_door(tmp_path: Path, orientation: int) -> None:
+    """`run`, `develop` and a profile that was imported from the same file."""
+    content = bytearray(F1.read_bytes())
+    entry = content.index(struct.pack("<HHI", 0x0112, 3, 1)) + 8
+    content[entry : entry + 2] = struct.pack("<H", orientation)
+    path = tmp_path / "turned.dng"
+    path.write_bytes(content)
+    expected = turned_by_pillow(picture_of(F1), orientation)
+    np.testing.assert_array_equal(picture_of(path), expected)
+    np.testing.assert_array_equal(edge_isp.develop(path, tone="srgb"), expected)
+    profile = load_dng_profile(path)
+    imported = edge_isp.develop(path, tone="srgb", profile=profile)
+    assert imported.shape == expected.shape
+    assert np.abs(imported.astype(int) - expected).mean() < 1
+    done = CliRunner().invoke(app, ["run", "--camera", str(path), "--save", str(tmp_path), "--tone", "srgb"])
+    assert done.exit_code == 0, done.output
+    (saved,) = tmp_path.glob("*.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(saved)), expected)
 
 
 def turned_by_pillow(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -120,12 +149,12 @@ def test_codes_beyond_the_bit_depth_are_warned_of(tmp_path: Path, caplog: pytest
     [
         (key, value)
         for key in ("colour_gains",)
-        for value in ("[inf, 1.5]", "[nan, 1.5]", "[0, 1.5]", "[2.0, -1]", "[2.0]", "2.0")
+        for value in ("[inf, 1.5]", "[1e9, 1.5]", "[2.0, 1e-9]", "[nan, 1.5]", "[0, 1.5]", "[2.0, -1]", "[2.0]", "2.0")
     ]
     + [
         (key, v)
-        for key in ("analogue_gain", "colour_temperature_k", "exposure_ns")
-        for v in ("inf", "nan", "0", "-1", "true")
+        for key in ("analogue_gain", "digital_gain", "colour_temperature_k", "exposure_ns")
+        for v in ("inf", "nan", "0", "-1", "true", "10_000_000_000_000_000")
     ],
 )
 def test_impossible_conditions_are_one_error_that_names_the_key(tmp_path: Path, key: str, value: str) -> None:
@@ -208,6 +237,40 @@ def test_a_grey_photograph_of_16_bits_is_scaled() -> None:
 def test_a_photograph_is_turned_upright() -> None:
     photo = load_photo(CASES / "f9_exif_orientation_6.jpg", 120, 160)
     assert photo.size == (120, 160)
+
+
+def test_photographs_of_training_and_evaluation_are_read_like_scenes() -> None:
+    grey = training_photo(CASES / "f9_grey16.png")
+    assert grey.shape == (120, 160, 3)
+    assert grey.mean() == pytest.approx(32081.8 / 257, abs=0.1)
+    turned = training_photo(CASES / "f9_exif_orientation_6.jpg")
+    np.testing.assert_array_equal(turned, np.asarray(load_photo(CASES / "f9_exif_orientation_6.jpg", 2, 2)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_of_every_orientation(tmp_path: Path, orientation: int) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    image = Image.fromarray(stored)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    expected = turned_by_pillow(stored, orientation)
+    np.testing.assert_array_equal(np.asarray(load_photo(tmp_path / "a.png", 2, 2)), expected)
+    np.testing.assert_array_equal(training_photo(tmp_path / "a.png"), expected)
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 1 1")
+    boxes = load_labels([tmp_path / "a.png"], tmp_path)["a"]
+    assert boxes.xyxy.tolist() == [[0, 0, expected.shape[1], expected.shape[0]]]
+
+
+def test_stray_files_beside_photographs_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copy(CASES / "f9_grey16.png", tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "folder.jpg").mkdir()
+    assert find_photos(tmp_path) == [tmp_path / "a.png"]
+    assert sorted(record.getMessage().partition(": ")[2] for record in caplog.records) == [
+        "passed over: a hidden file",
+        "passed over: not a file",
+    ]
 
 
 def test_a_tuning_file_with_trailing_commas() -> None:

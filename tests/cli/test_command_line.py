@@ -57,6 +57,7 @@ def test_a_full_disk_is_one_line() -> None:
         (["run", "--camera", "synthetic:x.png,sensor=2"], "no sensor profile '2'"),
         (["run", "--camera", "x" * 5000], "camera 'xxx"),
         (["run", "--camera", "none.raw"], "camera 'none.raw': no such file or folder"),
+        (["run", "--tone", "sgrb"], "tone must be one of camera, srgb, found 'sgrb'; did you mean 'srgb'?"),
         (["run", "--model", "rfdcsanet-x"], "did you mean 'rfdcsanet-"),
         (["run", "--engine", "litter"], "did you mean 'litert'?"),
         (["run", "--sink", "pgn:out"], "did you mean 'png'?"),
@@ -72,6 +73,26 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str, tmp_path: Pat
     assert done.stderr.startswith("edge-isp: error: ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_verbose_says_what_is_applied_to_the_first_frame(as_json: bool) -> None:
+    arguments = ["run", "--camera", DEMO, "--frames", 2, "--tone", "srgb", "--auto-brightness"]
+    plain, verbose = (run(*arguments, *more) for more in ([], ["--json", "-v"] if as_json else ["-v"]))
+    assert (plain.returncode, verbose.returncode) == (0, 0)
+    assert "applied to" not in plain.stderr
+    lines = verbose.stderr.splitlines()
+    first = lines.index(f"applied to frame 0 of {DEMO}:")
+    steps = {line[2:15].strip(): line[16:] for line in lines[first + 1 : first + 10]}
+    assert steps["black level"] == "R, Gr, Gb, B 64, 64, 64, 64; white 1023 (10 bits) [profile 'imx219']"
+    assert steps["white balance"] == "red 1.749, blue 1.426, 5700 K [file]"
+    assert steps["lens shading"] == "not corrected: the frame has none, as its source says"
+    assert steps["noise"] == "analogue gain 2 [file, profile 'imx219']"
+    assert steps["tone"] == "srgb curve [IEC 61966-2-1]"
+    assert "automatic" in steps["brightness"]
+    assert set(steps) > {"defects", "colour matrix", "orientation"}
+    assert verbose.stderr.count("applied to frame") == 1
+    assert verbose.stdout.count('"sequence"') == (2 if as_json else 0)
 
 
 def test_an_unknown_command_has_a_suggestion() -> None:

@@ -50,6 +50,7 @@ def struck(*arguments, **settings):
     return whole(*arguments, **settings)
 setattr(owner, name, struck)
 from edge_isp.__main__ import main
+atexit.register(print, "unwound", file=sys.stderr)
 sys.argv = ["edge-isp", *sys.argv[3:]]
 main()
 """
@@ -89,11 +90,21 @@ def test_a_signal_during_start_and_shutdown(target: str, number: signal.Signals)
     assert "Exception ignored" not in done.stderr
 
 
-def test_a_signal_while_frames_stream_ends_in_order(tmp_path: Path) -> None:
-    done = run(DURING, "edge_isp.cli.run_output:Summary.add", str(int(signal.SIGTERM)), "run", "--save", str(tmp_path))
+@pytest.mark.parametrize("number", list(STATUSES))
+def test_a_signal_while_frames_stream_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    """With the signal's status: who waits for all frames must see that they are not there."""
+    done = run(DURING, "edge_isp.cli.run_output:Summary.add", str(int(number)), "run", "--save", str(tmp_path))
+    assert done.returncode == STATUSES[number][0], done.stderr
     assert "interrupted" in done.stderr
+    assert "unwound" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
+
+
+def test_a_signal_before_the_first_frame_is_not_the_cameras_fault() -> None:
+    done = run(DURING, "edge_isp.pipeline.consumer:Consumer._take", str(int(signal.SIGTERM)), "run", "--frames", "1")
+    assert done.returncode == 143, done.stderr
+    assert "no frame" not in done.stderr
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -101,6 +112,7 @@ def test_a_second_signal_ends_at_once() -> None:
     done = run(DURING, "edge_isp.pipeline.pipeline:Pipeline.close", signals, "run", "--frames", "1")
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
+    assert "unwound" not in done.stderr
 
 
 def test_signals_that_are_ignored_stay_ignored() -> None:

@@ -59,7 +59,17 @@ def failing(failures: int, error: BaseException) -> Callable[..., None]:
     return call
 
 
-@pytest.mark.parametrize("error", [EngineError("the NPU is busy"), NO_DESCRIPTORS, MemoryError()], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineError("the NPU is busy"),
+        NO_DESCRIPTORS,
+        MemoryError(),
+        RuntimeError("the driver failed"),
+        AttributeError("'NoneType' object has no attribute 'run'"),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("where", ["on_load", "on_resize", "on_warm_up", "on_run"])
 class TestErrorsOfAnEngine:
     def test_cost_a_cameras_frames(self, engine: type[ScriptedEngine], where: str, error: BaseException) -> None:

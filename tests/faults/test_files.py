@@ -82,6 +82,27 @@ def test_a_pipe_keeps_no_reader_waiting(tmp_path: Path) -> None:
         assert "pipe (FIFO)" in message or "no such file" in message
 
 
+UNCLOSED = """
+import sys
+from edge_isp.calibration.tuning import load_libcamera_tuning
+from edge_isp.errors import ProfileError
+try:
+    load_libcamera_tuning(sys.argv[1])
+except ProfileError as error:
+    print(error)
+"""
+
+
+def test_a_text_without_an_end_keeps_no_reader_busy(tmp_path: Path) -> None:
+    """Each of its quotes might be the beginning of another text: hours, where that is tried."""
+    path = tmp_path / "a.json"
+    path.write_text('"' + '\\"' * 1_000_000)
+    done = subprocess.run(
+        [sys.executable, "-c", UNCLOSED, str(path)], stdout=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+    assert "not a JSON file: Unterminated string" in done.stdout
+
+
 @pytest.mark.parametrize("name", [name for name in READERS if name.endswith((".toml", ".json"))])
 def test_a_file_of_8_gb_is_not_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -226,6 +247,8 @@ def test_a_model_of_8_gb_is_not_read(tmp_path: Path) -> None:
     ("setting", "message"),
     [
         ("analogue_gain=1e40", "analogue_gain must be at least 1, at most 1000, found 1e"),
+        ("seed=-1", "seed must not be negative, found -1"),
+        ("seed=-1,imperfections=yes", "seed must not be negative, found -1"),
         ("seed=" + "9" * 400, "seed must be a whole number, found '9"),
         ("fps=1e-320", "fps must be positive, at least 0.001, found 1e-320"),
     ],

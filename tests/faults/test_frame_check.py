@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge_isp.frame import FrameStatus
 from edge_isp.frame_check import check_frame
+from edge_isp.sensor_window import SensorWindow
 from tests.support.frames import frame_of
 
 NUMBERS_THAT_ARE_NONE = (0, -1.0, math.nan, math.inf, -math.inf, 1e300, 10**400, "5", None)
@@ -46,9 +48,45 @@ def test_what_cannot_be_a_setting_counts_as_absent(name: str, value: Any) -> Non
     assert frame._released == [True], "both share the lease"
 
 
-@pytest.mark.parametrize("value", [0, 9, -1, math.nan])
+@pytest.mark.parametrize("value", [0, 9, -1, math.nan, None, 1.5, "1", np.float32(3.5)])
 def test_an_orientation_that_is_none_is_as_the_data_lies(value: Any) -> None:
     assert check_frame(replace(frame_of(0), orientation=value))[0].orientation == 1
+
+
+JUNK: tuple[Any, ...] = (3, "", [], {}, math.nan, b"imx219", object(), np.array([1.0, 2.0]), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "absent"),
+    [
+        ("source", ("camera", ""), "camera"),
+        ("sensor", ("imx219", "", None), None),
+        ("window", (SensorWindow(0, 0, 4, 4), None), None),
+        ("lens_shading", (True, False, np.False_), True),
+        ("status", (FrameStatus.OK, FrameStatus.GAP | FrameStatus.TRUNCATED), FrameStatus.OK),
+    ],
+)
+def test_what_is_of_another_type_counts_as_absent(name: str, good: tuple[Any, ...], absent: Any) -> None:
+    for value in good:
+        frame = replace(frame_of(0), **{name: value})
+        assert check_frame(frame) == (frame, [])
+    for value in JUNK:
+        if any(type(value) is type(each) for each in good):
+            continue
+        changes: dict[str, Any] = {name: value}
+        checked, unusable = check_frame(replace(frame_of(0), **changes))
+        assert getattr(checked, name) == absent
+        assert [each.name for each in unusable] == [name]
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_lists_and_arrays_are_numbers(kind: Callable[[Any], Any]) -> None:
+    frame = frame_of(0)
+    values: dict[str, Any] = {"black_level": (64.0,) * 4, "colour_gains": (1.5, 1.75), "colour_matrix": (1.0,) * 9}
+    checked, unusable = check_frame(replace(frame, **{name: kind(value) for name, value in values.items()}))
+    assert not unusable
+    assert {name: getattr(checked, name) for name in values} == values
+    assert checked.status is FrameStatus.OK
 
 
 @pytest.mark.parametrize(

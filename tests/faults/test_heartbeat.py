@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from edge_isp.cameras.base import ControlLimits, Controls
 from edge_isp.errors import CameraError
+from edge_isp.frame import FrameStatus
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline import (
@@ -299,4 +301,40 @@ def test_a_release_that_hangs(engine: type[ScriptedEngine], manager: Manager) ->
             hang()
 
     pipeline = Pipeline(Camera([0], clock), SCRIPTED, options(clock, events))
+    check_that_it_is_seen(pipeline, hang, clock, events, manager, after_s=2 * LIMITS.stall_s)
+
+
+@pytest.mark.parametrize("status", [FrameStatus.CORRUPTED, FrameStatus.TRUNCATED])
+def test_a_release_in_the_cameras_thread_that_hangs(
+    engine: type[ScriptedEngine], manager: Manager, status: FrameStatus
+) -> None:
+    """Of a frame that no model gets to see."""
+    hang, clock, events = Hang(), SimulatedClock(), Events()
+
+    class Camera(ScriptedCamera):
+        def _back(self, number: int) -> None:
+            super()._back(number)
+            hang()
+
+    pipeline = Pipeline(Camera([(0, status)], clock), SCRIPTED, options(clock, events))
+    check_that_it_is_seen(pipeline, hang, clock, events, manager, after_s=2 * LIMITS.stall_s)
+
+
+def test_closing_a_camera_that_has_failed(engine: type[ScriptedEngine], manager: Manager) -> None:
+    hang, clock, events = Hang(), SimulatedClock(), Events()
+
+    class Camera(ScriptedCamera):
+        def close(self) -> None:
+            super().close()
+            hang()
+
+    def script() -> Iterator[Any]:
+        yield ScriptedFrame(0, release_error=RuntimeError("the driver failed"))
+        for number in itertools.count(1):
+            if hang.reached.is_set():
+                return
+            yield number
+
+    cameras = iter([Camera(script(), clock), ScriptedCamera([2], clock)])
+    pipeline = Pipeline(lambda: next(cameras), SCRIPTED, options(clock, events))
     check_that_it_is_seen(pipeline, hang, clock, events, manager, after_s=2 * LIMITS.stall_s)

@@ -129,11 +129,15 @@ def test_numbers_and_times_that_are_none(engine: type[ScriptedEngine], name: str
 
 def test_numpy_integers_are_numbers(engine: type[ScriptedEngine]) -> None:
     """As drivers' structures hold them; their differences overflow."""
-    frames = [ScriptedFrame(n, changes={"sequence": np.uint32(n)}) for n in (5, 6, 3, 4, 7)]
+    frames = [
+        ScriptedFrame(n, changes={"sequence": np.uint32(n), "timestamp_ns": np.uint64(10**9 + count)})
+        for count, n in enumerate((5, 6, 3, 4, 7))
+    ]
     pipeline, results, events = stream(*frames)
     assert [done.sequence for done in results] == [5, 6, 3, 4, 7]
     assert pipeline.counts.dropped == {DropReason.SENSOR_GAP: 2}
     assert not ignored(events)
+    assert {type(each) for done in results for each in (done.sequence, done.timestamp_ns)} == {int}
 
 
 def test_times_that_go_backwards_are_bad_for_every_camera(engine: type[ScriptedEngine]) -> None:

@@ -301,8 +301,6 @@ def test_a_camera_that_was_left_behind_cannot_end_the_next_stream(
     engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its `read` returns at last when the pipeline has been started again."""
-    monkeypatch.setattr("edge_isp.pipeline.stream.LAST_FRAME_S", 0.01)
-    monkeypatch.setattr("edge_isp.pipeline.stream.LEFT_BEHIND_S", 0.01)
     hung, go_on = threading.Event(), threading.Event()
     cameras: list[ScriptedCamera] = []
 
@@ -319,7 +317,10 @@ def test_a_camera_that_was_left_behind_cannot_end_the_next_stream(
     with Pipeline(open_camera, SCRIPTED, StreamOptions(clock=SimulatedClock())) as pipeline:
         assert pipeline.read() is not None
         assert hung.wait(60)
-        pipeline.stop()
+        with monkeypatch.context() as patch:
+            patch.setattr("edge_isp.pipeline.stream.LAST_FRAME_S", 0.01)
+            patch.setattr("edge_isp.pipeline.stream.LEFT_BEHIND_S", 0.01)
+            pipeline.stop()
         pipeline.start()
         assert pipeline.read() is not None
         old = [thread for thread in threading.enumerate() if thread.name == "edge_isp capture"]
@@ -332,3 +333,34 @@ def test_a_camera_that_was_left_behind_cannot_end_the_next_stream(
         assert pipeline.state is PipelineState.RUNNING
     assert threads() == []
     check_account(pipeline)
+
+
+def test_a_callback_that_was_left_behind_cannot_end_the_next_stream(
+    engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises when the pipeline has been started again."""
+    hung, go_on = threading.Event(), threading.Event()
+
+    def call_back(done: object) -> None:
+        if not hung.is_set():
+            hung.set()
+            go_on.wait()
+            raise RuntimeError("too late")
+
+    pipeline = Pipeline(lambda: ScriptedCamera(endless()), SCRIPTED, StreamOptions(clock=SimulatedClock()))
+    with pipeline:
+        pipeline.add_consumer(of=pipeline.consumers[0], callback=call_back)
+        pipeline.start()
+        assert hung.wait(60)
+        with monkeypatch.context() as patch:
+            patch.setattr("edge_isp.pipeline.stream.LEFT_BEHIND_S", 0.01)
+            pipeline.stop()
+        pipeline.start()
+        old = next(thread for thread in threading.enumerate() if thread.name.endswith("callback"))
+        go_on.set()
+        old.join(60)
+        assert not old.is_alive()
+        for _ in range(5):
+            assert pipeline.read(timeout_s=60) is not None
+        assert pipeline.state is PipelineState.RUNNING
+    assert threads() == []

@@ -4,7 +4,8 @@
     python -m tests.fuzz --inputs 1000000
     python -m tests.fuzz --target dng --inputs 1000
 
-The same seed makes the same inputs. Each finding is written into the folder `--out`.
+The same seed makes the same inputs. Each finding is written into the folder `--out`. Ctrl-C and SIGTERM end a run
+early, with the figures of what was run.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import json
 import logging
 import random
 import resource
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -79,7 +82,15 @@ def fuzz(folder: Path, seed: int, seconds: float, inputs: float, only: frozenset
     slowest: tuple[float, str] = (0.0, "")
     base_bytes = peak_bytes = _peak_bytes()
     started = time.monotonic()
-    while sum(run.values()) < inputs and time.monotonic() - started < seconds and len(findings) < _KEPT_FINDINGS:
+    asked_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked_to_end.set())
+    while (
+        sum(run.values()) < inputs
+        and time.monotonic() - started < seconds
+        and len(findings) < _KEPT_FINDINGS
+        and not asked_to_end.is_set()
+    ):
         target = rng.choices(chosen, [target.share for target in chosen])[0]
         content = mutate(rng, target.seeds, text=target.text)
         begun = time.process_time()

@@ -53,6 +53,7 @@ FRAGMENTS = (
     b'"""',
     "é".encode(),
     b"a.b.c = 1\n",
+    b"a." * 3000 + b"a = 1\n",
     b"__proto__",
 )
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")

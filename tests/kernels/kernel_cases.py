@@ -26,6 +26,7 @@ from edge_isp.kernels.detect import level_tables
 from edge_isp.kernels.layout import RawLayout, row_bytes
 from edge_isp.kernels.residual import TONE_ENTRIES
 from edge_isp.kernels.simulate import Conversion, PixelErrors, View
+from edge_isp.kernels.squeeze import can_squeeze
 from edge_isp.kernels.tables import Factors, node_places
 from tests.kernels.sampling import LAYOUTS
 
@@ -107,9 +108,10 @@ def _encode_shaded(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "zero_point": -128,
                 **flips,
             }
-            yield call | {"out": allocate((*cells, 8), np.int8), "constants": allocate((4,), np.uint16)}
+            eight = call | {"out": allocate((*cells, 8), np.int8), "constants": allocate((4,), np.uint16)}
+            yield eight | {"defects": _defects(layout)}
+            yield eight
             yield call | {"out": allocate((*cells, 4), np.int8)}
-            yield call | {"out": allocate((*cells, 4), np.int8), "defects": _defects(layout)}
             for cell, multiple in LARGER_CELLS:
                 size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
                 yield call | {
@@ -126,16 +128,20 @@ def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 
 
 def _correlate_colours(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
-    for count in (1, 7, 64):
-        levels = allocate((count,), np.int32)
-        levels[:] = np.arange(count) % 2
-        yield {
-            "colours": allocate((count, 3), np.float32),  # corrupt: infinite and not numbers
-            "weights": allocate((count,), np.float32),
-            "levels": levels,
-            "matrices": allocate((5, 3, 3), np.float32),
-            "table": allocate((2, 9, 9), np.float32),
+    for count, lights, size in ((40, 3, 9), (1, 1, 2), (7, 2, 41)):
+        rng = np.random.default_rng(count)
+        call = {
+            "colours": allocate((count, 3), np.float32),
+            "weights": _table(allocate, (count,), np.float32),
+            "levels": allocate((count,), np.int32),
+            "matrices": allocate((lights, 3, 3), np.float32),
+            "table": _table(allocate, (2, size, size), np.float32),
         }
+        for largest in (1.0, 1e14):  # far beyond the table
+            call["colours"][:] = rng.uniform(-largest, largest, (count, 3))
+            call["matrices"][:] = rng.uniform(-largest, largest, (lights, 3, 3))
+            call["levels"][:] = rng.integers(0, 2, count)
+            yield call
 
 
 def _defects(layout: RawLayout) -> DefectPlan:
@@ -168,11 +174,12 @@ def _encode(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "out": allocate((*cells, 8), np.int8),
                 "tables": allocate((4, entries), np.int8),
                 "constants": allocate((4,), np.int8),
+                "defects": _defects(layout),
             }
             yield call | {
-                "out": allocate((*cells, 4), np.int8),
+                "out": allocate((*cells, 8), np.int8),
                 "tables": allocate((4, entries), np.int8),
-                "defects": _defects(layout),
+                "constants": allocate((4,), np.int8),
             }
             for cell, multiple in LARGER_CELLS:
                 size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
@@ -195,6 +202,14 @@ def _encode_resampled(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 out = allocate((max(1, layout.height // 3), max(1, layout.width // 5), 4), dtype)
                 tables = _table(allocate, (4, layout.highest + 1), dtype)
                 yield {"data": data, "out": out, "layout": layout, "tables": tables, **flips}
+
+
+def _squeeze(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    packings = [(packing, bit_depth) for packing in ("u16", "u16-left") for bit_depth in (10, 12)]
+    for data, layout in _windows(allocate, at_end, packings):
+        if can_squeeze(layout):
+            size = row_bytes("csi2p", layout.bit_depth, layout.width)
+            yield {"data": data, "layout": layout, "out": allocate((layout.height, size), np.uint8)}
 
 
 def _unpack(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
@@ -281,6 +296,11 @@ def _rgb_to_i420(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
         yield {"rgb": allocate((4, width, 3), np.uint8), "out": allocate((6, width), np.uint8)}
 
 
+def _rgb_to_yuyv(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for width in (66, 2, 4, 14, 130):
+        yield {"rgb": allocate((3, width, 3), np.uint8), "out": allocate((3, 2 * width), np.uint8)}
+
+
 def _detect(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     logits = {"box": (0.05, 0), "objectness": (0.05, 0), "classes": (0.05, 0)}
     for cells, classes in (((5, 7), 80), ((1, 1), 1), ((2, 9), 3)):
@@ -348,6 +368,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "correlate.correlate_colours": _correlate_colours,
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
+    "decode.rgb_to_yuyv": _rgb_to_yuyv,
     "demosaic.demosaic": _demosaic,
     "demosaic.develop": _develop,
     "detect.detect": _detect,
@@ -358,6 +379,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "residual.decode_residual": _decode_residual,
     "simulate.scene_planes": _scene_planes,
     "simulate.simulate_frame": _simulate_frame,
+    "squeeze.squeeze": _squeeze,
     "statistics.statistics": _statistics,
     "unpack.unpack": _unpack,
 }

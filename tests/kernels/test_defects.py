@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_isp.kernels import defects_reference, reference
-from edge_isp.kernels.defects import DefectPlan, plan_defects
+from edge_isp.kernels.defect_candidates import MARGIN_KNEE
+from edge_isp.kernels.defect_weighing import NOISE
+from edge_isp.kernels.defects import LIGHT_WHITE, DefectPlan, plan_defects
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_ranges
 from edge_isp.kernels.pack import pack
@@ -223,6 +225,20 @@ def test_a_black_level_that_is_too_high_mends_no_more_than_noise() -> None:
     """The light lies below black level everywhere: no pixel stands out, so none is a defect."""
     codes = noisy(0.002)
     assert np.mean(mended(codes, plan(black_level=(80,) * 4)) != codes) < 0.01
+
+
+@pytest.mark.parametrize(("shot", "read"), [(2e-5, 0.0), (2e-4, 1e-7), (3.2e-3, 1e-4)])
+def test_the_first_step_follows_the_noise_and_loses_nothing(shot: float, read: float) -> None:
+    """Above it, defects would be lost; far below it, most pixels of a textured picture would be weighed one by one."""
+    found = plan(shot_noise=shot, read_variance=read)
+    light = np.arange(LIGHT_WHITE // 2)
+    for plane in range(4):
+        dim, dim_slope, bright, bright_slope = found.margins[plane].astype(np.int64)
+        margin = np.minimum(dim + (light * dim_slope >> 16), bright + (light * bright_slope >> 16))
+        shot_variance, read_variance = found.noise[plane].astype(np.float64)
+        exact = NOISE * np.sqrt(shot_variance * light + read_variance)
+        assert np.all(margin <= exact)
+        assert np.all(margin[MARGIN_KNEE:] >= 0.7 * exact[MARGIN_KNEE:])
 
 
 def test_bad_arguments_are_named() -> None:

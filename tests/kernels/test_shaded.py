@@ -179,7 +179,7 @@ def test_gains_must_be_positive(gain: float) -> None:
     [
         ({"tables": np.zeros((4, 1024), np.int8)}, r"tables must be C-contiguous uint16 \(4, 1024\), found int8"),
         ({"factors": Factors(np.ones((3, 2, 4), np.uint16), 14)}, r"factors must be C-contiguous uint16 \(2, 2, 4\)"),
-        ({"zero_point": 128}, "zero_point must be from -128 to 127, found 128"),
+        ({"zero_point": 128}, "zero_point must be a whole number from -128 to 127, found 128"),
         ({"constants": np.zeros(3, np.uint16)}, r"constants must be C-contiguous uint16 \(4,\)"),
     ],
 )

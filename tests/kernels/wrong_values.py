@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_isp.kernels.defects import DefectPlan
 from edge_isp.kernels.simulate import View
 
 Arguments = dict[str, Any]
@@ -52,9 +53,31 @@ def _matrices() -> dict[str, Callable[[Arguments], Arguments]]:
     return matrices | {"matrix: text": _given(matrix=[["a"] * 3] * 3), "matrix: ragged": _given(matrix=[[1, 2], [3]])}
 
 
+def _plans() -> dict[str, Callable[[Arguments], Arguments]]:
+    def change(**changes: Callable[[DefectPlan], Any]) -> Callable[[Arguments], Arguments]:
+        def changed(call: Arguments) -> Arguments:
+            plan = call["defects"]
+            return {"defects": plan._replace(**{name: value(plan) for name, value in changes.items()})}
+
+        return changed
+
+    return {
+        "defects: white beyond the tables": change(white=lambda plan: plan.highest + 1),
+        "defects: codes of another bit depth": change(highest=lambda plan: plan.highest // 2),
+        "defects: a column right of the window": change(columns=lambda plan: plan.columns + 1000),
+        "defects: a column left of the window": change(columns=lambda plan: plan.columns - 1000),
+        "defects: rows that fall": change(row_starts=lambda plan: np.roll(plan.row_starts, 1)),
+        "defects: rows beyond the columns": change(row_starts=lambda plan: plan.row_starts * 1000),
+        "defects: rows from below": change(row_starts=lambda plan: plan.row_starts - 1000),
+        "defects: codes that are no numbers": change(to_code=lambda plan: plan.to_code * np.float32(np.nan)),
+        "defects: no bits to shift by": change(shift=lambda plan: -1),
+    }
+
+
 _WRONG: dict[str, dict[str, Callable[[Arguments], Arguments]]] = {
     "decode.decode_rgb": {"planes: no rows": _no_rows, "planes: no columns": _no_columns},
     "decode.rgb_to_i420": {"rgb: no rows": _no_rows, "rgb: no columns": _no_columns},
+    "decode.rgb_to_yuyv": {"rgb: no rows": _no_rows, "rgb: no columns": _no_columns},
     "residual.decode_residual": {"planes: no rows": _no_rows, "planes: no columns": _no_columns, **_matrices()},
     "demosaic.develop": _matrices(),
     "detect.suppress": {
@@ -82,6 +105,7 @@ _WRONG: dict[str, dict[str, Callable[[Arguments], Arguments]]] = {
         "outputs: pairs": lambda call: {"outputs": [level[:2] for level in call["outputs"]]},
     },
     "encode.encode": {
+        **_plans(),
         "constants: no dimension": _given(constants=np.array(1, np.int8)),
         "tables: no dimension": _given(tables=np.array(1, np.int8)),
     },
@@ -96,6 +120,21 @@ _WRONG: dict[str, dict[str, Callable[[Arguments], Arguments]]] = {
         "black_level: three": _given(black_level=(0, 0, 0)),
         "step: none": _given(step=0),
         "step: not whole": _given(step=1.5),
+    },
+    "shaded.encode_shaded": {
+        "zero_point: too large": _given(zero_point=128),
+        "zero_point: not whole": _given(zero_point=0.5),
+        "factors: no bits": lambda call: {"factors": call["factors"]._replace(bits=0)},
+        "factors: too many bits": lambda call: {"factors": call["factors"]._replace(bits=40)},
+        **_plans(),
+    },
+    "correlate.correlate_colours": {
+        "levels: negative": _filled("levels", -1),
+        "levels: too large": _filled("levels", 2),
+        "colours: not a number": _filled("colours", np.nan),
+        "colours: infinite": _filled("colours", np.inf),
+        "matrices: not a number": _filled("matrices", np.nan),
+        "matrices: products beyond float32": _filled("matrices", 1e30),
     },
     "simulate.simulate_frame": {
         "view: not a number": _given(view=View(np.nan, 0, 4, 4)),

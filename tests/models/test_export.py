@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -186,13 +187,34 @@ def test_an_export_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge_isp.models.export.os.replace", fail)
+        patch.setattr("edge_isp.files.os.replace", fail)
         with pytest.raises(ModelError, match="64x48.tflite: cannot be written: No space left on device"):
             export_model(picture_model(), tmp_path, Export("tflite", size=(64, 48)))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="cannot be written: (File exists|Not a directory)"):
         export_model(picture_model(), tmp_path / "file", Export("tflite", size=(64, 48)))
+
+
+def test_an_export_is_on_the_disk_before_it_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it deletes what a killed one left."""
+    (tmp_path / ".edge-isp-abc.unfinished").touch()
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor: int) -> None:
+        calls.append("fsync")
+        fsync(descriptor)
+
+    def note_replace(old: str, new: Path) -> None:
+        calls.append("replace")
+        replace(old, new)
+
+    monkeypatch.setattr("edge_isp.files.os.fsync", note_fsync)
+    monkeypatch.setattr("edge_isp.files.os.replace", note_replace)
+    path = export_model(picture_model(), tmp_path, Export("tflite", size=(64, 48)))
+    assert calls == ["fsync", "fsync", "replace", "replace", "fsync"]
+    assert sorted(tmp_path.iterdir()) == sorted([path, path.with_suffix(".toml")])
 
 
 def changed(change: Callable[[TfliteGraph], None]) -> bytes:

@@ -103,7 +103,7 @@ def test_a_whole_model_is_equal_on_a_real_frame(name: str, tmp_path: Path) -> No
     with ReplayCamera(demo_recording()) as camera:
         frame = camera.read()
     assert frame
-    task = IspTask(card)
+    task = IspTask(card, tone="srgb")
     x = np.empty(task.input_shape(frame.format), np.int8)
     task.encode(frame, x)
     difference = differences(*both(load(name), tmp_path, x))
@@ -241,6 +241,16 @@ def test_a_model_of_somebody_else(tmp_path: Path) -> None:
         pytest.raises(EngineError, match="fails.onnx: ONNX Runtime cannot load this model: "),
     ):
         engine.resize((2,))
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[1]", '{"%s": 7}', '{"%s": {"shape": 3}}'])
+def test_metadata_that_describe_nothing(text: str, exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    name = model.graph.input[0].name
+    model.metadata_props[0].value = text % name if "%" in text else text
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(EngineError, match="a.onnx: its metadata 'edge_isp' do not describe its tensors"):
+        OnnxRuntimeEngine(tmp_path / "a.onnx")
 
 
 def test_products_that_may_saturate_are_computed_precisely(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
-from edge_isp import Detections, Picture, Pipeline, ReplayCamera
+from edge_isp import Detections, ModelOptions, Picture, Pipeline, ReplayCamera
 from edge_isp.models.card import shipped_models
 from tests.support.recordings import DEMO, REAL_FRAMES, copy_real_frame
 
@@ -39,7 +39,7 @@ def digest(result: Picture | Detections) -> str:
 @pytest.mark.parametrize("name", ["demo", *REAL_FRAMES])
 def test_outputs_are_as_recorded(model: str, name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     path = DEMO if name == "demo" else copy_real_frame(request.getfixturevalue("data"), name, tmp_path)
-    with Pipeline(ReplayCamera(path), model=model) as pipeline:
+    with Pipeline(ReplayCamera(path), ModelOptions(model, tone="srgb")) as pipeline:
         found = [digest(done.result) for done in pipeline]
     recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     if os.environ.get("EDGE_ISP_RECORD_OUTPUTS"):

@@ -203,7 +203,8 @@ def test_who_waits_for_signs_of_life() -> None:
     assert Systemd(here | {"WATCHDOG_PID": str(os.getpid())}).watchdog_s == 3.0
     assert Systemd(here | {"WATCHDOG_PID": "1"}).watchdog_s is None
     assert Systemd({"WATCHDOG_USEC": "3000000"}).watchdog_s is None
-    assert Systemd(here | {"WATCHDOG_USEC": "soon"}).watchdog_s is None
+    for unusable in ("soon", "", "0", "-1", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 5000, "9" * 400):
+        assert Systemd(here | {"WATCHDOG_USEC": unusable}).watchdog_s is None
     Systemd({"NOTIFY_SOCKET": "/nobody/listens"}).notify("READY=1")
     Systemd({}).notify("READY=1")
 

@@ -58,7 +58,7 @@ def shot(folder: Path, cfa: str) -> Path:
 
 @pytest.mark.parametrize("cfa", list(CELL_PLANES))
 def test_pictures_have_the_colours_and_the_place_of_the_scene(tmp_path: Path, cfa: str) -> None:
-    with Pipeline(ReplayCamera(shot(tmp_path, cfa))) as pipeline:
+    with Pipeline(ReplayCamera(shot(tmp_path, cfa)), ModelOptions(tone="srgb")) as pipeline:
         (done,) = pipeline
     picture, expected = done.picture.rgb.astype(float), scene().astype(float)
     assert picture.shape == expected.shape

@@ -11,8 +11,10 @@ count is not exact.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -27,7 +29,7 @@ from PIL import Image
 
 from edge_isp.cameras.faults import Corrupt, Disconnect, Drop, Fault, FaultScript, Late, Truncate
 from edge_isp.cameras.synthetic import SyntheticCamera
-from edge_isp.pipeline.drops import DropReason, Event, FrameCounts, FramesDropped
+from edge_isp.pipeline.drops import DropReason, Event, FrameCounts, FramesDropped, PipelineState
 from edge_isp.pipeline.options import ModelOptions, StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy
@@ -35,6 +37,8 @@ from edge_isp.pipeline.reconnect import ReconnectPolicy
 FPS = 30
 FAULT_EVERY_S = 10
 GROWTH_BYTES = 2_000_000
+# A frame more or less may be under way: what is held is the least of that many moments, one at each result.
+MOMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -42,20 +46,29 @@ class Held:
     """What the process holds.
 
     Attributes:
-        resident_bytes: of memory.
+        memory_bytes: of its own; pages of files are the system's, which takes and gives them as it likes.
         descriptors: open files.
         threads: of Python.
     """
 
-    resident_bytes: int
+    memory_bytes: int
     descriptors: int
     threads: int
 
     @staticmethod
     def now() -> Held:
-        gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return Held(pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd")), threading.active_count())
+        status = Path("/proc/self/status").read_text()
+        memory_bytes = sum(1024 * int(each) for each in re.findall(r"Rss(?:Anon|Shmem):\s*(\d+)", status))
+        return Held(memory_bytes, len(os.listdir("/proc/self/fd")), threading.active_count())
+
+    @staticmethod
+    def least(moments: list[Held]) -> Held:
+        """The least memory, and the most of everything else."""
+        return Held(
+            min(held.memory_bytes for held in moments),
+            max(held.descriptors for held in moments),
+            max(held.threads for held in moments),
+        )
 
 
 @dataclass(frozen=True)
@@ -98,9 +111,9 @@ class Soak:
                 yield f"{name} while it ran: {held}"
             if getattr(self.after, name) > getattr(self.before, name):
                 yield f"{name} left: {getattr(self.before, name)} before, {getattr(self.after, name)} after"
-        grown = max(one.resident_bytes for one in self.held) - self.held[0].resident_bytes
+        grown = max(one.memory_bytes for one in self.held) - self.held[0].memory_bytes
         if grown > GROWTH_BYTES:
-            yield f"memory grew by {grown / 1e6:.1f} MB: {[round(one.resident_bytes / 1e6, 1) for one in self.held]}"
+            yield f"memory grew by {grown / 1e6:.1f} MB: {[round(one.memory_bytes / 1e6, 1) for one in self.held]}"
 
 
 def faults(frames: int, random: Random) -> Iterator[Fault]:
@@ -146,12 +159,21 @@ def soak(
         stream = StreamOptions(on_event=on_event, reconnect=ReconnectPolicy(first_wait_s=0.2))
         pipeline = Pipeline(opened, ModelOptions("raw-detector"), stream)
         held: list[Held] = []
+        moments: list[Held] = []
         delivered = 0
         next_s = time.monotonic() + warm_up_s
         for _ in pipeline:
             delivered += 1
-            if time.monotonic() >= next_s:
-                held.append(Held.now())
+            if time.monotonic() >= next_s and pipeline.state is PipelineState.RUNNING:
+                if not moments:
+                    gc.collect()
+                now = Held.now()
+                if pipeline.state is PipelineState.RUNNING:  # a camera that is being opened holds more
+                    moments.append(now)
+                if len(moments) < MOMENTS:
+                    continue
+                held.append(Held.least(moments))
+                moments.clear()
                 print(f"{len(held) - 1:3} {held[-1]}", flush=True)
                 next_s += period_s
                 if len(held) > periods:
@@ -161,11 +183,23 @@ def soak(
     return Soak(held, before, Held.now(), counts, delivered, reported, restarts)
 
 
+def return_large_arrays_at_once() -> None:
+    """Fixes glibc's threshold for memory of its own pages, as `examples/edge-isp.service` does.
+
+    Else glibc raises it with the first large array that is freed; from then on the place that such arrays find, and
+    with it the memory of the process, varies by tens of megabytes, whatever the process holds.
+    """
+    mmap_threshold = -3
+    if not ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 20):
+        raise SystemExit("the allocator's threshold cannot be set, and memory would not say what is held")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    return_large_arrays_at_once()
     seen = soak(warm_up_s=60, period_s=60, periods=arguments.minutes - 1, seed=arguments.seed)
     print(f"{seen.counts}, camera reopened {seen.restarts} times")
     print(f"before: {seen.before}\nafter:  {seen.after}")

@@ -16,7 +16,7 @@ def test_a_short_soak() -> None:
 
 def test_problems_are_found() -> None:
     seen = soak(warm_up_s=1, period_s=1, periods=1, width=640, height=480)
-    grown = Held(seen.held[0].resident_bytes + 3_000_000, seen.held[0].descriptors + 1, seen.held[0].threads + 1)
+    grown = Held(seen.held[0].memory_bytes + 3_000_000, seen.held[0].descriptors + 1, seen.held[0].threads + 1)
     spoilt: list[tuple[Soak, str]] = [
         (replace(seen, held=[*seen.held, grown]), "memory grew"),
         (replace(seen, held=[*seen.held, grown]), "descriptors while it ran"),

@@ -46,7 +46,7 @@ class Developer:
 
 def developer(name: str) -> Developer:
     card = read_card(shipped_models()[name])
-    return Developer(IspTask(card), LiteRtEngine(card.path))
+    return Developer(IspTask(card, tone="srgb"), LiteRtEngine(card.path))
 
 
 @pytest.fixture(params=CALIBRATED)

@@ -24,7 +24,7 @@ from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.layout import CELL_PLANES, flips_to_rggb
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.reference import on_cells
-from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual, tone_table
+from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual
 from edge_isp.models.card import read_card
 from edge_isp.pipeline.tiling import Tiling
 from edge_isp.tasks.isp import IspTask
@@ -106,7 +106,7 @@ def test_a_picture_in_training_is_the_kernels(colour: Colour, planes: int) -> No
     encoded = on_cells(cells, colour.cell, 1)
     output = rng.integers(-127, 128, (*encoded.shape[:2], planes)).astype(np.int8)
     matrix = np.asarray(load_profile("imx219").colour_matrix(5000.0))
-    tone = tone_table(srgb_encode(np.arange(TONE_ENTRIES) / (TONE_ENTRIES - 1)))
+    tone = np.rint(255 * srgb_encode(np.arange(TONE_ENTRIES) / (TONE_ENTRIES - 1))).astype(np.uint8)
     picture = np.empty((2 * size[0], 2 * size[1], 3), np.uint8)
     decode_residual(output, encoded, picture, matrix=matrix, tone=tone, cell=colour.cell)
 

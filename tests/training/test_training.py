@@ -110,7 +110,7 @@ def test_shaded_crops_are_encoded_as_the_runtime_does_bit_for_bit(lens_gain: flo
         lens_shading=lens_gain != 1,
     )
     lens_gains = (lens_gain, lens_gain, lens_gain)
-    task = IspTask(read_card(shipped_models()["rfdcsanet-s-generic"]), profile=flat)
+    task = IspTask(read_card(shipped_models()["rfdcsanet-s-generic"]), profile=flat, tone="srgb")
     out = np.empty(task.input_shape(frame.format), np.int8)
     task.encode(frame, out)
     capture = Capture(kelvin, 1.0, 4.0, lens_gains=lens_gains)
@@ -290,7 +290,9 @@ SHIPPED = [name for name, path in shipped_models().items() if read_card(path).ta
 def shipped(name: str) -> tuple[QuantisedGraph, IspTask]:
     """A shipped model as PyTorch has it, from the weights that were trained, and its task."""
     network = ARCHITECTURES[name.rpartition("-")[0]].build()
-    return load_quantised(WEIGHTS / f"{name}-int8.pt", trace(merge(network))), IspTask(find_model(name, None))
+    return load_quantised(WEIGHTS / f"{name}-int8.pt", trace(merge(network))), IspTask(
+        find_model(name, None), tone="srgb"
+    )
 
 
 def test_the_weights_of_every_shipped_model_are_here() -> None:

@@ -34,7 +34,7 @@ def digests(model: str) -> dict[str, str]:
         colour_temperature_k=5200.0,
     )
     card = find_model(model, None)
-    task = IspTask(card)
+    task = IspTask(card, tone="srgb")
     shape = task.input_shape(LAYOUT)
     tensor = np.zeros(shape, np.int8)
     with load("engines", "litert")(card.path, threads=2) as engine:

@@ -51,6 +51,19 @@ def ioctl(descriptor: int, request: int, argument: ctypes.Structure | ctypes.c_i
         return
 
 
+def write_device(descriptor: int, content: memoryview) -> int:
+    """Writes a frame to a device that takes video; returns the number of bytes that the driver took.
+
+    Args:
+        descriptor: of the node.
+        content: of the frame.
+
+    Raises:
+        OSError: as `write`.
+    """
+    return os.write(descriptor, content)
+
+
 def map_buffer(descriptor: int, length: int, offset: int) -> memoryview:
     """A driver's buffer, to be read only. It is unmapped when the last view of it is gone.
 
@@ -100,7 +113,7 @@ def node_of(major: int, minor: int) -> str | None:
         minor: of the device number.
     """
     try:
-        lines = Path(f"/sys/dev/char/{major}:{minor}/uevent").read_text("ascii").splitlines()
+        lines = Path(f"/sys/dev/char/{major}:{minor}/uevent").read_text("ascii", "replace").splitlines()
     except OSError:
         return None
     names = [line.removeprefix("DEVNAME=") for line in lines if line.startswith("DEVNAME=")]
@@ -114,6 +127,6 @@ def node_name(path: str) -> str:
         path: of the node.
     """
     try:
-        return Path("/sys/class/video4linux", Path(path).name, "name").read_text("utf-8").strip()
+        return Path("/sys/class/video4linux", Path(path).name, "name").read_text("utf-8", "replace").strip()
     except OSError:
         return ""

@@ -37,7 +37,8 @@ def model_method(model: str) -> Method[Rgb]:
     def opened(sensor: SensorModel) -> Iterator[Develop]:
         card = find_model(model, sensor.profile.name)
         card.verify_file()
-        task = IspTask(card, profile=sensor.profile)
+        # Pictures are compared with the photograph that was exposed: sRGB.
+        task = IspTask(card, profile=sensor.profile, tone="srgb")
         with LiteRtEngine(card.path) as engine:
             task.verify(engine.inputs, engine.outputs)
 

@@ -12,6 +12,9 @@ from PIL import Image
 
 from edge_isp.errors import DatasetError
 
+# EXIF's tag, and those of its values with which the upright picture has the stored one's width as its height.
+_ORIENTATION, _TURNED = 0x0112, range(5, 9)
+
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
@@ -43,6 +46,8 @@ def load_labels(images: Sequence[Path], folder: Path) -> dict[str, Boxes]:
         try:
             with Image.open(image) as opened:
                 width, height = opened.size
+                if opened.getexif().get(_ORIENTATION, 1) in _TURNED:  # labels are those of the upright picture
+                    width, height = height, width
         except OSError as error:
             raise DatasetError(f"{image}: cannot be read as a photograph: {error}") from error
         path = folder / f"{image.stem}.txt"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError
+from edge_isp.files import files_of
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.metering.meter import complete_frame
@@ -89,7 +90,7 @@ def load_recordings(folder: Path) -> list[Recording]:
         FormatError: there are none, or one has no preview of its proportions.
         MissingDependencyError: rawpy is not installed.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".dng")
+    paths = files_of(folder, (".dng",))
     if not paths:
         raise FormatError(f"{folder}: expected DNG files, found none")
     return [load_recording(path) for path in paths]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edge_isp.files import replace_files
 from edge_isp.training.quantisation.arithmetic import Quantisation
 
 
@@ -67,8 +67,7 @@ def write_model(folder: Path, name: str, content: bytes, document: Sequence[str]
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.tflite"
-    _write(path, content)
-    _write(path.with_suffix(".toml"), ("\n".join(document) + "\n").encode())
+    replace_files({path: content, path.with_suffix(".toml"): ("\n".join(document) + "\n").encode()})
     return path
 
 
@@ -79,9 +78,3 @@ def toml_value(value: object) -> str:
         value: what to write.
     """
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_suffix(path.suffix + ".unfinished")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
