@@ -91,7 +91,8 @@ def _memory(board: Board) -> dict[str, Any]:
 
 
 def _peak(name: str, card_path: Path, width: int, height: int) -> dict[str, Any]:
-    card, size = read_card(card_path), (height // 2, width // 2)
+    card = read_card(card_path)
+    size = card.input_size(width, height)
     tile = default_tile(card, *size)
     return {
         "model": name,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.cells import input_size, mirror_column_of_4x4, mirror_columns, mirrored
 from edge_isp.kernels.checks import check_array, check_output, check_rows, check_tables
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
@@ -27,22 +28,27 @@ def encode(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     constants: NDArray[Any] | None = None,
+    cell: int = 2,
+    multiple: int = 1,
     defects: DefectPlan | None = None,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B: out[i, j, plane] = tables[plane][code of that colour in cell i, j].
 
     The cells of a monochrome sensor fill the four planes in reading order: its layout has the CFA order "RGGB", and the
-    four tables are equal.
+    four tables are equal. For cells of 4x4 pixels, and for what lies beyond the frame, see `kernels.cells`.
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
-        out: (height / 2, width / 2, 4), C-contiguous, of the tables' dtype; with `constants`: (..., 8).
+        out: (rows, columns, 4), C-contiguous, of the tables' dtype, see `kernels.cells.input_size`; with `constants`:
+            (..., 8). For cells of 4x4 pixels: (..., 16), with `constants` (..., 20).
         layout: of the window of `data` to read; its width and height are even.
         tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`.
         flip_vertical: make the first row of cells the last of `out`; colours stay in their planes.
         flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
-        constants: (4,), of the tables' dtype: what the planes 4 to 7 hold.
+        constants: (4,), of the tables' dtype: what the last four planes hold.
+        cell: side of a cell of `out` in pixels, 2 or 4.
+        multiple: what the rows and columns of `out` are a multiple of.
         defects: how defective pixels are replaced, see `kernels.defects.plan_defects`; None leaves them.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
@@ -50,14 +56,15 @@ def encode(
         ValueError: The window's size is odd, the defects are those of another window, or an array has the wrong shape
             or dtype.
     """
-    height, width = layout.cells
+    cells = layout.cells
     flat, plan = plan_rows(data, layout)
     check_tables(tables, (4, layout.highest + 1))
-    channels = 4 if constants is None else 8
+    size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
+    channels = cell * cell + (0 if constants is None else 4)
     constants = np.zeros(4, tables.dtype) if constants is None else constants
     check_array("constants", constants, tables.dtype, (4,))
     inputs = {"data": data, "tables": tables, "constants": constants}
-    check_output("out", out, tables.dtype, (height, width, channels), **inputs)
+    check_output("out", out, tables.dtype, (*size, channels), **inputs)
     if defects is not None:
         check_plan(defects, layout, out)
     _encode(
@@ -67,8 +74,9 @@ def encode(
         read_only(tables),
         read_only(constants),
         (flip_vertical, flip_horizontal),
+        (*cells, cell // 2),
         defects,
-        check_rows(rows, height),
+        check_rows(rows, size[0]),
     )
 
 
@@ -80,21 +88,33 @@ def _encode(
     tables: NDArray[Any],
     constants: NDArray[Any],
     flips: tuple[bool, bool],
+    cells: tuple[int, int, int],
     defects: DefectPlan | None,
     rows: tuple[int, int],
 ) -> None:
-    height, width, _ = out.shape
+    height, width, side = cells  # of the frame, in 2x2 cells; and of a cell of `out`, in 2x2 cells
     skip = plan.skip // 2
     codes = cell_buffers(plan)
     if defects is not None:
         around = defect_rows(plan, width)
-    for i in range(rows[0], rows[1]):
-        row = height - 1 - i if flips[0] else i
+    for i in range(side * rows[0], side * rows[1]):
+        source = mirrored(i, height)
+        row = height - 1 - source if flips[0] else source
         if defects is None:
             read_cells(flat, plan, row, codes)
         else:
             codes = read_mended_cells(flat, plan, defects, row, around)
-        encode_row(codes[:, skip : skip + width], tables, constants, flips[1], out[i])
+        line = out[i // side]
+        if side == 1:
+            encode_row(codes[:, skip : skip + width], tables, constants, flips[1], line[:width])
+            mirror_columns(line, width)
+        else:
+            encode_row_of_4x4(codes[:, skip : skip + width], tables, flips[1], i % 2, line)
+            mirror_column_of_4x4(line, width, i % 2)
+            if line.shape[1] == 20 and i % 2 == 0:
+                for j in range(len(line)):
+                    for plane in range(4):
+                        line[j, 16 + plane] = constants[plane]
 
 
 @kernel
@@ -121,3 +141,21 @@ def encode_row(
         fifth, sixth, seventh, eighth = constants[0], constants[1], constants[2], constants[3]
         for j in range(len(line)):
             line[j, 4], line[j, 5], line[j, 6], line[j, 7] = fifth, sixth, seventh, eighth
+
+
+@kernel
+def encode_row_of_4x4(codes: U16Array, tables: NDArray[Any], mirror: bool, y: int, line: NDArray[Any]) -> None:
+    """A row of 2x2 cells: codes (4, width) through the tables to row `y` of the 4x4 cells of `line`."""
+    width = codes.shape[1]
+    for plane in range(4):
+        table, of_plane, first = tables[plane], codes[plane], 4 * plane + 2 * y
+        if mirror:
+            for j in range(width):
+                column = width - 1 - j
+                line[column // 2, first + column % 2] = table[of_plane[j]]
+        else:
+            for j in range(width // 2):
+                line[j, first] = table[of_plane[2 * j]]
+                line[j, first + 1] = table[of_plane[2 * j + 1]]
+            if width % 2:
+                line[width // 2, first] = table[of_plane[width - 1]]

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.detect import HIGHEST_SIZE_LOGIT, sigmoid
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout, group
-from edge_isp.kernels.residual import MALVAR_CELLS, RESIDUAL_STEP, ROOT_WHITE, TONE_ENTRIES, scaled_matrix
+from edge_isp.kernels.residual import TONE_ENTRIES, scaled_matrix
+from edge_isp.kernels.residual_codes import COARSE_STEP, FINE_STEP, MALVAR_CELLS, RESIDUAL_STEP, ROOT_WHITE
 from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors
 
 
@@ -124,6 +126,8 @@ def encode(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     constants: NDArray[Any] | None = None,
+    cell: int = 2,
+    multiple: int = 1,
 ) -> NDArray[Any]:
     """See `kernels.encode.encode`."""
     cells = planes(unpack(data, layout), layout.cfa)
@@ -132,7 +136,27 @@ def encode(
         out[..., plane] = tables[plane, cells[..., plane]]
     if constants is not None:
         out[..., 4:] = constants
-    return _flipped(out, flip_vertical, flip_horizontal)
+    return on_cells(_flipped(out, flip_vertical, flip_horizontal), cell, multiple)
+
+
+def on_cells(array: NDArray[Any], cell: int, multiple: int) -> NDArray[Any]:
+    """An input on 2x2 cells as one on larger cells, mirrored beyond its size; see `kernels.cells`.
+
+    Args:
+        array: (h, w, 4), or with the noise (h, w, 8).
+        cell: side in pixels of the cells to make, 2 or 4.
+        multiple: what their rows and columns are a multiple of.
+    """
+    height, width, channels = array.shape
+    rows, columns = input_size(2 * width, 2 * height, cell=cell, multiple=multiple)
+    side = cell // 2
+    margins = ((0, side * rows - height), (0, side * columns - width), (0, 0))
+    padded = np.pad(array, margins, mode="symmetric")
+    if side == 1:
+        return padded
+    blocks = padded.reshape(rows, 2, columns, 2, channels)
+    colours = blocks[..., :4].transpose(0, 2, 4, 1, 3).reshape(rows, columns, 16)
+    return np.concatenate([colours, blocks[:, 0, :, 0, 4:]], 2)
 
 
 def encode_shaded(
@@ -145,6 +169,8 @@ def encode_shaded(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     constants: NDArray[np.uint16] | None = None,
+    cell: int = 2,
+    multiple: int = 1,
 ) -> NDArray[np.int8]:
     """See `kernels.shaded.encode_shaded`."""
     steps = encode(
@@ -159,7 +185,7 @@ def encode_shaded(
     across = _between_nodes(factors.nodes.swapaxes(0, 1), width).swapaxes(0, 1)
     spread = Factors(_between_nodes(across, height), factors.bits)
     planes = [shade(steps[..., first : first + 4], spread, zero_point) for first in range(0, steps.shape[2], 4)]
-    return np.concatenate(planes, axis=2)
+    return on_cells(np.concatenate(planes, axis=2), cell, multiple)
 
 
 def _between_nodes(nodes: NDArray[np.uint16], count: int) -> NDArray[np.uint16]:
@@ -255,10 +281,13 @@ def decode_residual(
     *,
     matrix: NDArray[np.float64],
     tone: NDArray[np.uint8],
+    size: tuple[int, int] | None = None,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
 ) -> NDArray[np.uint8]:
-    """See `kernels.residual.decode_residual`."""
+    """See `kernels.residual.decode_residual`; `size` is the picture's height and width, None for all of the cells."""
+    if planes.shape[2] == 48:
+        planes, encoded = on_2x2(planes), on_2x2(encoded[..., :16])
     height, width, _ = planes.shape
     values = np.pad(encoded[..., :4].astype(np.int64) + 128, ((1, 1), (1, 1), (0, 0)), mode="edge")
     roots = np.zeros((height, width, 12), np.int64)
@@ -266,12 +295,28 @@ def decode_residual(
         for (source, y, x), weight in np.ndenumerate(kernel):
             roots[..., plane] += weight * values[y : y + height, x : x + width, source]
     residual = planes.astype(np.int64) * RESIDUAL_STEP
+    if planes.shape[2] == 24:
+        fine, coarse = planes[..., :12].astype(np.int64), planes[..., 12:].astype(np.int64)
+        residual = np.where(np.abs(fine) >= 127, coarse * COARSE_STEP, fine * FINE_STEP)
     light = (np.clip(roots + residual, 0, ROOT_WHITE).astype(np.float32) ** 2).reshape(height, width, 2, 2, 3)
     m = scaled_matrix(matrix)
     steps = [m[c, 0] * light[..., 0] + m[c, 1] * light[..., 1] + m[c, 2] * light[..., 2] for c in range(3)]
     indices = (np.clip(np.stack(steps, -1), 0, TONE_ENTRIES - 1) + np.float32(0.5)).astype(np.int64)
     picture = tone[indices].transpose(0, 2, 1, 3, 4).reshape(2 * height, 2 * width, 3)
+    if size is not None:
+        picture = picture[: size[0], : size[1]]
     return _flipped(picture, flip_vertical, flip_horizontal)
+
+
+def on_2x2(array: NDArray[Any]) -> NDArray[Any]:
+    """Planes of 4x4 cells as those of 2x2 cells, (2 * rows, 2 * columns, planes / 4).
+
+    Args:
+        array: (rows, columns, planes), see `kernels.cells`.
+    """
+    rows, columns, channels = array.shape
+    blocks = array.reshape(rows, columns, channels // 4, 2, 2)
+    return blocks.transpose(0, 3, 1, 4, 2).reshape(2 * rows, 2 * columns, channels // 4)
 
 
 def rgb_to_i420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

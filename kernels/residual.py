@@ -13,50 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.checks import check_array, check_image, check_matrix, check_output, check_rows
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.layout import read_only
-
-# Square roots are counted in sixteenths of 8 bits, so that Malvar's sums are whole numbers.
-ROOT_WHITE = 16 * 255
+from edge_isp.kernels.residual_codes import COARSE_STEP, FINE_STEP, RESIDUAL_STEP, ROOT_WHITE
 
 # Entries of a tone table: steps of linear light fine enough for the steep foot of sRGB's curve.
 TONE_ENTRIES = 16384
-
-# One code of a residual: 1/510 of white, twice as fine as 8 bits, so that codes reach a quarter of white either way.
-RESIDUAL_STEP = 8
-
-# The scale that the network's output tensor has for that: its 1 is an eighth of white.
-RESIDUAL_SCALE = 8 * RESIDUAL_STEP / ROOT_WHITE
-
-
-def _malvar_cells() -> NDArray[np.float32]:
-    """Sixteenths of Malvar's filters on cells of planes: (12, 4, 3, 3), plane (2 * y + x) * 3 + colour of a cell from
-    the planes R, Gr, Gb, B of it and its eight neighbours."""
-    own = np.zeros((5, 5))
-    own[2, 2] = 16
-    green = np.array([[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]])
-    along = np.array([[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]])
-    diagonal = np.array([[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]])
-    filters = {
-        (0, 0): (own, green, diagonal),
-        (0, 1): (along, own, along.T),
-        (1, 0): (along.T, own, along),
-        (1, 1): (diagonal, green, own),
-    }
-    cells = np.zeros((12, 4, 3, 3), np.float32)
-    for (y, x), of_colours in filters.items():
-        for colour, weights in enumerate(of_colours):
-            for dy in range(-2, 3):
-                for dx in range(-2, 3):
-                    row, column = y + dy, x + dx
-                    plane = row % 2 * 2 + column % 2
-                    cells[(2 * y + x) * 3 + colour, plane, row // 2 + 1, column // 2 + 1] += weights[dy + 2, dx + 2]
-    return cells
-
-
-# Whole numbers, so that the run time's sums are exact.
-MALVAR_CELLS = _malvar_cells()
 
 
 def decode_residual(
@@ -66,20 +30,29 @@ def decode_residual(
     *,
     matrix: NDArray[np.floating[Any]],
     tone: NDArray[np.uint8],
+    cell: int = 2,
+    multiple: int = 1,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """A calibrated network's output and its input to an RGB picture.
 
+    Cells of 2x2 pixels: plane (2 * y + x) * 3 + colour of the output holds that colour of the pixel (y, x). With 24
+    planes the first twelve count in steps of 1/1020 of white's root; where one is at an end of its range (-127 or less,
+    or 127), the plane twelve further holds the residual, in steps of 1/255. Cells of 4x4: plane 4 * p + 2 * y + x is
+    the plane p of those of the 2x2 cell (y, x).
+
     Args:
-        planes: int8 (h, w, 12), C-contiguous: the residual in steps of 1/510 of white's root; plane
-            (2 * y + x) * 3 + colour holds that colour of the pixel (y, x) of the 2x2 cell.
+        planes: int8 (h, w, 12), C-contiguous: the residual in steps of 1/510 of white's root; or (h, w, 24) in fine
+            and coarse steps; for cells of 4x4 pixels (h, w, 48).
         encoded: int8 (h, w, 4 or more), C-contiguous: the network's input, of scale 1 / 255 and zero point -128, planes
-            R, Gr, Gb, B first.
-        out: uint8 (2h, 2w, 3), C-contiguous.
+            R, Gr, Gb, B first, as `kernels.encode` arranges them; for cells of 4x4 pixels (h, w, 16 or more).
+        out: uint8 (height, width, 3), C-contiguous, even; what the cells hold beyond it is cut off.
         matrix: 3x3, white-balanced camera colour to linear RGB.
         tone: uint8 (TONE_ENTRIES,): the picture's value for linear light in equal steps from 0 to white.
+        cell: side of a cell in pixels, 2 or 4.
+        multiple: what the rows and columns of the planes are a multiple of; see `kernels.cells.input_size`.
         flip_vertical: make the first row of the planes the last of the picture.
         flip_horizontal: make the first column of the planes the last of the picture.
         rows: first and last (exclusive) row of planes to do; by default all.
@@ -87,11 +60,22 @@ def decode_residual(
     Raises:
         ValueError: An array has the wrong shape or dtype, or the matrix is not 3x3 finite numbers.
     """
-    height, width = check_image("planes", planes, (np.int8,), 12)
-    if check_image("encoded", encoded, (np.int8,)) != (height, width) or encoded.shape[2] < 4:
-        raise ValueError(f"encoded must be int8 ({height}, {width}, 4 or more), found {encoded.dtype} {encoded.shape}")
+    in_two = cell == 2 and isinstance(planes, np.ndarray) and planes.ndim == 3 and planes.shape[2] == 24
+    height, width = check_image("planes", planes, (np.int8,), 24 if in_two else 3 * cell * cell)
+    if check_image("encoded", encoded, (np.int8,)) != (height, width) or encoded.shape[2] < cell * cell:
+        raise ValueError(
+            f"encoded must be int8 ({height}, {width}, {cell * cell} or more), found {encoded.dtype} {encoded.shape}"
+        )
     check_array("tone", tone, np.uint8, (TONE_ENTRIES,))
-    check_output("out", out, np.uint8, (2 * height, 2 * width, 3), planes=planes, encoded=encoded, tone=tone)
+    check_output(
+        "out",
+        out,
+        np.uint8,
+        _picture_shape(out, height, width, cell, multiple),
+        planes=planes,
+        encoded=encoded,
+        tone=tone,
+    )
     first, last = check_rows(rows, height)
     scaled = scaled_matrix(matrix)
     if first == last:  # the kernel reads the row below the first one in any case
@@ -102,9 +86,20 @@ def decode_residual(
         out,
         read_only(scaled),
         read_only(tone),
+        cell // 2,
         (flip_vertical, flip_horizontal),
         (first, last),
     )
+
+
+def _picture_shape(out: NDArray[Any], height: int, width: int, cell: int, multiple: int) -> tuple[int, int, int]:
+    """The shape that a picture must have: its own where its size is even and takes these rows and columns of cells."""
+    if isinstance(out, np.ndarray) and out.ndim == 3:
+        rows, columns = out.shape[:2]
+        even = not (rows % 2 or columns % 2)
+        if even and input_size(columns, rows, cell=cell, multiple=multiple) == (height, width):
+            return rows, columns, 3
+    return cell * height, cell * width, 3
 
 
 def scaled_matrix(matrix: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -126,52 +121,102 @@ def _decode_residual(
     out: NDArray[np.uint8],
     matrix: NDArray[np.float32],
     tone: NDArray[np.uint8],
+    side: int,
     flips: tuple[bool, bool],
     rows: tuple[int, int],
 ) -> None:
-    height, width, _ = planes.shape
+    """`side` is that of a cell of `planes`, in 2x2 cells; so are the heights and widths below."""
+    height, width, padded = out.shape[0] // 2, out.shape[1] // 2, side * planes.shape[1]
     words = planes.view(np.int32)
     # Three rows of cells, plane by plane, with the outermost cells once more at either end.
-    ring = np.empty((3, 4, width + 2), np.int16)
-    word = np.empty(width, np.int32)
-    residual = np.empty((12, width), np.int16)
-    roots = np.empty((12, width), np.int16)
+    ring = np.empty((3, 4, padded + 2), np.int16)
+    word = np.empty(planes.shape[1], np.int32)
+    # Of the rows of 2x2 cells in a row of cells.
+    residual = np.empty((side, 12, padded), np.int16)
+    coarse = np.empty((4, padded), np.int16)
+    roots = np.empty((12, padded), np.int16)
+    begin, end = side * rows[0], min(side * rows[1], height)
     for k in range(2):
-        _fill(encoded[max(rows[0] - 1 + k, 0)], ring[(rows[0] + k) % 3])
-    for i in range(rows[0], rows[1]):
-        _fill(encoded[min(i + 1, height - 1)], ring[(i + 2) % 3])
-        for k in range(3):
-            _take_apart(words[i], k, word, residual[4 * k : 4 * k + 4])
+        _fill(encoded, max(begin - 1 + k, 0), side, ring[(begin + k) % 3])
+    for i in range(begin, end):
+        _fill(encoded, min(i + 1, side * len(planes) - 1), side, ring[(i + 2) % 3])
+        if side == 1:
+            in_two = words.shape[2] == 6
+            for k in range(3):
+                step = np.int16(FINE_STEP if in_two else RESIDUAL_STEP)
+                _take_apart(words[i], k, step, word, residual[0, 4 * k : 4 * k + 4])
+                if in_two:
+                    _take_apart(words[i], 3 + k, np.int16(COARSE_STEP), word, coarse)
+                    _choose(residual[0, 4 * k : 4 * k + 4], coarse)
+        elif i % 2 == 0:
+            for plane in range(12):
+                _take_apart_4x4(words[i // 2], plane, word, residual)
         _demosaic(ring[i % 3], ring[(i + 1) % 3], ring[(i + 2) % 3], roots)
         for pixel in range(4):
-            _develop(roots[3 * pixel : 3 * pixel + 3], residual[3 * pixel : 3 * pixel + 3], matrix)
+            _develop(roots[3 * pixel : 3 * pixel + 3], residual[i % side, 3 * pixel : 3 * pixel + 3], matrix)
         for y in range(2):
             line = out[2 * height - 1 - 2 * i - y] if flips[0] else out[2 * i + y]
-            _write(roots[6 * y : 6 * y + 6], tone, line, flips[1])
+            _write(roots[6 * y : 6 * y + 6, :width], tone, line, flips[1])
 
 
 @kernel
-def _fill(cells: NDArray[np.int8], planes: NDArray[np.int16]) -> None:
-    width = len(cells)
+def _fill(encoded: NDArray[np.int8], row: int | np.int64, side: int, planes: NDArray[np.int16]) -> None:
+    """A row of 2x2 cells, plane by plane."""
+    cells = encoded[row // side]
+    width = side * len(cells)
     for plane in range(4):
         line = planes[plane]
-        for j in range(width):
-            line[j + 1] = np.int16(cells[j, plane]) + np.int16(128)
+        if side == 1:
+            for j in range(width):
+                line[j + 1] = np.int16(cells[j, plane]) + np.int16(128)
+        else:
+            first = 4 * plane + row % 2 * 2
+            for j in range(len(cells)):
+                line[2 * j + 1] = np.int16(cells[j, first]) + np.int16(128)
+                line[2 * j + 2] = np.int16(cells[j, first + 1]) + np.int16(128)
         line[0], line[width + 1] = line[1], line[width]
 
 
 @kernel
-def _take_apart(words: NDArray[np.int32], k: int, word: NDArray[np.int32], residual: NDArray[np.int16]) -> None:
-    """Residual of every third group of four codes; taken apart in two steps, of 3 and of 4, which vectorise."""
+def _take_apart(
+    words: NDArray[np.int32], k: int, step: np.int16, word: NDArray[np.int32], residual: NDArray[np.int16]
+) -> None:
+    """Residual of the k-th group of four codes of each cell; first groups, then codes, are taken apart: both
+    vectorise."""
     for j in range(len(word)):
         word[j] = words[j, k]
     codes = word.view(np.int8).reshape(len(word), 4)
     first, second, third, fourth = residual[0], residual[1], residual[2], residual[3]
     for j in range(len(codes)):
-        first[j] = np.int16(codes[j, 0]) * np.int16(RESIDUAL_STEP)
-        second[j] = np.int16(codes[j, 1]) * np.int16(RESIDUAL_STEP)
-        third[j] = np.int16(codes[j, 2]) * np.int16(RESIDUAL_STEP)
-        fourth[j] = np.int16(codes[j, 3]) * np.int16(RESIDUAL_STEP)
+        first[j] = np.int16(codes[j, 0]) * step
+        second[j] = np.int16(codes[j, 1]) * step
+        third[j] = np.int16(codes[j, 2]) * step
+        fourth[j] = np.int16(codes[j, 3]) * step
+
+
+@kernel
+def _choose(fine: NDArray[np.int16], coarse: NDArray[np.int16]) -> None:
+    """The coarse residual in the place of each fine one that is at an end of its range."""
+    end = np.int16(127 * FINE_STEP)
+    for k in range(4):
+        fine_line, coarse_line = fine[k], coarse[k]
+        for j in range(len(fine_line)):
+            value = fine_line[j]
+            fine_line[j] = coarse_line[j] if value >= end or value <= -end else value
+
+
+@kernel
+def _take_apart_4x4(words: NDArray[np.int32], plane: int, word: NDArray[np.int32], residual: NDArray[np.int16]) -> None:
+    """Residual of one plane of 12 for the 2x2 cells in a row of 4x4 cells: a word holds those of one cell."""
+    for j in range(len(word)):
+        word[j] = words[j, plane]
+    codes = word.view(np.int8).reshape(len(word), 4)
+    upper, lower = residual[0, plane], residual[1, plane]
+    for j in range(len(codes)):
+        upper[2 * j] = np.int16(codes[j, 0]) * np.int16(RESIDUAL_STEP)
+        upper[2 * j + 1] = np.int16(codes[j, 1]) * np.int16(RESIDUAL_STEP)
+        lower[2 * j] = np.int16(codes[j, 2]) * np.int16(RESIDUAL_STEP)
+        lower[2 * j + 1] = np.int16(codes[j, 3]) * np.int16(RESIDUAL_STEP)
 
 
 @kernel

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.kernels.cells import input_size, mirrored
 from edge_isp.kernels.checks import check_array, check_output, check_rows, check_whole
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
@@ -19,7 +20,7 @@ from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors, node_places
 
-U32Array = NDArray[np.uint32]
+U32Array = NDArray[np.uint32]  # (rows, columns, channels / 4)
 
 # Of two nodes, NODE_CELLS apart, shares are counted in half cells.
 _SHARE_BITS = NODE_CELLS.bit_length()
@@ -36,25 +37,31 @@ def encode_shaded(
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
     constants: NDArray[np.uint16] | None = None,
+    cell: int = 2,
+    multiple: int = 1,
     defects: DefectPlan | None = None,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B, each multiplied by a factor that varies over the frame.
 
     out[i, j, plane] = min(round(tables[plane][code] * factor), highest) + zero_point, in the fixed-point arithmetic of
-    `kernels.reference.shade`; the factor is interpolated bilinearly between nodes.
+    `kernels.reference.shade`; the factor is interpolated bilinearly between nodes. For cells of 4x4 pixels, and for
+    what lies beyond the frame, see `kernels.cells`.
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
-        out: int8 (height / 2, width / 2, 4), C-contiguous; with `constants`: (..., 8).
+        out: int8 (rows, columns, 4), C-contiguous, see `kernels.cells.input_size`; with `constants`:
+            (..., 8). For cells of 4x4 pixels: (..., 16), with `constants` (..., 20).
         layout: of the window of `data` to read; its width and height are even.
         tables: uint16 (4, 2**bit_depth), C-contiguous; see `kernels.tables.step_table`.
         factors: of the planes, in the orientation of `out`; see `kernels.tables.lens_factors`.
         zero_point: that is added to each value; from -128 on.
         flip_vertical: make the first row of cells the last of `out`; colours stay in their planes.
         flip_horizontal: make the first column of cells the last of `out`; colours stay in their planes.
-        constants: uint16 (4,), in the steps of the tables: what the planes 4 to 7 hold, multiplied by the factor of
-            the planes 0 to 3.
+        constants: uint16 (4,), in the steps of the tables: what the last four planes hold, multiplied by the factor of
+            the planes R, Gr, Gb, B; of a 4x4 cell, at its first 2x2 cell.
+        cell: side of a cell of `out` in pixels, 2 or 4.
+        multiple: what the rows and columns of `out` are a multiple of.
         defects: how defective pixels are replaced, see `kernels.defects.plan_defects`; None leaves them.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
@@ -68,18 +75,20 @@ def encode_shaded(
     check_whole("factors: bits", factors.bits, 17 - STEP_BITS, 32 - STEP_BITS)
     check_array("tables", tables, np.uint16, (4, layout.highest + 1))
     check_array("factors", factors.nodes, np.uint16, (len(node_places(height)), len(node_places(width)), 4))
-    channels = 4 if constants is None else 8
+    size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
+    channels = cell * cell + (0 if constants is None else 4)
     constants = np.zeros(4, np.uint16) if constants is None else constants
     check_array("constants", constants, np.uint16, (4,))
-    shape = (height, width, channels)
-    check_output("out", out, np.int8, shape, data=data, tables=tables, factors=factors.nodes, constants=constants)
+    check_output(
+        "out", out, np.int8, (*size, channels), data=data, tables=tables, factors=factors.nodes, constants=constants
+    )
     if defects is not None:
         check_plan(defects, layout, out)
     shift = STEP_BITS + factors.bits - 16
     _encode_shaded(
         flat,
         plan,
-        out.view(np.uint32).reshape(height, -1),
+        out.view(np.uint32),
         read_only(tables),
         read_only(factors.nodes),
         read_only(constants),
@@ -90,9 +99,9 @@ def encode_shaded(
             np.uint8(zero_point & 255),
         ),
         (flip_vertical, flip_horizontal),
-        (width, channels // 4),
+        (height, width, cell // 2),
         defects,
-        check_rows(rows, height),
+        check_rows(rows, size[0]),
     )
 
 
@@ -106,44 +115,47 @@ def _encode_shaded(
     constants: U16Array,
     rounding: tuple[np.uint16, np.uint16, np.uint8, np.uint8],
     flips: tuple[bool, bool],
-    shape: tuple[int, int],
+    cells: tuple[int, int, int],
     defects: DefectPlan | None,
     rows: tuple[int, int],
 ) -> None:
-    width, words = shape
-    height, skip = len(out), plan.skip // 2
+    height, width, side = cells  # of the frame, in 2x2 cells; and of a cell of `out`, in 2x2 cells
+    noise = out.shape[2] > side * side
+    skip = plan.skip // 2
     codes = cell_buffers(plan)
     padded = (nodes.shape[1] - 1) * NODE_CELLS
     weights, repeated = node_weights(padded), np.empty(padded + NODE_CELLS, np.uint16)
     above, below = np.empty((4, padded), np.uint16), np.empty((4, padded), np.uint16)
     factors = np.empty((4, width), np.uint16)
     steps = np.empty(width, np.uint16)
-    shaded = np.empty((4 * words, width), np.uint8)
-    band = -1
+    # The two rows of 2x2 cells in a row of 4x4 cells, with columns beyond the frame; then the noise of the first.
+    shaded = np.empty((12, side * out.shape[1]), np.uint8)
+    band: int | np.int64 = -1
     if defects is not None:
         around = defect_rows(plan, width)
-    for i in range(rows[0], rows[1]):
-        if i // NODE_CELLS != band:
-            if band < 0:
-                spread_nodes(nodes[i // NODE_CELLS], weights, repeated, below)
-            band = i // NODE_CELLS
+    for i in range(side * rows[0], side * rows[1]):
+        source, y = mirrored(i, height), i % side
+        if source // NODE_CELLS != band:
+            if band < 0 or source // NODE_CELLS != band + 1:
+                spread_nodes(nodes[source // NODE_CELLS], weights, repeated, below)
+            band = source // NODE_CELLS
             above, below = below, above
             spread_nodes(nodes[band + 1], weights, repeated, below)
-        row = height - 1 - i if flips[0] else i
+        row = height - 1 - source if flips[0] else source
         if defects is None:
             read_cells(flat, plan, row, codes)
         else:
             codes = read_mended_cells(flat, plan, defects, row, around)
         for plane in range(4):
-            mix_rows(above[plane], below[plane], i % NODE_CELLS, factors[plane])
+            mix_rows(above[plane], below[plane], source % NODE_CELLS, factors[plane])
             look_up(tables[plane], codes[plane, skip : skip + width], steps, flips[1])
-            shade_row(steps, factors[plane], rounding, shaded[plane])
-            if words == 2:
-                shade_constant(constants[plane], factors[plane], rounding, shaded[4 + plane])
-        if words == 2:
-            join_eight(shaded, out[i])
-        else:
-            join_four(shaded, out[i])
+            shade_row(steps, factors[plane], rounding, shaded[4 * y + plane])
+            mirror_line(shaded[4 * y + plane], width)
+            if noise and y == 0:
+                shade_constant(constants[plane], factors[plane], rounding, shaded[8 + plane])
+                mirror_line(shaded[8 + plane], width)
+        if y == side - 1:
+            _join(shaded, noise, side, out[i // side])
 
 
 @kernel(inline="always")
@@ -189,7 +201,7 @@ def spread_nodes(nodes: U16Array, weights: U16Array, repeated: U16Array, lines: 
 
 
 @kernel
-def mix_rows(above: U16Array, below: U16Array, row: int, line: U16Array) -> None:
+def mix_rows(above: U16Array, below: U16Array, row: int | np.int64, line: U16Array) -> None:
     """Factors of the cells in a row of a band, between those at the band's upper and lower edge."""
     share = np.uint32(2 * row + 1)
     for j in range(len(line)):
@@ -197,9 +209,9 @@ def mix_rows(above: U16Array, below: U16Array, row: int, line: U16Array) -> None
 
 
 @kernel
-def look_up(table: U16Array, codes: U16Array, steps: U16Array, mirrored: bool) -> None:
+def look_up(table: U16Array, codes: U16Array, steps: U16Array, mirror: bool) -> None:
     """The table's steps of a row of codes."""
-    if mirrored:
+    if mirror:
         last = len(codes) - 1
         for j in range(len(codes)):
             steps[last - j] = table[codes[j]]
@@ -214,7 +226,7 @@ def shade_row(
 ) -> None:
     """Steps times factors, rounded, limited and moved to the zero point; see `kernels.reference.shade`."""
     half, unit, highest, zero = rounding
-    for j in range(len(line)):
+    for j in range(len(factors)):
         value = _high_half(np.uint16(_high_half(steps[j], factors[j]) + half), unit)
         line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
@@ -225,27 +237,50 @@ def shade_constant(
 ) -> None:
     """`shade_row` of a row whose steps are equal."""
     half, unit, highest, zero = rounding
-    for j in range(len(line)):
+    for j in range(len(factors)):
         value = _high_half(np.uint16(_high_half(step, factors[j]) + half), unit)
         line[j] = np.uint8((min(value, np.uint16(highest)) + np.uint16(zero)) & np.uint16(255))
 
 
 @kernel
-def join_four(planes: U8Array, line: U32Array) -> None:
-    """Four rows of bytes to cells of four bytes, which are words here: interleaved bytes would not vectorise."""
-    a, b, c, d = planes[0], planes[1], planes[2], planes[3]
-    for j in range(len(a)):
-        line[j] = _word(a[j], b[j], c[j], d[j])
+def mirror_line(line: U8Array, width: int) -> None:
+    """Fills a row from `width` on with what is before it."""
+    for j in range(width, len(line)):
+        line[j] = line[mirrored(j, width)]
 
 
 @kernel
-def join_eight(planes: U8Array, line: U32Array) -> None:
-    """Eight rows of bytes to cells of eight bytes, which are two words each."""
+def _join(shaded: U8Array, noise: bool, side: int, line: NDArray[np.uint32]) -> None:
+    """The rows of `_encode_shaded` to a row of cells."""
+    if side == 1 and noise:
+        join_eight(shaded[:4], shaded[8:], line)
+        return
+    if side == 1:
+        join_planes(shaded[0], shaded[1], shaded[2], shaded[3], line[:, 0])
+        return
+    for plane in range(4):
+        first, second = shaded[plane], shaded[4 + plane]
+        join_planes(first[::2], first[1::2], second[::2], second[1::2], line[:, plane])
+    if noise:
+        join_planes(shaded[8, ::2], shaded[9, ::2], shaded[10, ::2], shaded[11, ::2], line[:, 4])
+
+
+@kernel
+def join_eight(planes: U8Array, noise: U8Array, line: NDArray[np.uint32]) -> None:
+    """Twice four rows of bytes to cells of two words."""
     a, b, c, d = planes[0], planes[1], planes[2], planes[3]
-    e, f, g, h = planes[4], planes[5], planes[6], planes[7]
+    e, f, g, h = noise[0], noise[1], noise[2], noise[3]
+    words = line.reshape(2 * len(line))  # two dimensions would not vectorise
     for j in range(len(a)):
-        line[2 * j] = _word(a[j], b[j], c[j], d[j])
-        line[2 * j + 1] = _word(e[j], f[j], g[j], h[j])
+        words[2 * j] = _word(a[j], b[j], c[j], d[j])
+        words[2 * j + 1] = _word(e[j], f[j], g[j], h[j])
+
+
+@kernel
+def join_planes(a: U8Array, b: U8Array, c: U8Array, d: U8Array, words: NDArray[np.uint32]) -> None:
+    """Four rows of bytes to words: interleaved bytes would not vectorise."""
+    for j in range(len(words)):
+        words[j] = _word(a[j], b[j], c[j], d[j])
 
 
 @kernel(inline="always")

@@ -60,6 +60,7 @@ def numpy_float32(model: str, frame: RawFrame) -> Develop:
     from edge_isp.bench.float_onnx import float_onnx
     from edge_isp.calibration.light import noise_deviation, normalise_gains
     from edge_isp.calibration.profile import load_profile
+    from edge_isp.kernels.reference import on_2x2, on_cells
     from edge_isp.models.card import find_model
     from edge_isp.models.tflite_graph import TfliteGraph
 
@@ -68,7 +69,7 @@ def numpy_float32(model: str, frame: RawFrame) -> Develop:
         raise BenchError(f"numpy_float32 needs a .tflite model of calibrated colour, and {card.name} is not one")
     width, height = frame.format.width, frame.format.height
     graph = TfliteGraph(card.path.read_bytes(), str(card.path))
-    graph.resize(height // 2, width // 2)
+    graph.resize(*card.input_size(width, height))
     session = onnxruntime.InferenceSession(float_onnx(graph), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     assert frame.colour_gains is not None
@@ -86,8 +87,13 @@ def numpy_float32(model: str, frame: RawFrame) -> Develop:
         light = (codes - black) / (white - black)
         planes = np.stack([light[::2, ::2], light[::2, 1::2], light[1::2, ::2], light[1::2, 1::2]], -1)
         planes = np.sqrt(np.clip(planes * every, 0, 1))
-        tensor = np.concatenate([planes, np.broadcast_to(noise, planes.shape)], -1)[None]
-        residual = np.asarray(session.run(None, {name: tensor})[0])[0]
+        tensor = on_cells(
+            np.concatenate([planes, np.broadcast_to(noise, planes.shape)], -1), card.cell, card.input_multiple
+        )
+        residual = np.asarray(session.run(None, {name: tensor[None]})[0])[0]
+        if card.cell == 4:
+            residual = on_2x2(residual)
+        residual = residual[: height // 2, : width // 2]
         mosaic = np.empty((height, width), np.float32)
         mosaic[::2, ::2], mosaic[::2, 1::2] = planes[..., 0], planes[..., 1]
         mosaic[1::2, ::2], mosaic[1::2, 1::2] = planes[..., 2], planes[..., 3]

@@ -8,6 +8,7 @@ whole.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,27 +40,42 @@ class Span:
     last: int
 
 
-def spans(size: int, tile: int, radius: int) -> list[Span]:
+def spans(size: int, tile: int, radius: int, multiple: int = 1) -> list[Span]:
     """Covers an axis with tiles of one size; the parts that count follow each other without a gap.
 
     Args:
-        size: of the axis.
-        tile: size of a tile, more than twice the radius, or at least the axis' size for a single tile.
+        size: of the axis, a multiple of `multiple`.
+        tile: size of a tile, a multiple of `multiple`, of at least `smallest_tile`, or at least the axis' size for a
+            single tile.
         radius: of the receptive field.
+        multiple: tiles begin at one.
 
     Raises:
-        ValueError: The tile is too small.
+        ValueError: The tile is too small, or the tile or the axis is no multiple.
     """
     if tile >= size:
         return [Span(0, 0, size)]
-    if tile <= 2 * radius:
-        raise ValueError(f"a tile must be larger than twice the radius {radius} of the receptive field, found {tile}")
+    if tile < smallest_tile(radius, multiple) or tile % multiple or size % multiple:
+        raise ValueError(
+            f"a tile must be at least {smallest_tile(radius, multiple)} for a receptive field of radius {radius}, "
+            f"and like the axis a multiple of {multiple}; found a tile of {tile} and an axis of {size}"
+        )
     found = [Span(0, 0, tile - radius)]
     while found[-1].last < size:
         first = found[-1].last
-        begin = min(first - radius, size - tile)
+        begin = min((first - radius) // multiple * multiple, size - tile)
         found.append(Span(begin, first, size if begin + tile == size else begin + tile - radius))
     return found
+
+
+def smallest_tile(radius: int, multiple: int) -> int:
+    """The smallest tile of which a part counts wherever it begins.
+
+    Args:
+        radius: of the receptive field.
+        multiple: tiles begin at one, and their size is one.
+    """
+    return math.ceil((2 * radius + multiple) / multiple) * multiple
 
 
 class TiledEngine(ClosingEngine):
@@ -73,14 +89,24 @@ class TiledEngine(ClosingEngine):
             and width. Closed with this engine.
         path: of the model's file, for messages.
         radius: of the receptive field, in rows and columns of the input; used only where frames are cut.
+        multiple: what the input's height and width, tiles and their beginnings are a multiple of.
         tile_for: chooses the height and width of a tile for the height and width of an input; None for the whole.
 
     Raises:
         EngineError: The model has other tensors.
     """
 
-    def __init__(self, engine: Engine, *, path: Path, radius: int, tile_for: Callable[[Size], Size | None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        path: Path,
+        radius: int,
+        tile_for: Callable[[Size], Size | None],
+        multiple: int = 1,
+    ) -> None:
         self._engine, self._path, self._radius, self._tile_for = engine, path, radius, tile_for
+        self._multiple = multiple
         self._shape = engine.inputs[0].shape
         self._tile: Size | None = None
         self._frames: Counter[str] = Counter()
@@ -143,8 +169,8 @@ class TiledEngine(ClosingEngine):
         check_inputs(self._path, inputs, self.inputs)
         whole = [np.empty(output.shape, output.dtype) for output in self.outputs]
         part = np.empty((1, *tile, self._shape[3]), inputs[0].dtype)
-        for down in spans(self._shape[1], tile[0], self._radius):
-            for across in spans(self._shape[2], tile[1], self._radius):
+        for down in spans(self._shape[1], tile[0], self._radius, self._multiple):
+            for across in spans(self._shape[2], tile[1], self._radius, self._multiple):
                 rows = slice(down.begin, down.begin + tile[0])
                 columns = slice(across.begin, across.begin + tile[1])
                 part[0] = inputs[0][0, rows, columns]

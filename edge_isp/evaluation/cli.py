@@ -184,7 +184,7 @@ def evaluate_speed(
     networks: Annotated[
         list[str],
         typer.Option("--network", metavar="NAME", help="Name of a network's architecture. May be repeated."),
-    ] = ["rfdcsanet-s", "rfdcsanet-m", "rfdcsanet-published", "plain-24x4", "plain-32x7"],  # noqa: B006
+    ] = ["rfdcsanet-t", "rfdcsanet-s", "rfdcsanet-m", "rfdcsanet-csa", "cells2x2", "plain-32x7"],  # noqa: B006
     size: _Size = _SIZE,
     threads: _RuntimeThreads = 2,
     rounds: _Rounds = 15,

@@ -11,6 +11,7 @@ from typing import Any
 
 from edge_isp.errors import ModelError, did_you_mean, shortened
 from edge_isp.files import LARGEST_MODEL_BYTES, read_file
+from edge_isp.kernels.cells import input_size
 from edge_isp.models.pinned import SHA256
 from edge_isp.toml_file import TomlTable, describe, read_toml
 
@@ -25,9 +26,10 @@ class TensorCard:
         dtype: NumPy's name of it.
         layout: "rggb" (planes R, Gr, Gb, B of each 2x2 cell), "rggb-noise" (the same, then the noise of each),
             "planes12" (RGB of the four pixels of each cell: plane = (2 * y + x) * 3 + colour), "residual12" (the same
-            planes: what `kernels.residual` adds to a demosaicing of the input) or "rgb" (the picture itself, which
-            `edge-isp export` makes for other programs); of a detector's outputs "box", "objectness" and "class" (raw
-            logits, see `kernels.detect`).
+            planes: what `kernels.residual` adds to a demosaicing of the input), "residual24" (that in fine and in
+            coarse steps) or "rgb" (the picture itself, which `edge-isp export` makes for other programs); on cells of
+            4x4 pixels "rggb4x4-noise" and "residual48", see `kernels.cells`; of a detector's outputs "box",
+            "objectness" and "class" (raw logits, see `kernels.detect`).
         curve: of the input: what linear light goes through before it is quantised ("sqrt").
         noise_factor: of the input: its noise planes hold the noise's standard deviation behind the curve, times this.
         stride: of a detector's output: the number of pixels of the mosaic from one of its cells to the next.
@@ -76,6 +78,7 @@ class ModelCard:
         variants: compiled for NPUs, by name ("edgetpu").
         receptive_field_radius: rows and columns of the input around an output that it depends on; None where it
             depends on the whole input, or where the card does not say.
+        input_multiple: what the rows and columns of the input are a multiple of; tiles begin at one.
     """
 
     path: Path
@@ -92,6 +95,21 @@ class ModelCard:
     tolerance_lsb: float | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
     receptive_field_radius: int | None = None
+    input_multiple: int = 1
+
+    @property
+    def cell(self) -> int:
+        """Side in pixels of the cells of the input: each of its rows and columns is one of them."""
+        return 4 if self.input.layout == "rggb4x4-noise" else 2
+
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of an ISP model's input for frames of a size; see `kernels.cells.input_size`.
+
+        Args:
+            width: of the frame, in pixels.
+            height: of the frame, in pixels.
+        """
+        return input_size(width, height, cell=self.cell, multiple=self.input_multiple)
 
     @property
     def checksums(self) -> dict[Path, str]:
@@ -145,6 +163,7 @@ def read_card(path: Path) -> ModelCard:
         receptive_field_radius=(
             model.whole("receptive_field_radius", lowest=0) if "receptive_field_radius" in model else None
         ),
+        input_multiple=model.whole("input_multiple", lowest=1) if "input_multiple" in model else 1,
     )
 
 

@@ -48,8 +48,9 @@ def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
     _verify(card, export)
     card.verify_file()
     graph = TfliteGraph(card.path.read_bytes(), str(card.path))
-    width, height = export.size or (2 * card.input.shape[2], 2 * card.input.shape[1])
-    graph.resize(height // 2, width // 2)
+    width, height = export.size or (card.cell * card.input.shape[2], card.cell * card.input.shape[1])
+    rows, columns = card.input_size(width, height)
+    graph.resize(rows, columns)
     rgb = export.layout == "rgb"
     if export.format == "onnx":
         content = _onnx(graph, static=export.size is not None, rgb=rgb)
@@ -62,10 +63,10 @@ def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
     changes = {
         ("model", "file"): f'"{path.name}"',
         ("model", "sha256"): f'"{hashlib.sha256(content).hexdigest()}"',
-        ("input", "shape"): str([1, height // 2, width // 2, card.input.shape[3]]),
+        ("input", "shape"): str([1, rows, columns, card.input.shape[3]]),
     }
     if card.task == "isp":
-        shape = [1, height, width, 3] if rgb else [1, height // 2, width // 2, card.outputs[0].shape[3]]
+        shape = [1, height, width, 3] if rgb else [1, rows, columns, card.outputs[0].shape[3]]
         changes["output", "shape"] = str(shape)
         changes["output", "layout"] = f'"{export.layout if rgb else card.outputs[0].layout}"'
     else:

@@ -20,15 +20,15 @@ _POINTER_BYTES = 8
 # models at 0.2, 0.5 and 3 million cells, LiteRT 2.3.0 on x86-64).
 _MARGIN = 1.1
 
-# Rows and columns of a tile. What overlaps costs little, and no more memory is needed than when a shipped model is
-# loaded, at 360x640.
-_LARGEST_SIDE = 448
+# Side of a tile in pixels. What overlaps costs little, and no more memory is needed than when a shipped model is
+# loaded, at 1280x720.
+_LARGEST_SIDE = 896
 
 # Python with NumPy, numba and LiteRT.
 _PROCESS_BYTES = 200_000_000
 
-# Four pixels of 10 bits; four pixels of RGB.
-_RAW_BYTES_PER_CELL, _PICTURE_BYTES_PER_CELL = 5, 12
+# A pixel of 10 bits; a pixel of RGB.
+_RAW_BYTES_PER_PIXEL, _PICTURE_BYTES_PER_PIXEL = 1.25, 3
 
 # Of a model whose graph is not known (`.onnx`, or operators that are not ours): more than any shipped one.
 _UNKNOWN_BYTES_PER_CELL = 2000.0
@@ -56,15 +56,19 @@ def default_tile(card: ModelCard, height: int, width: int) -> tuple[int, int] | 
     radius = card.receptive_field_radius
     if radius is None:
         return None
-    return _tile_side(height, radius), _tile_side(width, radius)
+    return _tile_side(height, radius, card), _tile_side(width, radius, card)
 
 
-def _tile_side(size: int, radius: int) -> int:
+def _tile_side(size: int, radius: int, card: ModelCard) -> int:
     """The size of tiles of at most `_LARGEST_SIDE` that overlap no more than they must."""
-    if size <= _LARGEST_SIDE:
+    multiple = card.input_multiple
+    largest = _LARGEST_SIDE // card.cell // multiple * multiple
+    if size <= largest:
         return size
-    count = math.ceil((size - 2 * radius) / (_LARGEST_SIDE - 2 * radius))
-    return math.ceil((size - 2 * radius) / count) + 2 * radius
+    # A tile begins at a multiple, up to that much less one before the cells that it must see.
+    overlap = 2 * radius + multiple - 1
+    count = math.ceil((size - overlap) / (largest - overlap))
+    return min(largest, math.ceil((math.ceil((size - overlap) / count) + overlap) / multiple) * multiple)
 
 
 def stream_bytes(card: ModelCard, height: int, width: int, tile: tuple[int, int] | None = None) -> int:
@@ -72,18 +76,20 @@ def stream_bytes(card: ModelCard, height: int, width: int, tile: tuple[int, int]
 
     Args:
         card: of the model.
-        height: of the frames, in rows of cells.
-        width: of the frames, in columns of cells.
+        height: of the frames, in rows of the input's cells.
+        width: of the frames, in columns of the input's cells.
         tile: height and width of the tiles that frames are run in; None for whole frames.
     """
+    pixels = card.cell**2 * height * width
     # A model is loaded at the size that its file has.
     engine = engine_bytes(card, *card.input.shape[1:3])
     if card.task != "isp":  # frames are made smaller, to that size, while they are encoded
-        return _PROCESS_BYTES + engine + 3 * _RAW_BYTES_PER_CELL * height * width
+        return _PROCESS_BYTES + engine + math.ceil(3 * _RAW_BYTES_PER_PIXEL * pixels)
     engine = max(engine, engine_bytes(card, *(tile or (height, width))))
     # At a time one frame is encoded, one is the engine's and one is decoded, while the last picture is still held.
-    arrays = _RAW_BYTES_PER_CELL + 3 * card.input.shape[3] + 2 * card.outputs[0].shape[3] + 2 * _PICTURE_BYTES_PER_CELL
-    return _PROCESS_BYTES + engine + arrays * height * width
+    tensors = (3 * card.input.shape[3] + 2 * card.outputs[0].shape[3]) * height * width
+    pictures = math.ceil((_RAW_BYTES_PER_PIXEL + 2 * _PICTURE_BYTES_PER_PIXEL) * pixels)
+    return _PROCESS_BYTES + engine + tensors + pictures
 
 
 @lru_cache(maxsize=16)

@@ -7,6 +7,8 @@ SHA256 = {
     "rfdcsanet-m-generic.toml": "704bab45dce6a04bec3afdb21b7865abefbfab1fefd52183f87b8a33be6c6448",
     "rfdcsanet-published-imx219.tflite": "2af4b9ab04ac5914f0fbb665f9ef7e1130e4e901a5d1f0fd7fcf300d649a4344",
     "rfdcsanet-published-imx219.toml": "1dc3c442e9e12ac79d00d2ac6cf002b96bb8dc7dd6669d388d9cf4322723d189",
-    "rfdcsanet-s-generic.tflite": "7a162a10c4eff940bededaa76556802bc1139318f92c6842b4de62b563825508",
-    "rfdcsanet-s-generic.toml": "6ec06adf03344c56d7e0c1b7b811c62e2b64c0303c297a7c35062e04a4edad06",
+    "rfdcsanet-s-generic.tflite": "7f05f08b135162d321b97336fc2d1565e29fbf531187f801cb2eb3f30b065104",
+    "rfdcsanet-s-generic.toml": "97225296e73f72b39e4f54cf2de691d52ac0ecffb374bec4be8b3474bb388236",
+    "rfdcsanet-t-generic.tflite": "77f9bd9a1a9e2e586a49a0608fe8c4354982617961894a8e2ce11c31e9499dd2",
+    "rfdcsanet-t-generic.toml": "37aa7340e3a49a859f249942b1f749819c84b7c48155c9f757045d629dcede2c",
 }

@@ -50,7 +50,7 @@ class Capture:
         models = [run.branch.model for run in self._branches]
         self._meter = FrameMeter(
             next((model.profile for model in models if model.profile is not None), None),
-            noise=any(model.card.input.layout == "rggb-noise" for model in models),
+            noise=any(model.card.input.layout.endswith("-noise") for model in models),
             auto_brightness=self._auto_brightness,
         )
         try:

@@ -166,7 +166,13 @@ class Runner:
             except BaseException:
                 engine.close()
                 raise
-            tiled = TiledEngine(engine, path=card.path, radius=card.receptive_field_radius or 0, tile_for=tiling.choose)
+            tiled = TiledEngine(
+                engine,
+                path=card.path,
+                radius=card.receptive_field_radius or 0,
+                multiple=card.input_multiple,
+                tile_for=tiling.choose,
+            )
             self._engine, self.card, self.shape = tiled, card, ()
         if self.shape != shape:
             self.shape = ()  # until it is ready

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from edge_isp.board import Board
-from edge_isp.engines.tiled import Size
+from edge_isp.engines.tiled import Size, smallest_tile
 from edge_isp.errors import ModelError
 from edge_isp.models.card import ModelCard
 from edge_isp.models.memory import default_tile, engine_bytes
@@ -35,9 +35,10 @@ class Tiling:
 
     def __init__(self, card: ModelCard, *, tile: tuple[int, int] | None, budget_bytes: int | None) -> None:
         self._card, self._budget_bytes = card, budget_bytes
-        self._tile: Size | None = (tile[1] // 2, tile[0] // 2) if tile is not None else None
+        self._tile: Size | None = card.input_size(*tile) if tile is not None else None
         if self._tile is not None:
-            self._check_tile(self._tile)
+            assert tile is not None
+            self._check_tile(self._tile, tile)
 
     def choose(self, size: Size) -> Size | None:
         """Height and width of a tile in rows and columns of cells; None for the whole frame.
@@ -55,8 +56,8 @@ class Tiling:
                 "%s needs about %d MB for frames of %dx%d pixels, more than its budget, and cannot be run in tiles: %s",
                 self._card.name,
                 engine_bytes(self._card, *size) // 10**6,
-                2 * size[1],
-                2 * size[0],
+                self._card.cell * size[1],
+                self._card.cell * size[0],
                 _WHOLE,
             )
         return tile
@@ -71,14 +72,14 @@ class Tiling:
         cells = size[0] * size[1]
         return cells * _GLANCE_BYTES_PER_CELL <= budget or engine_bytes(self._card, *size) <= budget
 
-    def _check_tile(self, tile: Size) -> None:
+    def _check_tile(self, tile: Size, asked: tuple[int, int]) -> None:
         card = self._card
         if card.receptive_field_radius is None:
             reason = _WHOLE if card.task == "isp" else "its input has one size, whatever the size of the frames"
             raise ModelError(f"'{card.name}' cannot be run in tiles: {reason}")
-        smallest = 2 * (2 * card.receptive_field_radius + 1)
-        if 2 * min(tile) < smallest:
+        smallest = card.cell * smallest_tile(card.receptive_field_radius, card.input_multiple)
+        if card.cell * min(tile) < smallest:
             raise ModelError(
                 f"a tile for '{card.name}' must be at least {smallest}x{smallest} pixels, since tiles overlap by "
-                f"{2 * card.receptive_field_radius} pixels on each side; found {2 * tile[1]}x{2 * tile[0]}"
+                f"{card.cell * card.receptive_field_radius} pixels on each side; found {asked[0]}x{asked[1]}"
             )

@@ -21,7 +21,8 @@ from edge_isp.kernels.decode import decode_rgb, output_table
 from edge_isp.kernels.defects import DefectPlan
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import flips_to_rggb
-from edge_isp.kernels.residual import RESIDUAL_SCALE, TONE_ENTRIES, decode_residual
+from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual
+from edge_isp.kernels.residual_codes import FINE_SCALE, RESIDUAL_SCALE
 from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.tables import Factors, steps
 from edge_isp.models.card import ModelCard
@@ -47,8 +48,12 @@ _log = logging.getLogger(__name__)
 
 # Layouts and channels of input and output for each way to colour, see `TensorCard`.
 _TENSORS = {
-    "end-to-end": (("rggb", 4), ("planes12", 12)),
-    "calibrated": (("rggb-noise", 8), ("residual12", 12)),
+    "end-to-end": ((("rggb", 4), ("planes12", 12)),),
+    "calibrated": (
+        (("rggb-noise", 8), ("residual12", 12)),
+        (("rggb-noise", 8), ("residual24", 24)),
+        (("rggb4x4-noise", 20), ("residual48", 48)),
+    ),
 }
 
 
@@ -134,7 +139,7 @@ class IspTask:
 
     def input_shape(self, raw_format: RawFormat) -> tuple[int, int, int, int]:
         """See `Task.input_shape`."""
-        return (1, raw_format.height // 2, raw_format.width // 2, self.card.input.shape[3])
+        return (1, *self.card.input_size(raw_format.width, raw_format.height), self.card.input.shape[3])
 
     def encode(self, frame: RawFrame, out: NDArray[np.int8]) -> None:
         """See `Task.encode`, and `kernels.encode` and `kernels.shaded` for how it is done."""
@@ -151,6 +156,8 @@ class IspTask:
                 flip_vertical=flips.vertical,
                 flip_horizontal=flips.horizontal,
                 constants=encoding.constants,
+                cell=self.card.cell,
+                multiple=self.card.input_multiple,
                 defects=encoding.defects,
             )
         else:
@@ -162,6 +169,8 @@ class IspTask:
                 flip_vertical=flips.vertical,
                 flip_horizontal=flips.horizontal,
                 constants=encoding.constants,
+                cell=self.card.cell,
+                multiple=self.card.input_multiple,
                 defects=encoding.defects,
             )
 
@@ -185,6 +194,8 @@ class IspTask:
                 rgb,
                 matrix=colour_matrix(frame, profile),
                 tone=tone_table(curve, TONE_ENTRIES, brightness),
+                cell=self.card.cell,
+                multiple=self.card.input_multiple,
                 flip_vertical=flips.vertical,
                 flip_horizontal=flips.horizontal,
             )
@@ -243,7 +254,7 @@ class IspTask:
     ) -> _Plain | _Shaded:
         source = self.card.input
         noise = None
-        if source.layout == "rggb-noise":
+        if source.layout.endswith("-noise"):
             deviation = noise_deviation(shot_noise(frame, profile), 1.0, [gains[0], gains[1], gains[1], gains[2]])
             noise = np.clip(deviation * source.noise_factor, 0, 1) / source.scale
         factors = self._lens_factors(frame, profile)
@@ -298,22 +309,28 @@ def _verify_card(card: ModelCard) -> None:
     verify_task(card, "isp")
     if card.colour not in _TENSORS:
         raise ModelError(f"card of '{card.name}': colour must be one of {', '.join(_TENSORS)}, found '{card.colour}'")
-    (input_layout, input_channels), (output_layout, output_channels) = _TENSORS[card.colour]
-    verify_input(card, layout=input_layout, channels=input_channels)
     output = card.outputs[0]
+    # Of the known pairs the one that the card has most in common with: it names what is wrong with the card.
+    (input_layout, input_channels), (output_layout, output_channels) = max(
+        _TENSORS[card.colour],
+        key=lambda pair: 2 * (pair[0][0] == card.input.layout) + (pair[1][0] == output.layout),
+    )
+    verify_input(card, layout=input_layout, channels=input_channels)
     verify_entries(
         card,
         ("number of outputs", 1, len(card.outputs)),
         ("output layout", output_layout, output.layout),
         ("output channels", output_channels, output.shape[3]),
         ("output dtype", "int8", output.dtype),
+        *([("input_multiple", 1, card.input_multiple)] if card.colour == "end-to-end" else []),
     )
     if card.colour == "calibrated":
         # The kernel that develops the residual counts in these.
+        scale = FINE_SCALE if output.layout == "residual24" else RESIDUAL_SCALE
         for what, needed, found in (
             ("input curve", "sqrt", card.input.curve),
             ("input quantisation", (1 / 255, -128), (card.input.scale, card.input.zero_point)),
-            ("output quantisation", (RESIDUAL_SCALE, 0), (output.scale, output.zero_point)),
+            ("output quantisation", (scale, 0), (output.scale, output.zero_point)),
         ):
             if found != needed:
                 raise ModelError(f"card of '{card.name}': {what} of calibrated colour must be {needed}, found {found}")

@@ -39,6 +39,8 @@ class Stages(Generic[Batch]):
         quantise: quantisation after training.
         write_model: writes the model and its card.
         facts: what the card says of this training, besides what it says of every one.
+        rounding: rounds the weights together, after quantisation and after training; None rounds each to the nearest
+            step, in quantisation-aware training as well.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Stages(Generic[Batch]):
     quantise: Callable[[nn.Module], QuantisedGraph]
     write_model: WriteModel
     facts: Mapping[str, object]
+    rounding: Callable[[QuantisedGraph], QuantisedGraph] | None = None
 
 
 def finish(network: nn.Module, stages: Stages[Batch], folder: Path, console: Console) -> Path:
@@ -69,10 +72,11 @@ def finish(network: nn.Module, stages: Stages[Batch], folder: Path, console: Con
     objective = stages.objective(stages.schedule)
     network = _train("float", network, objective, stages.schedule, folder, console)
     torch.save(network.state_dict(), folder / f"{stages.name}-float.pt")
-    quantised = stages.quantise(network)
+    exact = stages.quantise(network)
+    quantised = exact if stages.rounding is None else stages.rounding(exact)
     quality = {"float32": objective.validate(network), "ptq": objective.validate(Integers(quantised))}
     if stages.aware_schedule is not None:
-        aware = _trained_on(quantised, stages, stages.aware_schedule, folder, console)
+        aware = _trained_on(exact, stages, stages.aware_schedule, folder, console)
         quality["qat"] = objective.validate(Integers(aware))
         gained = sum(quality["qat"].values()) - sum(quality["ptq"].values())
         if (gained if objective.higher_is_better else -gained) >= 0:
@@ -84,9 +88,10 @@ def finish(network: nn.Module, stages: Stages[Batch], folder: Path, console: Con
 def _trained_on(
     quantised: QuantisedGraph, stages: Stages[Batch], schedule: Schedule, folder: Path, console: Console
 ) -> QuantisedGraph:
-    trained = _train("int8", FakeQuantised(quantised), stages.objective(schedule), schedule, folder, console)
+    start = FakeQuantised(quantised, exact_weights=stages.rounding is not None)
+    trained = _train("int8", start, stages.objective(schedule), schedule, folder, console)
     assert isinstance(trained, FakeQuantised)
-    return trained.quantised()
+    return trained.quantised() if stages.rounding is None else stages.rounding(trained.quantised())
 
 
 def _train(

@@ -31,6 +31,7 @@ class Node:
         groups: of a "conv".
         stride: of a "conv": 1 keeps the size, 2 halves it, if it is even.
         size: of a "maxpool"'s window, odd.
+        trained: whether quantisation-aware training may change its weights.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Node:
     groups: int = 1
     stride: int = 1
     size: int = 1
+    trained: bool = True
 
     @property
     def padding(self) -> int:
@@ -94,21 +96,47 @@ class Graph:
     outputs: tuple[str, ...]
 
     @property
+    def input_multiple(self) -> int:
+        """What height and width of the input must be a multiple of, so that every halving has an even size."""
+        return max(self._strides().values())
+
+    @property
     def receptive_field_radius(self) -> int | None:
-        """How many cells around one the outputs depend on; None where that is the whole picture.
+        """How many cells of the input around one the outputs depend on; None where that is the whole picture.
+
+        Where the graph has halvings, this holds for tiles that begin at a multiple of `input_multiple`.
 
         Raises:
-            ValueError: it has tensors of several resolutions, whose cells differ.
+            ValueError: an output is of another resolution than the input.
         """
-        radii = {self.input: 0}
+        strides = self._strides()
+        if any(strides[name] != 1 for name in self.outputs):
+            raise ValueError("an output of another resolution than the input has no receptive_field_radius in cells")
+        # Cells of the input that a tensor's cell depends on, before and after those that it covers.
+        before, after = {self.input: 0}, {self.input: 0}
         for node in self.nodes:
             if node.kind == "mean":
                 return None
-            if node.stride != 1 or node.kind == "upsample":
-                raise ValueError(f"{node.name}: a graph of several resolutions has no receptive_field_radius in cells")
-            own = node.size // 2 if node.weight is None else node.padding
-            radii[node.name] = own + max(radii[name] for name in node.inputs)
-        return max(radii[name] for name in self.outputs)
+            stride = strides[node.inputs[0]]
+            first, last = max(before[name] for name in node.inputs), max(after[name] for name in node.inputs)
+            if node.kind == "upsample":
+                first, last = first + stride // 2, last + stride // 2
+            elif node.stride == 2:
+                above, below = _taps(node)
+                first, last = first + above * stride, last + max(0, below - 1) * stride
+            else:
+                own = node.size // 2 if node.weight is None else node.padding
+                first, last = first + own * stride, last + own * stride
+            before[node.name], after[node.name] = first, last
+        return max(max(before[name], after[name]) for name in self.outputs)
+
+    def _strides(self) -> dict[str, int]:
+        """By tensor, how many rows and columns of the input one of its own covers."""
+        strides = {self.input: 1}
+        for node in self.nodes:
+            stride = max(strides[name] for name in node.inputs)
+            strides[node.name] = stride // 2 if node.kind == "upsample" else stride * node.stride
+        return strides
 
     def run(self, x: Tensor) -> dict[str, Tensor]:
         """All tensors of the graph, by name, for an input (batch, channels, height, width).
@@ -120,6 +148,14 @@ class Graph:
         for node in self.nodes:
             tensors[node.name] = node.run(*(tensors[name] for name in node.inputs))
         return tensors
+
+
+def _taps(node: Node) -> tuple[int, int]:
+    """How many cells above or left of its own, and below or right, a convolution reads with weights that are not 0."""
+    assert node.weight is not None
+    used = (node.weight != 0).any(0).any(0)
+    taps = (used.any(0) | used.any(1)).nonzero().flatten() * node.dilation - node.padding
+    return (max(0, -int(taps.min())), max(0, int(taps.max()))) if len(taps) else (0, 0)
 
 
 def trace(network: nn.Module) -> Graph:
@@ -199,6 +235,7 @@ def _node_of_module(name: str, inputs: tuple[str, ...], module: nn.Module) -> No
             dilation=module.dilation[0],
             groups=module.groups,
             stride=module.stride[0],
+            trained=module.weight.requires_grad,
         )
         return node if _keeps_or_halves(module, node) else None
     if isinstance(module, nn.MaxPool2d):

@@ -22,6 +22,7 @@ from edge_isp.errors import DatasetError
 from edge_isp.files import files_of
 from edge_isp.kernels.reference import shade
 from edge_isp.kernels.tables import Factors, encoding_table, lens_factors, step_table, steps
+from edge_isp.training.patterns import pattern
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -38,6 +39,9 @@ GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", 
 
 # The lens gains, red, green and blue, of an ideal lens.
 NO_SHADING = (1.0, 1.0, 1.0)
+
+# The share of drawn patterns among the crops; the rest are of photographs.
+PATTERN_SHARE = 1 / 8
 
 # By which the photographs that are trained on are reduced.
 _REDUCTIONS = (2, 4)
@@ -334,6 +338,8 @@ class TrainingPairs:
         return simulate(crop, sensor, capture if self.defects else replace(capture, defects=0.0), rng)
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        if rng.random() < PATTERN_SHARE:
+            return pattern(rng, self.crop)
         photo = self.photos[rng.choice(len(self.photos), p=self._chances)]
         candidates = [self._window(photo, rng) for _ in range(2)]
         # Every second crop is the more detailed of two: much of a photograph is sky.
@@ -353,9 +359,9 @@ class TrainingPairs:
 
 
 def random_capture(rng: np.random.Generator, profile: SensorProfile) -> Capture:
-    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, analogue gain 1 to 16 (low ones more often); every
-    third time with colours up to 2.5 times as saturated as the photograph's; every second time at a random place of
-    the lens, every fourth time with defective pixels; the noise known to a fifth.
+    """Light of 2.5 to 8.5 kK (even in mired), exposure 1/4 to 1.2, seldom down to 1/64 or up to 8, analogue gain 1 to
+    16 (low ones more often); every third time with colours up to 2.5 times as saturated as the photograph's; every
+    second time at a random place of the lens, every fourth time with defective pixels; the noise known to a fifth.
 
     Args:
         rng: that chooses.
@@ -369,10 +375,20 @@ def random_capture(rng: np.random.Generator, profile: SensorProfile) -> Capture:
         lens_gains = (float(red), float(green), float(blue))
     return Capture(
         colour_temperature_k=temperature,
-        exposure=float(2 ** rng.uniform(-2, 0.26)),
+        exposure=_exposure(rng),
         analogue_gain=float(2 ** (4 * rng.random() ** 1.5)),
         saturation=float(rng.uniform(1, 2.5)) if rng.random() < 1 / 3 else 1.0,
         lens_gains=lens_gains,
         defects=float(10 ** rng.uniform(-5, -3)) if rng.random() < 1 / 4 else 0.0,
         noise_error=float(2 ** rng.normal(0, 0.25)),
     )
+
+
+def _exposure(rng: np.random.Generator) -> float:
+    """Mostly 1/4 to 1.2; every sixteenth time darker, and every sixteenth time with edges into clipped white."""
+    kind = rng.random()
+    if kind < 1 / 16:
+        return float(2 ** rng.uniform(-6, -2))
+    if kind < 2 / 16:
+        return float(2 ** rng.uniform(0.26, 3))
+    return float(2 ** rng.uniform(-2, 0.26))

@@ -133,10 +133,13 @@ def train(
     schedule: Schedule,
     run_folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    until: float = math.inf,
 ) -> nn.Module:
     """Trains a network; returns the averaged weights' network.
 
     Runs on a GPU where there is one. Writes `checkpoint.pt` (and continues from it, if it is there) and `log.jsonl`.
+    The networks of an `nn.ModuleDict` are trained side by side, the gradient of each limited by itself.
 
     Args:
         network: is changed in place.
@@ -144,6 +147,7 @@ def train(
         schedule: how long and how fast.
         run_folder: where the files are; it is made if needed.
         report: called after each step.
+        until: `time.monotonic()` after which it stops behind a checkpoint; a further call continues there.
 
     Raises:
         ModelError: the checkpoint in `run_folder` is of another schedule or network, or cannot be read.
@@ -155,6 +159,8 @@ def train(
     network = network.to(device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     trained = [p for p in network.parameters() if p.requires_grad]
     state = TrainingState(network, copy.deepcopy(network), _optimiser(trained, objective, schedule))
+    separate = network.values() if isinstance(network, nn.ModuleDict) else [network]
+    parts = [[p for p in one.parameters() if p.requires_grad] for one in separate]
     first = state.restore(checkpoint, schedule=asdict(schedule), device=device)
 
     started = time.monotonic()
@@ -164,13 +170,15 @@ def train(
         loss = objective.loss(network, batch, step=step, steps=schedule.steps)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
+        for part in parts:
+            nn.utils.clip_grad_norm_(part, 1.0)
         state.optimiser.step()
         _update_average(state.average, network, step)
 
         done = step + 1
         validation = None
-        if done % CHECKPOINT_EVERY == 0 or done == schedule.steps:
+        stop = time.monotonic() >= until
+        if done % CHECKPOINT_EVERY == 0 or done == schedule.steps or stop:
             validation = objective.validate(state.average)
             _append(
                 run_folder / "log.jsonl",
@@ -183,6 +191,8 @@ def train(
             )
             state.save(checkpoint, step=done, schedule=asdict(schedule))
         report(Progress(done, schedule.steps, float(loss.detach()), validation))
+        if stop:
+            break
     return state.average.eval()
 
 

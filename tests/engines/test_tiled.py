@@ -18,7 +18,7 @@ from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.engines.base import EngineReport, TensorInfo
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
-from edge_isp.engines.tiled import TiledEngine, spans
+from edge_isp.engines.tiled import TiledEngine, smallest_tile, spans
 from edge_isp.errors import EngineError, ModelError, PipelineError
 from edge_isp.models.card import ModelCard, read_card, shipped_models
 from edge_isp.models.memory import default_tile, engine_bytes, stream_bytes
@@ -94,22 +94,29 @@ def tiled(engine: object, radius: int, tile: tuple[int, int] | None) -> TiledEng
     return TiledEngine(engine, path=Path("model.tflite"), radius=radius, tile_for=lambda size: tile)  # type: ignore[arg-type]
 
 
-@given(size=st.integers(1, 300), radius=st.integers(0, 20), extra=st.integers(1, 100))
-def test_spans_cover_an_axis_and_see_their_neighbourhood(size: int, radius: int, extra: int) -> None:
-    tile = 2 * radius + extra
-    found = spans(size, tile, radius)
+@given(
+    size=st.integers(1, 300), radius=st.integers(0, 20), extra=st.integers(0, 100), multiple=st.sampled_from([1, 2, 16])
+)
+def test_spans_cover_an_axis_and_see_their_neighbourhood(size: int, radius: int, extra: int, multiple: int) -> None:
+    tile = smallest_tile(radius, multiple) + multiple * extra
+    size *= multiple
+    found = spans(size, tile, radius, multiple)
     assert [span.first for span in found] == [0, *(span.last for span in found[:-1])]
     assert found[-1].last == size
     for span in found:
         end = span.begin + min(tile, size)
+        assert span.begin % multiple == 0
         assert 0 <= span.begin <= span.first < span.last <= end <= size
         assert span.begin == 0 or span.first - span.begin >= radius
         assert end == size or end - span.last >= radius
 
 
 def test_a_tile_without_a_middle_is_refused() -> None:
-    with pytest.raises(ValueError, match="larger than twice the radius 8 of the receptive field, found 16"):
+    with pytest.raises(ValueError, match=r"at least 17 for a receptive field of radius 8.*found a tile of 16"):
         spans(100, 16, 8)
+    for size, tile in ((160, 40), (150, 48)):
+        with pytest.raises(ValueError, match="a multiple of 16; found a tile of"):
+            spans(size, tile, 8, 16)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3])
@@ -151,11 +158,23 @@ def test_tiles_of_a_shipped_model_are_bit_identical(name: str) -> None:
     chosen: list[tuple[int, int]] = [(0, 0)]
     whole = LiteRtEngine(card.path, threads=2)
     engine = LiteRtEngine(card.path, threads=2)
-    with whole, TiledEngine(engine, path=card.path, radius=radius, tile_for=lambda size: chosen[0]) as cut:
+    with (
+        whole,
+        TiledEngine(
+            engine,
+            path=card.path,
+            radius=radius,
+            multiple=card.input_multiple,
+            tile_for=lambda size: chosen[0],
+        ) as cut,
+    ):
+        multiple = card.input_multiple
+        least = smallest_tile(radius, multiple)
         for seed in range(8):
-            height, width = rng.integers(3 * radius, 12 * radius, 2)
-            chosen[0] = (int(rng.integers(2 * radius + 1, height)), int(rng.integers(2 * radius + 1, width)))
-            tensor = noise((1, int(height), int(width), card.input.shape[3]), seed)
+            tiles = least + multiple * rng.integers(0, 4 * radius // multiple + 1, 2)
+            height, width = (int(n) for n in tiles + multiple * rng.integers(1, 4 * radius // multiple + 2, 2))
+            chosen[0] = (int(tiles[0]), int(tiles[1]))
+            tensor = noise((1, height, width, card.input.shape[3]), seed)
             whole.resize(tensor.shape)
             cut.resize(tensor.shape)
             assert cut.report.tile == chosen[0]
@@ -167,10 +186,12 @@ def test_half_the_radius_of_a_shipped_model_is_too_little(name: str) -> None:
     card = CARDS[name]
     radius = card.receptive_field_radius
     assert radius is not None
-    tensor = noise((1, 6 * radius, 6 * radius, card.input.shape[3]))
+    multiple = card.input_multiple
+    side = -(-6 * radius // multiple) * multiple
+    tensor = noise((1, side, side, card.input.shape[3]))
     with LiteRtEngine(card.path) as whole, LiteRtEngine(card.path) as engine:
-        tile = (3 * radius, 3 * radius)
-        cut = TiledEngine(engine, path=card.path, radius=radius // 2, tile_for=lambda size: tile)
+        tile = (-(-3 * radius // multiple) * multiple,) * 2
+        cut = TiledEngine(engine, path=card.path, radius=radius // 2, multiple=multiple, tile_for=lambda size: tile)
         whole.resize(tensor.shape)
         cut.resize(tensor.shape)
         assert not np.array_equal(cut.run([tensor])[0], whole.run([tensor])[0])
@@ -216,15 +237,17 @@ def test_tensors_that_cannot_be_cut_are_refused() -> None:
 
 @pytest.mark.parametrize("tile", [None, (40, 48)])
 def test_it_is_an_engine(tile: tuple[int, int] | None) -> None:
-    path = CARDS["rfdcsanet-s-generic"].path
+    card = CARDS["rfdcsanet-s-generic"]
+    path, radius, channels = card.path, card.receptive_field_radius, card.input.shape[3]
+    assert radius is not None
 
     def opened() -> TiledEngine:
         engine = FallbackEngine(path, threads=1, delegation=Delegation("none"))
-        cut = TiledEngine(engine, path=path, radius=8, tile_for=lambda size: tile)
-        cut.resize((1, 64, 80, 8))
+        cut = TiledEngine(engine, path=path, radius=radius, tile_for=lambda size: tile)
+        cut.resize((1, 64, 80, channels))
         return cut
 
-    check_engine(opened, resized=(1, 96, 50, 8))
+    check_engine(opened, resized=(1, 96, 50, channels))
 
 
 def test_after_tensors_that_cannot_be_cut_the_engine_is_ready_for_the_old_size() -> None:
@@ -243,20 +266,22 @@ def test_after_tensors_that_cannot_be_cut_the_engine_is_ready_for_the_old_size()
 
 def test_frames_beyond_the_budget_are_run_in_tiles() -> None:
     card = CARDS["rfdcsanet-s-generic"]
-    needed = engine_bytes(card, 1520, 2028)
-    assert Tiling(card, tile=None, budget_bytes=needed).choose((1520, 2028)) is None
-    tile = Tiling(card, tile=None, budget_bytes=needed - 1).choose((1520, 2028))
+    size = card.input_size(4056, 3040)
+    needed = engine_bytes(card, *size)
+    assert Tiling(card, tile=None, budget_bytes=needed).choose(size) is None
+    tile = Tiling(card, tile=None, budget_bytes=needed - 1).choose(size)
     assert tile is not None
-    assert tile == default_tile(card, 1520, 2028)
+    assert tile == default_tile(card, *size)
     assert engine_bytes(card, *tile) <= engine_bytes(card, *card.input.shape[1:3])
 
 
 def test_half_of_the_available_memory_is_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     card = CARDS["rfdcsanet-s-generic"]
-    needed = engine_bytes(card, 1520, 2028)
+    size = card.input_size(4056, 3040)
+    needed = engine_bytes(card, *size)
     for available, is_whole in ((2 * needed, True), (2 * needed - 2, False), (None, True)):
         monkeypatch.setattr("edge_isp.board.Board.available_memory_bytes", lambda board, a=available: a)
-        assert (Tiling(card, tile=None, budget_bytes=None).choose((1520, 2028)) is None) == is_whole
+        assert (Tiling(card, tile=None, budget_bytes=None).choose(size) is None) == is_whole
 
 
 @pytest.mark.parametrize("name", UNBOUNDED)
@@ -277,7 +302,7 @@ def test_a_model_that_sees_the_whole_frame_is_run_whole_with_a_warning(
         (
             "rfdcsanet-s-generic",
             (32, 640),
-            "34x34 pixels, since tiles overlap by 16 pixels on each side; found 32x640",
+            "68x68 pixels, since tiles overlap by 32 pixels on each side; found 32x640",
         ),
     ],
 )
@@ -299,7 +324,7 @@ def test_odd_tiles_are_refused(tile: tuple[int, int]) -> None:
 def test_pictures_are_the_same_in_tiles(cfa: str, packing: str, recording: Callable[..., Path]) -> None:
     path = recording(width=200, height=136, cfa=cfa, packing=packing)
     pictures = []
-    for options in (ModelOptions(), ModelOptions(tile=(64, 96)), ModelOptions(memory_budget_bytes=1)):
+    for options in (ModelOptions(), ModelOptions(tile=(96, 112)), ModelOptions(memory_budget_bytes=1)):
         with Pipeline(ReplayCamera(path), options) as pipeline:
             pictures.append([result.picture.rgb for result in pipeline])
             assert pipeline.report is not None
@@ -313,7 +338,7 @@ def test_an_npu_that_is_lost_within_a_frame_costs_no_value(recording: Callable[.
     path = recording(width=200, height=136, frames=3)
     pictures = []
     for delegation in (Delegation("none"), Delegation(f"{npu},operators=concat,fail=invoke,after=20")):
-        with Pipeline(ReplayCamera(path), ModelOptions(delegation=delegation, tile=(64, 96))) as pipeline:
+        with Pipeline(ReplayCamera(path), ModelOptions(delegation=delegation, tile=(96, 112))) as pipeline:
             pictures.append([result.picture.rgb for result in pipeline])
             report = pipeline.report
     np.testing.assert_array_equal(pictures[1], pictures[0])
@@ -379,7 +404,7 @@ def stream_peak(recording: Callable[..., Path], width: int, height: int, budget:
 
 def test_twelve_megapixels_stay_within_their_estimate(recording: Callable[..., Path]) -> None:
     card: ModelCard = CARDS["rfdcsanet-s-generic"]
-    size = (1520, 2028)
+    size = card.input_size(4056, 3040)
     estimate = stream_bytes(card, *size, default_tile(card, *size))
     assert estimate < 700e6  # 2.8 GB whole
     assert 0.7 * estimate < stream_peak(recording, 4056, 3040, 10**6) < estimate

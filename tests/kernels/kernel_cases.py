@@ -18,6 +18,7 @@ from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
 import edge_isp.kernels
+from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.defects import DefectPlan, plan_defects
 from edge_isp.kernels.demosaic import METHODS
 from edge_isp.kernels.demosaic import TONE_ENTRIES as DEVELOP_TONE_ENTRIES
@@ -33,6 +34,7 @@ from tests.kernels.sampling import LAYOUTS
 Allocate = Callable[[tuple[int, ...], Any], NDArray[Any]]
 Arguments = dict[str, Any]
 
+LARGER_CELLS = ((2, 16), (4, 1), (4, 3))
 SIZES = ((4, 4), (8, 6), (26, 4), (66, 10), (130, 4))
 # Not kernels: plain NumPy, and calls of every kernel.
 _NOT_KERNELS = ("reference", "warmup")
@@ -110,6 +112,14 @@ def _encode_shaded(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
             yield eight | {"defects": _defects(layout)}
             yield eight
             yield call | {"out": allocate((*cells, 4), np.int8)}
+            for cell, multiple in LARGER_CELLS:
+                size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
+                yield call | {
+                    "out": allocate((*size, cell * cell + 4), np.int8),
+                    "constants": allocate((4,), np.uint16),
+                    "cell": cell,
+                    "multiple": multiple,
+                }
 
 
 def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
@@ -171,6 +181,15 @@ def _encode(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 "tables": allocate((4, entries), np.int8),
                 "constants": allocate((4,), np.int8),
             }
+            for cell, multiple in LARGER_CELLS:
+                size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
+                yield call | {
+                    "out": allocate((*size, cell * cell + 4), np.int8),
+                    "tables": allocate((4, entries), np.int8),
+                    "constants": allocate((4,), np.int8),
+                    "cell": cell,
+                    "multiple": multiple,
+                }
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 tables = _table(allocate, (4, entries), dtype)
                 yield call | {"out": allocate((*cells, 4), dtype), "tables": tables}
@@ -259,6 +278,17 @@ def _decode_residual(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                     "flip_vertical": flip,
                     "flip_horizontal": flip,
                 }
+        for cell, multiple in LARGER_CELLS:
+            size = input_size(2 * width, 2 * height, cell=cell, multiple=multiple)
+            yield {
+                "planes": allocate((*size, 3 * cell * cell), np.int8),
+                "encoded": allocate((*size, cell * cell + 4), np.int8),
+                "out": allocate((2 * height, 2 * width, 3), np.uint8),
+                "matrix": np.array([[9.0, -1, 0], [0, 1, 0], [1e29, 0, -1e29]]),
+                "tone": allocate((TONE_ENTRIES,), np.uint8),
+                "cell": cell,
+                "multiple": multiple,
+            }
 
 
 def _rgb_to_i420(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:

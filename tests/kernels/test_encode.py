@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_isp.kernels import reference
+from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_bytes, row_ranges
 from edge_isp.kernels.pack import pack
@@ -24,17 +25,36 @@ seeds = st.integers(0, 2**32)
 
 
 @examples
-@given(samples(), dtypes, st.booleans(), st.booleans(), st.booleans(), seeds)
+@given(
+    samples(),
+    dtypes,
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([2, 4]),
+    st.sampled_from([1, 3, 16]),
+    seeds,
+)
 def test_encode_equals_its_reference(
-    sample: Sample, dtype: type, flip_vertical: bool, flip_horizontal: bool, constants: bool, seed: int
+    sample: Sample,
+    dtype: type,
+    flip_vertical: bool,
+    flip_horizontal: bool,
+    constants: bool,
+    cell: int,
+    multiple: int,
+    seed: int,
 ) -> None:
     arguments: dict[str, Any] = {
         "tables": random_tables(seed, sample.layout.bit_depth, dtype),
         "constants": np.arange(4).astype(dtype) if constants else None,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
+        "cell": cell,
+        "multiple": multiple,
     }
-    out: NDArray[Any] = np.zeros((*sample.layout.cells, 8 if constants else 4), dtype)
+    size = input_size(sample.layout.width, sample.layout.height, cell=cell, multiple=multiple)
+    out: NDArray[Any] = np.zeros((*size, cell * cell + (4 if constants else 0)), dtype)
     encode(sample.data, out, sample.layout, **arguments)
     np.testing.assert_array_equal(out, reference.encode(sample.data, sample.layout, **arguments))
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_isp.kernels import reference, residual
+from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420, rgb_to_yuyv
 from edge_isp.kernels.demosaic import LINEAR_WHITE, METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout
@@ -57,6 +58,46 @@ def test_decode_residual_equals_its_reference(
     parts = np.zeros_like(out)
     for row in range(height):
         residual.decode_residual(planes, encoded, parts, rows=(row, row + 1), **arguments)
+    np.testing.assert_array_equal(parts, out)
+
+
+@examples
+@given(
+    sizes,
+    sizes,
+    st.sampled_from([(2, 1, 24), (2, 16, 12), (2, 16, 24), (4, 1, 48), (4, 3, 48)]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    seeds,
+)
+def test_what_lies_beyond_the_picture_is_cut_off(
+    height: int,
+    width: int,
+    cells: tuple[int, int, int],
+    noise: bool,
+    flip_vertical: bool,
+    flip_horizontal: bool,
+    seed: int,
+) -> None:
+    cell, multiple, channels = cells
+    rng = np.random.default_rng(seed)
+    size = input_size(2 * width, 2 * height, cell=cell, multiple=multiple)
+    planes = rng.integers(-128, 128, (*size, channels)).astype(np.int8)
+    encoded = rng.integers(-128, 128, (*size, cell * cell + (4 if noise else 0))).astype(np.int8)
+    arguments: dict[str, Any] = {
+        "matrix": rng.normal(0, 1, (3, 3)) + np.eye(3),
+        "tone": rng.integers(0, 256, residual.TONE_ENTRIES, dtype=np.uint8),
+        "flip_vertical": flip_vertical,
+        "flip_horizontal": flip_horizontal,
+    }
+    out = np.zeros((2 * height, 2 * width, 3), np.uint8)
+    expected = reference.decode_residual(planes, encoded, size=out.shape[:2], **arguments)
+    residual.decode_residual(planes, encoded, out, cell=cell, multiple=multiple, **arguments)
+    np.testing.assert_array_equal(out, expected)
+    parts = np.zeros_like(out)
+    for row in range(size[0]):
+        residual.decode_residual(planes, encoded, parts, cell=cell, multiple=multiple, rows=(row, row + 1), **arguments)
     np.testing.assert_array_equal(parts, out)
 
 

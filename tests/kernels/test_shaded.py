@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_isp.kernels import reference
+from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.encode import encode
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_ranges
 from edge_isp.kernels.pack import pack
@@ -36,13 +37,23 @@ def random_factors(rng: np.random.Generator, layout: RawLayout, bits: int = 14) 
 
 
 def shaded(data: NDArray[np.uint8], layout: RawLayout, *, channels: int = 4, **arguments: Any) -> NDArray[np.int8]:
-    out = np.zeros((*layout.cells, channels), np.int8)
+    size = input_size(layout.width, layout.height, cell=arguments.get("cell", 2), multiple=arguments.get("multiple", 1))
+    out = np.zeros((*size, channels), np.int8)
     encode_shaded(data, out, layout, **arguments)
     return out
 
 
 @examples
-@given(samples(), st.sampled_from([14, 12]), st.integers(-128, 127), st.booleans(), st.booleans(), st.booleans(), seeds)
+@given(
+    samples(),
+    st.sampled_from([14, 12]),
+    st.integers(-128, 127),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([(2, 1), (2, 16), (4, 1), (4, 3)]),
+    seeds,
+)
 def test_encode_shaded_equals_its_reference(
     sample: Sample,
     bits: int,
@@ -50,8 +61,10 @@ def test_encode_shaded_equals_its_reference(
     flip_vertical: bool,
     flip_horizontal: bool,
     constants: bool,
+    cells: tuple[int, int],
     seed: int,
 ) -> None:
+    cell, multiple = cells
     rng = np.random.default_rng(seed)
     arguments: dict[str, Any] = {
         "tables": steps(rng.uniform(0, 300, (4, sample.layout.highest + 1)), zero_point),
@@ -60,26 +73,33 @@ def test_encode_shaded_equals_its_reference(
         "constants": steps(rng.uniform(0, 300, 4), zero_point) if constants else None,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
+        "cell": cell,
+        "multiple": multiple,
     }
-    out = shaded(sample.data, sample.layout, channels=8 if constants else 4, **arguments)
+    out = shaded(sample.data, sample.layout, channels=cell * cell + (4 if constants else 0), **arguments)
     np.testing.assert_array_equal(out, reference.encode_shaded(sample.data, sample.layout, **arguments))
 
 
+@pytest.mark.parametrize("cell", [2, 4])
 @pytest.mark.parametrize("parts", [2, 3, 7])
-def test_rows_in_threads_give_the_whole(parts: int) -> None:
+def test_rows_in_threads_give_the_whole(parts: int, cell: int) -> None:
     rng = np.random.default_rng(parts)
-    layout = RawLayout(76, 100, "csi2p", 10, "GBRG")
-    data = rng.integers(0, 256, (100, 95), dtype=np.uint8)
+    layout = RawLayout(78, 102, "csi2p", 10, "GBRG")
+    data = rng.integers(0, 256, (102, 100), dtype=np.uint8)
     arguments: dict[str, Any] = {
         "tables": step_table(curve="sqrt", **LEVELS),
         "factors": random_factors(rng, layout),
         "zero_point": -128,
         "flip_vertical": True,
+        "cell": cell,
     }
-    out = np.zeros((50, 38, 4), np.int8)
+    size = input_size(layout.width, layout.height, cell=cell)
+    out = np.zeros((*size, cell * cell), np.int8)
     with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(lambda rows: encode_shaded(data, out, layout, rows=rows, **arguments), row_ranges(50, parts)))
-    np.testing.assert_array_equal(out, shaded(data, layout, **arguments))
+        list(
+            pool.map(lambda rows: encode_shaded(data, out, layout, rows=rows, **arguments), row_ranges(size[0], parts))
+        )
+    np.testing.assert_array_equal(out, shaded(data, layout, channels=cell * cell, **arguments))
 
 
 @pytest.mark.parametrize("curve", ["sqrt", "linear"])

@@ -108,7 +108,7 @@ def means(picture: NDArray[np.uint8], side: int = 32, margin: int = 8) -> NDArra
 
 
 def test_there_are_calibrated_models() -> None:
-    assert {"rfdcsanet-s-generic", "rfdcsanet-m-generic"} <= set(CALIBRATED)
+    assert {"rfdcsanet-t-generic", "rfdcsanet-s-generic", "rfdcsanet-m-generic"} <= set(CALIBRATED)
 
 
 def test_a_static_scene_does_not_flicker(develop: Developer) -> None:
@@ -119,11 +119,14 @@ def test_a_static_scene_does_not_flicker(develop: Developer) -> None:
 
 
 def test_tiles_give_the_whole_picture_exactly(develop: Developer) -> None:
-    receptive_field_radius = develop.task.card.document["model"]["receptive_field_radius"]
-    tensor = develop.encoded(exposed(np.tile(patches(), (2, 2, 1)), gain=8.0))
+    card = develop.task.card
+    radius, multiple = card.receptive_field_radius, card.input_multiple
+    assert radius is not None
+    receptive_field_radius = -(-radius // multiple) * multiple  # tiles begin at a multiple
+    tensor = develop.encoded(exposed(np.tile(patches(), (3, 2, 1)), gain=8.0))
     (whole,) = develop.run(tensor)
     _, height, width, _ = whole.shape
-    side = 40
+    side = 48
     tiled = np.zeros_like(whole)
     for top in range(0, height, side):
         for left in range(0, width, side):
@@ -136,7 +139,7 @@ def test_tiles_give_the_whole_picture_exactly(develop: Developer) -> None:
             tiled[:, top : top + side, left : left + side] = inner
     np.testing.assert_array_equal(tiled, whole)
     # Half of it is too little.
-    half = receptive_field_radius // 2
+    half = radius // 2 // multiple * multiple
     (part,) = develop.run(np.ascontiguousarray(tensor[:, side - half :, side - half :]))
     assert not np.array_equal(part[:, half:, half:], whole[:, side:, side:])
 

@@ -20,6 +20,7 @@ from edge_isp.kernels.pack import pack
 from edge_isp.models.card import read_card, shipped_models
 from edge_isp.sensor_window import SensorWindow
 from edge_isp.tasks.isp import IspTask
+from tests.support.planes import rggb_planes
 
 CARD = read_card(shipped_models()["rfdcsanet-s-generic"])
 KELVIN = 4300.0
@@ -80,7 +81,8 @@ def encoded(frame: RawFrame, task: IspTask | None = None) -> NDArray[np.int8]:
 
 def unevenness(tensor: NDArray[np.int8]) -> float:
     """How far the light of a part of the frame is from the mean, of the worst plane and part."""
-    light = ((tensor[..., :4].astype(np.float64) + 128) / 255) ** 2
+    rows, columns = (CARD.cell * side for side in tensor.shape[:2])
+    light = ((rggb_planes(tensor, columns, rows).astype(np.float64) + 128) / 255) ** 2
     height, width = light.shape[0] // 8 * 8, light.shape[1] // 8 * 8
     tiles = light[:height, :width].reshape(8, height // 8, 8, width // 8, 4).mean((1, 3))
     return float(np.abs(tiles / tiles.mean((0, 1)) - 1).max())
@@ -117,8 +119,9 @@ def test_a_frame_of_half_the_sensors_size_shows_all_of_it() -> None:
 
 
 def test_the_noise_grows_with_the_gain() -> None:
-    tensor = encoded(grey_frame(window=None, size=(1640, 1232)))[..., 4:].astype(int) + 128
-    centre, corner = tensor[300:316, 400:416].mean((0, 1)), tensor[:8, :8].mean((0, 1))
+    tensor = encoded(grey_frame(window=None, size=(1640, 1232)))[..., -4:].astype(int) + 128
+    rows, columns = (side // 2 for side in tensor.shape[:2])
+    centre, corner = tensor[rows - 4 : rows + 4, columns - 4 : columns + 4].mean((0, 1)), tensor[:4, :4].mean((0, 1))
     frame = grey_frame(window=None, size=(1640, 1232))
     shading, size = load_profile("imx219").shading, (3280, 2464)
     assert shading is not None

@@ -38,7 +38,7 @@ from edge_isp.training import trainer
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.graph import Graph, trace
 from edge_isp.training.isp.architectures import ARCHITECTURES
-from edge_isp.training.isp.objective import picture_objective, validation_samples
+from edge_isp.training.isp.picture_objective import picture_objective, validation_samples
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.networks.rfdcsanet import RFDCSANet
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised
@@ -110,7 +110,7 @@ def test_shaded_crops_are_encoded_as_the_runtime_does_bit_for_bit(lens_gain: flo
         lens_shading=lens_gain != 1,
     )
     lens_gains = (lens_gain, lens_gain, lens_gain)
-    task = IspTask(read_card(shipped_models()["rfdcsanet-s-generic"]), profile=flat, tone="srgb")
+    task = IspTask(read_card(shipped_models()["rfdcsanet-m-generic"]), profile=flat, tone="srgb")
     out = np.empty(task.input_shape(frame.format), np.int8)
     task.encode(frame, out)
     capture = Capture(kelvin, 1.0, 4.0, lens_gains=lens_gains)

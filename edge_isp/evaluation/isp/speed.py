@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def measure_speed(
         rounds: how often each form runs.
         report: called after each round.
     """
-    forms = {(name, form): run for name in networks for form, run in _forms(name, height // 2, width // 2, threads)}
+    forms = {(name, form): run for name in networks for form, run in _forms(name, height, width, threads)}
     for run in forms.values():
         run()
     times_ms: dict[tuple[str, str], list[float]] = {key: [] for key in forms}
@@ -77,7 +78,7 @@ def measure_speed(
             times_ms[key].append((time.perf_counter() - started) * 1e3)
         report()
     return [
-        Timing(name, form, _gmac(name, height // 2, width // 2), min(values), statistics.median(values))
+        Timing(name, form, _gmac(name, height, width), min(values), statistics.median(values))
         for (name, form), values in times_ms.items()
     ]
 
@@ -134,6 +135,7 @@ def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, 
     architecture = architecture_of(name)
     network, channels = architecture.build(), architecture.colour.input_planes
     samples = [torch.rand(1, channels, 32, 32)]
+    height, width = _cells(name, height), _cells(name, width)
     quantised = quantise(trace(merge(network).eval()), samples, output=architecture.colour.output)
     interpreter = Interpreter(
         model_content=to_tflite(quantised, height=height, width=width, channels=channels), num_threads=threads
@@ -157,8 +159,19 @@ def _forms(name: str, height: int, width: int, threads: int) -> list[tuple[str, 
     return [(INT8, interpreter.invoke), (MERGED, session(True)), (BRANCHES, session(False))]
 
 
+def _cells(name: str, pixels: int) -> int:
+    """Rows or columns of a network's input, of a frame's height or width in pixels."""
+    architecture = architecture_of(name)
+    multiple = trace(merge(architecture.build()).eval()).input_multiple
+    return math.ceil(pixels / architecture.colour.cell / multiple) * multiple
+
+
 def _gmac(name: str, height: int, width: int) -> float:
-    weights = [
-        node.weight for node in trace(merge(architecture_of(name).build()).eval()).nodes if node.weight is not None
-    ]
-    return sum(weight.numel() for weight in weights) * height * width / 1e9
+    graph = trace(merge(architecture_of(name).build()).eval())
+    tensors = graph.run(torch.zeros(1, architecture_of(name).colour.input_planes, 32, 32))
+    macs = sum(
+        node.weight.numel() * tensors[node.name].shape[2] * tensors[node.name].shape[3] / 32**2
+        for node in graph.nodes
+        if node.weight is not None
+    )
+    return macs * _cells(name, height) * _cells(name, width) / 1e9

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,16 @@ from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.training.graph import Graph, trace
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.colour import END_TO_END, Colour
-from edge_isp.training.isp.quantise import post_training_quantised
+from edge_isp.training.isp.quantise import (
+    calibration_samples,
+    post_training_quantised,
+)
+from edge_isp.training.isp.quantise import (
+    network_inputs as calibration_inputs,
+)
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation.arithmetic import Integers, load_quantised
+from edge_isp.training.quantisation.rounding import round_weights
 from edge_isp.training.simulation import (
     encode_codes,
     find_photos,
@@ -93,7 +101,9 @@ def weights_methods(path: Path, network: str, photos: Path | None) -> list[Metho
         def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
             # Colours that are learnt are of one sensor.
             sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
-            return Integers(post_training_quantised(empty, loaded(), sensors, colour))
+            samples = calibration_samples(loaded(), sensors)
+            inputs = calibration_inputs(chain(*samples), colour)
+            return Integers(round_weights(post_training_quantised(empty, samples, colour, {}), inputs))
 
         methods.append(method("ptq", quantise))
     return methods
@@ -145,7 +155,7 @@ def _development(run: Callable[[Tensor], Tensor], colour: Colour) -> Develop:
         inputs = torch.from_numpy(network_inputs(exposure))[None]
         matrix = torch.from_numpy(profile.colour_matrix(exposure.capture.colour_temperature_k).astype(np.float32))[None]
         with torch.inference_mode():
-            rgb = colour.render(run(inputs[:, : colour.input_planes]), inputs, matrix)[0]
+            rgb = colour.render(run(colour.network_input(inputs)), inputs, matrix)[0]
         rounded = torch.round(rgb.clamp(0, 1) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
         return _mirrored(rounded, profile.cfa)
 

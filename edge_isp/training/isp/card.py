@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,26 +37,28 @@ def write_isp_model(
         training: how the network was trained, for the card.
         quality: PSNR in dB on the validation photographs, by arithmetic and gain.
     """
-    shape = (DEFAULT_HEIGHT // 2, DEFAULT_WIDTH // 2, colour.input_planes)
-    content = to_tflite(quantised, height=shape[0], width=shape[1], channels=shape[2])
-    (output,) = quantised.graph.outputs
+    graph = quantised.graph
+    height, width = (
+        math.ceil(pixels / colour.cell / graph.input_multiple) * graph.input_multiple
+        for pixels in (DEFAULT_HEIGHT, DEFAULT_WIDTH)
+    )
+    shape = (height, width, colour.input_planes)
+    content = to_tflite(quantised, height=height, width=width, channels=colour.input_planes)
+    (output,) = graph.outputs
     document = [
         *model_lines(name, "isp", content, sensor),
         f'colour = "{colour.name}"',
         'licence = "Apache-2.0"',
-        *(
-            []
-            if quantised.graph.receptive_field_radius is None
-            else [f"receptive_field_radius = {quantised.graph.receptive_field_radius}"]
-        ),
+        *([] if graph.receptive_field_radius is None else [f"receptive_field_radius = {graph.receptive_field_radius}"]),
+        *([] if graph.input_multiple == 1 else [f"input_multiple = {graph.input_multiple}"]),
         "",
         "[input]",
-        *tensor_lines((1, *shape), quantised.tensors[quantised.graph.input], colour.input_layout),
+        *tensor_lines((1, *shape), quantised.tensors[graph.input], colour.input_layout),
         f'curve = "{INPUT_CURVE}"',
-        *([f"noise_factor = {NOISE_FACTOR}"] if colour.input_layout == "rggb-noise" else []),
+        *([f"noise_factor = {NOISE_FACTOR}"] if colour.input_layout.endswith("-noise") else []),
         "",
         "[output]",
-        *tensor_lines((1, *shape[:2], 12), quantised.tensors[output], colour.output_layout),
+        *tensor_lines((1, *shape[:2], colour.output_planes), quantised.tensors[output], colour.output_layout),
         "",
         *training_lines(training),
         "",

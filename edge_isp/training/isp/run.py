@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -15,15 +17,22 @@ from edge_isp.errors import DatasetError
 from edge_isp.training.finish import Quality, Stages, finish
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.card import write_isp_model
-from edge_isp.training.isp.objective import picture_objective, validation_samples
-from edge_isp.training.isp.quantise import post_training_quantised
+from edge_isp.training.isp.picture_objective import picture_objective, validation_samples
+from edge_isp.training.isp.quantise import calibration_samples, network_inputs, post_training_quantised
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
-from edge_isp.training.simulation import find_photos, load_photo, load_training_photos, sensors_of_generic_weights
+from edge_isp.training.quantisation.rounding import round_weights
+from edge_isp.training.simulation import (
+    Sample,
+    find_photos,
+    load_photo,
+    load_training_photos,
+    sensors_of_generic_weights,
+)
 from edge_isp.training.trainer import Schedule
 from edge_isp.training.weights import start_from
 
 _VALIDATION_REDUCTION = 3
-_AWARE_LEARNING_RATE = 5e-5
+_AWARE_LEARNING_RATE = 5e-6
 
 # The name of the weights of all sensors, and the one that they are validated on.
 _GENERIC = "generic"
@@ -83,14 +92,20 @@ def run_training(run: IspRun, console: Console) -> Path:
             quality=quality,
         )
 
+    @cache
+    def samples() -> list[list[Sample]]:
+        return calibration_samples(photos, sensors)
+
+    validation = validation_samples(held_out, validated_on)
     schedule = Schedule(steps=run.steps, batch=run.batch, crop=run.crop, learning_rate=run.learning_rate, seed=run.seed)
     aware = replace(schedule, steps=run.quantised_steps, learning_rate=_AWARE_LEARNING_RATE, seed=run.seed + 1)
     stages = Stages(
         name=name,
-        objective=picture_objective(photos, validation_samples(held_out, validated_on), sensors, architecture.colour),
+        objective=picture_objective(photos, validation, sensors, architecture.colour),
         schedule=schedule,
         aware_schedule=aware if run.quantised_steps else None,
-        quantise=lambda trained: post_training_quantised(trained, photos, sensors, architecture.colour),
+        quantise=lambda trained: post_training_quantised(trained, samples(), architecture.colour, validation),
+        rounding=lambda quantised: round_weights(quantised, network_inputs(chain(*samples()), architecture.colour)),
         write_model=write,
         facts={
             "photographs": len(trained_on),

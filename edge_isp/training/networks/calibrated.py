@@ -5,8 +5,9 @@ colour matrix: that is applied after it, exactly, by the kernels. What it puts o
 demosaicing of its own input, twice as fine as 8 bits of the colour itself would be.
 
 Of the published structure (see `rfdcsanet`) this keeps the re-parameterised edges and the distillation of features,
-cut to what int8 runs fast: 32 channels, residual connections inside the merged convolutions. The attention is
-replaced by the sensor's noise as a further input, which is what its gates would have had to guess.
+cut to what int8 runs fast: residual connections inside the merged convolutions, cells of 2x2 or of 4x4 pixels, and the
+attention (CSA) only where it is asked for, with gates from fixed windows, so that tiles give what the whole frame
+gives. The sensor's noise is a further input.
 """
 
 from __future__ import annotations
@@ -16,11 +17,20 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from edge_isp.kernels.residual_codes import COARSE_STEP, FINE_STEP
 from edge_isp.training.networks.ecb import ECB
-from edge_isp.training.networks.rfdcsanet import COLOURS, CSA, PIXELS
+from edge_isp.training.networks.rfdcsanet import COLOURS, PIXELS
+from edge_isp.training.networks.windowed_csa import WindowedCSA, with_merged_residual
 
 # Planes R, Gr, Gb, B, then the noise of each.
 INPUT_PLANES = 8
+
+# Of cells of 4x4 pixels: the four planes of each of the four 2x2 cells, then the noise of the four planes.
+INPUT_PLANES_4X4 = 20
+OUTPUT_PLANES_4X4 = 4 * PIXELS * COLOURS
+
+# Of a residual in fine and in coarse steps, see `edge_isp.kernels.residual`: first the fine planes.
+OUTPUT_PLANES_IN_TWO = 2 * PIXELS * COLOURS
 
 # Channels in, channels out, whether the input is passed on as well: to a 3x3 convolution.
 Convolution = Callable[[int, int, bool], nn.Module]
@@ -48,11 +58,17 @@ class DistillationBlock(nn.Module):
         distilled: channels of each part.
         refinements: 3x3 convolutions with a residual connection.
         convolution: makes the 3x3 convolutions.
-        attention: CSA on what comes out, as published.
+        attention: makes what follows of the channels (CSA); None for nothing.
     """
 
     def __init__(
-        self, channels: int, distilled: int, refinements: int, convolution: Convolution, *, attention: bool
+        self,
+        channels: int,
+        distilled: int,
+        refinements: int,
+        convolution: Convolution,
+        *,
+        attention: Callable[[int], nn.Module] | None,
     ) -> None:
         super().__init__()
         self.distil = nn.ModuleList(nn.Conv2d(channels, distilled, 1) for _ in range(refinements))
@@ -61,7 +77,7 @@ class DistillationBlock(nn.Module):
         self.fuse = nn.Conv2d((refinements + 1) * distilled + channels, channels, 1)
         with torch.no_grad():
             self.fuse.weight[:, -channels:] += torch.eye(channels)[:, :, None, None]
-        self.attention = CSA(channels) if attention else None
+        self.attention = attention(channels) if attention is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
         parts, refined = [], x
@@ -93,7 +109,8 @@ class DistillationBlock(nn.Module):
 
 class CalibratedRFDCSANet(nn.Module):
     """(batch, 8, height/2, width/2): the planes R, Gr, Gb, B, white-balanced, in the square-root domain, 0 to 1, then
-    the noise of each; to 12 planes of the residual, see `edge_isp.training.isp.colour`.
+    the noise of each; to 12 planes of the residual, see `edge_isp.training.isp.colour`. On cells of 4x4 pixels:
+    (batch, 20, height/4, width/4) to 48 planes.
 
     Args:
         channels: see `DistillationBlock`.
@@ -103,6 +120,7 @@ class CalibratedRFDCSANet(nn.Module):
         attention: see `DistillationBlock`.
         blocks: how many of them.
         inputs: planes; 4 where the noise is left out.
+        outputs: planes.
     """
 
     def __init__(
@@ -113,15 +131,16 @@ class CalibratedRFDCSANet(nn.Module):
         blocks: int = 1,
         *,
         inputs: int = INPUT_PLANES,
+        outputs: int = PIXELS * COLOURS,
         convolution: Convolution = edges,
-        attention: bool = False,
+        attention: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.head = convolution(inputs, channels, False)
         self.blocks = nn.ModuleList(
             DistillationBlock(channels, distilled, refinements, convolution, attention=attention) for _ in range(blocks)
         )
-        self.tail = convolution(channels, PIXELS * COLOURS, False)
+        self.tail = convolution(channels, outputs, False)
         with torch.no_grad():
             for parameter in self.tail.parameters():
                 parameter.mul_(0.1)  # start at the linear demosaicing's picture
@@ -129,12 +148,21 @@ class CalibratedRFDCSANet(nn.Module):
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over the weights of this network or of one with fewer blocks: further blocks start as identities.
 
+        Weights on cells of 4x4 pixels may have been trained inside a module that rearranges cells, as its "net"; those
+        of a CSA may be the published one's; those of the output planes may be without coarse ones.
+
         Args:
             weights: by name, as in `state_dict`.
 
         Raises:
             RuntimeError: they are another network's.
         """
+        weights = {name.removeprefix("net."): value for name, value in weights.items()}
+        if any(isinstance(module, WindowedCSA) for module in self.modules()):
+            weights = with_merged_residual(weights, self.state_dict())
+        own_tail, tail = (of.get("tail.plain.bias") for of in (self.state_dict(), weights))
+        if own_tail is not None and tail is not None and len(own_tail) == 2 * len(tail):
+            weights |= with_coarse_planes(weights)
         last = max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=-1)
         for block in self.blocks[last + 1 :]:
             assert isinstance(block, DistillationBlock)
@@ -155,6 +183,26 @@ class CalibratedRFDCSANet(nn.Module):
             out = block(out)
         planes: Tensor = self.tail(out)
         return planes
+
+
+def with_coarse_planes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a tail (an ECB) that gives a residual as those of one that gives it in fine and in coarse planes.
+
+    Args:
+        weights: by name, as in `state_dict`.
+    """
+    ratio = FINE_STEP / COARSE_STEP
+    twice = {}
+    for name, value in weights.items():
+        if not name.startswith("tail."):
+            continue
+        if name == "tail.squeeze.weight":  # each half reads its own middle channels
+            none = torch.zeros_like(value)
+            twice[name] = torch.cat([torch.cat([value, none], 1), torch.cat([none, ratio * value], 1)])
+        else:
+            inner = "pointwise" in name or "expand" in name
+            twice[name] = torch.cat([value, value if inner else ratio * value])
+    return twice
 
 
 class PlainNetwork(nn.Module):

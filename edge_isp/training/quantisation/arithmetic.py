@@ -212,12 +212,25 @@ def ties(graph: Graph, kinds: tuple[str, ...]) -> dict[str, str]:
 
 
 def fixed_tensors(graph: Graph) -> set[str]:
-    """Tensors whose quantisation is not learnt: input, outputs and sigmoids.
+    """Tensors whose quantisation is not learnt: input, outputs and sigmoids, and what upsampling makes of a sigmoid.
 
     Args:
         graph: of a merged network.
     """
-    return {graph.input, *graph.outputs} | {node.name for node in graph.nodes if node.kind == "sigmoid"}
+    return {graph.input, *graph.outputs} | sigmoids(graph)
+
+
+def sigmoids(graph: Graph) -> set[str]:
+    """Tensors that have the quantisation of a sigmoid's output: those, and what upsampling makes of them.
+
+    Args:
+        graph: of a merged network.
+    """
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.kind == "sigmoid" or (node.kind == "upsample" and node.inputs[0] in found):
+            found.add(node.name)
+    return found
 
 
 def _requantise(accumulator: Tensor, multiplier: np.float32 | Tensor, zero_point: int, lowest: int) -> Tensor:

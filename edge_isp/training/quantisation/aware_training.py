@@ -35,19 +35,23 @@ class FakeQuantised(nn.Module):
 
     Args:
         quantised: what the training starts from.
+        exact_weights: whether weights stay as they are in the forward pass, for a rounding that follows the training
+            (see `rounding.round_weights`). Steps of the optimiser would undo one before it.
     """
 
-    def __init__(self, quantised: QuantisedGraph) -> None:
+    def __init__(self, quantised: QuantisedGraph, *, exact_weights: bool = False) -> None:
         super().__init__()
+        self._exact_weights = exact_weights
         self._graph, self._tensors = quantised.graph, quantised.tensors
         self.weights, self.biases, self.log_scales = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         for node in self._graph.nodes:
             if node.weight is not None:
-                self.weights[node.name] = nn.Parameter(node.weight.clone())
+                self.weights[node.name] = nn.Parameter(node.weight.clone(), requires_grad=node.trained)
             if node.bias is not None:
                 self.biases[node.name] = nn.Parameter(node.bias.clone())
         self._groups = shared_quantisations(self._graph)
-        for name in sorted({self._groups[name] for name in self._tensors} - fixed_tensors(self._graph)):
+        fixed = {self._groups[name] for name in fixed_tensors(self._graph)}
+        for name in sorted({self._groups[name] for name in self._tensors} - fixed):
             self.log_scales[name] = nn.Parameter(torch.tensor(math.log(self._tensors[name].scale) / _SCALES_PACE))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -84,9 +88,9 @@ class FakeQuantised(nn.Module):
                 yield node
                 continue
             weight = self.weights[node.name] if rounded else self.weights[node.name].detach()
-            if rounded:
+            if rounded and not self._exact_weights:
                 scale = weight.detach().abs().amax((1, 2, 3)).clamp_min(1e-9) / 127
-                zeros = torch.zeros(len(scale), dtype=torch.int32)
+                zeros = torch.zeros(len(scale), dtype=torch.int32, device=scale.device)
                 weight = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
             bias = None if node.bias is None else self.biases[node.name]
             yield replace(node, weight=weight, bias=bias if rounded or bias is None else bias.detach())

@@ -21,6 +21,7 @@ from edge_isp.training.quantisation.arithmetic import (
     quantisation_of_range,
     quantise_weights,
     shared_quantisations,
+    sigmoids,
     ties,
 )
 
@@ -38,9 +39,7 @@ def quantise(graph: Graph, samples: Iterable[Tensor], *, output: Quantisation = 
     tensors = _best_quantisations(graph, samples)
     tensors[graph.input] = UNIT_RANGE
     tensors.update(dict.fromkeys(graph.outputs, output))
-    for node in graph.nodes:
-        if node.kind == "sigmoid":
-            tensors[node.name] = SIGMOID_OUTPUT
+    tensors.update(dict.fromkeys(sigmoids(graph), SIGMOID_OUTPUT))
     return QuantisedGraph(graph, tensors, quantise_weights(graph, tensors))
 
 
@@ -188,10 +187,10 @@ def shared_ranges(graph: Graph, ranges: dict[str, tuple[float, float]]) -> dict[
     members: dict[str, list[str]] = {}
     for name, group in shared_quantisations(graph).items():
         members.setdefault(group, []).append(name)
-    fixed = fixed_tensors(graph)
+    fixed, of_sigmoids = fixed_tensors(graph), sigmoids(graph)
     tied = {}
     for names in members.values():
-        if len(names) > 1 and fixed.intersection(names):
+        if len(names) > 1 and fixed.intersection(names) and not of_sigmoids.issuperset(names):
             raise ValueError(f"tensors of fixed range cannot be concatenated: {fixed.intersection(names)}")
         shared = (min(ranges[n][0] for n in names), max(ranges[n][1] for n in names))
         tied.update(dict.fromkeys(names, shared))
