@@ -51,7 +51,7 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
     Returns:
         Plain values that can be written as JSON.
     """
-    board = Board(root)
+    board, picamera2 = Board(root), _picamera2()
     return {
         "edge_isp": _version("edge-isp"),
         "python": {"version": platform.python_version(), "executable": sys.executable},
@@ -62,9 +62,9 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
         "temperatures_c": board.temperatures_c(),
         "throttled": _throttled(board),
         "cameras": list(_cameras(root)),
-        "picamera2": _picamera2(),
+        "picamera2": picamera2,
         # Devices belong to this machine, whatever folder is examined.
-        "opened_cameras": list(_opened_cameras()) if root == Path("/") else [],
+        "opened_cameras": list(_opened_cameras(picamera2)) if root == Path("/") else [],
         "runtimes": {name: _version(name) for name in _RUNTIMES},
         "delegates": [_delegate(spec, root, try_it=try_delegates) for spec in delegates()],
         "permissions": _permissions(root),
@@ -153,13 +153,13 @@ def _cameras(root: Path) -> Iterator[dict[str, str]]:
         yield {"device": str(device), "name": read_text(Path(entry) / "name") or "", "problem": wrong}
 
 
-def _opened_cameras() -> Iterator[dict[str, Any]]:
+def _opened_cameras(picamera2: str) -> Iterator[dict[str, Any]]:
     """The cameras that can be opened, each for a moment, and why the others cannot."""
     for name in ("picamera2", "v4l2"):
         try:
             found: list[CameraDevice] = load("cameras", name).devices()
         except EdgeIspError as error:
-            if name != "picamera2":  # what is wrong with picamera2 itself has a line of its own
+            if str(error) != picamera2:  # which has a line of its own
                 yield {"spec": name, "name": "", "modes": 0, "problem": str(error)}
             continue
         for device in found:

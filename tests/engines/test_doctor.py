@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from edge_isp import doctor
 from edge_isp.cameras.base import CameraDevice, CameraMode
+from edge_isp.cameras.picamera2 import import_check
 from edge_isp.cameras.picamera2.camera import Picamera2Camera
 from edge_isp.cameras.v4l2.camera import V4l2Camera
 from edge_isp.cli.main import app
@@ -193,6 +194,7 @@ def test_a_camera_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(V4l2Camera, "devices", staticmethod(lambda: found))
     monkeypatch.setattr(Picamera2Camera, "devices", staticmethod(fail))
+    monkeypatch.setattr(import_check, "import_picamera2", fail)
     opened = examine(try_delegates=False)["opened_cameras"]
     assert [(each["spec"], each["modes"], each["problem"]) for each in opened] == [
         ("v4l2:/dev/video0", 1, None),
@@ -205,3 +207,17 @@ def test_a_camera_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None
     assert "sensor: 1 modes" in page
     assert "busy: cannot be used" in page
     assert "sudo fuser -v /dev/video1" in page
+
+
+def test_libcamera_that_cannot_list_its_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has a line of its own is that picamera2 cannot be imported, and nothing else."""
+    why = "camera 'picamera2': libcamera cannot list its cameras: Permission denied"
+
+    def fail() -> list[CameraDevice]:
+        raise CameraError(why)
+
+    monkeypatch.setattr(import_check, "import_picamera2", lambda: json)  # a module that can be imported
+    monkeypatch.setattr(Picamera2Camera, "devices", staticmethod(fail))
+    monkeypatch.setattr(V4l2Camera, "devices", staticmethod(list))
+    opened = examine(try_delegates=False)["opened_cameras"]
+    assert [(each["spec"], each["problem"]) for each in opened] == [("picamera2", why)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -17,19 +16,8 @@ import tempfile
 from pathlib import Path
 
 from tests.vm.board import Missing
+from tests.vm.tools import PATH, apt_line, missing_packages
 
-# Tools, and the Debian package that brings each.
-TOOLS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "apt-get": "apt",
-    "dpkg-deb": "dpkg",
-    "depmod": "kmod",
-    "modprobe": "kmod",
-    "cpio": "cpio",
-    "make": "make",
-    "gcc-12": "gcc-12",
-    "v4l2-ctl": "v4l-utils",
-}
 MODULES = ("virtio_pci", "9p", "9pnet_virtio", "videodev")
 INIT = """\
 #!/bin/busybox sh
@@ -57,17 +45,14 @@ class LoopbackMachine:
         cache: folder that the kernel and the module are kept in.
 
     Raises:
-        Missing: it cannot be built here; the message says why.
+        Missing: a tool is not installed; the message says how to get it.
     """
 
     def __init__(self, cache: Path | None = None) -> None:
-        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-        self._environment = {**os.environ, "PATH": path}
-        if platform.machine() != "x86_64":
-            raise Missing("needs an x86-64 machine")
-        packages = sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None})
+        self._environment = {**os.environ, "PATH": PATH}
+        packages = missing_packages()
         if packages:
-            raise Missing(f"needs: sudo apt install --no-install-recommends {' '.join(packages)}")
+            raise Missing(f"needs: {apt_line(packages)}")
         default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edge-isp" / "vm"
         key = hashlib.sha256(repr((MODULES, INIT)).encode()).hexdigest()[:12]
         self._folder = (cache or Path(os.environ.get("EDGE_ISP_VM_CACHE", default))) / f"loopback-{key}"

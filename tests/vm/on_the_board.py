@@ -421,6 +421,7 @@ def vimc() -> dict[str, Any]:
     path.write_text(graph.setup or "")
     with V4l2Camera(setup=path, black_level=0) as camera, read(camera) as frame:
         found["proposed"] = f"{frame.format} {frame.status.name or frame.status}"
+    del frame  # whose view keeps the driver's buffer mapped
     subprocess.run(["rmmod", "vimc"], check=True)
     return found
 

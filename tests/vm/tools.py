@@ -1,8 +1,9 @@
-"""The programs that the emulated board needs here; as a program, it says how to get the missing ones."""
+"""The programs that the emulated machines need here; as a program, it says how to get the missing ones."""
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 
@@ -19,6 +20,10 @@ TOOLS = {
     "patch": "patch",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
 }
+# The machine of `loopback.py` runs this one's own programs.
+CAN_LOOP_BACK = platform.machine() == "x86_64"
+if CAN_LOOP_BACK:
+    TOOLS |= {"qemu-system-x86_64": "qemu-system-x86", "gcc-12": "gcc-12", "v4l2-ctl": "v4l-utils"}
 
 # Where Debian has tools of the administrator.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -39,5 +44,5 @@ def apt_line(packages: list[str]) -> str:
 
 
 if __name__ == "__main__" and (missing := missing_packages()):
-    print(f"the emulated board needs: {apt_line(missing)}", file=sys.stderr)
+    print(f"the emulated machines need: {apt_line(missing)}", file=sys.stderr)
     sys.exit(1)
