@@ -273,7 +273,7 @@ def test_products_that_may_saturate_are_computed_precisely(exported: Path, monke
 def test_which_processors_saturate(
     machine: str, flags: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_text(path: Path, encoding: str) -> str:
+    def read_text(path: Path, encoding: str, errors: str) -> str:
         if flags is None:
             raise FileNotFoundError(path)
         return flags

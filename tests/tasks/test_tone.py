@@ -61,7 +61,7 @@ def by_network(frame: RawFrame, model: str, tone: str | None = None, profile: Se
     tensor = np.zeros(task.input_shape(frame.format), np.int8)
     task.encode(frame, tensor)
     output = card.outputs[0]
-    shape = (1, *tensor.shape[1:3], 12)
+    shape = (1, *tensor.shape[1:3], 3 * card.cell**2)
     if card.colour == "calibrated":
         made = np.zeros(shape, np.int8)
     else:
