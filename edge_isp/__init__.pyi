@@ -50,17 +50,20 @@ from edge_isp.metering.exposure import AutoExposure as AutoExposure
 from edge_isp.models.card import ModelCard as ModelCard
 from edge_isp.models.card import find_model as find_model
 from edge_isp.pipeline.consumer import Consumer as Consumer
+from edge_isp.pipeline.drops import DeadlineMissed as DeadlineMissed
 from edge_isp.pipeline.drops import DropReason as DropReason
 from edge_isp.pipeline.drops import FrameCounts as FrameCounts
 from edge_isp.pipeline.drops import FramesDropped as FramesDropped
 from edge_isp.pipeline.drops import MetadataIgnored as MetadataIgnored
 from edge_isp.pipeline.drops import PipelineState as PipelineState
 from edge_isp.pipeline.drops import StateChange as StateChange
+from edge_isp.pipeline.drops import WallClockStepped as WallClockStepped
 from edge_isp.pipeline.options import ModelOptions as ModelOptions
 from edge_isp.pipeline.options import QueuePolicy as QueuePolicy
 from edge_isp.pipeline.options import StreamOptions as StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline as Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
+from edge_isp.pipeline.subscription import Subscription as Subscription
 from edge_isp.results import Detections as Detections
 from edge_isp.results import FrameResult as FrameResult
 from edge_isp.results import Picture as Picture
@@ -75,6 +78,7 @@ from edge_isp.tasks.isp import IspTask as IspTask
 from edge_isp.tasks.protocol import Task as Task
 from edge_isp.verbs import detect as detect
 from edge_isp.verbs import develop as develop
+from edge_isp.wall_clock import WallClock as WallClock
 
 __version__: str
 __all__: list[str]

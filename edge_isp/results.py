@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from edge_isp.corrections import AppliedCorrections
 from edge_isp.errors import MissingDependencyError, SinkError
 from edge_isp.files import write_file
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.wall_clock import SYSTEM_WALL_CLOCK
 
 # What a picture can be saved as, by the file's suffix: Pillow's name of the format, and its settings.
 _FILE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -196,6 +199,9 @@ class FrameResult:
         model: name of the model that made it.
         delegate: what ran the model, see `EngineReport.delegate`.
         raw: the RAW frame with data of its own, for consumers with `keep_raw=True`; None for others.
+        wall_clock_offset_ns: from CLOCK_MONOTONIC to CLOCK_REALTIME, or to the clock of `StreamOptions.wall_clock`, as
+            it was when the result was made.
+        now_ns: the clock of `timestamp_ns`, in nanoseconds.
     """
 
     result: Picture | Detections
@@ -209,6 +215,8 @@ class FrameResult:
     model: str
     delegate: str = ""
     raw: RawFrame | None = None
+    wall_clock_offset_ns: int = field(default_factory=SYSTEM_WALL_CLOCK.offset_ns, repr=False, compare=False)
+    now_ns: Callable[[], int] = field(default=time.monotonic_ns, repr=False, compare=False)
 
     @property
     def picture(self) -> Picture:
@@ -234,5 +242,18 @@ class FrameResult:
 
     @property
     def age_ns(self) -> int:
+        """Nanoseconds from the start of exposure until now: it grows from one reading to the next, and steps of the
+        wall clock do not change it. Of frames whose time stamp is of another clock, as in a recording, it says nothing.
+        """
+        return self.now_ns() - self.timestamp_ns
+
+    @property
+    def latency_ns(self) -> int:
         """Nanoseconds from the start of exposure to the delivery."""
         return self.delivered_ns - self.timestamp_ns
+
+    @property
+    def timestamp_realtime_ns(self) -> int:
+        """Start of exposure in nanoseconds since 1970 (CLOCK_REALTIME), or on the clock of `StreamOptions.wall_clock`,
+        as that clock ran when the result was made; see `WallClock`."""
+        return self.timestamp_ns + self.wall_clock_offset_ns

@@ -2,6 +2,7 @@
 
 from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import (
+    DeadlineMissed,
     DropReason,
     Event,
     FrameCounts,
@@ -9,14 +10,17 @@ from edge_isp.pipeline.drops import (
     MetadataIgnored,
     PipelineState,
     StateChange,
+    WallClockStepped,
 )
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions
 from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy
+from edge_isp.pipeline.subscription import Subscription
 from edge_isp.results import FrameResult
 
 __all__ = [
     "Consumer",
+    "DeadlineMissed",
     "DropReason",
     "Event",
     "FrameCounts",
@@ -30,4 +34,6 @@ __all__ = [
     "ReconnectPolicy",
     "StateChange",
     "StreamOptions",
+    "Subscription",
+    "WallClockStepped",
 ]

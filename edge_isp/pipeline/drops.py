@@ -88,7 +88,37 @@ class MetadataIgnored:
     time_ns: int
 
 
-Event = FramesDropped | StateChange | MetadataIgnored
+@dataclass(frozen=True, slots=True)
+class DeadlineMissed:
+    """A consumer with `max_age_s` has no result that is young enough; once, until it gets one again.
+
+    Attributes:
+        consumer: its name.
+        max_age_s: that the consumer was promised.
+        age_ns: of the newest result that it got, or of its first frame if it has got none.
+        time_ns: when it was noticed, CLOCK_MONOTONIC.
+    """
+
+    consumer: str
+    max_age_s: float
+    age_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WallClockStepped:
+    """The wall clock was set: `timestamp_realtime_ns` of later results follows it. Ages do not change.
+
+    Attributes:
+        step_ns: by how much, in nanoseconds; positive where it was set forward.
+        time_ns: when it was noticed, CLOCK_MONOTONIC.
+    """
+
+    step_ns: int
+    time_ns: int
+
+
+Event = FramesDropped | StateChange | MetadataIgnored | DeadlineMissed | WallClockStepped
 
 
 @dataclass(frozen=True, slots=True)
