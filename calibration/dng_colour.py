@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.dng_tags import DngTags
+from edge_isp.calibration.profile import SensorProfile
 
 Matrix = NDArray[np.float64]
 
@@ -36,11 +37,12 @@ _LIGHT_SOURCES_K = {
     23: 5003.0,
     24: 3200.0,
 }
-DAYLIGHT = 21
+DAYLIGHT, TUNGSTEN = 21, 17
 DAYLIGHT_K = _LIGHT_SOURCES_K[DAYLIGHT]
 
 # Linear sRGB to XYZ (IEC 61966-2-1).
 _XYZ_OF_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_SRGB_WHITE = _XYZ_OF_SRGB.sum(axis=1)
 _D50 = np.array([0.9642, 1.0, 0.8251])
 _D50_XY = (0.3457, 0.3585)
 # Cone responses of XYZ (Bradford; Lindbloom).
@@ -86,10 +88,53 @@ class Calibration:
         # The specification's D * inverse(AnalogBalance * CameraCalibration), of white-balanced colour.
         to_reference = np.linalg.inv(self.camera)
         balance = np.diag(1 / (to_reference @ neutral)) @ to_reference @ np.diag(neutral)
-        srgb_white = _XYZ_OF_SRGB.sum(axis=1)
-        adapted = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ srgb_white) / (_BRADFORD @ _D50)) @ _BRADFORD
-        matrix = np.linalg.inv(_XYZ_OF_SRGB) @ adapted @ self.forward @ balance
+        matrix = np.linalg.inv(_XYZ_OF_SRGB) @ _adaptation(_D50, _SRGB_WHITE) @ self.forward @ balance
         return np.asarray(matrix / matrix.sum(axis=1)[:, None])
+
+
+@dataclass(frozen=True, slots=True)
+class CameraMatrices:
+    """The colours of a camera under one light, as a DNG states them.
+
+    Attributes:
+        illuminant: CalibrationIlluminant, EXIF's number of the light.
+        camera_of_xyz: 3x3, ColorMatrix.
+        forward: 3x3, ForwardMatrix.
+    """
+
+    illuminant: int
+    camera_of_xyz: Matrix
+    forward: Matrix
+
+
+def camera_matrices(
+    matrix: Matrix, colour_gains: tuple[float, float] | None, profile: SensorProfile | None
+) -> tuple[CameraMatrices, ...]:
+    """The matrices of one frame's DNG.
+
+    Colours are those of the frame's own light under every calibration illuminant: converters that interpolate as the
+    specification says and those that take one ColorMatrix alone, as dcraw does, then show the same picture. What the
+    illuminants differ in is the camera's response to white, from which converters tell the light's temperature.
+
+    Args:
+        matrix: 3x3, white-balanced camera colour to linear sRGB under the frame's light.
+        colour_gains: white balance red and blue, see `RawFrame.colour_gains`.
+        profile: of the sensor, or None.
+
+    Returns:
+        Those for tungsten light and for daylight; for daylight only where the profile does not say what the camera
+        makes of white under both.
+    """
+    to_xyz = _XYZ_OF_SRGB @ (matrix / matrix.sum(axis=1)[:, None])
+    has_curve = profile is not None and len(profile.awb_curve) > 1
+    found = []
+    for light in (TUNGSTEN, DAYLIGHT) if has_curve else (DAYLIGHT,):
+        kelvin = _LIGHT_SOURCES_K[light]
+        gains = profile.colour_gains(kelvin) if has_curve and profile is not None else colour_gains or (1.0, 1.0)
+        neutral = np.array([1 / gains[0], 1.0, 1 / gains[1]])
+        camera_of_xyz = np.diag(neutral) @ np.linalg.inv(to_xyz) @ _adaptation(white_xyz(kelvin), _SRGB_WHITE)
+        found.append(CameraMatrices(light, camera_of_xyz, _adaptation(_SRGB_WHITE, _D50) @ to_xyz))
+    return tuple(found)
 
 
 def read_calibrations(tags: DngTags) -> tuple[Calibration, ...]:
@@ -174,6 +219,12 @@ def white_xyz(kelvin: float) -> Matrix:
             x = -2.0064 * t**3 + 1.9018 * t**2 + 0.24748 * t + 0.237040
         y = -3.0 * x**2 + 2.87 * x - 0.275
     return np.array([x / y, 1.0, (1 - x - y) / y])
+
+
+def _adaptation(from_white: Matrix, to_white: Matrix) -> Matrix:
+    """3x3, XYZ under one white to XYZ of the same colours under another (Bradford)."""
+    scale = np.diag((_BRADFORD @ to_white) / (_BRADFORD @ from_white))
+    return np.asarray(np.linalg.inv(_BRADFORD) @ scale @ _BRADFORD)
 
 
 def _neutral(tags: DngTags) -> Matrix | None:

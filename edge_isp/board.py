@@ -11,6 +11,7 @@ from pathlib import Path
 # The bits of the word that the firmware of a Raspberry Pi reports; the same bits 16 places higher say that the
 # condition has occurred since the machine started. Source: documentation of `vcgencmd get_throttled`.
 _CONDITIONS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+THROTTLING_CONDITIONS = tuple(_CONDITIONS.values())
 _UNDER_VOLTAGE, _THROTTLED = 1 << 0, 1 << 2
 _SINCE_START = 16
 

@@ -1,7 +1,7 @@
 """What this machine is and what it can run: all that a maintainer asks for in a bug report.
 
-Everything is read, nothing is changed. A delegate that is found is loaded in a process of its own and runs one small
-frame there, since a library on the disk proves little.
+Everything is read, nothing is changed. Cameras are opened for a moment, to say why one cannot be. A delegate that is
+found is loaded in a process of its own and runs one small frame there, since a library on the disk proves little.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from typing import Any
 import numpy as np
 
 from edge_isp.board import Board, read_text
+from edge_isp.cameras.base import CameraDevice
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.delegates import DelegateSpec, access_denied, delegates, probe
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.models.memory import default_tile, stream_bytes
+from edge_isp.plugins import load
+from edge_isp.spec import without_secrets
 
 _RUNTIMES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-qnn", "rknn-toolkit-lite2", "hailort")
 _PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "opencv-python", "opencv-python-headless", "simplejpeg")
@@ -60,12 +63,14 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
         "throttled": _throttled(board),
         "cameras": list(_cameras(root)),
         "picamera2": _picamera2(),
+        # Devices belong to this machine, whatever folder is examined.
+        "opened_cameras": list(_opened_cameras()) if root == Path("/") else [],
         "runtimes": {name: _version(name) for name in _RUNTIMES},
         "delegates": [_delegate(spec, root, try_it=try_delegates) for spec in delegates()],
         "permissions": _permissions(root),
         "packages": {name: _version(name) for name in _PACKAGES},
         "environment": {
-            name: value
+            name: without_secrets(value)
             for name, value in sorted(os.environ.items())
             if name.startswith(("EDGE_ISP_", "NUMBA_", "OMP_", "LIBCAMERA_", "TEFLON_", "LD_LIBRARY_PATH"))
         },
@@ -145,6 +150,24 @@ def _cameras(root: Path) -> Iterator[dict[str, str]]:
         device = root / "dev" / Path(entry).name
         wrong = access_denied(device) if device.exists() else f"there is no {device}"
         yield {"device": str(device), "name": read_text(Path(entry) / "name") or "", "problem": wrong}
+
+
+def _opened_cameras() -> Iterator[dict[str, Any]]:
+    """The cameras that can be opened, each for a moment, and why the others cannot."""
+    for name in ("picamera2", "v4l2"):
+        try:
+            found: list[CameraDevice] = load("cameras", name).devices()
+        except EdgeIspError as error:
+            if name != "picamera2":  # what is wrong with picamera2 itself has a line of its own
+                yield {"spec": name, "name": "", "modes": 0, "problem": str(error)}
+            continue
+        for device in found:
+            yield {
+                "spec": device.spec,
+                "name": device.name,
+                "modes": len(device.modes),
+                "problem": device.problem,
+            }
 
 
 def _picamera2() -> str:

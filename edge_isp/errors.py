@@ -10,8 +10,11 @@ EdgeIspError
 ├── ModelError          a model, or the card that describes it
 ├── EngineError         a runtime cannot load or run a model
 ├── SinkError           a result cannot be written
+├── ConfigError         a configuration file cannot be read or says what nothing knows
 ├── PipelineError       a pipeline is asked for what it cannot do
 ├── BenchError          a benchmark cannot be run, or its report not be read or compared
+├── ServerError         the live view cannot be served as asked
+├── ZoneError           a file of zones and lines (also a ValueError)
 ├── DatasetError        photographs or labels that a training or an evaluation cannot use
 ├── EvaluationError     an evaluation cannot be run as asked, or its file of results not be read
 └── PluginError         a camera, engine or sink of that name cannot be had
@@ -68,12 +71,24 @@ class SinkError(EdgeIspError):
     """A result cannot be written where it was asked to go."""
 
 
+class ConfigError(EdgeIspError):
+    """A configuration file cannot be read, or a key or a value in it is wrong."""
+
+
 class PipelineError(EdgeIspError):
     """A pipeline is asked for what it cannot do, or for something at the wrong time."""
 
 
 class BenchError(EdgeIspError):
     """A benchmark cannot be run as asked, or a report of one cannot be read or compared."""
+
+
+class ServerError(EdgeIspError):
+    """The live view cannot be served as asked: its address or its token."""
+
+
+class ZoneError(EdgeIspError, ValueError):
+    """A file of zones and lines cannot be read, or one of them is not what it must be."""
 
 
 class DatasetError(EdgeIspError):

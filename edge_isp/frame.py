@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Flag, StrEnum, auto
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class FrameStatus(Flag):
     TRUNCATED = auto()  # the driver delivered fewer bytes than a frame has: what follows in `data` is not this frame's
     SKIPPED = auto()  # frames before this one are missing since the source could not make them in time; with GAP
     BAD_TIMESTAMP = auto()  # `timestamp_ns` is not after that of the frame before: it says nothing
+    STALE = auto()  # it waited for more than a second in the driver's buffers, as after a process was suspended
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,11 @@ class RawFrame:
             source states it (a DNG may) or metering has measured it; it goes before the sensor's profile.
         baseline_exposure_ev: how much brighter than its codes the source shows the frame, in stops, where it states it
             (a DNG may); a factor like `digital_gain`.
+        isp_picture: uint8 (height, width, 3), RGB: the picture that the board's own ISP made of the same exposure,
+            where the camera was asked for one. Leased like `data`.
+        metadata: what else the driver says of the frame, by the driver's own names; of libcamera SensorTemperature (in
+            degrees Celsius), FocusFoM, AfState, LensPosition (in dioptres), ScalerCrop (the part of the sensor that
+            `isp_picture` shows) and more. Numbers, texts, and lists of them.
         auto_brightness: factor on the light that metering has chosen, where it was asked to, so that the result is
             neither dark nor bright.
         status: what is known to be wrong with the frame.
@@ -165,6 +171,8 @@ class RawFrame:
     orientation: int = 1
     noise_profile: tuple[float, float] | None = None
     baseline_exposure_ev: float | None = None
+    isp_picture: NDArray[np.uint8] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     auto_brightness: float = 1.0
     status: FrameStatus = FrameStatus.OK
     origins: Origins = field(default_factory=Origins)
@@ -180,7 +188,8 @@ class RawFrame:
 
     def copy(self) -> RawFrame:
         """A frame with data of its own, which stays valid after `release`. Releasing the copy does nothing."""
-        return replace(self, data=self.data.copy(), on_release=None, _released=[])
+        picture = None if self.isp_picture is None else self.isp_picture.copy()
+        return replace(self, data=self.data.copy(), isp_picture=picture, on_release=None, _released=[])
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,17 @@ def upright_picture(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint
     return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height of the upright picture.
+
+    Args:
+        width: of the stored picture, in pixels.
+        height: of the stored picture, in pixels.
+        orientation: of the stored picture, 1 to 8.
+    """
+    return (height, width) if _STEPS[orientation][0] else (width, height)
+
+
 def upright_boxes(xyxy: NDArray[np.float32], width: int, height: int, orientation: int) -> NDArray[np.float32]:
     """Boxes in a stored picture, in the coordinates of the upright one.
 

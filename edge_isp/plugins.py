@@ -28,9 +28,12 @@ class Spec:
     packages: tuple[tuple[str, str], ...] = ()
 
 
+_RECORDING = (("mcap", "recording"), ("google", "recording"))
+
 BUILT_IN: dict[str, dict[str, Spec]] = {
     "cameras": {
         "picamera2": Spec("edge_isp.cameras.picamera2.camera:Picamera2Camera", (("picamera2", "picamera2"),)),
+        "mcap": Spec("edge_isp.cameras.mcap:McapCamera", _RECORDING),
         "replay": Spec("edge_isp.cameras.replay:ReplayCamera"),
         "synthetic": Spec("edge_isp.cameras.synthetic:SyntheticCamera"),
         "v4l2": Spec("edge_isp.cameras.v4l2.camera:V4l2Camera"),
@@ -45,8 +48,18 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         ),
     },
     "sinks": {
+        "dng": Spec("edge_isp.sinks.dng:DngSink"),
         "jpeg": Spec("edge_isp.sinks.jpeg:JpegSink"),
+        "mcap": Spec("edge_isp.sinks.mcap:McapSink", _RECORDING),
+        "mqtt": Spec("edge_isp.sinks.mqtt:MqttSink", (("paho", "mqtt"),)),
+        "mqtts": Spec("edge_isp.sinks.mqtt:MqttsSink", (("paho", "mqtt"),)),
         "png": Spec("edge_isp.sinks.png:PngSink"),
+        "rtsp": Spec("edge_isp.sinks.push:RtspSink", (("av", "video"),)),
+        "shm": Spec("edge_isp.sinks.shared:SharedMemorySink"),
+        "srt": Spec("edge_isp.sinks.push:SrtSink", (("av", "video"),)),
+        "udp": Spec("edge_isp.sinks.push:UdpSink", (("av", "video"),)),
+        "video": Spec("edge_isp.sinks.video:VideoSink", (("av", "video"),)),
+        "virtual": Spec("edge_isp.sinks.virtual_camera:VirtualCameraSink"),
     },
 }
 

@@ -73,9 +73,13 @@ class Picture:
             raise SinkError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
         return path
 
+    def png(self) -> bytes:
+        """The content of a PNG file, lightly compressed."""
+        return self._encoded("PNG", {"compress_level": 1})
+
     def _repr_png_(self) -> bytes:
         """What IPython shows in a notebook."""
-        return self._encoded("PNG", {"compress_level": 1})
+        return self.png()
 
     def _encoded(self, file_format: str, settings: dict[str, Any]) -> bytes:
         from PIL import Image
@@ -83,6 +87,37 @@ class Picture:
         written = io.BytesIO()
         Image.fromarray(self.rgb).save(written, format=file_format, **settings)
         return written.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneCount:
+    """The tracked objects of one zone, see `edge_isp.tracking`.
+
+    Attributes:
+        name: of the zone.
+        present: number of objects that are in the zone in this frame.
+        entered: number of objects that have been in the zone since the stream began.
+    """
+
+    name: str
+    present: int
+    entered: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineCount:
+    """The tracked objects that have crossed one line since the stream began, see `edge_isp.tracking`.
+
+    Attributes:
+        name: of the line.
+        to_right: number of crossings from the left side to the right side, as seen when looking from the line's start
+            to its end.
+        to_left: number of crossings in the other direction.
+    """
+
+    name: str
+    to_right: int
+    to_left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +133,12 @@ class Detections:
         source: what delivered the frame, see `RawFrame`.
         sequence: number of the frame at its source, see `RawFrame`.
         timestamp_ns: of the frame, see `RawFrame`.
+        applied: see `Picture`.
+        size: width and height in pixels of the upright frame that the boxes lie in; None where it is not known.
+        track_id: int32 (n,), the same number for the same object from frame to frame, from 1 on, and -1 for a detection
+            that is not tracked (yet); None where nothing is tracked.
+        zones: counts of each zone.
+        lines: counts of each line.
     """
 
     xyxy: NDArray[np.float32]
@@ -108,6 +149,10 @@ class Detections:
     sequence: int
     timestamp_ns: int
     applied: AppliedCorrections | None = None
+    size: tuple[int, int] | None = None
+    track_id: NDArray[np.int32] | None = None
+    zones: tuple[ZoneCount, ...] = ()
+    lines: tuple[LineCount, ...] = ()
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -116,6 +161,13 @@ class Detections:
     def names(self) -> list[str]:
         """The class's name of each detection."""
         return [self.class_names[class_id] for class_id in self.class_id]
+
+    @property
+    def tracks(self) -> list[int | None]:
+        """The number of each detection's track; None for a detection that is not tracked."""
+        if self.track_id is None:
+            return [None] * len(self)
+        return [number if number > 0 else None for number in self.track_id.tolist()]
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections`, with the classes' names as `data["class_name"]`.
@@ -133,6 +185,7 @@ class Detections:
             xyxy=self.xyxy.copy(),
             confidence=self.confidence.copy(),
             class_id=self.class_id.astype(np.int64),
+            tracker_id=None if self.track_id is None else self.track_id.astype(np.int64),
             data={"class_name": np.array(self.names, dtype=np.str_)},
         )
 
@@ -167,10 +220,10 @@ class Detections:
                         "size_x": x1 - x0,
                         "size_y": y1 - y0,
                     },
-                    "id": "",
+                    "id": "" if track is None else str(track),
                 }
-                for (x0, y0, x1, y1), confidence, name in zip(
-                    self.xyxy.tolist(), self.confidence, self.names, strict=True
+                for (x0, y0, x1, y1), confidence, name, track in zip(
+                    self.xyxy.tolist(), self.confidence, self.names, self.tracks, strict=True
                 )
             ],
         }

@@ -2,7 +2,8 @@
 
 The name is a plug-in's. The argument is its first positional parameter, each key one of its keyword-only parameters.
 Values are converted as the parameters are annotated: `int`, `float`, `bool` ("yes" or "no"), `str`, `Path`, an enum or
-literal (one of its values), and "none" for what may be None.
+literal (one of its values), and "none" for what may be None. A parameter that is a `Mapping` takes `key.NAME=value` for
+each of its values, as text.
 """
 
 from __future__ import annotations
@@ -48,10 +49,19 @@ def parse_spec(text: str) -> Spec:
     Args:
         text: `NAME[:ARGUMENT][,key=value...]`; of a key that is repeated, the last value counts.
     """
-    head, *options = re.split(r",(?=[A-Za-z_]\w*=)", text)
+    head, *options = re.split(r",(?=[A-Za-z_][\w.]*=)", text)
     name, _, argument = head.partition(":")
     settings = dict(option.split("=", 1) for option in options)
     return Spec(text, name, argument, settings)
+
+
+def without_secrets(text: str) -> str:
+    """A text as messages show it: its addresses without users, passwords and queries.
+
+    Args:
+        text: of any kind; //[USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY] is an address.
+    """
+    return re.sub(r"(//[^\s?,]+)\?[^\s,]*", r"\1?***", re.sub(r"//[^/\s]*@", "//***@", text))
 
 
 def construct(kind: str, spec: Spec) -> Any:
@@ -67,7 +77,7 @@ def construct(kind: str, spec: Spec) -> Any:
         PluginError: there is no plug-in of that name.
         SinkError: the specification of a sink does not fit its class.
     """
-    error, what = _ERRORS[kind], f"{kind[:-1]} '{shortened(spec.text)}'"
+    error, what = _ERRORS[kind], f"{kind[:-1]} '{shortened(without_secrets(spec.text))}'"
     if spec.name not in (known := names(kind)):
         raise error(
             f"{what}: there is no {kind[:-1]} named '{shortened(spec.name)}'{did_you_mean(spec.name, known)}; "
@@ -87,8 +97,13 @@ def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str,
     types = _types(plugin)
     keywords = {p.name: p for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
     positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    for key in spec.settings:
-        if key not in keywords:
+    groups = {name for name in keywords if any(get_origin(each) is Mapping for each in _choices(types.get(name, Any)))}
+    grouped: dict[str, dict[str, str]] = {}
+    for key, text in spec.settings.items():
+        group, _, name = key.partition(".")
+        if name and group in groups:
+            grouped.setdefault(group, {})[name] = text
+        elif key not in keywords:
             settable = [name for name in keywords if _settable(types.get(name, Any))]
             listed = ", ".join(settable) or "no settings"
             raise ValueError(f"unknown {key}{did_you_mean(key, settable)}; '{spec.name}' knows: {listed}")
@@ -102,8 +117,10 @@ def _bound(plugin: Callable[..., Any], spec: Spec) -> tuple[list[Any], dict[str,
     required += [name for name, p in keywords.items() if p.default is Parameter.empty and name not in spec.settings]
     if required:
         raise ValueError(f"{', '.join(required)} is missing; expected {_usage(spec.name, positional, keywords)}")
-    settings = {key: _converted(key, text, types.get(key, Any)) for key, text in spec.settings.items()}
-    return arguments, settings
+    settings: dict[str, Any] = {
+        key: _converted(key, text, types.get(key, Any)) for key, text in spec.settings.items() if key in keywords
+    }
+    return arguments, settings | grouped
 
 
 def usage(name: str, plugin: Callable[..., Any]) -> str:
@@ -171,7 +188,8 @@ def _as(choice: Any, text: str) -> tuple[bool, Any]:
     if choice is bool:
         return text.lower() in _BOOLS, _BOOLS.get(text.lower())
     if get_origin(choice) is Literal:
-        return text in get_args(choice), text
+        by_text = {str(value): value for value in get_args(choice)}
+        return text in by_text, by_text.get(text)
     if isinstance(choice, type) and issubclass(choice, Enum):
         by_value = {str(member.value): member for member in choice}
         return text in by_value, by_value.get(text)

@@ -284,6 +284,18 @@ def rgb_to_i420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([part.ravel() for part in (luma, *chroma)]).reshape(-1, width).astype(np.uint8)
 
 
+def rgb_to_yuyv(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """See `kernels.decode.rgb_to_yuyv`."""
+    height, width, _ = rgb.shape
+    pixels = rgb.astype(np.int32)
+    out = np.empty((height, width // 2, 4), np.uint8)
+    out[..., ::2] = (((pixels @ np.array([66, 129, 25]) + 128) >> 8) + 16).reshape(height, width // 2, 2)
+    sums = pixels.reshape(height, width // 2, 2, 3).sum(2)
+    for channel, weights in ((1, (-38, -74, 112)), (3, (112, -94, -18))):
+        out[..., channel] = (sums @ np.array(weights) + 128 * 512 + 256) >> 9
+    return out.reshape(height, 2 * width)
+
+
 def statistics(
     data: NDArray[np.uint8],
     layout: RawLayout,

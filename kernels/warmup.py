@@ -25,13 +25,14 @@ from edge_isp.kernels import (
     rows,
     shaded,
     simulate,
+    squeeze,
     unpack,
 )
 from edge_isp.kernels import statistics as statistics_module
 from edge_isp.kernels.blocks import block_statistics
 from edge_isp.kernels.compiled import compile_listeners
 from edge_isp.kernels.correlate import correlate_colours
-from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
+from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420, rgb_to_yuyv
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.encode import encode as encode_frame
 from edge_isp.kernels.layout import RawLayout
@@ -98,8 +99,10 @@ def compile_kernels() -> tuple[int, int]:
         "decode_rgb": _decode_rgb,
         "decode_residual": _decode_residual,
         "rgb_to_i420": lambda: rgb_to_i420(np.zeros((8, 8, 3), np.uint8), np.empty((12, 8), np.uint8)),
+        "rgb_to_yuyv": lambda: rgb_to_yuyv(np.zeros((8, 8, 3), np.uint8), np.empty((8, 16), np.uint8)),
         "detect": _detect,
         "unpack": lambda: unpack_frame(_FRAME, _LAYOUT),
+        "squeeze": _squeeze,
         "demosaic": _demosaic,
         "develop": _develop,
         "simulate_frame": _simulate,
@@ -223,6 +226,17 @@ def _simulate() -> None:
     )
 
 
+def compile_recording_kernels() -> None:
+    """Loads or compiles what a recorder needs, before the first frame comes."""
+    _compile({"squeeze": _squeeze})
+
+
+def _squeeze() -> None:
+    for bit_depth, size in ((10, 10), (12, 12)):
+        layout = RawLayout(8, 2, "u16", bit_depth, "RGGB")
+        squeeze.squeeze(np.zeros((2, 16), np.uint8), layout, np.empty((2, size), np.uint8))
+
+
 def _detect() -> None:
     level = detect.level_tables(8, box=(1, 0), objectness=(1, 0), classes=(1, 0), confidence=0.1)
     box, objectness, classes = (np.zeros((1, 1, channels), np.int8) for channels in (4, 1, 2))
@@ -248,6 +262,7 @@ def counts() -> tuple[int, int]:
         defects,
         detect,
         simulate,
+        squeeze,
     )
     stats = [value.stats for module in modules for value in vars(module).values() if hasattr(value, "stats")]
     return sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats)

@@ -73,7 +73,7 @@ def test_every_plug_in_of_our_own_loads(kind: str, name: str) -> None:
 
 def test_unknown_plug_in_names_what_there_is() -> None:
     with pytest.raises(
-        PluginError, match="no 'imaginary' among cameras; there are: picamera2, replay, synthetic, v4l2"
+        PluginError, match="no 'imaginary' among cameras; there are: mcap, picamera2, replay, synthetic, v4l2"
     ):
         plugins.load("cameras", "imaginary")
 

@@ -1,9 +1,11 @@
-"""Which frames were lost, from a driver's sequence numbers and its time stamps."""
+"""Which frames were lost or are stale, from a driver's sequence numbers and its time stamps."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
+from collections.abc import Callable
 
 from edge_isp.frame import FrameStatus
 
@@ -26,6 +28,8 @@ _MISTAKES = 3
 _FORGIVEN = 100
 # A loss that the numbers do not show leaves a gap of a few whole periods in a rhythm that goes on.
 _LONGEST_ISOLATED = 10
+# An interval of less than half a period follows a stamp that was late.
+_CAUGHT_UP = 0.5
 _ISOLATED = (1, 1, 0, 1, 1)  # in periods; 0 stands for the gap
 
 
@@ -38,7 +42,8 @@ class Continuity:
     - A number that stays, goes back or jumps further than a sensor can count says nothing about this frame. Three such
       numbers in short succession say that the driver does not count.
     - A driver may count the frames that it delivered instead of those of the sensor. Then lost ones leave gaps of two
-      or more whole periods in an otherwise regular rhythm. Three of these prove it; a single one may be chance.
+      or more whole periods in an otherwise regular rhythm. Three of these prove it; a single one may be chance, and
+      where the stamps catch up with the rhythm, they were late and no frame is missing.
 
     What the clock says is the time from frame to frame over the period, which is the median of the last 24 intervals.
     Time stamps that are irregular by themselves (stamped on arrival) are not used. A counter that shows a loss, of
@@ -109,6 +114,12 @@ class Continuity:
 
     def _look_for_a_gap(self, by_clock: float | None) -> None:
         """Looks for a gap of whole periods in a rhythm, at a frame with the number after the last one."""
+        if by_clock is not None and by_clock < _CAUGHT_UP:
+            # The stamps before were late, and this one is on time again: no frame is missing where they left gaps.
+            self._isolated = 0
+            self._rhythm.clear()
+            self._counter_is_wrong = False
+            return
         if by_clock is None or abs(by_clock - round(by_clock)) > _AGREE:
             self._rhythm.clear()
             return
@@ -149,6 +160,34 @@ class Continuity:
         if agree and abs(median_ns - latest[0]) > _AGREE * latest[0]:
             self._intervals_ns.clear()
             self._intervals_ns.extend(latest)
+
+
+class Staleness:
+    """Finds frames that waited long in the driver's buffers: what they show is past.
+
+    After a process was suspended, or did not read for long, the buffers hold frames of that time. Drivers stamp
+    different moments of a frame, on clocks that may have an offset; so a frame's delay is compared with the shortest
+    one that the stream has had.
+
+    Args:
+        clock: now, in nanoseconds.
+    """
+
+    _LONGEST_NS = 1_000_000_000
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._shortest_ns: int | None = None
+
+    def next(self, timestamp_ns: int) -> FrameStatus:
+        """`FrameStatus.STALE` for a frame that waited for more than a second, else `OK`.
+
+        Args:
+            timestamp_ns: the driver's, always of the same moment of a frame.
+        """
+        delay_ns = self._clock() - timestamp_ns
+        self._shortest_ns = delay_ns if self._shortest_ns is None else min(delay_ns, self._shortest_ns)
+        return FrameStatus.STALE if delay_ns > self._shortest_ns + self._LONGEST_NS else FrameStatus.OK
 
 
 def _is_a_step(counted: int, elapsed_ns: int | None) -> bool:

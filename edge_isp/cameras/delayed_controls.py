@@ -8,9 +8,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# Frames from a setting to the one that shows it, as with most of Sony's sensors and their drivers in libcamera: the
-# next frame is being exposed already, but can still be amplified otherwise.
+# Frames from a setting to the one that shows it, where nothing else is known of a sensor: the next frame is being
+# exposed already, but can still be amplified otherwise. They are libcamera's (`defaultSensorDelays`).
 DELAYS: Mapping[str, int] = MappingProxyType({"exposure_ns": 2, "analogue_gain": 1})
+
+# Frames from a new gain to the one that shows it, by the sensor: `sensorDelays` of libcamera 0.7.2,
+# src/libcamera/sensor/camera_sensor_properties.cpp. Exposure takes 2 frames with all of them. Of a sensor that is not
+# listed there, such as imx500, libcamera takes the delays above.
+_GAIN_DELAYS: Mapping[str, int] = MappingProxyType(
+    {
+        "ar0144": 2,
+        "gc05a2": 2,
+        "gc08a3": 2,
+        "hm1246": 2,
+        "imx219": 1,
+        "imx283": 1,
+        "imx290": 2,
+        "imx296": 2,
+        "imx415": 2,
+        "imx462": 2,
+        "imx477": 2,
+        "imx519": 2,
+        "imx678": 2,
+        "imx708": 2,
+        "ov5647": 2,
+        "ov64a40": 2,
+        "ov7251": 2,
+        "ov9281": 2,
+        "vd55g1": 2,
+        "vd56g3": 2,
+    }
+)
+
+
+def delays_of(sensor: str | None) -> Mapping[str, int]:
+    """Frames from a setting to the one that shows it, by the setting's name.
+
+    Args:
+        sensor: its name ("imx708_wide"), where it is known.
+    """
+    chip = (sensor or "").lower().split("_")[0]
+    return {**DELAYS, "analogue_gain": _GAIN_DELAYS.get(chip, DELAYS["analogue_gain"])}
 
 
 class DelayedControls:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from edge_isp.calibration.dng import read_dng
 from edge_isp.cameras.base import CameraBase, ControlLimits
+from edge_isp.cameras.broadcom_header import read_header
+from edge_isp.cameras.libcamera_files import read_description, with_metadata
 from edge_isp.cameras.sidecar import Sidecar, read_sidecar
 from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
@@ -94,7 +96,7 @@ class RawFile:
     """A `.raw` file: frames one after the other, described by its sidecar.
 
     Args:
-        path: of the `.raw` file; its sidecar has the same name.
+        path: of the `.raw` file; see `describe` for what describes it.
 
     Raises:
         FormatError: the file's size is not a whole number of frames, or its sidecar is wrong.
@@ -102,7 +104,7 @@ class RawFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sidecar = read_sidecar(path.with_suffix(".toml"))
+        self.sidecar = describe(path)
         self.count = _whole_frames(path, self.sidecar)
         self._checked_depth = self.sidecar.format.packing is not Packing.U16
 
@@ -153,19 +155,38 @@ class RawFile:
             format=self.sidecar.format,
             source=str(self.path),
             sequence=index,
-            timestamp_ns=timestamp_ns,
+            timestamp_ns=timestamp_ns if conditions.timestamp_ns is None else conditions.timestamp_ns,
             black_level=self.sidecar.black_level,
             white_level=self.sidecar.white_level,
             sensor=self.sidecar.sensor,
             exposure_ns=conditions.exposure_ns,
             analogue_gain=conditions.analogue_gain,
             digital_gain=conditions.digital_gain,
+            colour_matrix=conditions.colour_matrix,
             colour_gains=conditions.colour_gains,
             colour_temperature_k=conditions.colour_temperature_k,
             window=self.sidecar.window,
             lens_shading=self.sidecar.lens_shading,
             origins=self.sidecar.origins,
         )
+
+
+def describe(path: Path) -> Sidecar:
+    """What is known of a `.raw` file: from its sidecar, from libcamera's JSON beside it, or from its own header.
+
+    Args:
+        path: of the `.raw` file.
+
+    Raises:
+        FormatError: there is none of these, or it is wrong.
+    """
+    toml, metadata = path.with_suffix(".toml"), path.with_suffix(".json")
+    if toml.exists():
+        sidecar = read_sidecar(toml)
+        return with_metadata(metadata, sidecar) if metadata.exists() else sidecar
+    if metadata.exists():
+        return read_description(metadata)
+    return read_header(path) or read_sidecar(toml)
 
 
 def _whole_frames(path: Path, sidecar: Sidecar) -> int:

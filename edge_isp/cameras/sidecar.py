@@ -41,7 +41,7 @@ from edge_isp.toml_file import TomlTable, describe, read_toml
 
 _FORMAT = ("width", "height", "cfa", "bit_depth", "packing")
 _OPTIONAL_FORMAT = ("stride", "offset", "frame_bytes", "window", "flips")
-_FLIPS = {
+FLIPS = {
     "none": Flips(vertical=False, horizontal=False),
     "horizontal": Flips(vertical=False, horizontal=True),
     "vertical": Flips(vertical=True, horizontal=False),
@@ -53,13 +53,15 @@ _FRAME = ("colour_gains", "colour_temperature_k", "analogue_gain", "digital_gain
 
 @dataclass(frozen=True, slots=True)
 class FrameConditions:
-    """What a sidecar says of one frame; see `RawFrame`."""
+    """What a file says of one frame; see `RawFrame`. A TOML sidecar has the first five."""
 
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
     analogue_gain: float | None = None
     digital_gain: float | None = None
     exposure_ns: int | None = None
+    colour_matrix: tuple[float, ...] | None = None
+    timestamp_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _frame_bytes(layout: TomlTable, raw_format: RawFormat) -> int:
 
 def _window(layout: TomlTable, raw_format: RawFormat) -> SensorWindow | None:
     """The part of the sensor that a frame shows."""
-    flips = _FLIPS[layout.choice("flips", tuple(_FLIPS))] if "flips" in layout else None
+    flips = FLIPS[layout.choice("flips", tuple(FLIPS))] if "flips" in layout else None
     if "window" not in layout:
         if flips is not None:
             layout.refuse("flips", "a window beside it: window = [left, top, width, height]", layout.values["flips"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from edge_isp.cli import options
 from edge_isp.cli.tables import plain_console, text_table
@@ -34,8 +36,16 @@ class _Part:
     problem: str | None
 
 
-def devices(as_json: options.Json = False) -> None:
+def devices(
+    as_json: options.Json = False,
+    media: Annotated[
+        bool, typer.Option("--media", help="Draw the media devices instead, and propose a set-up file for each.")
+    ] = False,
+) -> None:
     """List cameras with their formats, sizes and rates, and engines; of what is missing, say why and what to do."""
+    if media:
+        _media(as_json)
+        return
     cameras = [_camera(name) for name in names("cameras")]
     engines = [_Part(name, name, None, _load("engines", name)[1]) for name in names("engines")]
     if as_json:
@@ -55,6 +65,25 @@ def devices(as_json: options.Json = False) -> None:
     console.print(engine_table)
     for note in [*_notes(cameras), *(f"{part.name}: {part.problem}" for part in engines if part.problem)]:
         console.print(f"- {note}", soft_wrap=True)
+
+
+def _media(as_json: bool) -> None:
+    from edge_isp.cameras.v4l2.graph import media_graphs
+
+    graphs = media_graphs()
+    if as_json:
+        print(json.dumps([asdict(graph) for graph in graphs]))
+        return
+    if not graphs:
+        print("no media device: the cameras of this machine need no set-up")
+    for graph in graphs:
+        print(graph.problem or f"{graph.path}: {graph.driver}, {graph.model}, {graph.bus}")
+        for line in graph.lines:
+            print(f"  {line}")
+        if graph.setup is not None:
+            print("  a set-up file (--camera v4l2,setup=FILE):\n")
+            print("\n".join(f"    {line}" if line else "" for line in graph.setup.splitlines()))
+        print()
 
 
 def _rows(part: _Part) -> Iterator[tuple[str, str, str, str]]:

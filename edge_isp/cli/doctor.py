@@ -53,6 +53,9 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
     if not found["cameras"]:
         yield "  none that the kernel knows"
     yield _line("  picamera2", found["picamera2"])
+    for camera in found["opened_cameras"]:
+        able = f"{camera['modes']} modes" if camera["problem"] is None else "cannot be used"
+        yield _line(f"  {camera['spec']}", f"{camera['name']}: {able}{_reason(camera['problem'])}")
     yield ""
     yield "runtimes"
     for name, version in found["runtimes"].items():

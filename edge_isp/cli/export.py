@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from edge_isp.models.card import ModelCard
 
 export = typer.Typer(
-    help="Write a model as the file that an NPU's compiler or another runtime takes.", no_args_is_help=True
+    help="Write a model as the file that an NPU's compiler or another runtime takes, or a recording as other files.",
+    no_args_is_help=True,
 )
 
 _Format = Annotated[

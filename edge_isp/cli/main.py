@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 from importlib.metadata import entry_points
+from typing import Any
 
 import typer
 
@@ -18,11 +19,18 @@ from edge_isp import __version__
 from edge_isp.cli import signals, streams
 from edge_isp.cli.bench import bench
 from edge_isp.cli.calibrate import calibrate
+from edge_isp.cli.config import config
+from edge_isp.cli.configuration import configured
 from edge_isp.cli.devices import devices
+from edge_isp.cli.dng import dng
 from edge_isp.cli.doctor import doctor
 from edge_isp.cli.export import export
+from edge_isp.cli.install_service import install_service
 from edge_isp.cli.models import models
+from edge_isp.cli.record import record
+from edge_isp.cli.recordings import export_recording, info, repair
 from edge_isp.cli.run import run
+from edge_isp.cli.serve import serve
 from edge_isp.cli.warmup import show_compilation, warmup
 from edge_isp.errors import EdgeIspError
 
@@ -34,11 +42,19 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(serve)
 app.command()(devices)
 app.command()(warmup)
 app.command()(doctor)
+app.command()(install_service)
+app.command()(record)
+app.command()(info)
+app.command()(repair)
+app.command()(dng)
+export.command("recording")(export_recording)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
+app.add_typer(config, name="config")
 app.add_typer(export, name="export")
 app.add_typer(models, name="models")
 for _entry in entry_points(group="edge_isp.commands"):
@@ -60,6 +76,11 @@ def _root(
     show_compilation()
 
 
+def command_line() -> Any:
+    """The whole command line as Typer's command, with the configuration file and the environment behind its options."""
+    return configured(typer.main.get_command(app))
+
+
 def main() -> None:
     """Runs the command line.
 
@@ -78,7 +99,7 @@ def main() -> None:
 def _main() -> None:
     try:
         try:
-            app(prog_name="edge-isp")
+            command_line()(prog_name="edge-isp")
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here and not when Python exits, where an error cannot be caught

@@ -38,6 +38,36 @@ def parse_size(text: str | Size) -> Size:
     return size
 
 
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_bytes(text: str | float) -> int:
+    """The number of bytes of a text such as "500MB" or "2GB"; powers of ten.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([A-Z]*)", str(text).upper())
+    found = round(float(match[1]) * _BYTES.get(match[2], 0)) if match else 0
+    if found < 1:
+        raise typer.BadParameter(f"expected a number with B, KB, MB, GB or TB, such as 2GB; found '{text}'")
+    return found
+
+
+def parse_seconds(text: str | float) -> float:
+    """The seconds of a text such as "10s", "500ms" or "10min".
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([a-z]*)", str(text).lower())
+    found = float(match[1]) * _SECONDS.get(match[2], 0.0) if match else 0.0
+    if found <= 0:
+        raise typer.BadParameter(f"expected a time with ms, s, min, h or d, such as 10s; found '{text}'")
+    return found
+
+
 def size_option(text: str) -> typer.models.ParameterInfo:
     """`--size`, with what it is the size of."""
     option: typer.models.ParameterInfo = typer.Option("--size", metavar="WIDTHxHEIGHT", parser=parse_size, help=text)
@@ -125,6 +155,18 @@ InputSize = Annotated[
 Confidence = Annotated[
     float | None,
     typer.Option("--confidence", min=0, max=1, help="Minimum confidence of a detection, 0.3 by default."),
+]
+Track = Annotated[
+    bool, typer.Option("--track", help="Number the detector's objects, so that each keeps its number in every frame.")
+]
+ZoneFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--zone",
+        metavar="FILE.toml",
+        dir_okay=False,
+        help="Count the detector's objects in the zones and at the lines of this file; objects are tracked then.",
+    ),
 ]
 LensShading = Annotated[
     bool | None,

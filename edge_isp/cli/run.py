@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge_isp.cli import options
+from edge_isp.cli.configuration import MODELS, OF_MODEL
+
+if TYPE_CHECKING:
+    from edge_isp.pipeline import ModelOptions
 
 
 def run(
+    context: typer.Context,
     camera: options.Camera = None,
     model: options.Model = "rfdcsanet-s",
     frames: options.Frames = None,
@@ -29,6 +35,8 @@ def run(
     profile: options.Profile = None,
     input_size: options.InputSize = None,
     confidence: options.Confidence = None,
+    track: options.Track = False,
+    zone: options.ZoneFile = None,
     lens_shading: options.LensShading = None,
     tile: options.Tile = None,
     memory_budget: options.MemoryBudget = None,
@@ -49,36 +57,14 @@ def run(
     verbose: options.Verbose = False,
 ) -> None:
     """Turn RAW frames into pictures or detections, and show how long each stage takes."""
-    from edge_isp.calibration.profile import load_profile
-    from edge_isp.cli.run_stream import Shown, run_stream
-    from edge_isp.engines.fallback import Delegation
+    from edge_isp.cli.run_stream import FurtherModel, Shown, run_stream
     from edge_isp.metering.exposure import AutoExposure
-    from edge_isp.pipeline import ModelOptions, QueuePolicy, StreamOptions
+    from edge_isp.pipeline import QueuePolicy, StreamOptions
 
+    of_model = {name: value for name, value in context.params.items() if name in OF_MODEL}
     run_stream(
         camera,
-        ModelOptions(
-            model,
-            engine=engine,
-            threads=threads,
-            delegation=Delegation(
-                delegate,
-                require_full_delegation,
-                check_every,
-                time_limit,
-                engine_python,
-                isolate or memory_limit is not None,
-                None if memory_limit is None else memory_limit << 20,
-            ),
-            profile=load_profile(profile) if profile else None,
-            correct_shading=lens_shading,
-            correct_defects=defect_correction,
-            tone=tone,
-            input_size=input_size,
-            confidence=confidence,
-            tile=tile,
-            memory_budget_bytes=None if memory_budget is None else memory_budget * 10**6,
-        ),
+        _model_options(of_model),
         StreamOptions(
             auto_exposure=AutoExposure() if auto_exposure else None,
             auto_brightness=auto_brightness,
@@ -86,4 +72,47 @@ def run(
             notify_systemd=True,
         ),
         Shown(frames=frames, folder=save, sinks=tuple(sink or ()), as_json=as_json, verbose=verbose),
+        [
+            # What a further model does not say itself is as for the first.
+            FurtherModel(
+                _model_options({**of_model, **{key: table[key] for key in OF_MODEL & table.keys()}}),
+                every=table.get("every", 1),
+                sinks=tuple(table.get("sink", ())),
+            )
+            for table in context.meta.get(MODELS, ())
+        ],
+    )
+
+
+def _model_options(values: Mapping[str, Any]) -> ModelOptions:
+    """A model and how it is run, by the options' names."""
+    from edge_isp.calibration.profile import load_profile
+    from edge_isp.engines.fallback import Delegation
+    from edge_isp.pipeline import ModelOptions
+    from edge_isp.tracking import load_regions
+
+    memory_limit, memory_budget = values["memory_limit"], values["memory_budget"]
+    return ModelOptions(
+        values["model"],
+        engine=values["engine"],
+        threads=values["threads"],
+        delegation=Delegation(
+            values["delegate"],
+            values["require_full_delegation"],
+            values["check_every"],
+            values["time_limit"],
+            values["engine_python"],
+            values["isolate"] or memory_limit is not None,
+            None if memory_limit is None else memory_limit << 20,
+        ),
+        profile=load_profile(values["profile"]) if values["profile"] else None,
+        correct_shading=values["lens_shading"],
+        correct_defects=values["defect_correction"],
+        tone=values["tone"],
+        input_size=values["input_size"],
+        confidence=values["confidence"],
+        track=values["track"],
+        regions=load_regions(values["zone"]) if values["zone"] else None,
+        tile=None if values["tile"] is None else options.parse_size(values["tile"]),
+        memory_budget_bytes=None if memory_budget is None else memory_budget * 10**6,
     )

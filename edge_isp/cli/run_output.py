@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from edge_isp.cli.tables import figures_table
-from edge_isp.frame import FrameStatus
-from edge_isp.pipeline import FrameResult, Pipeline
+from edge_isp.pipeline import Consumer, DropReason, FrameResult, Pipeline
 from edge_isp.results import Detections, Picture
+from edge_isp.sinks.base import Sink
 
 
 def found_line(detections: Detections) -> str:
@@ -34,46 +34,26 @@ def applied_lines(done: FrameResult) -> list[str]:
     return [f"applied to frame {done.sequence} of {done.source}:", *(f"  {line}" for line in applied.lines())]
 
 
-def json_line(done: FrameResult, stages_ns: dict[str, int], saved: Path | None) -> dict[str, Any]:
-    """What `--json` writes of a result."""
-    result = done.result
-    line: dict[str, Any] = {
-        "source": result.source,
-        "sequence": result.sequence,
-        "timestamp_ns": result.timestamp_ns,
-    }
-    if isinstance(result, Picture):
-        line |= {"width": result.rgb.shape[1], "height": result.rgb.shape[0]}
-    line |= {
-        "model": done.model,
-        "delegate": done.delegate,
-        "status": [flag.name for flag in FrameStatus if flag in done.status],
-        "stages_ns": stages_ns,
-        "queued_ns": done.queued_ns,
-        "age_ns": done.age_ns,
-    }
-    if isinstance(result, Detections):
-        line["detections"] = [
-            {
-                "box": [round(edge, 2) for edge in box],
-                "confidence": round(float(confidence), 4),
-                "class_id": int(class_id),
-                "class_name": name,
-            }
-            for box, confidence, class_id, name in zip(
-                result.xyxy.tolist(), result.confidence, result.class_id, result.names, strict=True
-            )
-        ]
-    if saved:
-        line["saved"] = str(saved)
-    return line
-
-
 def losses(pipeline: Pipeline) -> str:
     """How many frames were lost, and why; empty where none was."""
     dropped = pipeline.counts.dropped
     causes = ", ".join(f"{cause} {frames}" for cause, frames in dropped.items())
     return f"{sum(dropped.values())} of {pipeline.counts.frames} frames lost: {causes}" if dropped else ""
+
+
+def sink_losses(accounts: Sequence[tuple[Consumer, Sink]]) -> list[str]:
+    """How many results each sink lost, and why: a line for each that lost any."""
+    lines = []
+    for consumer, sink in accounts:
+        counts = consumer.counts
+        # What was in flight at the end was for nobody; what came after `--frames` neither.
+        dropped = {str(cause): number for cause, number in counts.dropped.items() if cause is DropReason.SINK_SLOW}
+        if unsent := getattr(sink, "lost", 0):
+            dropped["not sent"] = unsent
+        if dropped:
+            causes = ", ".join(f"{cause} {number}" for cause, number in dropped.items())
+            lines.append(f"{consumer.name}: {sum(dropped.values())} of {counts.frames} results lost: {causes}")
+    return lines
 
 
 @dataclass(slots=True)

@@ -25,9 +25,11 @@ from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.subscription import Subscription
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.pipeline.work import DAMAGED, Lease, Work
-from edge_isp.results import FrameResult
+from edge_isp.results import Detections, FrameResult
+from edge_isp.tracking.following import ObjectFollower
 from edge_isp.wall_clock import WallClock
 
 _log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Branch:
         limiter: takes no more frames per second than it passes; None takes all.
         policy: of the queue of frames; None is the stream's.
         in_turn: held while the model runs.
+        follower: tracks the objects of a detector; None tracks nothing.
 
     Attributes:
         consumers: get the results.
@@ -56,10 +59,11 @@ class Branch:
         every: int,
         limiter: RateLimiter | None,
         policy: QueuePolicy | None,
-        in_turn: threading.Lock,
+        in_turn: Turns,
+        follower: ObjectFollower | None = None,
     ) -> None:
         self.model, self.runner, self.every, self.policy, self.in_turn = model, runner, every, policy, in_turn
-        self.limiter = limiter
+        self.limiter, self.follower = limiter, follower
         self.consumers: list[Consumer] = []
         self._lock = threading.Lock()  # of the two below
         self._run: BranchRun | None = None
@@ -399,6 +403,8 @@ class BranchRun:
         assert work.tensor is not None
         begun = self._clock.now_ns()
         result = work.task.decode(work.outputs, work.frame, work.tensor)
+        if self.branch.follower is not None and isinstance(result, Detections):
+            result = self.branch.follower.update(result)
         now = self._clock.now_ns()
         work.stages_ns["decode"] = now - begun
         self._let_go(work)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class DropReason(StrEnum):
@@ -119,6 +120,45 @@ class WallClockStepped:
 
 
 Event = FramesDropped | StateChange | MetadataIgnored | DeadlineMissed | WallClockStepped
+
+
+def event_message(event: Event) -> dict[str, Any]:
+    """An event as a message of a recording, see docs/recording.md.
+
+    Args:
+        event: of a pipeline.
+    """
+    match event:
+        case FramesDropped():
+            return {
+                "kind": "frames dropped",
+                "time_ns": event.time_ns,
+                "reason": str(event.cause),
+                "sequence": event.sequence,
+                "frames": event.frames,
+                "consumer": event.consumer,
+            }
+        case StateChange():
+            reason = f"{event.state}: {event.reason}" if event.reason else str(event.state)
+            return {"kind": "state", "time_ns": event.time_ns, "reason": reason}
+        case MetadataIgnored():
+            return {
+                "kind": "metadata ignored",
+                "time_ns": event.time_ns,
+                "reason": event.reason,
+                "sequence": event.sequence,
+            }
+        case DeadlineMissed():
+            reason = f"the newest result is {event.age_ns / 1e6:.1f} ms old, max_age_s is {event.max_age_s:g}"
+            return {
+                "kind": "deadline missed",
+                "time_ns": event.time_ns,
+                "reason": reason,
+                "consumer": event.consumer,
+            }
+        case WallClockStepped():
+            reason = f"the wall clock was set by {event.step_ns / 1e9:.3f} s"
+            return {"kind": "wall clock stepped", "time_ns": event.time_ns, "reason": reason}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,18 @@ from typing import ClassVar, Self
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.calibration.tone import check_tone
 from edge_isp.engines.fallback import Delegation
-from edge_isp.errors import PipelineError, shortened
+from edge_isp.errors import ModelError, PipelineError, shortened
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Event
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.results import FrameResult
+from edge_isp.tasks.detect import DEFAULT_CONFIDENCE
 from edge_isp.tasks.protocol import Task
 from edge_isp.tasks.registry import task_for
+from edge_isp.tracking.following import UNCERTAIN, ObjectFollower
+from edge_isp.tracking.regions import Regions
 from edge_isp.wall_clock import WallClock
 
 
@@ -107,6 +110,8 @@ class ModelOptions:
         tone: "camera" for the camera's own tone curve, or "srgb", see `IspTask`.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
+        track: whether a detector's objects are numbered from frame to frame, see `Detections.track_id`.
+        regions: zones and lines in which objects are counted, see `Detections.zones`; objects are tracked then.
         tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models
             have one size; None runs frames whole unless they need more than `memory_budget_bytes`. Tiles give the same
             picture as the whole frame.
@@ -133,6 +138,8 @@ class ModelOptions:
     tone: str = "camera"
     input_size: int | None = None
     confidence: float | None = None
+    track: bool = False
+    regions: Regions | None = None
     tile: tuple[int, int] | None = None
     memory_budget_bytes: int | None = None
     make_task: Callable[[ModelCard], Task] | None = None
@@ -185,6 +192,9 @@ class ModelOptions:
         """
         if self.make_task is not None:
             return self.make_task(card)
+        # A tracked object goes on with detections that are less certain than those that are delivered.
+        follows = (self.track or self.regions is not None) and card.task == "detector"
+        confidence = min(UNCERTAIN, self._least_confidence) if follows else self.confidence
         return task_for(
             card,
             profile=self.profile,
@@ -192,8 +202,29 @@ class ModelOptions:
             correct_defects=self.correct_defects,
             tone=self.tone,
             input_size=self.input_size,
-            confidence=self.confidence,
+            confidence=confidence,
         )
+
+    def follower(self, card: ModelCard) -> ObjectFollower | None:
+        """What tracks the model's objects; None where nothing is to be tracked.
+
+        Args:
+            card: the model's.
+
+        Raises:
+            ModelError: the model is no detector.
+            ZoneError: a zone or a line names a class that the model does not know.
+        """
+        if not self.track and self.regions is None:
+            return None
+        if card.task != "detector":
+            raise ModelError(f"'{card.name}' makes pictures: only a detector's objects can be tracked or counted")
+        return ObjectFollower(confidence=self._least_confidence, regions=self.regions, class_names=card.classes)
+
+    @property
+    def _least_confidence(self) -> float:
+        """Minimum confidence of a detection that is delivered."""
+        return DEFAULT_CONFIDENCE if self.confidence is None else self.confidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,13 @@ from typing import Any, Self
 from edge_isp.cameras.base import Camera
 from edge_isp.engines.base import EngineReport
 from edge_isp.errors import PipelineError
+from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.pipeline.branch import Branch
 from edge_isp.pipeline.clock import SystemClock
 from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.deadline import Deadline
-from edge_isp.pipeline.drops import Account, FrameCounts, PipelineState
+from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
 from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
@@ -31,6 +32,7 @@ from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.stream import Stream
 from edge_isp.pipeline.subscription import Subscription
 from edge_isp.pipeline.transitions import Transitions
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Systemd
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
@@ -47,8 +49,9 @@ class Pipeline:
 
     Iterating over it, `read`, `async for` and a callback give the results of `model`; `add_consumer` adds other models
     and other users of the results, and `add_sink` adds files, videos and whatever else results are written to. The
-    stream starts when the first result is asked for, or with `start`. The kernels are compiled, or loaded from their
-    cache, when the pipeline is made; a model is loaded when its first frame arrives.
+    stream starts when the first result is asked for, or with `start`. Then the camera is opened first, since what is
+    wrong with it is known at once; the kernels are compiled, or loaded from their cache, after that; a model is loaded
+    when its first frame arrives.
 
     If a stage or a consumer is slower than the camera, its `QueuePolicy` says what happens. Each dropped frame is
     counted by its cause, see `Consumer.counts`, and reported to `on_event`.
@@ -78,7 +81,7 @@ class Pipeline:
         self._reconnect, self._clock = options.reconnect or ReconnectPolicy(), options.clock or SystemClock()
         self._wall_clock = options.wall_clock or WallClock()
         self._systemd = Systemd() if options.notify_systemd else Systemd({})
-        self._status = Status(options.on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
+        self._status = Status(self._on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
         self._camera, self._opener = camera_or_opener(camera)
         self._transitions = Transitions(self, self._failed_unheard)
         self._lock = threading.RLock()  # of everything below; held for moments only
@@ -89,6 +92,8 @@ class Pipeline:
         self._branches: list[Branch] = []
         self._consumers: list[Consumer] = []
         self._sinks: dict[Consumer, SinkWriter] = {}
+        self._taps: list[Callable[[RawFrame], object]] = []  # of sinks, see `Sink`
+        self._listeners: list[Callable[[dict[str, Any]], object]] = []
         self.add_consumer(
             model,
             policy=options.policy,
@@ -146,7 +151,7 @@ class Pipeline:
                 branch = self._branch_of(of)
             else:
                 assert model is not None
-                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else threading.Lock()
+                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else Turns()
                 limiter = None if max_fps is None else RateLimiter(max_fps)
                 branch = self._new_branch(
                     ModelOptions.of(model), every=every, limiter=limiter, policy=policy, in_turn=turns
@@ -185,8 +190,8 @@ class Pipeline:
             sink: belongs to the pipeline from now on.
             name: in events and statistics; None is the name of the sink's class, with a number if it is taken.
             of: whose results are written; None is the pipeline's first consumer.
-            policy: of the queue of results; None is the stream's, but `LATEST` where that would wait for the sink while
-                a camera runs.
+            policy: of the queue of results; None is the sink's own (`Sink`), else the stream's, but `LATEST` where that
+                would wait for the sink while a camera runs.
 
         Raises:
             PipelineError: the stream runs, the name is taken, or `sink` is not a sink.
@@ -198,6 +203,9 @@ class Pipeline:
                 f"{sink!r}{hint}"
             )
         check_policy(policy)
+        own = getattr(sink, "policy", None)
+        if policy is None and own is not None:
+            policy = QueuePolicy.parse(own)
         with self._lock:
             if self._stream is not None:
                 raise PipelineError("sinks are added before the stream starts, or after `stop`")
@@ -212,6 +220,10 @@ class Pipeline:
                 never_blocks=True,
             )
             self._sinks[consumer] = writer
+            if callable(tap := getattr(sink, "frame_arrived", None)):
+                self._taps.append(tap)
+            if callable(listener := getattr(sink, "event", None)):
+                self._listeners.append(listener)
         return consumer
 
     def subscribe(
@@ -423,10 +435,9 @@ class Pipeline:
         every: int,
         limiter: RateLimiter | None,
         policy: QueuePolicy | None,
-        in_turn: threading.Lock,
+        in_turn: Turns,
     ) -> Branch:
         model = Model(options)
-        compile_pipeline_kernels(model.card.task)
         return Branch(
             model,
             Runner(model, options),
@@ -434,6 +445,7 @@ class Pipeline:
             limiter=limiter,
             policy=policy,
             in_turn=in_turn,
+            follower=options.follower(model.card),
         )
 
     def _new_consumer(self, branch: Branch, name: str, **options: Any) -> Consumer:
@@ -458,8 +470,8 @@ class Pipeline:
         max_fps: float | None = None,
         never_blocks: bool = False,
     ) -> dict[str, Any]:
-        """The arguments of `Consumer`. With `of`, results of a model that others use are left out; without it, the branch
-        has left out the frames."""
+        """The arguments of `Consumer`. With `of`, results of a model that others use are left out; without it, the
+        branch has left out the frames."""
         deadline = None
         if max_age_s is not None:
             deadline = Deadline(
@@ -484,6 +496,13 @@ class Pipeline:
             "start_soon": self._start_soon,
             "runner": branch.runner,
         }
+
+    def _on_event(self, event: Event) -> None:
+        """Passes an event to the user and to the sinks that want it."""
+        for listener in self._listeners:
+            listener(event_message(event))
+        if self._options.on_event is not None:
+            self._options.on_event(event)
 
     def _start_first(self) -> None:
         """Starts the stream when the first result is asked for; not after `stop`, which may have come between two
@@ -597,6 +616,7 @@ class Pipeline:
             report_event=self._status.report,
             failed=partial(self._status.fail, stream=stop),
             stop=stop,
+            taps=self._taps,
         )
         # Deadlines are noticed while nothing moves by the watchdog alone.
         ages_s = [c.deadline.max_age_ns / 1e9 for c in self._everybody() if c.deadline is not None]
@@ -614,8 +634,13 @@ class Pipeline:
             stop=stop,
             watchdog_s=min(periods_s, default=None),
             checked=self._checked,
+            prepare=self._compile_kernels,
             owner=self,
         )
+
+    def _compile_kernels(self) -> None:
+        for task in sorted({branch.model.card.task for branch in self._branches}):
+            compile_pipeline_kernels(task)
 
     def _checked(self, stalled: list[str]) -> None:
         """The watchdog has checked the stages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -77,6 +77,7 @@ class Source:
         report_event: called with each `MetadataIgnored`.
         failed: called with an error that ends the stream, where no `read` can raise it.
         stop: ends the waiting.
+        taps: called with each frame as the camera gave it, before it is checked; they must not raise.
 
     Attributes:
         camera: the one that is open, or None.
@@ -96,7 +97,9 @@ class Source:
         report_event: Callable[[Event], None],
         failed: Callable[[BaseException], None],
         stop: threading.Event,
+        taps: Sequence[Callable[[RawFrame], object]] = (),
     ) -> None:
+        self._taps = taps
         self.camera, self._opener = camera, open_camera
         self._reconnect, self._clock = reconnect, clock
         # A read returns after `stall_s`; one that takes twice as long does not respond.
@@ -180,6 +183,9 @@ class Source:
         frame = camera.read(timeout_s=self._reconnect.stall_s if self.live else None)
         if frame is None and self._interrupted:
             self._raise_pending()
+        if isinstance(frame, RawFrame):
+            for tap in self._taps:
+                tap(frame)
         return frame
 
     def _raise_pending(self) -> None:

@@ -41,6 +41,7 @@ class Stream:
         stop: ends the stream.
         watchdog_s: the longest time between two checks of the watchdog; None is its own.
         checked: called after every check of the watchdog with the stages that do not respond.
+        prepare: called once the camera is open, before the stages run: what takes long at the first start.
         owner: the pipeline, see `StageThread`.
 
     Attributes:
@@ -62,12 +63,13 @@ class Stream:
         stop: threading.Event,
         watchdog_s: float | None,
         checked: Callable[[list[str]], None],
+        prepare: Callable[[], None],
         owner: object,
     ) -> None:
         self.source, self.finished = source, threading.Event()
         self._branches, self._options = branches, options
         self._reconnect, self._status, self._clock, self._owner = reconnect, status, clock, owner
-        self._wall_clock, self._stop = wall_clock, stop
+        self._wall_clock, self._stop, self._prepare = wall_clock, stop, prepare
         self._runs: list[BranchRun] = []
         self._threads: list[StageThread] = []
         self._heartbeats: list[Heartbeat] = []
@@ -91,6 +93,7 @@ class Stream:
         try:
             self.watchdog.start()  # the camera may hang while it is opened
             self.source.start()
+            self._prepare()
             self._status.starting(self._stop)
             self._start_stages()
         except BaseException:

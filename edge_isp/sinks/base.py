@@ -18,6 +18,17 @@ class Sink(Protocol):
     `needs_raw = True`, of the class or the instance: its results then have `FrameResult.raw`, which costs a copy of
     each frame.
 
+    A sink may have an attribute `policy`, the name of its queue's policy as `QueuePolicy.parse` reads it, which
+    `Pipeline.add_sink` uses where it is given none; in a specification it is the key `policy`.
+
+    A sink that goes on after failures, because its server may come back, has an attribute `lost`: the number of results
+    that it was given and could not write.
+
+    A recorder wants more than results. A sink with a method `frame_arrived(frame: RawFrame)` gets each frame exactly as
+    the camera gave it, in the camera's thread, whether or not there will be a result of it; it must copy what it keeps,
+    return at once, and not raise. One with a method `event(message: dict[str, Any])` gets what happens to frames and to
+    the pipeline, see `edge_isp.pipeline.drops.event_message`.
+
     Another package adds a sink with an entry point in the group `edge_isp.sinks`, whose value is a class. The command
     line makes it from a specification: `NAME:ARGUMENT` is its first positional parameter, `key=value` its keyword-only
     parameters, converted as they are annotated (see `edge_isp.spec`). `edge_isp.testing.check_sink` is its conformance

@@ -10,7 +10,8 @@ from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import SinkError
 from edge_isp.files import remove_unfinished, write_new
 from edge_isp.results import FrameResult, Picture
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
+from edge_isp.sinks.schedule import Schedule
 from edge_isp.tasks.classical import ClassicalIsp
 
 # Bytes of a source's name in a file's name, which may have 255 with all that follows.
@@ -31,12 +32,13 @@ class ImageFilesSink:
     A file appears under its name when it is complete and on the disk. What a killed process left unfinished is deleted
     when the next sink is opened in the folder.
 
-    Detections are drawn on a picture of their frame, see `annotate`.
+    Detections are drawn on a picture of their frame, see `picture_of`.
 
     Args:
         folder: made if it does not exist.
         profile: of the sensor, for pictures that detections are drawn on; None is the shipped profile of the frame's
             sensor.
+        schedule: which results `write` takes.
 
     Attributes:
         folder: of the files.
@@ -49,9 +51,9 @@ class ImageFilesSink:
     needs_raw = True
     suffix = ""
 
-    def __init__(self, folder: str | Path, profile: SensorProfile | None) -> None:
+    def __init__(self, folder: str | Path, profile: SensorProfile | None, schedule: Schedule) -> None:
         self.folder = Path(folder)
-        self._developer = ClassicalIsp(profile)
+        self._developer, self._schedule = ClassicalIsp(profile), schedule
         self._session = session_name(datetime.now(UTC))
         self._closed = False
         try:
@@ -64,7 +66,7 @@ class ImageFilesSink:
             raise SinkError(f"{str(self.folder)[:_LONGEST_SHOWN]}: cannot write pictures there: {reason}") from error
 
     def write(self, result: FrameResult) -> None:
-        """Writes the result's picture, or its detections on a picture of their frame.
+        """Writes the result's picture, or its detections on a picture of their frame, where the schedule takes it.
 
         Args:
             result: of a model that makes pictures, or with `raw`.
@@ -73,7 +75,8 @@ class ImageFilesSink:
             SinkError: it cannot be written, or the sink is closed.
         """
         self._check_open()  # before there is anything to draw
-        self.save(annotate(result, self._developer))
+        if self._schedule.takes(result.timestamp_ns):
+            self.save(picture_of(result, self._developer))
 
     def save(self, picture: Picture) -> Path:
         """Writes a picture.
@@ -88,12 +91,7 @@ class ImageFilesSink:
             SinkError: it cannot be written, or the sink is closed.
         """
         self._check_open()
-        stem = f"{_source_name(picture.source)}_{self._session}_{picture.sequence:06d}"
-        try:
-            return write_new(self.folder, stem, self.suffix, self.encode(picture))
-        except OSError as error:
-            path = self.folder / f"{stem}{self.suffix}"
-            raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return self._write_new(picture.source, picture.sequence, self.encode(picture))
 
     def encode(self, picture: Picture) -> bytes:
         """The content of a picture's file.
@@ -102,6 +100,15 @@ class ImageFilesSink:
             picture: to encode.
         """
         raise NotImplementedError
+
+    def _write_new(self, source: str, sequence: int, content: bytes) -> Path:
+        """Writes a file with a name of its own."""
+        stem = f"{_source_name(source)}_{self._session}_{sequence:06d}"
+        try:
+            return write_new(self.folder, stem, self.suffix, content)
+        except OSError as error:
+            path = self.folder / f"{stem}{self.suffix}"
+            raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Ends the writing; every file is already complete. Idempotent."""

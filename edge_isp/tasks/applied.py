@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_isp.calibration.frame_colour import colour_temperature_k
 from edge_isp.calibration.light import digital_gain
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.calibration.readout import sensor_window
@@ -9,7 +10,6 @@ from edge_isp.calibration.tone import tone_origin
 from edge_isp.corrections import AppliedCorrections, Correction
 from edge_isp.errors import ProfileError
 from edge_isp.frame import RawFrame
-from edge_isp.tasks.colour import colour_temperature_k
 from edge_isp.tasks.lens_shading import shading_window
 
 _NOT_OF_A_DETECTOR = Correction("not for a detector")

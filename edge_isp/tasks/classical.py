@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_isp.calibration.frame_colour import colour_matrix
 from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.calibration.tone import check_tone, tone_curve, tone_table
 from edge_isp.frame import RawFrame
@@ -13,7 +14,6 @@ from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, develop
 from edge_isp.kernels.tables import encoding_table
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
-from edge_isp.tasks.colour import colour_matrix
 from edge_isp.tasks.encoding import darkening, levels, normalised_gains
 
 

@@ -14,7 +14,7 @@ from edge_isp.frame import RawFormat, RawFrame
 from edge_isp.kernels.detect import check_limits, detect, level_tables
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.models.card import ModelCard, TensorCard
-from edge_isp.orientation import upright_boxes
+from edge_isp.orientation import upright_boxes, upright_size
 from edge_isp.results import Detections
 from edge_isp.tasks.applied import applied_to_detector
 from edge_isp.tasks.encoding import (
@@ -31,6 +31,9 @@ from edge_isp.tasks.encoding import (
 # The border around a frame whose proportions are not the input's, as a value of the input: the grey, 114 of 255, with
 # which YOLOX pads pictures, and our training pads mosaics.
 BORDER = 114 / 255
+
+# Minimum confidence of a detection where none is asked for.
+DEFAULT_CONFIDENCE = 0.3
 
 # Channels of a level's outputs by their layout; classes are as many as the card names.
 _BOX, _OBJECTNESS, _CLASS = _LAYOUTS = ("box", "objectness", "class")
@@ -62,7 +65,7 @@ class DetectTask:
         card: ModelCard,
         *,
         input_size: int | None = None,
-        confidence: float = 0.3,
+        confidence: float = DEFAULT_CONFIDENCE,
         iou_threshold: float = 0.45,
         max_detections: int = 100,
     ) -> None:
@@ -136,17 +139,19 @@ class DetectTask:
             by_level, self._levels, iou_threshold=self._iou_threshold, max_detections=self._max_detections
         )
         boxes = _to_sensor(boxes, frame, (tensor.shape[1], tensor.shape[2]))
+        width, height = frame.format.width, frame.format.height
         # Objects found only in the border are not in the frame.
         inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         return Detections(
-            upright_boxes(boxes[inside], frame.format.width, frame.format.height, frame.orientation),
+            upright_boxes(boxes[inside], width, height, frame.orientation),
             confidence[inside],
             class_id[inside],
             self.card.classes,
             frame.source,
             frame.sequence,
             frame.timestamp_ns,
-            applied_to_detector(frame),
+            applied=applied_to_detector(frame),
+            size=upright_size(width, height, frame.orientation),
         )
 
     @property

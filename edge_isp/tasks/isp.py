@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_isp.calibration.frame_colour import colour_matrix
 from edge_isp.calibration.light import noise_deviation
 from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.calibration.tone import check_tone, tone_curve, tone_of_srgb, tone_table
@@ -27,7 +28,6 @@ from edge_isp.models.card import ModelCard
 from edge_isp.orientation import upright_picture
 from edge_isp.results import Picture
 from edge_isp.tasks.applied import applied_to_picture
-from edge_isp.tasks.colour import colour_matrix
 from edge_isp.tasks.defects import frame_defects
 from edge_isp.tasks.encoding import (
     darkening,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_isp.calibration.frame_colour import colour_temperature_k
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.calibration.readout import sensor_window
 from edge_isp.errors import ProfileError
@@ -9,7 +10,6 @@ from edge_isp.frame import RawFrame
 from edge_isp.kernels.layout import PLANE_COLOURS, flips_to_rggb
 from edge_isp.kernels.tables import Factors, lens_factors, node_places
 from edge_isp.sensor_window import SensorWindow
-from edge_isp.tasks.colour import colour_temperature_k
 
 
 def frame_factors(frame: RawFrame, profile: SensorProfile | None, curve: str) -> Factors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_isp.cameras.continuity import Continuity
@@ -68,3 +68,19 @@ def test_bad_time_stamps_say_nothing() -> None:
     assert continuity.next(20, 0) == (20, FrameStatus.BAD_TIMESTAMP)
     assert continuity.next(21, 22 * PERIOD_NS) == (21, FrameStatus.OK)
     assert continuity.next(24, 25 * PERIOD_NS) == (24, FrameStatus.GAP)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    bursts=st.lists(st.integers(20, 1980), min_size=4, max_size=30, unique=True),
+    lengths=st.lists(st.integers(1, 9), min_size=30, max_size=30),
+    lost=st.sets(st.integers(10, 1999), max_size=40),
+)
+def test_a_late_stamp_is_no_lost_frame(bursts: list[int], lengths: list[int], lost: set[int]) -> None:
+    """On a loaded machine stamps come a whole period late for some frames, and then on time again."""
+    late = {number for first, length in zip(bursts, lengths, strict=False) for number in range(first, first + length)}
+    continuity, found = Continuity(), []
+    for number in (number for number in range(2000) if number not in lost):
+        time_ns = (number + (number in late)) * PERIOD_NS + number  # never the same twice
+        found.append((continuity.next(number, time_ns)[0], number))
+    assert [ours for ours, _ in found] == [drivers for _, drivers in found]

@@ -11,9 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_isp import doctor
+from edge_isp.cameras.base import CameraDevice, CameraMode
+from edge_isp.cameras.picamera2.camera import Picamera2Camera
+from edge_isp.cameras.v4l2.camera import V4l2Camera
 from edge_isp.cli.main import app
 from edge_isp.doctor import examine
-from edge_isp.errors import EdgeIspError
+from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.plugins import names
 
 Recording = Callable[..., Path]
@@ -175,3 +178,30 @@ def test_run_fails_loudly(arguments: tuple[str, ...], message: str, recording: R
 
 def test_engines_are_listed() -> None:
     assert {"litert", "tflite-runtime", "onnxruntime", "rknn", "hailo"} <= set(names("engines"))
+
+
+def test_a_camera_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each camera is a line of its own; one kind that cannot be asked does not hide the others."""
+    why = (
+        "/dev/video1: cannot be opened: EBUSY; another program has the camera; find it with: sudo fuser -v /dev/video1"
+    )
+    mode = CameraMode("RG10", "640x480", (30.0,))
+    found = [CameraDevice("v4l2:/dev/video0", "sensor", (mode,)), CameraDevice("v4l2:/dev/video1", "busy", (), why)]
+
+    def fail() -> list[CameraDevice]:
+        raise CameraError("camera 'picamera2': the package picamera2 is not installed")
+
+    monkeypatch.setattr(V4l2Camera, "devices", staticmethod(lambda: found))
+    monkeypatch.setattr(Picamera2Camera, "devices", staticmethod(fail))
+    opened = examine(try_delegates=False)["opened_cameras"]
+    assert [(each["spec"], each["modes"], each["problem"]) for each in opened] == [
+        ("v4l2:/dev/video0", 1, None),
+        ("v4l2:/dev/video1", 0, why),
+    ]
+    monkeypatch.setattr(doctor, "delegates", dict)
+    status, page, _ = invoke("doctor")
+    assert status == 0
+    assert "v4l2:/dev/video0" in page
+    assert "sensor: 1 modes" in page
+    assert "busy: cannot be used" in page
+    assert "sudo fuser -v /dev/video1" in page

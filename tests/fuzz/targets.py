@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 import types
 import typing
 from collections.abc import Callable
@@ -27,10 +28,17 @@ from edge_isp.cameras.replay import DngFile, RawFile
 from edge_isp.cameras.sidecar import read_sidecar
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cameras.v4l2.media import read_setup
+from edge_isp.errors import FormatError
 from edge_isp.models.card import read_card, shipped_models
 from edge_isp.pipeline.options import QueuePolicy
+from edge_isp.recording.mcap_recording import McapRecording
+from edge_isp.recording.recorder import Recorder, RecordingOptions
+from edge_isp.recording.repair import repair
+from edge_isp.recording.schemas import KINDS, RAW
 from edge_isp.sinks.spec import open_sink
+from edge_isp.tracking import load_regions
 from tests.support.dng import write_dng
+from tests.support.recorded_frames import frame as recorded_frame
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,15 @@ def targets(folder: Path) -> list[Target]:
         Target("profile", _profiles(), _profile, share=0.3),
         Target("tuning", (TUNING_1, TUNING_2), _file("a.json", _tuning), share=0.8),
         Target("set-up", (SETUP,), _file("a.toml", read_setup)),
+        Target("zones", (ZONES,), _file("a.toml", load_regions)),
         Target("report", (_report(),), _file("a.json", read_report), share=1.5),
         Target("camera spec", CAMERAS, lambda content, folder: _camera(content, folder, photo), share=0.03),
         Target("sink spec", SINKS, _sink, share=0.03),
         Target("policy", policies, lambda content, folder: QueuePolicy.parse(_decoded(content)), share=0.5),
         Target("dng", _dngs(folder), _file("a.dng", _dng), text=False, share=0.3),
+        Target("mcap", _mcaps(folder), _file("a.mcap", _mcap), text=False, share=0.3),
+        Target("libcamera metadata", LIBCAMERA, _libcamera, share=0.5),
+        Target("broadcom header", (BROADCOM,), _file("h.raw", _broadcom), text=False, share=0.3),
         Target("photo", _photos(), _file("a.png", lambda path: load_photo(path, 2, 2)), text=False, share=0.4),
     ]
 
@@ -122,6 +134,43 @@ def _recording(content: bytes, folder: Path) -> None:
     with (folder / "b.raw").open("wb") as file:
         file.truncate(1 << 33)  # sparse
     for frame in RawFile(folder / "b.raw").frames():
+        frame.release()
+        break
+
+
+def _mcap(path: Path) -> None:
+    """Cut or not, repaired or not, a recording is read to its end or refused."""
+    for read in (_read_recording, repair, _read_recording):
+        try:
+            read(path)
+        except FormatError:
+            if read is not _read_recording:
+                raise
+
+
+def _read_recording(path: Path) -> None:
+    with McapRecording(path) as recording:
+        recording.attachments()
+        _ = recording.span_ns, recording.metadata
+        for camera in recording.cameras:
+            recording.last_frame(camera)
+            for kind in KINDS:
+                messages = recording.frames(camera) if kind is RAW else recording.json_messages(kind, camera)
+                for _ in messages:
+                    pass
+
+
+def _libcamera(content: bytes, folder: Path) -> None:
+    (folder / "l.json").write_bytes(content)
+    with (folder / "l.raw").open("wb") as file:
+        file.truncate(1 << 33)  # sparse
+    for frame in RawFile(folder / "l.raw").frames():
+        frame.release()
+        break
+
+
+def _broadcom(path: Path) -> None:
+    for frame in RawFile(path).frames():
         frame.release()
         break
 
@@ -192,6 +241,16 @@ TUNING_2 = (
     )
     + b"]}"
 )
+ZONES = b"""
+[[zone]]
+name = "door"
+polygon = [[0.1, 0.2], [0.4, 0.2], [0.4, 0.9]]
+classes = ["person"]
+[[line]]
+name = "entrance"
+start = [0.5, 0.0]
+end = [0.5, 1.0]
+"""
 SETUP = (
     b'media = "fe801000.csi"\nvideo = "unicam-image"\nsensor = "imx219"\n[[link]]\nsource = ["imx219 10-0010", 0]\n'
     b'sink = ["unicam", 0]\nenabled = true\n[[format]]\nentity = "imx219 10-0010"\npad = 0\ncode = "SRGGB10_1X10"\n'
@@ -207,6 +266,32 @@ CAMERAS = (
     b"/nowhere/scene.dng",
 )
 SINKS = (b"png:FOLDER", b"jpeg:FOLDER,quality=90", b"jpeg:a,quality=90", b"png:b")
+
+
+LIBCAMERA = (
+    b'{"raw": {"format": "SRGGB10_CSI2P", "size": [64, 48], "stride": 96, "framesize": 8192}, "sensor": "imx219", '
+    b'"bit_depth": 10, "metadata": {"ExposureTime": 10000, "AnalogueGain": 1.5, "DigitalGain": 1.0, "ColourGains": '
+    b'[1.5, 1.75], "ColourTemperature": 4500, "SensorTimestamp": 5000000000, "SensorBlackLevels": [4096, 4096, 4096, '
+    b'4096], "ColourCorrectionMatrix": [1.9, -0.6, -0.3, -0.4, 1.8, -0.4, -0.1, -0.7, 1.8]}}',
+    b'[{"ExposureTime": 10000}, {"AnalogueGain": 1.5}]',
+)
+BROADCOM = (b"BRCMo".ljust(0xB0, b"\0") + struct.pack("<32sHHHH24xHHBB", b"imx219", 64, 48, 0, 0, 0, 33, 0, 3)).ljust(
+    0x8000, b"\0"
+) + bytes(96 * 48)
+
+
+def _mcaps(folder: Path) -> tuple[bytes, ...]:
+    """A whole recording, a compressed one, and one that was cut off."""
+    made = []
+    for name, options in (("a", RecordingOptions()), ("b", RecordingOptions(compress=True))):
+        recorder = Recorder(folder / f"{name}.mcap", options, attachments={"a.json": b"{}"}, metadata={"model": "m"})
+        for number in range(9):
+            recorder.frame(recorded_frame(number, size=(8, 4)))
+        recorder.trigger("now")
+        recorder.close()
+        made.append((folder / f"{name}.mcap").read_bytes())
+        (folder / f"{name}.mcap").unlink()
+    return (*made, made[0][: len(made[0]) * 2 // 3])
 
 
 def _dngs(folder: Path) -> tuple[bytes, ...]:

@@ -25,6 +25,7 @@ from edge_isp.kernels.detect import level_tables
 from edge_isp.kernels.layout import RawLayout, row_bytes
 from edge_isp.kernels.residual import TONE_ENTRIES
 from edge_isp.kernels.simulate import Conversion, PixelErrors, View
+from edge_isp.kernels.squeeze import can_squeeze
 from edge_isp.kernels.tables import Factors, node_places
 from tests.kernels.sampling import LAYOUTS
 
@@ -184,6 +185,14 @@ def _encode_resampled(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
                 yield {"data": data, "out": out, "layout": layout, "tables": tables, **flips}
 
 
+def _squeeze(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    packings = [(packing, bit_depth) for packing in ("u16", "u16-left") for bit_depth in (10, 12)]
+    for data, layout in _windows(allocate, at_end, packings):
+        if can_squeeze(layout):
+            size = row_bytes("csi2p", layout.bit_depth, layout.width)
+            yield {"data": data, "layout": layout, "out": allocate((layout.height, size), np.uint8)}
+
+
 def _unpack(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     for data, layout in _windows(allocate, at_end):
         for cut in (0, 1):
@@ -257,6 +266,11 @@ def _rgb_to_i420(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
         yield {"rgb": allocate((4, width, 3), np.uint8), "out": allocate((6, width), np.uint8)}
 
 
+def _rgb_to_yuyv(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for width in (66, 2, 4, 14, 130):
+        yield {"rgb": allocate((3, width, 3), np.uint8), "out": allocate((3, 2 * width), np.uint8)}
+
+
 def _detect(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     logits = {"box": (0.05, 0), "objectness": (0.05, 0), "classes": (0.05, 0)}
     for cells, classes in (((5, 7), 80), ((1, 1), 1), ((2, 9), 3)):
@@ -324,6 +338,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "correlate.correlate_colours": _correlate_colours,
     "decode.decode_rgb": _decode_rgb,
     "decode.rgb_to_i420": _rgb_to_i420,
+    "decode.rgb_to_yuyv": _rgb_to_yuyv,
     "demosaic.demosaic": _demosaic,
     "demosaic.develop": _develop,
     "detect.detect": _detect,
@@ -334,6 +349,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "residual.decode_residual": _decode_residual,
     "simulate.scene_planes": _scene_planes,
     "simulate.simulate_frame": _simulate_frame,
+    "squeeze.squeeze": _squeeze,
     "statistics.statistics": _statistics,
     "unpack.unpack": _unpack,
 }

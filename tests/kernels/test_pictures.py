@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_isp.kernels import reference, residual
-from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420
+from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420, rgb_to_yuyv
 from edge_isp.kernels.demosaic import LINEAR_WHITE, METHODS, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.layout import CELL_PLANES, RawLayout
 from edge_isp.kernels.pack import pack
@@ -87,14 +87,26 @@ def test_rgb_to_i420_equals_its_reference(height: int, width: int, seed: int) ->
     np.testing.assert_array_equal(out, reference.rgb_to_i420(rgb))
 
 
+@examples
+@given(sizes, sizes, seeds)
+def test_rgb_to_yuyv_equals_its_reference(height: int, width: int, seed: int) -> None:
+    rgb = np.random.default_rng(seed).integers(0, 256, (height, 2 * width, 3), dtype=np.uint8)
+    out = np.zeros((height, 4 * width), np.uint8)
+    rgb_to_yuyv(rgb, out)
+    np.testing.assert_array_equal(out, reference.rgb_to_yuyv(rgb))
+
+
 @pytest.mark.parametrize(
     ("colour", "yuv"),
     [((0, 0, 0), (16, 128, 128)), ((255, 255, 255), (235, 128, 128)), ((255, 0, 0), (82, 90, 240))],
 )
-def test_i420_of_known_colours(colour: tuple[int, int, int], yuv: tuple[int, int, int]) -> None:
+def test_yuv_of_known_colours(colour: tuple[int, int, int], yuv: tuple[int, int, int]) -> None:
     out = np.zeros((3, 2), np.uint8)
     rgb_to_i420(np.full((2, 2, 3), colour, np.uint8), out)
     np.testing.assert_array_equal(out.ravel(), [yuv[0]] * 4 + [yuv[1], yuv[2]])
+    out = np.zeros((1, 4), np.uint8)
+    rgb_to_yuyv(np.full((1, 2, 3), colour, np.uint8), out)
+    np.testing.assert_array_equal(out.ravel(), [yuv[0], yuv[1], yuv[0], yuv[2]])
 
 
 @examples

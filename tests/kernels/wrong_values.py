@@ -77,6 +77,7 @@ def _plans() -> dict[str, Callable[[Arguments], Arguments]]:
 _WRONG: dict[str, dict[str, Callable[[Arguments], Arguments]]] = {
     "decode.decode_rgb": {"planes: no rows": _no_rows, "planes: no columns": _no_columns},
     "decode.rgb_to_i420": {"rgb: no rows": _no_rows, "rgb: no columns": _no_columns},
+    "decode.rgb_to_yuyv": {"rgb: no rows": _no_rows, "rgb: no columns": _no_columns},
     "residual.decode_residual": {"planes: no rows": _no_rows, "planes: no columns": _no_columns, **_matrices()},
     "demosaic.develop": _matrices(),
     "detect.suppress": {

@@ -25,7 +25,7 @@ from edge_isp.pipeline import (
     StreamOptions,
 )
 from edge_isp.results import FrameResult
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.sinks.png import PngSink
 from tests.support.scripted import ScriptedCamera, ScriptedEngine, engine
 
@@ -245,7 +245,7 @@ def test_a_detectors_pictures_have_its_boxes(recording: Callable[..., Path], tmp
         pipeline.run()
     assert [done.raw for done in plain] == [None, None]
     with Pipeline(ReplayCamera(path), options, StreamOptions(keep_raw=True)) as pipeline:
-        expected = [annotate(done).rgb for done in pipeline]
+        expected = [picture_of(done).rgb for done in pipeline]
     files = sorted((tmp_path / "out").iterdir())
     names = [re.sub(r"_\d{8}T\d{6}Z_", "_", file.name) for file in files]
     assert names == ["scene_000000.png", "scene_000001.png"]

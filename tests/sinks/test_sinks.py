@@ -11,15 +11,19 @@ from PIL import Image
 
 import edge_isp
 from edge_isp import plugins
-from edge_isp.errors import PluginError, SinkError
+from edge_isp.errors import PipelineError, PluginError, SinkError
+from edge_isp.pipeline import ModelOptions, Pipeline, QueuePolicy
 from edge_isp.results import FrameResult
 from edge_isp.sinks import image_files
-from edge_isp.sinks.annotate import annotate
+from edge_isp.sinks.annotate import picture_of
 from edge_isp.sinks.png import PngSink
 from edge_isp.sinks.spec import open_sink
 from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.testing import check_sink
 from edge_isp.testing.sink import detections_result, picture_result
+from tests.support.scripted import ScriptedCamera, ScriptedEngine, engine
+
+__all__ = ["engine"]
 
 
 class Memory:
@@ -57,25 +61,25 @@ def test_png_writes_pictures_and_draws_detections(tmp_path: Path, monkeypatch: p
     with Image.open(tmp_path / names[0]) as image:
         np.testing.assert_array_equal(np.asarray(image), picture.picture.rgb)
     with Image.open(tmp_path / names[1]) as image:
-        np.testing.assert_array_equal(np.asarray(image), annotate(found).rgb)
+        np.testing.assert_array_equal(np.asarray(image), picture_of(found).rgb)
 
 
-def test_annotate_draws_on_a_picture_of_the_frame() -> None:
+def test_detections_are_drawn_on_a_picture_of_the_frame() -> None:
     picture = picture_result(3)
-    assert annotate(picture) is picture.result
+    assert picture_of(picture) is picture.result
     nothing, found = detections_result(1, raw=True), detections_result(2, raw=True)
     assert nothing.raw is not None
     assert found.raw is not None
     developer = ClassicalIsp()
     plain = developer.develop(found.raw).rgb
-    np.testing.assert_array_equal(annotate(nothing, developer).rgb, developer.develop(nothing.raw).rgb)
-    drawn = annotate(found, developer).rgb
-    np.testing.assert_array_equal(drawn, annotate(found).rgb)
+    np.testing.assert_array_equal(picture_of(nothing, developer).rgb, developer.develop(nothing.raw).rgb)
+    drawn = picture_of(found, developer).rgb
+    np.testing.assert_array_equal(drawn, picture_of(found).rgb)
     changed = (drawn != plain).any(2)
     assert changed[24, 8]  # the left edge of the first box
     assert not changed[26:28, 12:36].any()
     with pytest.raises(SinkError, match="check_sink.raw: the detections in frame 2 cannot be drawn .*keep_raw=True"):
-        annotate(detections_result(2))
+        picture_of(detections_result(2))
 
 
 def test_png_by_specification(tmp_path: Path) -> None:
@@ -88,9 +92,12 @@ def test_png_by_specification(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("pgn:out", "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: jpeg, memory, png"),
+        (
+            "pgn:out",
+            "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: .*memory, png, rtsp",
+        ),
         ("png", "sink 'png': folder is missing; expected png:FOLDER"),
-        ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: no settings"),
+        ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: every, interval_s, daily"),
         ("png:out,profile=mine.toml", "profile cannot be set in a specification"),
         ("memory:x,capacty=3", "unknown capacty; did you mean 'capacity'.; 'memory' knows: capacity, strict"),
         ("memory:x,capacity=many", "capacity must be a whole number or none, found 'many'"),
@@ -119,9 +126,37 @@ def test_settings_have_the_types_of_the_parameters(memory_plugin: None) -> None:
     assert (sink.kind, sink.capacity, sink.strict) == ("memory", None, True)
 
 
+def test_the_policy_of_a_specification_reaches_the_pipeline(
+    memory_plugin: None, monkeypatch: pytest.MonkeyPatch, engine: type[ScriptedEngine]
+) -> None:
+    sink = open_sink("memory:x,policy=buffered(7),capacity=3")
+    assert isinstance(sink, Memory)
+    assert (sink.kind, sink.capacity) == ("x", 3)
+    with Pipeline(ScriptedCamera([]), ModelOptions(engine="scripted")) as pipeline:
+        assert pipeline.add_sink(sink).policy == QueuePolicy.buffered(7)
+        assert pipeline.add_sink(open_sink("memory:x")).policy is None
+        given = pipeline.add_sink(open_sink("memory:x,policy=latest"), policy=QueuePolicy.BLOCK)
+        assert given.policy == QueuePolicy.BLOCK
+        with pytest.raises(PipelineError, match="policy must be 'latest', 'block' or 'buffered"):
+            pipeline.add_sink(open_sink("memory:x,policy=wait"))
+    monkeypatch.setitem(plugins.BUILT_IN["sinks"], "narrow", plugins.Spec("tests.sinks.test_sinks:Narrow"))
+    with pytest.raises(SinkError, match="its class has no room for a policy"):
+        open_sink("narrow,policy=latest")
+
+
 def test_a_sink_of_no_package_is_an_error() -> None:
     with pytest.raises(PluginError, match="no 'none' among sinks"):
         plugins.load("sinks", "none")
+
+
+class Narrow:
+    __slots__ = ()
+
+    def write(self, result: FrameResult) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Failing(Memory):

@@ -15,26 +15,37 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.vm.tools import PATH, apt_line, missing_packages
 
 HERE = Path(__file__).parent
 
-# Tools, and the Debian package that brings each.
-TOOLS = {
-    "qemu-system-aarch64": "qemu-system-arm",
-    "mmdebstrap": "mmdebstrap",
-    "mke2fs": "e2fsprogs",
-    "depmod": "kmod",
-    "modprobe": "kmod",
-    "cpio": "cpio",
-}
-SUITE = "bookworm"
-PYTHON = "3.11"  # of that suite
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A release of Debian.
+
+    Attributes:
+        name: as apt has it.
+        python: version of its Python.
+        glibc: minor version of its C library, of 2.
+    """
+
+    name: str
+    python: str
+    glibc: int
+
+
+BOOKWORM, TRIXIE = Suite("bookworm", "3.11", 36), Suite("trixie", "3.13", 41)
 DEBIAN_PACKAGES = ("busybox-static", "kmod", "v4l-utils", "python3", "libgomp1", "linux-image-arm64")
 # What edge_isp needs; a wheel of edge_isp itself comes with each run.
 PYTHON_PACKAGES = tuple(tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]["dependencies"])
-# glibc 2.36 is that of the suite.
-PLATFORMS = (*(f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)), "manylinux2014_aarch64")
+# What its tests need.
+TEST_PACKAGES = ("pytest", "hypothesis", "pillow")
+# Drivers that Debian's ARM kernel lacks: built here, against its headers, from these packages.
+DRIVERS = ("vimc", "v4l2loopback")
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "9p", "9pnet_virtio")
 # Not needed on the board.
 SUPERFLUOUS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/lib/python3/dist-packages")
@@ -48,20 +59,26 @@ class Board:
     """The emulated board.
 
     Args:
+        suite: what it runs.
         cache: folder that the parts are kept in.
 
     Raises:
         Missing: a tool is not installed; the message says how to get it.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
-        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-        self._environment = {**os.environ, "PATH": path}
-        packages = sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None})
+    def __init__(self, suite: Suite = BOOKWORM, cache: Path | None = None) -> None:
+        self._suite = suite
+        self._environment = {**os.environ, "PATH": PATH}
+        packages = missing_packages()
         if packages:
-            raise Missing(f"needs: sudo apt install --no-install-recommends {' '.join(packages)}")
+            raise Missing(f"needs: {apt_line(packages)}")
         default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edge-isp" / "vm"
-        recipe = repr((SUITE, DEBIAN_PACKAGES, PYTHON_PACKAGES, MODULES, SUPERFLUOUS, (HERE / "init").read_text()))
+        recipe = repr(
+            (
+                *(suite, DEBIAN_PACKAGES, PYTHON_PACKAGES, TEST_PACKAGES, MODULES, SUPERFLUOUS, DRIVERS),
+                (HERE / "init").read_text(),
+            )
+        )
         key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         root = cache or Path(os.environ.get("EDGE_ISP_VM_CACHE", default))
         self._folder = root / key
@@ -76,12 +93,16 @@ class Board:
             return
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._folder.parent, prefix="building-") as temporary:
-            parts, root = Path(temporary) / "parts", Path(temporary) / "root"
+            parts, root, sources = (Path(temporary) / name for name in ("parts", "root", "sources"))
             parts.mkdir()
+            sources.mkdir()
             self._unpack(root)
             kernel = next(root.glob("boot/vmlinuz-*"))
             version = kernel.name.removeprefix("vmlinuz-")
             self._call(["depmod", "-b", str(root), version])
+            if self._suite is BOOKWORM:
+                self._download_sources(root, sources, version)
+                self._build_drivers(sources, version, root / "opt/modules")
             shutil.copy(kernel, parts / "vmlinuz")
             self._make_initrd(root, version, parts / "initrd")
             shutil.rmtree(root / "boot")
@@ -93,7 +114,7 @@ class Board:
             self._call(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk)])
             parts.rename(self._folder)
 
-    def run(self, share: Path, program: str, timeout_s: float = 3600) -> str:
+    def run(self, share: Path, program: str, timeout_s: float = 1500) -> str:
         """Boots, runs a Python program of the shared folder in it, and powers off.
 
         Args:
@@ -140,18 +161,68 @@ class Board:
             [
                 *("mmdebstrap", "--quiet", "--architectures=arm64", "--variant=extract"),
                 f"--include={','.join(DEBIAN_PACKAGES)}",
-                *("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", SUITE, str(root), *_sources()),
+                *("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", self._suite.name, str(root)),
+                *_sources(self._suite),
             ]
         )
         for folder in SUPERFLUOUS:
             shutil.rmtree(root / folder, ignore_errors=True)
+        platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(self._suite.glibc, 16, -1)]
+        for name, packages in (("site", PYTHON_PACKAGES), ("test-site", TEST_PACKAGES)):
+            self._call(
+                [
+                    *(sys.executable, "-m", "pip", "install", "-q", "--target", str(root / "opt" / name)),
+                    *(part for each in [*platforms, "manylinux2014_aarch64"] for part in ("--platform", each)),
+                    *("--python-version", self._suite.python, "--implementation", "cp", "--only-binary=:all:"),
+                    *packages,
+                ]
+            )
+
+    def _download_sources(self, root: Path, target: Path, version: str) -> None:
+        """What drivers are built from, for the kernel that was unpacked and from where that came."""
+        own, series = self._call(["dpkg", "--print-architecture"]).strip(), ".".join(version.split(".")[:2])
+        (target / "lists/partial").mkdir(parents=True)
+        (target / "cache/archives/partial").mkdir(parents=True)
+        apt = [
+            "apt-get",
+            *("-qq", "-o", "APT::Architecture=arm64", "-o", "APT::Architectures::=arm64"),
+            *("-o", f"APT::Architectures::={own}", "-o", f"Dir::Etc::sourcelist={root}/etc/apt/sources.list"),
+            *("-o", f"Dir::Etc::sourceparts={root}/etc/apt/sources.list.d", "-o", "Dir::State::status=/dev/null"),
+            *("-o", f"Dir::State::lists={target}/lists", "-o", f"Dir::Cache={target}/cache"),
+            *("-o", "APT::Sandbox::User=root"),
+        ]
+        self._call([*apt, "update"])
+        # The headers' programs are this machine's, everything else is the board's.
+        packages = [f"linux-headers-{version}:arm64", f"linux-headers-{version.removesuffix('-arm64')}-common:all"]
+        packages += [f"linux-kbuild-{series}:{own}", f"linux-source-{series}:all", "v4l2loopback-dkms:all"]
+        self._call([*apt, "download", *packages], folder=target)
+
+    def _build_drivers(self, sources: Path, version: str, target: Path) -> None:
+        """Builds `DRIVERS` with a cross compiler, against the headers of the board's kernel."""
+        target.mkdir(parents=True)
+        for package in sources.glob("*.deb"):
+            self._call(["dpkg-deb", "-x", str(package), str(sources)])
+        headers = sources / "usr/src" / f"linux-headers-{version}"
+        for name in ("Makefile", ".kernelvariables"):
+            if (makefile := headers / name).exists():
+                makefile.write_text(makefile.read_text().replace("/usr/src", str(sources / "usr/src")))
+        (archive,) = (sources / "usr/src").glob("linux-source-*.tar.xz")
+        vimc = "drivers/media/test-drivers/vimc"
         self._call(
-            [
-                *(sys.executable, "-m", "pip", "install", "-q", "--target", str(root / "opt/site")),
-                *(part for platform in PLATFORMS for part in ("--platform", platform)),
-                *("--python-version", PYTHON, "--implementation", "cp", "--only-binary=:all:", *PYTHON_PACKAGES),
-            ]
+            ["tar", "-xf", str(archive), "-C", str(sources), "--strip-components=1", "--wildcards", f"*/{vimc}/*"]
         )
+        (loopback,) = (sources / "usr/src").glob("v4l2loopback-*")
+        for name, folder in (("vimc", sources / vimc), ("v4l2loopback", loopback)):
+            if name == "v4l2loopback":
+                # Its own Makefile is for a build on the board.
+                (folder / "Makefile").write_text("obj-m := v4l2loopback.o\n")
+            self._call(
+                [
+                    *("make", "-C", str(headers), f"M={folder}", "ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"),
+                    *("CC=aarch64-linux-gnu-gcc", "CONFIG_VIDEO_VIMC=m", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"),
+                ]
+            )
+            shutil.copy(folder / f"{name}.ko", target)
 
     def _make_initrd(self, root: Path, version: str, target: Path) -> None:
         """BusyBox, the modules that find the disk and the shared folder, and `init`."""
@@ -180,16 +251,16 @@ class Board:
             )
             target.write_bytes(archive.stdout)
 
-    def _call(self, command: Sequence[str]) -> str:
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+    def _call(self, command: Sequence[str], folder: Path | None = None) -> str:
+        done = subprocess.run(command, cwd=folder, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Missing(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
         return done.stdout
 
 
-def _sources() -> list[str]:
+def _sources(suite: Suite) -> list[str]:
     """This machine's own sources of Debian packages, where it has some for the suite."""
     for path in ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"):
-        if Path(path).exists() and SUITE in Path(path).read_text():
+        if Path(path).exists() and suite.name in Path(path).read_text():
             return [path]
     return []

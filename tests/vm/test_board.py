@@ -13,26 +13,26 @@ from typing import Any
 import pytest
 
 from edge_isp.cameras.v4l2.formats import BAYER_FORMATS
-from tests.vm.board import Board, Missing
+from tests.vm.board import BOOKWORM, TRIXIE, Board, Missing, Suite
 from tests.vm.model_digest import MODELS, digests
 
 pytestmark = pytest.mark.board
 
 HERE = Path(__file__).parent
-VIVID_FORMATS = [code for code in BAYER_FORMATS if not code.startswith(("p", "PC1")) and "14" not in code]
+FULL = bool(os.environ.get("EDGE_ISP_VM_FULL"))  # scripts/test-board --full
+LONGEST_S, LONGEST_FULL_S = 1500, 3 * 3600
+VIVID_FORMATS = [code for code in BAYER_FORMATS if not code.startswith(("p", "PC1", "ip3")) and "14" not in code]
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `on_the_board.py` saw."""
+def seen_on(suite: Suite, share: Path, program: str, *, full: bool, timeout_s: float) -> dict[str, Any]:
+    """Builds the board, gives it edge_isp's wheel and a program, and returns what that reports."""
     if not os.environ.get("EDGE_ISP_VM"):
         pytest.skip("boots an emulated ARM board, which takes minutes: EDGE_ISP_VM=1 or scripts/test-board")
     try:
-        board = Board()
+        board = Board(suite)
         board.build()
     except Missing as error:
-        pytest.skip(f"no emulated board here: {error}")
-    share = tmp_path_factory.mktemp("share")
+        pytest.fail(f"asked for by name, but there is no emulated board here: {error}")
     pip = (sys.executable, "-m", "pip")
     source = share / "source"  # a copy, since setuptools builds inside
     shutil.copytree(
@@ -41,13 +41,49 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     subprocess.run([*pip, "wheel", "-q", "--no-deps", "--wheel-dir", share, source], check=True)
     (wheel,) = share.glob("edge_isp-*.whl")
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", share / "site", wheel], check=True)
-    for name in ("on_the_board.py", "model_digest.py"):
+    for name in (program, "model_digest.py"):
         shutil.copy(HERE / name, share)
-    console = board.run(share, "on_the_board.py")
+    if full:
+        (share / "full").touch()
+        shutil.copytree(HERE.parents[1] / "tests", share / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    console = board.run(share, program, timeout_s)
     assert (share / "report.json").exists(), console
     found: dict[str, Any] = json.loads((share / "report.json").read_text())
     print(console)
     return found
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `on_the_board.py` saw."""
+    return seen_on(
+        BOOKWORM,
+        tmp_path_factory.mktemp("share"),
+        "on_the_board.py",
+        full=FULL,
+        timeout_s=LONGEST_FULL_S if FULL else LONGEST_S,
+    )
+
+
+@pytest.fixture(scope="module", params=[BOOKWORM, TRIXIE], ids=lambda suite: suite.name)
+def suite_report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `on_a_suite.py` saw on a release of Debian."""
+    if not FULL:
+        pytest.skip("takes an hour: scripts/test-board --full")
+    share = tmp_path_factory.mktemp("share")
+    found = seen_on(request.param, share, "on_a_suite.py", full=True, timeout_s=LONGEST_FULL_S)
+    assert found["python"].startswith(f"{request.param.python}.")
+    return found
+
+
+@pytest.mark.parametrize("name", ["devices", "doctor", "run", "models", "kernels"])
+def test_a_release_of_debian(suite_report: dict[str, Any], name: str) -> None:
+    found = suite_report[name]
+    assert found["status"] == 0, found
+
+
+def test_integers_of_a_release_are_those_of_this_machine(suite_report: dict[str, Any]) -> None:
+    assert json.loads(suite_report["models"]["output"]) == {model: digests(model) for model in MODELS}
 
 
 def test_it_runs_from_the_wheel_on_arm(report: dict[str, Any]) -> None:
@@ -85,14 +121,12 @@ def test_formats_that_the_driver_has_not(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("percentage", ["0", "30", "60"])
-def test_lost_frames_are_counted(report: dict[str, Any], percentage: str) -> None:
+def test_lost_frames_are_those_of_the_drivers_count(report: dict[str, Any], percentage: str) -> None:
     found = report["drops"][percentage]
-    # The time between first and last frame over the frame period; no step may be off by a frame either.
-    assert abs(found["lost_by_sequence"] - found["lost_by_time"]) < 1
-    assert found["farthest_step"] < 1
+    assert found["lost"] == found["lost_by_driver"]
     assert found["gap_flags"] == found["steps_over_one"]
     if percentage != "0":  # some are: how many is the driver's dice
-        assert found["lost_by_sequence"] > found["frames"] * int(percentage) / 100 / 2
+        assert found["lost"] > found["frames"] * int(percentage) / 100 / 2
 
 
 def test_sequence_overflow(report: dict[str, Any]) -> None:
@@ -152,12 +186,43 @@ def test_conformance(report: dict[str, Any]) -> None:
 
 
 def test_no_leaks(report: dict[str, Any]) -> None:
-    (descriptors, resident_kb), (descriptors_after, resident_kb_after) = (
-        report["leaks"]["before"],
-        report["leaks"]["after"],
-    )
-    assert descriptors_after == descriptors
-    assert resident_kb_after - resident_kb < 512
+    """Of two late plateaus the second is no higher: what is warmed up at first is no leak."""
+    found = report["leaks"]
+    assert len(set(found["descriptors"])) == 1
+    first, second = found["resident_kb"]
+    assert second - first < 512, found
+
+
+@pytest.mark.parametrize("code", ["RG10", "BA81", "BYR2"])
+def test_multiplanar_devices(report: dict[str, Any], code: str) -> None:
+    found = report["multiplanar"][code]
+    assert (found["wrong_pixels"], found["different_levels"], found["status"]) == (0, 2, "OK")
+
+
+def test_unbinding_while_frames_come(report: dict[str, Any]) -> None:
+    found = report["unbinding"]
+    assert found["read"].startswith("CameraDisconnectedError")
+    assert found["after_s"] < 2
+    assert found["held_frame_is_whole"]
+    assert found["opening"].startswith("CameraError")
+    # On a loaded machine frames may be lost.
+    assert found["afterwards"][0] == "OK"
+    assert set(found["afterwards"]) <= {"OK", "GAP"}
+
+
+def test_vimc_through_the_media_controller(report: dict[str, Any]) -> None:
+    """Its sub-devices and video device have formats of their own, which the set-up file does not say twice."""
+    found = report["vimc"]
+    assert found["formats"] == {"SRGGB8_1X8": "640x480 RGGB 8 bit u8", "SGRBG8_1X8": "640x480 GRBG 8 bit u8"}
+    assert "VIDIOC_STREAMON" not in found["proposed"]
+    assert found["proposed"].endswith("OK")
+
+
+def test_a_frame_of_v4l2loopback_does_not_change(report: dict[str, Any]) -> None:
+    found = report["loopback"]
+    assert found["driver"] == "v4l2 loopback"
+    assert found["frames_are_those_written"]
+    assert found["held_frame_is_whole"]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -4,40 +4,94 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from edge_isp.errors import CameraError, FormatError
+from edge_isp.errors import CameraError, FormatError, shortened
 from edge_isp.frame import Cfa, Packing, RawFormat
 from edge_isp.kernels.layout import Flips
 from edge_isp.sensor_window import SensorWindow
 
 
-def raw_modes(modes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The modes that deliver RAW frames.
+@dataclass(frozen=True, slots=True)
+class SensorMode:
+    """One of a sensor's modes, as libcamera describes it.
+
+    Attributes:
+        format: libcamera's name of it where codes are not packed ("SRGGB10").
+        listed: the name under which libcamera lists it ("SRGGB10_CSI2P"); "" is `format`.
+        size: width and height in pixels.
+        bit_depth: of the sensor's codes.
+        fps: the fastest frame rate; None where libcamera does not advertise any, as on boards other than Raspberry Pi.
+        view: the part of the sensor that it reads out: left, top, width, height in the sensor's pixels; None where
+            libcamera does not advertise it.
+    """
+
+    format: str
+    size: tuple[int, int]
+    bit_depth: int
+    fps: float | None = None
+    view: tuple[int, int, int, int] | None = None
+    listed: str = ""
+
+    def __str__(self) -> str:
+        rate = "" if self.fps is None else f", {self.fps:g} frames/s"
+        return f"{size_text(self.size)}, {self.bit_depth} bits{rate}"
+
+
+def parse_mode(text: str, source: str) -> tuple[int, int, int | None]:
+    """Width, height and bits of a mode as the user writes it.
 
     Args:
-        modes: `Picamera2.sensor_modes`; that of a camera without a RAW stream has no size.
+        text: "1640x1232:10", or "1640x1232" for any number of bits.
+        source: the camera, for messages.
+
+    Raises:
+        CameraError: it is neither.
     """
-    return [mode for mode in modes if "size" in mode]
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})(?::(\d{1,2}))?", text)
+    if match is None:
+        raise CameraError(f"{source}: mode must be WIDTHxHEIGHT:BITS, such as 1640x1232:10, found '{shortened(text)}'")
+    width, height, bits = match.groups()
+    return int(width), int(height), None if bits is None else int(bits)
+
+
+def parse_size(text: str, what: str) -> tuple[int, int]:
+    """Width and height of a picture as the user writes it.
+
+    Args:
+        text: "1280x720"; even, since a YUV picture's colours have half its size.
+        what: the camera and the setting, for messages.
+
+    Raises:
+        CameraError: it is not a size.
+    """
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    size = (0, 0) if match is None else (int(match[1]), int(match[2]))
+    if min(size) < 16 or size[0] % 2 or size[1] % 2:
+        raise CameraError(f"{what} must be WIDTHxHEIGHT of even numbers, such as 1280x720, found '{shortened(text)}'")
+    return size
 
 
 def choose_mode(
-    modes: Sequence[Mapping[str, Any]],
+    modes: Sequence[SensorMode],
     *,
     width: int | None,
     height: int | None,
     bit_depth: int | None,
-    fps: float,
+    fps: float | None,
+    usual_fps: float,
     source: str,
-) -> Mapping[str, Any]:
+) -> SensorMode:
     """The sensor mode to use: of those that fit, the widest view, then the most bits, then the most pixels.
 
     Args:
-        modes: see `raw_modes`.
+        modes: of the sensor.
         width: of the mode, in pixels; None for any.
         height: of the mode, in pixels; None for any.
         bit_depth: of the mode; None for any.
-        fps: frames per second that the mode must reach.
+        fps: frames per second that the mode must reach; None for any. A mode whose rates are not known fits.
+        usual_fps: where `fps` is None, modes that reach this go before others.
         source: the camera and its sensor, for messages.
 
     Raises:
@@ -49,16 +103,18 @@ def choose_mode(
     fitting = [
         mode
         for mode in modes
-        if width in (None, mode["size"][0])
-        and height in (None, mode["size"][1])
-        and bit_depth in (None, mode["bit_depth"])
+        if width in (None, mode.size[0])
+        and height in (None, mode.size[1])
+        and bit_depth in (None, mode.bit_depth)
         # picamera2 rounds the rate to hundredths.
-        and fps <= mode["fps"] + 0.01
+        and (fps is None or mode.fps is None or fps <= mode.fps + 0.01)
     ]
     if not fitting:
-        asked = f"{width or 'any'}x{height or 'any'}, {bit_depth or 'any'} bits, {fps:g} frames/s"
-        there_are = "; ".join(f"{size_text(m)}, {m['bit_depth']} bits, {m['fps']:g} frames/s" for m in modes)
-        raise CameraError(f"{source} has no mode of {asked}; it has: {there_are}")
+        rate = "" if fps is None else f", {fps:g} frames/s"
+        asked = f"{width or 'any'}x{height or 'any'}, {bit_depth or 'any'} bits{rate}"
+        raise CameraError(f"{source} has no mode of {asked}; it has: {'; '.join(map(str, modes))}")
+    if fps is None:
+        fitting = [mode for mode in fitting if mode.fps is None or usual_fps <= mode.fps + 0.01] or fitting
     return max(fitting, key=_preference)
 
 
@@ -93,19 +149,26 @@ def raw_format(stream: Mapping[str, Any], sensor_bit_depth: int) -> RawFormat:
     return RawFormat(width, height, Cfa(cfa), bit_depth, packing, int(stream["stride"]))
 
 
-def sensor_window(mode: Mapping[str, Any], flips: Flips | None) -> SensorWindow | None:
+def sensor_window(
+    view: tuple[int, int, int, int] | None, sensor_size: tuple[int, int] | None, flips: Flips | None
+) -> SensorWindow | None:
     """The part of the sensor that a mode reads out; None where libcamera does not report it.
 
     The RAW frame is always the mode's whole picture: ScalerCrop (digital zoom) crops that of the Raspberry Pi's ISP.
 
     Args:
-        mode: with "crop_limits", (left, top, width, height).
+        view: left, top, width and height of what the mode reads out, in the sensor's pixels.
+        sensor_size: width and height of the whole sensor; None where libcamera does not say it.
         flips: of the readout, where the colour order does not show them.
     """
-    left, top, width, height = mode.get("crop_limits") or (0, 0, 0, 0)
+    if view is None:
+        return None
+    left, top, width, height = (int(value) for value in view)
     if left < 0 or top < 0 or width < 2 or height < 2:
         return None
-    return SensorWindow(int(left), int(top), int(width), int(height), flips=flips)
+    if sensor_size is not None and (left + width > sensor_size[0] or top + height > sensor_size[1]):
+        sensor_size = None
+    return SensorWindow(left, top, width, height, sensor_size, flips)
 
 
 def white_level(layout: RawFormat, sensor_bit_depth: int) -> float:
@@ -115,18 +178,8 @@ def white_level(layout: RawFormat, sensor_bit_depth: int) -> float:
         layout: of the frames.
         sensor_bit_depth: significant bits of the sensor's own codes.
     """
-    return float((2**sensor_bit_depth - 1) << (layout.bit_depth - sensor_bit_depth))
-
-
-def smallest_packing(bit_depth: int) -> Packing:
-    """The packing with the fewest bytes that loses nothing.
-
-    Args:
-        bit_depth: of the sensor mode.
-    """
-    if bit_depth == 8:
-        return Packing.U8
-    return Packing.CSI2P if bit_depth in (10, 12) else Packing.U16
+    bits = min(sensor_bit_depth, layout.bit_depth)
+    return float((2**bits - 1) << (layout.bit_depth - bits))
 
 
 def parse_packing(packing: str | None, source: str) -> Packing | None:
@@ -145,17 +198,17 @@ def parse_packing(packing: str | None, source: str) -> Packing | None:
         raise CameraError(f"{source}: packing must be one of {', '.join(Packing)}, found '{packing}'") from None
 
 
-def size_text(mode: Mapping[str, Any]) -> str:
-    """A mode's size, for people.
+def size_text(size: tuple[int, int]) -> str:
+    """A size, for people.
 
     Args:
-        mode: as picamera2 describes it.
+        size: width and height in pixels.
     """
-    width, height = mode["size"]
-    return f"{width}x{height}"
+    return f"{size[0]}x{size[1]}"
 
 
-def _preference(mode: Mapping[str, Any]) -> tuple[int, int, int]:
+def _preference(mode: SensorMode) -> tuple[int, int, int]:
     """Greater for better: the view, the bits, the pixels."""
-    (_, _, view_width, view_height), (width, height) = mode["crop_limits"], mode["size"]
-    return view_width * view_height, mode["bit_depth"], width * height
+    width, height = mode.size
+    view = mode.view or (0, 0, width, height)
+    return view[2] * view[3], mode.bit_depth, width * height

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-import re
+import logging
+import math
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_isp.calibration.profile import profile_of, shipped_profiles
 from edge_isp.cameras.base import CameraBase, CameraDevice, CameraMode, ControlLimits, Controls
-from edge_isp.cameras.continuity import Continuity
-from edge_isp.cameras.delayed_controls import DELAYS, DelayedControls
+from edge_isp.cameras.continuity import Continuity, Staleness
+from edge_isp.cameras.delayed_controls import DelayedControls, delays_of
+from edge_isp.cameras.sensor_name import sensor_name
 from edge_isp.cameras.v4l2 import kernel as v4l2_kernel
+from edge_isp.cameras.v4l2.compact import CompactLayout, expand
 from edge_isp.cameras.v4l2.controls import V4l2Controls
 from edge_isp.cameras.v4l2.device import CaptureDevice, NotACaptureDeviceError, V4l2Device
-from edge_isp.cameras.v4l2.formats import BAYER_FORMATS, choose_format, raw_format
-from edge_isp.cameras.v4l2.media import apply_setup, read_setup, subdevice_size
+from edge_isp.cameras.v4l2.drivers import Stamp, traits_of
+from edge_isp.cameras.v4l2.formats import BAYER_FORMATS, BufferLayout, choose_format, raw_format
+from edge_isp.cameras.v4l2.media import (
+    PadFormat,
+    Pipeline,
+    apply_setup,
+    read_setup,
+    source_of_node,
+    subdevice_size,
+)
 from edge_isp.cameras.v4l2.sensor import SensorSettings
 from edge_isp.cameras.v4l2.stream import BUFFERS_OF_THE_DRIVER, BufferStream, FilledBuffer
 from edge_isp.cameras.v4l2.window import sensor_window
 from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError
-from edge_isp.frame import FrameStatus, RawFormat, RawFrame
+from edge_isp.frame import FrameStatus, Packing, RawFrame
+
+_log = logging.getLogger(__name__)
+
+# Between two readings of two clocks.
+_CLOCK_NOISE_NS = 100_000_000
+# Every so many rows of the first frame are looked at.
+_CHECKED_ROWS = 7
 
 
 class V4l2Camera(CameraBase):
@@ -40,20 +62,25 @@ class V4l2Camera(CameraBase):
             the most bits, and of these the smallest packing.
         bit_depth: of the sensor. Of formats with as many bits one is chosen; in a 16-bit format fewer bits are
             left-aligned, as on Raspberry Pi 5.
+        packing: "u16-left" where the driver stores the sensor's bits as the upper ones of 16 though the format's name
+            says otherwise, as on Jetson; or "u8", "u16" or "csi2p", to choose a format by it.
         sensor: its name ("imx219"), for black level and gain; by default that of the sensor's sub-device.
         black_level: code of no light at the format's bit depth, where there is no profile of the sensor.
         buffers: how many the driver is asked for. Two fewer frames can be held at a time.
+        control: controls of the driver to set first, by the names of `v4l2-ctl --list-ctrls`, such as
+            {"vertical_flip": 1}; in a specification `control.vertical_flip=1`.
 
     Attributes:
         format: of the frames, as the driver set it.
         controls: of the sensor's sub-device, or of the video device where the driver has them there.
 
     `sequence` counts frames; a lost one is missing in it, by the driver's count and by the time stamps (see
-    `Continuity`), and the next frame has `FrameStatus.GAP`. `timestamp_ns` is the driver's. Where the driver says that
-    it is the end of the frame (most do), readout and exposure are subtracted if the sensor's controls report them.
+    `Continuity`), and the next frame has `FrameStatus.GAP`. `timestamp_ns` is the start of the first row's exposure:
+    the driver's stamp, less what lies between the two by the sensor's controls. Which moment a driver stamps is known
+    (`edge_isp.cameras.v4l2.drivers`); most stamp the end of the frame.
 
     Exposure is set in whole lines and gain in the sensor's steps. Frames report a new exposure from the second frame
-    after `control` on, and a new gain from the first; other sensors may take longer.
+    after `control` on, and a new gain from the first or second, as libcamera knows it of the sensor.
 
     Raises:
         CameraError: there is no such device, or it cannot do what is asked.
@@ -74,31 +101,47 @@ class V4l2Camera(CameraBase):
         fps: float | None = None,
         pixel_format: str | None = None,
         bit_depth: int | None = None,
+        packing: str | None = None,
         sensor: str | None = None,
         black_level: float | None = None,
         buffers: int = 6,
+        control: Mapping[str, int | str] | None = None,
     ) -> None:
         if buffers <= BUFFERS_OF_THE_DRIVER:
             raise CameraError(
                 f"camera 'v4l2': buffers must be at least {BUFFERS_OF_THE_DRIVER + 1}, since the driver keeps "
                 f"{BUFFERS_OF_THE_DRIVER} for itself, found {buffers}"
             )
-        if fps is not None and not fps > 0:
+        if fps is not None and not 0 < fps < math.inf:
             raise CameraError(f"camera 'v4l2': fps must be a positive number, found {fps}")
-        path, sensor_path = _paths(device, setup)
+        wanted_packing = _packing(packing)
+        pipeline = _pipeline(device, setup)
+        path, sensor_path = pipeline.video, pipeline.sensor
         super().__init__(f"v4l2:{path}")
         self._reading = threading.Lock()  # held while the device is waited for
-        self._continuity = Continuity()
+        self._continuity, self._staleness = Continuity(), Staleness()
         self._last_sequence = -1
         self._subdevice: V4l2Device | None = None
         self._device = CaptureDevice(path)
         self._stream = BufferStream(self._device, self.source, self.closed)
+        self._traits = traits_of(self._device.driver)
+        self._compact: CompactLayout | None = None
+        self._codes_are_checked = False
         try:
             if sensor_path is not None:
                 self._subdevice = V4l2Device(sensor_path)
             self.controls = V4l2Controls(self._subdevice or self._device)
-            self.format = self._set_format(width, height, pixel_format, bit_depth)
-            self._sensor = sensor or (_sensor_name(sensor_path) if sensor_path else None)
+            given = {name: _control_value(value) for name, value in (control or {}).items()}
+            # Those that change the layout come before the format, like a flip, which changes the colour order.
+            first = [name for name in given if self.controls.describe(name).changes_layout]
+            self.controls.set({name: given[name] for name in first})
+            source_pad = pipeline.source
+            if source_pad is None and setup is None and self._device.follows_media_controller:
+                source_pad = source_of_node(path)
+            buffer_layout = self._set_format(width, height, pixel_format, bit_depth, wanted_packing, source_pad)
+            self.controls.refresh()
+            self.controls.set({name: value for name, value in given.items() if name not in first})
+            self._sensor = sensor or (sensor_name(v4l2_kernel.node_name(sensor_path)) if sensor_path else None)
             self._black_level, self._white_level = self._levels(black_level)
             origin = "call" if black_level is not None else f"profile '{self._sensor}'"
             self._origins = Origins().with_others(black_level=origin, white_level=origin)
@@ -110,11 +153,17 @@ class V4l2Camera(CameraBase):
             if fps is not None:
                 self._set_rate(fps)
             self._noted_changes = self.controls.changes
-            self._conditions = DelayedControls(DELAYS, self._settings.known())
-            self._stream.start(self.format, buffers)
+            self._conditions = DelayedControls(delays_of(self._sensor), self._settings.known())
+            self._stream.start(buffer_layout, buffers)
+            self._opened = True
         except BaseException:
             self.close()
             raise
+
+    def __del__(self) -> None:
+        """Releases a camera that was dropped without `close`."""
+        if getattr(self, "_opened", False):
+            self.close()
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         """Returns the next frame; see `Camera.read`. Frames wait in the driver's buffers while nobody reads.
@@ -204,11 +253,30 @@ class V4l2Camera(CameraBase):
                     self._subdevice.close()
 
     def _set_format(
-        self, width: int | None, height: int | None, pixel_format: str | None, bit_depth: int | None
-    ) -> RawFormat:
-        """Chooses a format, sets it, and reads back what came of it."""
+        self,
+        width: int | None,
+        height: int | None,
+        pixel_format: str | None,
+        bit_depth: int | None,
+        packing: Packing | None,
+        source_pad: PadFormat | None,
+    ) -> BufferLayout:
+        """Chooses a format, sets it, and reads back what came of it.
+
+        Of a device behind a media controller, format and size follow the pad that it is linked to.
+        """
         current = self._device.format()
-        code = choose_format(self._device.codes(), current.code, pixel_format, bit_depth, self.source)
+        codes = self._device.codes()
+        if source_pad is not None and self._device.follows_media_controller:
+            codes = self._device.codes(source_pad.code) or codes
+            for name, asked, there in (("width", width, source_pad.width), ("height", height, source_pad.height)):
+                if asked not in (None, there):
+                    raise CameraError(
+                        f"{self.source}: {name} must be {there}, since the pad that it is linked to is set to "
+                        f"{source_pad}; change it in the set-up file; found {asked}"
+                    )
+            width, height = source_pad.width, source_pad.height
+        code = choose_format(codes, current.code, pixel_format, bit_depth, packing, self.source)
         wanted = (width or current.width, height or current.height)
         found = self._device.set_format(code, *wanted)
         if found.code != code or (width, height) != (
@@ -220,7 +288,11 @@ class V4l2Camera(CameraBase):
                 f"{self.source}: asked for {code} {wanted[0]}x{wanted[1]}, but the driver made it "
                 f"{found.code} {found.width}x{found.height}; sizes of {code}: {sizes}"
             )
-        return raw_format(found, BAYER_FORMATS[code], bit_depth, self.source)
+        self.format, self._compact = raw_format(found, BAYER_FORMATS[code], bit_depth, packing, self.source)
+        if self._compact is None:
+            return BufferLayout(self.format.height, self.format.stride, self.format.row_bytes)
+        stride = found.bytes_per_line or found.size_bytes // found.height
+        return BufferLayout(self.format.height, stride, self._compact.row_bytes(self.format.width))
 
     def _levels(self, black_level: float | None) -> tuple[tuple[float, float, float, float], float]:
         """Black and white level at the format's bit depth."""
@@ -246,10 +318,13 @@ class V4l2Camera(CameraBase):
 
     def _set_rate(self, fps: float) -> None:
         """Asks the video device for a frame rate, or sets the sensor's blanking."""
+        before = self._device.rate()
         found = self._device.set_rate(fps)
         if found is None:
             self._settings.set_rate(fps)
         elif abs(found / Fraction(fps) - 1) > 0.01:
+            if before is not None:
+                self._device.set_rate(float(before))  # what is refused changes nothing
             rates = self._device.rates(self._device.format().code, self.format.width, self.format.height)
             there_are = ", ".join(f"{float(rate):g}" for rate in rates) or "not reported"
             raise CameraError(
@@ -275,11 +350,11 @@ class V4l2Camera(CameraBase):
         self._last_sequence = sequence
         conditions = self._conditions.at(sequence)
         exposure_ns = round(conditions["exposure_ns"]) if "exposure_ns" in conditions else None
-        timestamp_ns = filled.timestamp_ns
-        if not filled.stamped_at_start and exposure_ns is not None:
-            timestamp_ns -= exposure_ns + (self._settings.readout_ns or 0)
+        timestamp_ns = self._exposure_start(filled, exposure_ns)
+        status |= self._staleness.next(timestamp_ns + (exposure_ns or 0))
+        lent = self._compact is None and not self._traits.shared_buffers
         frame = RawFrame(
-            data=filled.data,
+            data=filled.data if lent else self._copied(filled),
             format=self.format,
             source=self.source,
             sequence=sequence,
@@ -292,14 +367,70 @@ class V4l2Camera(CameraBase):
             window=self._window,
             status=status,
             origins=self._origins,
-            on_release=lambda: self._stream.give_back(filled.index),
+            on_release=(lambda: self._stream.give_back(filled.index)) if lent else None,
         )
-        self._stream.lend(filled.index, frame)
+        self._check_codes(frame)
+        if lent:
+            self._stream.lend(filled.index, frame)
         return frame
 
+    def _exposure_start(self, filled: FilledBuffer, exposure_ns: int | None) -> int:
+        """When the first row began to be exposed, from what the driver stamps."""
+        timestamp_ns = filled.timestamp_ns
+        if self._traits.boottime:
+            suspended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+            # Whatever lies between the two readings of the clock is no suspension.
+            timestamp_ns -= suspended_ns if suspended_ns > _CLOCK_NOISE_NS else 0
+        stamp = Stamp.EXPOSURE_START if filled.stamped_at_start else self._traits.stamp
+        if exposure_ns is None or stamp is Stamp.EXPOSURE_START:
+            return timestamp_ns
+        readout_ns = (self._settings.readout_ns or 0) if stamp is Stamp.FRAME_END else 0
+        return timestamp_ns - readout_ns - exposure_ns
 
-def _paths(device: str | int | None, setup: str | Path | None) -> tuple[str, str | None]:
-    """Paths of the video device and of the sensor's sub-device."""
+    def _copied(self, filled: FilledBuffer) -> NDArray[np.uint8]:
+        """A frame's bytes in memory of its own, as the kernels read them; its buffer is the driver's again."""
+        data = filled.data.copy() if self._compact is None else expand(filled.data, self._compact, self.format.width)
+        self._stream.lend(filled.index, None)
+        self._stream.give_back(filled.index)
+        return data
+
+    def _check_codes(self, frame: RawFrame) -> None:
+        """Warns once where codes do not fit into the bits that they should have: the first frame shows it."""
+        layout = self.format
+        if self._codes_are_checked or layout.packing is not Packing.U16 or layout.bit_depth == 16:
+            return
+        self._codes_are_checked = True
+        rows = frame.data[::_CHECKED_ROWS, : layout.row_bytes]
+        highest = int(rows.view("<u2").max())
+        if highest >= 2**layout.bit_depth:
+            _log.warning(
+                "%s: codes exceed the bit depth: the highest is %d, %d bits hold %d at most; where the sensor's bits "
+                "are the upper ones of 16, as Jetson and Rockchip boards may store them, open the camera with "
+                "packing=u16-left",
+                self.source,
+                highest,
+                layout.bit_depth,
+                2**layout.bit_depth - 1,
+            )
+
+
+def _packing(packing: str | None) -> Packing | None:
+    try:
+        return None if packing is None else Packing(packing)
+    except ValueError:
+        raise CameraError(f"camera 'v4l2': packing must be one of {', '.join(Packing)}, found '{packing}'") from None
+
+
+def _control_value(value: int | str) -> int | str:
+    """A number, or what an item of a menu is called."""
+    try:
+        return int(value)
+    except ValueError:
+        return value
+
+
+def _pipeline(device: str | int | None, setup: str | Path | None) -> Pipeline:
+    """The video device and the sensor's sub-device."""
     if setup is not None:
         if device is not None:
             raise CameraError(f"camera 'v4l2': give a device or a set-up file, not both; found {device} and {setup}")
@@ -309,13 +440,7 @@ def _paths(device: str | int | None, setup: str | Path | None) -> tuple[str, str
             "camera 'v4l2': give a device, such as v4l2:0, or setup=FILE; list them with: edge-isp devices"
         )
     text = str(device)
-    return (f"/dev/video{text}" if text.isdecimal() else text), None
-
-
-def _sensor_name(path: str) -> str | None:
-    """The sensor's name from that of its sub-device: "imx219 10-0010" is an imx219."""
-    match = re.match(r"[a-z0-9]+", v4l2_kernel.node_name(path).lower())
-    return match.group() if match else None
+    return Pipeline(f"/dev/video{text}" if text.isdecimal() else text, None, None)
 
 
 def _modes(device: CaptureDevice, code: str) -> Sequence[CameraMode]:

@@ -15,6 +15,7 @@ from edge_isp.cameras.v4l2.abi import (
     BUF_TYPE_VIDEO_CAPTURE,
     BUF_TYPE_VIDEO_CAPTURE_MPLANE,
     CAP_DEVICE_CAPS,
+    CAP_IO_MC,
     CAP_STREAMING,
     CAP_TIMEPERFRAME,
     CAP_VIDEO_CAPTURE,
@@ -193,19 +194,24 @@ class CaptureDevice(V4l2Device):
                     f"{path}: '{self.card}' does not capture video (capabilities {able:#010x}); "
                     "list cameras with: edge-isp devices"
                 )
+            self.follows_media_controller = bool(able & CAP_IO_MC)
             self.multiplanar = not able & CAP_VIDEO_CAPTURE
             self.buffer_type = BUF_TYPE_VIDEO_CAPTURE_MPLANE if self.multiplanar else BUF_TYPE_VIDEO_CAPTURE
         except BaseException:
             self.close()
             raise
 
-    def codes(self) -> list[str]:
-        """Four-character codes of its formats, in the driver's order."""
+    def codes(self, bus_format: int = 0) -> list[str]:
+        """Four-character codes of its formats, in the driver's order.
+
+        Args:
+            bus_format: of the pad that it is linked to; 0 gives the formats of every pad format.
+        """
         found = []
-        description = FormatDescription(type=self.buffer_type)
+        description = FormatDescription(type=self.buffer_type, mbus_code=bus_format)
         while not self.request(VIDIOC_ENUM_FMT, description, (errno.EINVAL,)):
             found.append(fourcc_name(description.pixelformat))
-            description = FormatDescription(type=self.buffer_type, index=len(found))
+            description = FormatDescription(type=self.buffer_type, mbus_code=bus_format, index=len(found))
         return found
 
     def sizes(self, code: str) -> list[FrameSizes]:
@@ -291,6 +297,8 @@ class CaptureDevice(V4l2Device):
             plane.bytesperline,
             plane.sizeimage,
             planes,
+            # A driver that has no choice may say 0, V4L2_FIELD_ANY, against the specification.
+            pixels.field not in (0, FIELD_NONE),
         )
 
     def rate(self) -> Fraction | None:

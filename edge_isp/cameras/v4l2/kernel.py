@@ -51,6 +51,19 @@ def ioctl(descriptor: int, request: int, argument: ctypes.Structure | ctypes.c_i
         return
 
 
+def write_device(descriptor: int, content: memoryview) -> int:
+    """Writes a frame to a device that takes video; returns the number of bytes that the driver took.
+
+    Args:
+        descriptor: of the node.
+        content: of the frame.
+
+    Raises:
+        OSError: as `write`.
+    """
+    return os.write(descriptor, content)
+
+
 def map_buffer(descriptor: int, length: int, offset: int) -> memoryview:
     """A driver's buffer, to be read only. It is unmapped when the last view of it is gone.
 

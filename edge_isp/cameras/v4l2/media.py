@@ -34,7 +34,7 @@ from edge_isp.cameras.v4l2.abi import (
 )
 from edge_isp.cameras.v4l2.controls import V4l2Controls
 from edge_isp.cameras.v4l2.device import V4l2Device
-from edge_isp.cameras.v4l2.formats import BUS_FORMATS
+from edge_isp.cameras.v4l2.formats import BUS_FORMATS, bus_format_name
 from edge_isp.errors import CameraError
 from edge_isp.toml_file import TomlTable, read_toml
 
@@ -48,7 +48,7 @@ class Setup:
 
     Attributes:
         path: of the file.
-        media: path of the media device, or its driver's name.
+        media: path of the media device, or its driver's name, model or bus ("platform:fe801000.csi").
         video: entity of the video device to read from.
         sensor: entity of the sensor, None where the video device has its controls.
         links: ((entity, pad), (entity, pad), enabled), source to sink.
@@ -63,6 +63,56 @@ class Setup:
     links: tuple[tuple[tuple[str, int], tuple[str, int], bool], ...]
     formats: tuple[tuple[str, int, str, int, int], ...]
     controls: Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class PadFormat:
+    """The format of a pad.
+
+    Attributes:
+        code: of the format on the bus, as the kernel has it.
+        width: in pixels.
+        height: in pixels.
+    """
+
+    code: int
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{bus_format_name(self.code)} {self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A media pipeline that is set up.
+
+    Attributes:
+        video: path of the video device.
+        sensor: path of the sensor's sub-device; None where the set-up file names no sensor.
+        source: format of the pad that the video device is linked to; None where that is not known.
+    """
+
+    video: str
+    sensor: str | None
+    source: PadFormat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A data link.
+
+    Attributes:
+        source: entity and pad that it begins at.
+        sink: entity and pad that it ends at.
+        enabled: whether data flows.
+        immutable: whether it cannot be switched.
+    """
+
+    source: tuple[str, int]
+    sink: tuple[str, int]
+    enabled: bool
+    immutable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +148,7 @@ def read_setup(path: str | Path) -> Setup:
         video=document.text("video"),
         sensor=document.text("sensor") if "sensor" in document else None,
         links=tuple(_link(table) for table in document.tables("link")),
-        formats=tuple(_format(table) for table in document.tables("format")),
+        formats=_formats(document),
         controls=controls.values,
     )
 
@@ -115,14 +165,27 @@ def _pad(table: TomlTable, key: str) -> tuple[str, int]:
     table.refuse(key, 'an end of a link, ["entity", pad]', table.value(key))
 
 
-def _format(table: TomlTable) -> tuple[str, int, str, int, int]:
-    keys = ("entity", "pad", "code", "width", "height")
-    table.check_keys(keys, required=keys)
-    for key in ("pad", "width", "height"):
-        if table.whole(key, lowest=0) > _LARGEST_UNSIGNED:
-            table.refuse(key, "a whole number of 32 bits", table.values[key])
-    code = table.choice("code", tuple(BUS_FORMATS))
-    return table.text("entity"), table.whole("pad"), code, table.whole("width"), table.whole("height")
+def _formats(document: TomlTable) -> tuple[tuple[str, int, str, int, int], ...]:
+    """The formats from the sensor on: code, width and height are those of the entry before where they are left out."""
+    found: list[tuple[str, int, str, int, int]] = []
+    for table in document.tables("format"):
+        inherited = ("code", "width", "height") if found else ()
+        keys = ("entity", "pad", "code", "width", "height")
+        table.check_keys(keys, required=[key for key in keys if key not in inherited])
+        for key in ("pad", "width", "height"):
+            if key in table and table.whole(key, lowest=0) > _LARGEST_UNSIGNED:
+                table.refuse(key, "a whole number of 32 bits", table.values[key])
+        _, _, code, width, height = found[-1] if found else ("", 0, "", 0, 0)
+        found.append(
+            (
+                table.text("entity"),
+                table.whole("pad"),
+                table.choice("code", tuple(BUS_FORMATS)) if "code" in table else code,
+                table.whole("width") if "width" in table else width,
+                table.whole("height") if "height" in table else height,
+            )
+        )
+    return tuple(found)
 
 
 class MediaDevice(V4l2Device):
@@ -145,6 +208,7 @@ class MediaDevice(V4l2Device):
                 )
             self.driver = info.driver.decode("utf-8", "replace")
             self.model = info.model.decode("utf-8", "replace")
+            self.bus = info.bus_info.decode("utf-8", "replace")
             self._read_topology()
         except BaseException:
             self.close()
@@ -161,6 +225,47 @@ class MediaDevice(V4l2Device):
                 return entity
         there_are = ", ".join(f"'{entity.name}'" for entity in self.entities)
         raise CameraError(f"{self.path}: no entity '{name}'; there are: {there_are}")
+
+    def links(self) -> list[Link]:
+        """The data links, in the driver's order."""
+        names = {entity.id: entity.name for entity in self.entities}
+        return [
+            Link(
+                (names[source], source_pad),
+                (names[sink], sink_pad),
+                bool(flags & MEDIA_LNK_FL_ENABLED),
+                bool(flags & MEDIA_LNK_FL_IMMUTABLE),
+            )
+            for ((source, source_pad), (sink, sink_pad)), flags in self._links.items()
+        ]
+
+    def pad_format(self, name: str, pad: int) -> PadFormat | None:
+        """The active format of a pad; None where the entity has none, or none without routes.
+
+        Args:
+            name: of the entity.
+            pad: its index.
+        """
+        node = self.entity(name).node
+        if node is None:
+            return None
+        with V4l2Device(node) as device:
+            content = SubdeviceFormat(which=SUBDEV_FORMAT_ACTIVE, pad=pad)
+            if device.request(VIDIOC_SUBDEV_G_FMT, content, (errno.EINVAL, errno.ENOTTY)):
+                return None
+            found = content.format
+            return PadFormat(found.code, found.width, found.height)
+
+    def source_format(self, video: str) -> PadFormat | None:
+        """The format of the pad that an entity's enabled link comes from.
+
+        Args:
+            video: name of the entity.
+        """
+        for link in self.links():
+            if link.sink[0] == video and link.enabled:
+                return self.pad_format(*link.source)
+        return None
 
     def set_link(self, source: tuple[str, int], sink: tuple[str, int], enabled: bool) -> None:
         """Switches a link on or off; one that is so already stays.
@@ -231,11 +336,11 @@ class MediaDevice(V4l2Device):
         }
 
 
-def apply_setup(setup: Setup) -> tuple[str, str | None]:
+def apply_setup(setup: Setup) -> Pipeline:
     """Sets a media pipeline up: links, controls that change the layout, formats, the other controls.
 
-    Returns:
-        paths of the video device and of the sensor's sub-device, None where the file names no sensor.
+    Args:
+        setup: what the file says.
 
     Raises:
         CameraError: something is not there, or the driver makes something else of it.
@@ -247,15 +352,32 @@ def apply_setup(setup: Setup) -> tuple[str, str | None]:
         sensor = None if setup.sensor is None else _node(media, setup.sensor)
         if sensor is None:
             _set_formats(media, setup)
-            return video, None
-        with V4l2Device(sensor) as device:
-            controls = V4l2Controls(device)
-            first = {name for name in setup.controls if controls.describe(name).changes_layout}
-            controls.set({name: value for name, value in setup.controls.items() if name in first})
-            _set_formats(media, setup)
-            controls.refresh()
-            controls.set({name: value for name, value in setup.controls.items() if name not in first})
-        return video, sensor
+        else:
+            with V4l2Device(sensor) as device:
+                controls = V4l2Controls(device)
+                first = {name for name in setup.controls if controls.describe(name).changes_layout}
+                controls.set({name: value for name, value in setup.controls.items() if name in first})
+                _set_formats(media, setup)
+                controls.refresh()
+                controls.set({name: value for name, value in setup.controls.items() if name not in first})
+        return Pipeline(video, sensor, media.source_format(setup.video))
+
+
+def source_of_node(path: str) -> PadFormat | None:
+    """The format of the pad that a video device is linked to; None where no media device has it.
+
+    Args:
+        path: of the video device.
+
+    Raises:
+        CameraError: a media device cannot be asked.
+    """
+    for media_path in v4l2_kernel.nodes("media"):
+        with MediaDevice(media_path) as media:
+            for entity in media.entities:
+                if entity.node == path:
+                    return media.source_format(entity.name)
+    return None
 
 
 def subdevice_size(device: V4l2Device, pad: int = 0) -> tuple[int, int]:
@@ -266,15 +388,26 @@ def subdevice_size(device: V4l2Device, pad: int = 0) -> tuple[int, int]:
 
 
 def _open_media(setup: Setup) -> MediaDevice:
+    """The media device that a set-up file names: of several of one driver the one with all of its entities."""
     if setup.media.startswith("/"):
         return MediaDevice(setup.media)
-    found = []
+    wanted = {setup.video} | ({setup.sensor} if setup.sensor else set()) | {entry[0] for entry in setup.formats}
+    wanted |= {end[0] for link in setup.links for end in link[:2]}
+    found, first = [], None
     for path in v4l2_kernel.nodes("media"):
         media = MediaDevice(path)
-        if media.driver == setup.media:
-            return media
-        found.append(f"{path} ({media.driver})")
+        if setup.media in (media.driver, media.model, media.bus):
+            if wanted <= {entity.name for entity in media.entities}:
+                if first is not None:
+                    first.close()
+                return media
+            if first is None:
+                first = media  # its entities are those of the message
+                continue
+        found.append(f"{path} ({media.driver}, {media.bus})")
         media.close()
+    if first is not None:
+        return first
     raise CameraError(
         f"{setup.path}: no media device has the driver '{setup.media}'; there are: {', '.join(found) or 'none'}"
     )
@@ -289,10 +422,9 @@ def _set_formats(media: MediaDevice, setup: Setup) -> None:
             device.request(VIDIOC_SUBDEV_S_FMT, content)
             found = content.format
             if (found.code, found.width, found.height) != (BUS_FORMATS[code], width, height):
-                names = {number: each for each, number in BUS_FORMATS.items()}
                 raise CameraError(
                     f"{setup.path}: asked '{name}':{pad} for {code} {width}x{height}, but the driver made it "
-                    f"{names.get(found.code, hex(found.code))} {found.width}x{found.height}"
+                    f"{PadFormat(found.code, found.width, found.height)}"
                 )
 
 

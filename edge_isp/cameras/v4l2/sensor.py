@@ -68,7 +68,7 @@ class SensorSettings:
 
     def __init__(self, controls: V4l2Controls, sensor: str | None, width: int, height: int, where: str) -> None:
         self._controls, self._where, self._height = controls, where, height
-        self._gain = GAIN_CODES.get((sensor or "").removesuffix("_wide"))
+        self._gain = GAIN_CODES.get((sensor or "").split("_")[0])
         self._sensor = sensor
         self._line_ns: float | None = None
         if "pixel_rate" in controls and "horizontal_blanking" in controls:

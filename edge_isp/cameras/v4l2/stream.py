@@ -33,8 +33,9 @@ from edge_isp.cameras.v4l2.abi import (
     RequestBuffers,
 )
 from edge_isp.cameras.v4l2.device import CaptureDevice
+from edge_isp.cameras.v4l2.formats import BufferLayout
 from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError, FormatError
-from edge_isp.frame import RawFormat, RawFrame
+from edge_isp.frame import RawFrame
 
 # One buffer is being filled, and the driver needs to know the next one before it is done.
 BUFFERS_OF_THE_DRIVER = 2
@@ -86,14 +87,14 @@ class BufferStream:
         self._device, self._source, self._closed = device, source, closed
         self._lock = threading.Lock()  # of _leases and _failure
         self._buffers: list[_MappedBuffer] = []
-        self._leases: dict[int, RawFrame] = {}
+        self._leases: dict[int, RawFrame | None] = {}
         # To give a buffer back: kind and text. The exception itself would keep the stack that it was raised in, and so
         # frames and with them the device, alive until the garbage collector comes.
         self._failure: tuple[type[CameraError], str] | None = None
-        self._layout: RawFormat | None = None
+        self._layout: BufferLayout | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
-    def start(self, layout: RawFormat, wanted: int) -> None:
+    def start(self, layout: BufferLayout, wanted: int) -> None:
         """Maps the driver's buffers, queues them and starts the stream.
 
         Args:
@@ -109,8 +110,10 @@ class BufferStream:
         self._device.request(VIDIOC_REQBUFS, request)
         if request.count <= BUFFERS_OF_THE_DRIVER:
             raise CameraError(
-                f"{self._source}: asked for {wanted} buffers, but the driver has memory for {request.count}; "
-                "give the kernel more contiguous memory (cma=), or take a smaller size"
+                f"{self._source}: asked for {wanted} buffers, but the driver gives {request.count}, and keeps "
+                f"{BUFFERS_OF_THE_DRIVER} for itself; where its memory does not suffice, give the kernel more "
+                "contiguous memory (cma=), or take a smaller size; where it has a setting for it (max_buffers of "
+                "v4l2loopback), raise that"
             )
         self._buffers += [self._map(index, layout) for index in range(request.count)]
         for index in range(request.count):
@@ -144,12 +147,12 @@ class BufferStream:
                 )
         return None
 
-    def lend(self, index: int, frame: RawFrame) -> None:
+    def lend(self, index: int, frame: RawFrame | None) -> None:
         """Notes that a frame holds a buffer, until `give_back`.
 
         Args:
             index: number of the buffer.
-            frame: made of its content.
+            frame: made of its content; None where that is only being copied.
         """
         with self._lock:
             self._leases[index] = frame
@@ -161,7 +164,10 @@ class BufferStream:
             index: number of the buffer.
         """
         with self._lock:
-            if self._leases.pop(index, None) is None or self._closed.is_set():
+            if index not in self._leases:
+                return
+            del self._leases[index]
+            if self._closed.is_set():
                 return
             try:
                 self._queue(index)
@@ -223,16 +229,13 @@ class BufferStream:
         buffer.m.planes, buffer.length = ctypes.addressof(planes), len(planes)
         return buffer, planes
 
-    def _map(self, index: int, layout: RawFormat) -> _MappedBuffer:
+    def _map(self, index: int, layout: BufferLayout) -> _MappedBuffer:
         buffer, planes = self._buffer(index)
         self._device.request(VIDIOC_QUERYBUF, buffer)
         offset = planes[0].m.mem_offset if planes is not None else buffer.m.offset
         length = planes[0].length if planes is not None else buffer.length
         if length < layout.frame_bytes:
-            raise FormatError(
-                f"{self._source}: a buffer of {length} bytes cannot hold a frame of {layout}, "
-                f"stride {layout.stride}: {layout.frame_bytes} bytes"
-            )
+            raise FormatError(f"{self._source}: a buffer of {length} bytes cannot hold a frame of {layout}")
         try:
             memory = v4l2_kernel.map_buffer(self._device.descriptor, length, offset)
         except OSError as error:

@@ -44,11 +44,13 @@ def picamera2() -> Any:
 
 @pytest.fixture
 def plug(picamera2: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Connects a camera to a board of the stand-in: `plug(board="vc4", model="imx219", cfa="RGGB")`."""
+    """Connects a camera to a board of the stand-in: `plug(board="vc4", model="imx219", cfa="RGGB", lens=True)`."""
     libcamera = import_module("libcamera")
     manager = libcamera.CameraManager.singleton()
 
-    def connect(board: str = "vc4", *, model: str = "imx219", cfa: str = "RGGB", mono: bool = False) -> Any:
+    def connect(
+        board: str = "vc4", *, model: str = "imx219", cfa: str = "RGGB", mono: bool = False, lens: bool = False
+    ) -> Any:
         platform = picamera2.Platform.PISP if board == "pisp" else picamera2.Platform.VC4
         monkeypatch.setattr(picamera2.Picamera2, "platform", platform)
         full, mode = (0, 0, 3280, 2464), libcamera.Mode
@@ -59,7 +61,7 @@ def plug(picamera2: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             mode(3280, 80, 10, 21.19, full),
             mode(1332, 50, 12, 120.0, (0, 0, 1332, 990)),
         )
-        return manager.plug(libcamera.Sensor(model, cfa, modes, mono), board)
+        return manager.plug(libcamera.Sensor(model, cfa, modes, mono, lens, model != "imx462"), board)
 
     yield connect
     manager.unplug_all()

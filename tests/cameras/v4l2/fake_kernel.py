@@ -136,6 +136,10 @@ class VideoNode(Node):
         rectangles: left, top, width and height by selection target.
         modes: code to sizes to rates.
         frames: what to deliver next; when empty, `period_ns` decides: 0 delivers nothing more, else frames go on.
+        driver: its name.
+        by_bus: behind a media controller (V4L2_CAP_IO_MC), the formats of each format on the bus.
+        linked_to: then also the sub-device and pad whose format the device's must fit at STREAMON.
+        field: order of rows that the driver makes of any.
     """
 
     def __init__(
@@ -169,19 +173,33 @@ class VideoNode(Node):
         self.clock_ns = 1_000_000_000
         self.queue_error = False
         self.rectangles: dict[int, tuple[int, int, int, int]] = {}
+        self.driver = "fake"
+        self.by_bus: dict[int, tuple[str, ...]] = {}
+        self.linked_to: tuple[SubdeviceNode, int] | None = None
+        self.field = abi.FIELD_NONE
 
     # Formats.
 
+    def follow_media_controller(self, by_bus: dict[int, tuple[str, ...]], source: SubdeviceNode, pad: int) -> None:
+        """Makes it a device whose format follows the pad that it is linked to."""
+        self.by_bus, self.linked_to = by_bus, (source, pad)
+        self.capabilities |= abi.CAP_IO_MC
+
     def VIDIOC_QUERYCAP(self, capability: abi.Capability) -> int:
-        capability.driver, capability.card, capability.bus_info = b"fake", b"Fake camera", b"platform:fake"
+        capability.driver, capability.card = self.driver.encode(), b"Fake camera"
+        capability.bus_info = b"platform:fake"
         capability.capabilities = self.capabilities | abi.CAP_DEVICE_CAPS
         capability.device_caps = self.capabilities
         return 0
 
     def VIDIOC_ENUM_FMT(self, description: abi.FormatDescription) -> int:
-        if description.type != self.type or description.index >= len(self.codes):
+        codes = self.codes
+        # Only devices behind a media controller look at the format on the bus.
+        if self.capabilities & abi.CAP_IO_MC and description.mbus_code:
+            codes = self.by_bus.get(description.mbus_code, ())
+        if description.type != self.type or description.index >= len(codes):
             return errno.EINVAL
-        description.pixelformat = fourcc(self.codes[description.index])
+        description.pixelformat = fourcc(codes[description.index])
         return 0
 
     def VIDIOC_ENUM_FRAMESIZES(self, size: abi.FrameSize) -> int:
@@ -204,6 +222,8 @@ class VideoNode(Node):
     @property
     def stride(self) -> int:
         code, width, _ = self.current
+        if code.startswith("ip3"):
+            return -(-width // 25) * 32 + self.padding
         if code.startswith("p"):
             return width * {"A": 10, "C": 12, "E": 14}[code[2]] // 8 + self.padding
         return width * (1 if code in ("BA81", "GBRG", "GRBG", "RGGB") else 2) + self.padding
@@ -219,13 +239,16 @@ class VideoNode(Node):
             pixels.num_planes = 1
         else:
             pixels = plane = content.fmt.pix
-        pixels.pixelformat, pixels.width, pixels.height = fourcc(code), width, height
+        pixels.pixelformat, pixels.width, pixels.height, pixels.field = fourcc(code), width, height, self.field
         plane.bytesperline, plane.sizeimage = self.stride, self.size
         return 0
 
     def VIDIOC_S_FMT(self, content: abi.Format) -> int:
         pixels = content.fmt.pix_mp if self.multiplanar else content.fmt.pix
         code = fourcc_name(pixels.pixelformat)
+        if self.linked_to is not None:  # any size: whether it fits is seen at STREAMON
+            self.current = (code if code in self.codes else self.current[0], pixels.width, pixels.height)
+            return self.VIDIOC_G_FMT(content)
         nearest = min(self.sizes, key=lambda size: abs(size[0] - pixels.width) + abs(size[1] - pixels.height))
         # As vivid does: a format that is not known keeps the one before.
         self.current = (code if code in self.codes else self.current[0], *nearest)
@@ -274,6 +297,11 @@ class VideoNode(Node):
         return 0
 
     def VIDIOC_STREAMON(self, _: ctypes.c_int32) -> int:
+        if self.linked_to is not None:
+            source, pad = self.linked_to
+            bus_code, width, height = source.bus.get(pad, (0, 0, 0))
+            if self.current[1:] != (width, height) or self.current[0] not in self.by_bus.get(bus_code, ()):
+                return errno.EPIPE
         self.streaming = True
         return 0
 
@@ -325,15 +353,25 @@ class VideoNode(Node):
 class MediaNode(Node):
     """A media device: entities with their nodes, pads and links."""
 
-    def __init__(self, path: str, entities: dict[str, tuple[Node | None, int]], links: list[list[Any]]) -> None:
+    def __init__(
+        self,
+        path: str,
+        entities: dict[str, tuple[Node | None, int]],
+        links: list[list[Any]],
+        *,
+        driver: str = "fake-media",
+        bus: str = "platform:fake",
+        number: int = 0,
+    ) -> None:
         super().__init__(path)
+        self.driver, self.bus, self.number = driver, bus, number
         self.entities, self.links = entities, links  # name: (node, function); [source, pad, sink, pad, flags]
 
     def VIDIOC_QUERYCAP(self, _: abi.Capability) -> int:
         return errno.ENOTTY
 
     def MEDIA_IOC_DEVICE_INFO(self, info: abi.MediaDeviceInfo) -> int:
-        info.driver, info.model = b"fake-media", b"Fake board"
+        info.driver, info.model, info.bus_info = self.driver.encode(), b"Fake board", self.bus.encode()
         return 0
 
     def MEDIA_IOC_G_TOPOLOGY(self, topology: abi.MediaTopology) -> int:
@@ -358,7 +396,7 @@ class MediaNode(Node):
                 video = isinstance(node, VideoNode)
                 interfaces[number].id = 1000 + number
                 interfaces[number].intf_type = abi.MEDIA_INTF_T_V4L_VIDEO if video else abi.MEDIA_INTF_T_V4L_SUBDEV
-                interfaces[number].major, interfaces[number].minor = 81, names.index(name)
+                interfaces[number].major, interfaces[number].minor = 81 + self.number, names.index(name)
                 link = links[len(self.links) + number]
                 link.source_id, link.sink_id = 1000 + number, names.index(name) + 1
                 link.flags = abi.MEDIA_LNK_FL_INTERFACE_LINK | abi.MEDIA_LNK_FL_ENABLED
@@ -468,7 +506,7 @@ class FakeKernel:
         return [path for path in self.all if path.startswith(f"/dev/{kind}")]
 
     def node_of(self, major: int, minor: int) -> str | None:
-        media = next(node for node in self.all.values() if isinstance(node, MediaNode))
+        media = next(node for node in self.all.values() if isinstance(node, MediaNode) and node.number == major - 81)
         node = list(media.entities.values())[minor][0]
         return node.path if node else None
 

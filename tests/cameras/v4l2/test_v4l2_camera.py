@@ -38,7 +38,7 @@ def read(camera: V4l2Camera) -> RawFrame:
 
 
 @pytest.mark.parametrize("multiplanar", [False, True])
-@pytest.mark.parametrize("code", [code for code in BAYER_FORMATS if not code.startswith("PC1")])
+@pytest.mark.parametrize("code", [code for code in BAYER_FORMATS if not code.startswith(("PC1", "ip3"))])
 def test_frames_of_every_bayer_format(kernel: FakeKernel, code: str, multiplanar: bool) -> None:
     node = kernel.add(VideoNode(codes=(code,), multiplanar=multiplanar, padding=12))
     layout = BAYER_FORMATS[code]
@@ -96,7 +96,9 @@ def test_what_the_driver_adjusts_is_an_error(kernel: FakeKernel, monkeypatch: py
     with pytest.raises(CameraError, match="the frame rate of this camera cannot be set"):
         open_camera(fps=30)
     node.granted = 2
-    with pytest.raises(CameraError, match="asked for 6 buffers, but the driver has memory for 2"):
+    with pytest.raises(
+        CameraError, match="asked for 6 buffers, but the driver gives 2, .*cma=.*max_buffers of v4l2loopback"
+    ):
         open_camera()
     node.granted = None
 
@@ -426,7 +428,9 @@ def test_what_is_no_camera(kernel: FakeKernel) -> None:
 def test_a_buffer_smaller_than_a_frame(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel.add(VideoNode())
     monkeypatch.setattr(VideoNode, "size", property(lambda self: 100))
-    with pytest.raises(FormatError, match="a buffer of 116 bytes cannot hold a frame of 64x48 RGGB 10 bit u16"):
+    with pytest.raises(
+        FormatError, match="a buffer of 116 bytes cannot hold a frame of 48 rows, stride 128: 6144 bytes"
+    ):
         open_camera()
 
 
@@ -491,7 +495,7 @@ def test_cfa_orders_are_those_of_the_codes() -> None:
         "GRBG": Cfa.GRBG,
         "RGGB": Cfa.RGGB,
     }
-    assert len(BAYER_FORMATS) == 4 * 9
+    assert len(BAYER_FORMATS) == 4 * 10
     assert deque(BAYER_FORMATS, maxlen=1)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 StreamRole = Enum("StreamRole", "Raw StillCapture VideoRecording Viewfinder")
 ControlType = Enum("ControlType", "Plain Rectangle Size")
@@ -27,6 +27,9 @@ class Transform:
         return f"Transform({self.hflip}, {self.vflip}, {self.transpose})"
 
     __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transform) and vars(self) == vars(other)
 
 
 class ColorSpace:
@@ -65,6 +68,9 @@ class Size:
     width: int = 0
     height: int = 0
 
+    def to_tuple(self) -> tuple[int, int]:
+        return self.width, self.height
+
 
 @dataclasses.dataclass(frozen=True)
 class Rectangle:
@@ -72,6 +78,9 @@ class Rectangle:
     y: int
     width: int
     height: int
+
+    def to_tuple(self) -> tuple[int, int, int, int]:
+        return self.x, self.y, self.width, self.height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +104,45 @@ class ControlInfo:
     default: object
 
 
+class _FrameStatus:
+    """As pybind11 makes it of `FrameMetadata::Status`: libcamera has a fourth status, of frames while a Raspberry Pi's
+    camera starts up, which its Python module does not name."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __int__(self) -> int:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _FrameStatus) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return self._value
+
+    @property
+    def name(self) -> str:
+        return next((name for name, member in self.__members__.items() if member == self), "???")
+
+    __members__: ClassVar[dict[str, Any]] = {}
+    Success: Any
+    Error: Any
+    Cancelled: Any
+
+
+for _number, _name in enumerate(("Success", "Error", "Cancelled")):
+    _FrameStatus.__members__[_name] = _FrameStatus(_number)
+    setattr(_FrameStatus, _name, _FrameStatus.__members__[_name])
+
+STARTUP = 3  # FrameMetadata::Status::FrameStartup
+
+
 class FrameMetadata:
-    Status = Enum("Status", "Success Error Cancelled Startup")
+    Status = _FrameStatus
 
     def __init__(self) -> None:
-        self.status, self.sequence, self.timestamp = self.Status.Success, 0, 0
+        self.status: Any = _FrameStatus.Success
+        self.sequence, self.timestamp = 0, 0
 
 
 class FrameBuffer:
@@ -161,7 +204,7 @@ class StreamConfiguration:
         self.color_space = ColorSpace.Sycc()
         sizes = collections.defaultdict(list)
         for mode in camera.sensor.modes:
-            suffix = "" if mode.bit_depth == 8 else "_CSI2P"
+            suffix = "" if mode.bit_depth == 8 or camera.board == "simple" else "_CSI2P"
             sizes[PixelFormat(f"S{camera.sensor.cfa}{mode.bit_depth}{suffix}")].append(Size(mode.width, mode.height))
         self.formats = StreamFormats(dict(sizes))
 
@@ -182,19 +225,28 @@ class CameraConfiguration:
         return self._streams[index]
 
     def validate(self) -> Any:
+        if not self._camera.can_flip:
+            self.orientation = Orientation.Rotate0
         for stream in self._streams:
             if stream.role is StreamRole.Raw:
                 self._adjust_raw(stream)
             else:
-                stream.stride = -(-stream.size.width // 64) * 64
-                stream.frame_size = stream.stride * stream.size.height * 3 // 2
+                planar = stream.pixel_format.name == "YUV420"
+                stream.stride = -(-stream.size.width * (1 if planar else 3) // 64) * 64
+                stream.frame_size = stream.stride * stream.size.height * (3 if planar else 2) // 2
         return self.Status.Adjusted
 
     def _adjust_raw(self, stream: Any) -> None:
         """What the board makes of a RAW request (raspberrypi/libcamera: pipeline/rpi, vc4.cpp and pisp.cpp)."""
         camera, width = self._camera, self.sensor_config.output_size.width
         packed, cfa, bits = "_" in stream.pixel_format.name, camera.sensor.cfa, self.sensor_config.bit_depth
-        if camera.board == "pisp":
+        if camera.sensor.cfa_follows_flips:
+            cfa = _flipped(cfa, self.orientation)
+        if camera.board == "simple":  # a driver that has the formats of its list and no others
+            listed = [f"S{cfa}{mode.bit_depth}" for mode in camera.sensor.modes]
+            name = stream.pixel_format.name if stream.pixel_format.name in listed else f"S{cfa}8"
+            row, align = width if name.endswith("8") else 2 * width, 8
+        elif camera.board == "pisp":
             name, row, align = (f"{cfa}_PISP_COMP1", width, 64) if packed else (f"S{cfa}16", 2 * width, 64)
         elif packed:
             name, row, align = f"S{cfa}{bits}_CSI2P", -(-width * bits // 8), 32
@@ -205,6 +257,15 @@ class CameraConfiguration:
         stream.pixel_format, stream.size = PixelFormat(name), self.sensor_config.output_size
         stream.stride = -(-row // align) * align + camera.extra_padding
         stream.frame_size = stream.stride * stream.size.height
+
+
+def _flipped(cfa: str, orientation: Any) -> str:
+    """The colour order of a sensor that is read out mirrored."""
+    if orientation in (Orientation.Rotate0Mirror, Orientation.Rotate180):
+        cfa = cfa[1] + cfa[0] + cfa[3] + cfa[2]
+    if orientation in (Orientation.Rotate180Mirror, Orientation.Rotate180):
+        cfa = cfa[2:] + cfa[:2]
+    return cfa
 
 
 class Request:
@@ -244,22 +305,34 @@ class Sensor:
     cfa: str
     modes: tuple[Mode, ...]
     mono: bool = False
+    lens: bool = False
+    cfa_follows_flips: bool = True
 
 
 class Camera:
-    """A camera on a board ("vc4": Raspberry Pi 4 and earlier, "pisp": Raspberry Pi 5).
+    """A camera on a board ("vc4": Raspberry Pi 4 and earlier, "pisp": Raspberry Pi 5, "simple": any other).
+
+    On other boards libcamera advertises neither frame rate nor exposure, and packs nothing.
 
     Attributes:
+        can_flip: the sensor can be read out mirrored.
         applied: every control that reached the camera, by name.
         queued: how many requests it has to fill.
         extra_padding: bytes at the end of each row beyond the board's own alignment.
         busy: another program has it.
         lacks: names of the controls that it does not offer.
+        failure: raised by the next `configure` or `start`.
+        connected: False after `unplug`.
     """
 
     def __init__(self, manager: Any, sensor: Any, board: Any, number: Any) -> None:
         self.sensor, self.board, self.extra_padding, self.busy = sensor, board, 0, False
-        self.lacks: set[str] = set()
+        self.lacks: set[str] = set() if board != "simple" else {*_RASPBERRY_PI_ONLY}
+        self.can_flip = True
+        self.failure: Exception | None = None
+        self.connected = True
+        self.frontend_stopped = False
+        self.transform: Any = None
         self.id = f"/base/i2c@{number}/{sensor.model}@10"
         self.applied: dict[str, Any] = {}
         self.sequence, self.timestamp_ns = -1, 0
@@ -272,6 +345,7 @@ class Camera:
             ControlId("ColorFilterArrangement"): sensor.cfa,
             ControlId("Location"): 2,
             ControlId("Rotation"): 0,
+            ControlId("PixelArraySize"): Size(*sensor.modes[0].view[2:]),
         }
         self._set_mode(sensor.modes[0])
 
@@ -291,6 +365,8 @@ class Camera:
         return CameraConfiguration(self, roles)
 
     def configure(self, configuration: Any) -> Any:
+        self._fail()
+        self.orientation = configuration.orientation
         raw = [stream for stream in configuration if stream.role is StreamRole.Raw]
         if raw:
             self._raw = raw[0]
@@ -301,22 +377,48 @@ class Camera:
     def create_request(self, cookie: Any) -> Any:
         return Request(self, cookie)
 
-    def start(self, controls: Any) -> None:
-        self.sequence = -1
-        self.applied.update({control.name: value for control, value in controls.items()})
+    def _fail(self) -> None:
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
 
-    def stop(self) -> None:
+    def unplug(self) -> None:
+        """As libcamera does: the camera leaves its list, its requests stay where they are, new ones are refused."""
+        self.connected = False
+        self._manager.cameras.remove(self)
+
+    def stop_frontend(self) -> None:
+        """As a loose cable does on a Raspberry Pi: every request is cancelled, at once and from now on."""
+        self.frontend_stopped = True
+        self._cancel()
+
+    def _cancel(self) -> None:
         with self._queued:
             requests, self._requests = self._requests, collections.deque()
         for request in requests:
             request.status = Request.Status.Cancelled
+            for buffer in request.buffers.values():
+                buffer.metadata.status = _FrameStatus.Cancelled
             self._manager.complete(request)
 
+    def start(self, controls: Any) -> None:
+        self._fail()
+        self.frontend_stopped = False
+        self.sequence = -1
+        self.applied.update({control.name: value for control, value in controls.items()})
+
+    def stop(self) -> None:
+        self._cancel()
+
     def queue_request(self, request: Any) -> None:
+        if not self.connected:
+            raise RuntimeError("Failed to queue request: No such device")
         with self._queued:
             self.applied.update({control.name: value for control, value in request.controls.items()})
             self._requests.append(request)
             self._queued.notify_all()
+        if self.frontend_stopped:
+            self._cancel()
 
     def wait_until_queued(self, count: Any) -> None:
         with self._queued:
@@ -331,11 +433,12 @@ class Camera:
         raw_status: Any = "Success",
         lost_before: Any = 0,
         metadata: Any = None,
+        picture: Any = b"",
     ) -> None:
-        """Fills the oldest queued request: `data` into its RAW buffer, `metadata` by name.
+        """Fills the oldest queued request: `data` into its RAW buffer, `metadata` by name, `picture` into the other.
 
         Args:
-            status, raw_status: of the main stream's buffer and of the RAW stream's.
+            status, raw_status: of the main stream's buffer and of the RAW stream's; "Startup" is libcamera's fourth.
             lost_before: so many frames of the sensor found no buffer.
         """
         self.wait_until_queued(1)
@@ -344,10 +447,10 @@ class Camera:
         self.sequence += 1 + lost_before
         for stream, buffer in request.buffers.items():
             is_raw = stream is self._raw.stream
-            buffer.metadata.status = FrameMetadata.Status[raw_status if is_raw else status]
+            found = raw_status if is_raw else status
+            buffer.metadata.status = _FrameStatus(STARTUP) if found == "Startup" else _FrameStatus.__members__[found]
             buffer.metadata.sequence, buffer.metadata.timestamp = self.sequence, self.timestamp_ns
-            if is_raw:
-                os.pwrite(buffer.planes[0].fd, data, 0)
+            os.pwrite(buffer.planes[0].fd, data if is_raw else picture, 0)
         request.metadata = {ControlId(name): value for name, value in (metadata or {}).items()}
         request.status = Request.Status.Complete
         self._manager.complete(request)
@@ -366,8 +469,37 @@ class Camera:
             controls.AwbEnable: ControlInfo(False, True, True),
             controls.ColourGains: ControlInfo(0.0, 32.0, 0.0),
             controls.NoiseReductionMode: ControlInfo(0, 4, 0),
+            controls.Sharpness: ControlInfo(0.0, 16.0, 1.0),
+            controls.AwbMode: ControlInfo(0, 7, 0),
+            controls.HdrMode: ControlInfo(0, 4, 0),
+            controls.AeFlickerPeriod: ControlInfo(100, 1_000_000, None),
         }
+        if self.board == "pisp":
+            offered[controls.rpi.SyncMode] = ControlInfo(0, 2, 0)
+        if self.sensor.lens:
+            offered |= {
+                controls.AfMode: ControlInfo(0, 2, 0),
+                controls.AfTrigger: ControlInfo(0, 1, 0),
+                controls.LensPosition: ControlInfo(0.0, 15.0, 1.0),
+                controls.AfWindows: ControlInfo(Rectangle(0, 0, 0, 0), full, Rectangle(0, 0, 0, 0)),
+            }
         self.controls = {control: info for control, info in offered.items() if control.name not in self.lacks}
+
+
+_RASPBERRY_PI_ONLY = (
+    "FrameDurationLimits",
+    "ExposureTime",
+    "AnalogueGain",
+    "ScalerCrop",
+    "AeEnable",
+    "AwbEnable",
+    "AwbMode",
+    "ColourGains",
+    "NoiseReductionMode",
+    "Sharpness",
+    "HdrMode",
+    "AeFlickerPeriod",
+)
 
 
 class CameraManager:

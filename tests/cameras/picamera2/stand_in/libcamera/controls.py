@@ -1,4 +1,4 @@
-"""Control identifiers."""
+"""Control identifiers, and the names of their values."""
 
 from enum import Enum
 from types import SimpleNamespace
@@ -11,9 +11,26 @@ AnalogueGain = ControlId("AnalogueGain")
 AnalogueGainMode = ControlId("AnalogueGainMode")
 AeEnable = ControlId("AeEnable")
 AwbEnable = ControlId("AwbEnable")
+AwbMode = ControlId("AwbMode")
 ColourGains = ControlId("ColourGains")
 FrameDurationLimits = ControlId("FrameDurationLimits")
 NoiseReductionMode = ControlId("NoiseReductionMode")
 ScalerCrop = ControlId("ScalerCrop", ControlType.Rectangle)
+Sharpness = ControlId("Sharpness")
+HdrMode = ControlId("HdrMode")
+AeFlickerPeriod = ControlId("AeFlickerPeriod")
+AfMode = ControlId("AfMode")
+AfTrigger = ControlId("AfTrigger")
+LensPosition = ControlId("LensPosition")
+AfWindows = ControlId("AfWindows", ControlType.Rectangle)
 
-draft = SimpleNamespace(NoiseReductionModeEnum=Enum("NoiseReductionModeEnum", "Off Fast HighQuality Minimal"))
+AwbModeEnum = Enum("AwbModeEnum", "Auto Incandescent Tungsten Fluorescent Indoor Daylight Cloudy Custom", start=0)
+HdrModeEnum = Enum("HdrModeEnum", "Off MultiExposureUnmerged MultiExposure SingleExposure Night", start=0)
+AfModeEnum = Enum("AfModeEnum", "Manual Auto Continuous", start=0)
+AfTriggerEnum = Enum("AfTriggerEnum", "Start Cancel", start=0)
+AfStateEnum = Enum("AfStateEnum", "Idle Scanning Focused Failed", start=0)
+
+draft = SimpleNamespace(
+    NoiseReductionModeEnum=Enum("NoiseReductionModeEnum", "Off Fast HighQuality Minimal ZSL", start=0)
+)
+rpi = SimpleNamespace(SyncMode=ControlId("SyncMode"), SyncModeEnum=Enum("SyncModeEnum", "Off Server Client", start=0))

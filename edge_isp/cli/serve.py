@@ -1,0 +1,95 @@
+"""`edge-isp serve`: the live view in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_isp.cli import options
+
+
+def serve(
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            "--camera",
+            metavar="SPEC",
+            help="The source of frames, as 'edge-isp run' takes it. Without this option it is a simulated camera that "
+            "looks at a photograph.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Name of a shipped model, or the path of a .tflite or .onnx. May be repeated: pictures are those of "
+            "the first model that makes them, boxes those of the first detector. By default these are rfdcsanet-s "
+            "and raw-detector.",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            metavar="ADDRESS",
+            help="Address to serve at. Any other than this machine's own asks every client for a token, which is "
+            "printed as part of a link.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port to serve at; 0 takes a free one.")
+    ] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            dir_okay=False,
+            help="File with the token that every client must know. Without this option a new token is made at each "
+            "start where the address needs one.",
+        ),
+    ] = None,
+    recordings: Annotated[
+        Path,
+        typer.Option(
+            "--recordings",
+            metavar="DIR",
+            file_okay=False,
+            help="Folder of the recordings and videos that are started in the page.",
+        ),
+    ] = Path("recordings"),
+    profile: options.Profile = None,
+    confidence: options.Confidence = None,
+    track: options.Track = False,
+    zone: options.ZoneFile = None,
+    engine: options.Engine = None,
+    threads: options.Threads = None,
+    delegate: options.Delegate = "auto",
+    auto_exposure: options.AutoExposure = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show the pictures, the boxes and all numbers in a browser, with the camera's controls, metrics and health."""
+    from edge_isp.cli.serve_view import Served, serve_view
+
+    serve_view(
+        Served(
+            camera=camera,
+            models=tuple(model or ("rfdcsanet-s", "raw-detector")),
+            host=host,
+            port=port,
+            token_file=token_file,
+            recordings=recordings,
+            profile=profile,
+            confidence=confidence,
+            track=track,
+            zone=zone,
+            engine=engine,
+            threads=threads,
+            delegate=delegate,
+            auto_exposure=auto_exposure,
+            verbose=verbose,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Recordings: MCAP and DNG files, written and read."""

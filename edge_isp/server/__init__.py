@@ -1,0 +1,1 @@
+"""The live view in a browser: pictures, boxes, numbers, controls, metrics and health over HTTP."""
