@@ -54,6 +54,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "mqtt": Spec("edge_isp.sinks.mqtt:MqttSink", (("paho", "mqtt"),)),
         "mqtts": Spec("edge_isp.sinks.mqtt:MqttsSink", (("paho", "mqtt"),)),
         "png": Spec("edge_isp.sinks.png:PngSink"),
+        "rosbag": Spec("edge_isp.sinks.rosbag:RosbagSink", (("rosbags", "ros"),)),
         "rtsp": Spec("edge_isp.sinks.push:RtspSink", (("av", "video"),)),
         "shm": Spec("edge_isp.sinks.shared:SharedMemorySink"),
         "srt": Spec("edge_isp.sinks.push:SrtSink", (("av", "video"),)),

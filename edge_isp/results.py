@@ -77,6 +77,14 @@ class Picture:
         """The content of a PNG file, lightly compressed."""
         return self._encoded("PNG", {"compress_level": 1})
 
+    def jpeg(self, quality: int = 90) -> bytes:
+        """The content of a JPEG file.
+
+        Args:
+            quality: 1 to 95.
+        """
+        return self._encoded("JPEG", {"quality": quality})
+
     def _repr_png_(self) -> bytes:
         """What IPython shows in a notebook."""
         return self.png()
@@ -189,20 +197,22 @@ class Detections:
             data={"class_name": np.array(self.names, dtype=np.str_)},
         )
 
-    def to_vision_msgs(self, frame_id: str = "") -> dict[str, Any]:
+    def to_vision_msgs(self, frame_id: str = "", *, stamp_ns: int | None = None) -> dict[str, Any]:
         """A plain dictionary in the layout of ROS 2's `vision_msgs/Detection2DArray` (vision_msgs 4).
 
         `rosidl_runtime_py.set_message_fields` puts it into a message. A class is named, not numbered. The stamp is
-        `timestamp_ns` of the sensor's clock (CLOCK_MONOTONIC); add the difference to ROS time where that is needed.
+        `timestamp_ns` of the sensor's clock (CLOCK_MONOTONIC) where no other is given.
 
         Args:
             frame_id: of the header: the camera's coordinate frame.
+            stamp_ns: start of exposure on ROS's clock, such as `FrameResult.timestamp_realtime_ns`.
         """
+        header = self._header(frame_id, self.timestamp_ns if stamp_ns is None else stamp_ns)
         return {
-            "header": self._header(frame_id),
+            "header": header,
             "detections": [
                 {
-                    "header": self._header(frame_id),
+                    "header": header,
                     "results": [
                         {
                             "hypothesis": {"class_id": name, "score": float(confidence)},
@@ -228,8 +238,9 @@ class Detections:
             ],
         }
 
-    def _header(self, frame_id: str) -> dict[str, Any]:
-        seconds, nanoseconds = divmod(self.timestamp_ns, 1_000_000_000)
+    @staticmethod
+    def _header(frame_id: str, stamp_ns: int) -> dict[str, Any]:
+        seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
         return {"stamp": {"sec": seconds, "nanosec": nanoseconds}, "frame_id": frame_id}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
@@ -19,7 +18,6 @@ from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
-from PIL import Image
 
 from edge_isp.board import Board
 from edge_isp.calibration.profile import SensorProfile
@@ -43,6 +41,9 @@ _TEMPERATURE_PERIOD_S = 30.0
 # Between two snapshots of a model that makes pictures, and has no events.
 _PICTURE_PERIOD_S = 10.0
 _JPEG_QUALITY = 85
+_LONGEST_QUEUE = 1000
+# Between two looks at events that may have to be sent again.
+_SETTLING_PERIOD_S = 0.5
 _LONGEST_PASSWORD_FILE = 4096
 _PORT, _TLS_PORT = 1883, 8883
 
@@ -108,9 +109,13 @@ class MqttSink:
         machine = socket.gethostname()
         device_id = re.sub(r"[^A-Za-z0-9]+", "_", base)
         self._discovery = Discovery(base, device_id, base.rsplit("/", 1)[-1] or machine) if discovery else None
-        self._lock = threading.Lock()  # of the three below, which the client's thread uses too
+        # The client calls back with locks of its own held, which `publish` takes: so its thread only says what has
+        # happened, in the next two, and never waits for ours.
+        self._connections, self._is_up = 0, False
+        self._lock = threading.Lock()  # of everything that is published
+        self._served: int | None = None  # the connection that has got the retained topics
         self._retained: dict[str, bytes] = {}
-        self._connected = self._closed = False
+        self._closed = False
         self._problem = ""
         self._detections: paho.MQTTMessageInfo | None = None
         self._temperature_s = self._picture_s = -1e9
@@ -123,8 +128,11 @@ class MqttSink:
             self._announce(*self._discovery.temperature())
             if snapshots:
                 self._announce(*self._discovery.camera())
+        self._news, self._stop = threading.Event(), threading.Event()
+        self._follower = threading.Thread(target=self._follow, name="edge_isp mqtt", daemon=True)
         self._client.connect_async(host, port, keepalive=_KEEP_ALIVE_S)
         self._client.loop_start()
+        self._follower.start()
 
     @property
     def lost(self) -> int:
@@ -142,16 +150,17 @@ class MqttSink:
         """
         if self._closed:
             raise SinkError(f"{self._shown}: the sink is closed")
-        self._outbox.settle()
         now_s = time.monotonic()
-        if now_s - self._temperature_s >= _TEMPERATURE_PERIOD_S:
-            self._temperature_s = now_s
-            self._publish_temperature()
-        if isinstance(result.result, Detections):
-            self._publish_detections(result, result.result)
-        elif self._snapshots and now_s - self._picture_s >= _PICTURE_PERIOD_S:
-            self._picture_s = now_s
-            self._publish_snapshot(result)
+        with self._lock:
+            self._serve()
+            if now_s - self._temperature_s >= _TEMPERATURE_PERIOD_S:
+                self._temperature_s = now_s
+                self._publish_temperature()
+            if isinstance(result.result, Detections):
+                self._publish_detections(result, result.result)
+            elif self._snapshots and now_s - self._picture_s >= _PICTURE_PERIOD_S:
+                self._picture_s = now_s
+                self._publish_snapshot(result)
 
     def close(self) -> None:
         """Publishes that the camera is offline, waits a moment for the last events, and disconnects. Idempotent."""
@@ -159,14 +168,16 @@ class MqttSink:
             return
         self._closed = True
         deadline_s = time.monotonic() + _LAST_EVENTS_S
-        pause = threading.Event()
-        while self._connected and not self._outbox.is_acknowledged and time.monotonic() < deadline_s:
-            pause.wait(0.01)
-        if self._connected:
-            # With a clean end the broker publishes no last will.
-            last = self._client.publish(f"{self._topic}/status", b"offline", qos=1, retain=True)
-            while self._connected and not last.is_published() and time.monotonic() < deadline_s:
-                pause.wait(0.01)
+        with self._lock:
+            self._serve()
+            if self._served is not None:
+                # With a clean end the broker publishes no last will.
+                self._outbox.add(f"{self._topic}/status", b"offline", retain=True)
+        while self._is_up and not self._is_acknowledged() and time.monotonic() < deadline_s:
+            self._stop.wait(0.01)
+        self._stop.set()
+        self._news.set()
+        self._follower.join()
         client = self._client
         client.disconnect()
         client.loop_stop()
@@ -174,7 +185,33 @@ class MqttSink:
         client.on_connect = client.on_disconnect = client.on_connect_fail = None
         del self._client
         if not self._outbox.is_acknowledged:
-            _log.warning("%s: the broker has not acknowledged %d events", self._shown, len(self._outbox))
+            _log.warning("%s: the broker has not acknowledged the last events", self._shown)
+
+    def _is_acknowledged(self) -> bool:
+        with self._lock:
+            return self._outbox.is_acknowledged
+
+    def _follow(self) -> None:
+        """In a thread of its own: serves new connections also while there are no results."""
+        while not self._stop.is_set():
+            self._news.wait(_SETTLING_PERIOD_S)
+            self._news.clear()
+            with self._lock:
+                self._serve()
+
+    def _serve(self) -> None:
+        """Publishes to a new connection what it must have; our lock is held."""
+        connection = self._connections if self._is_up else None
+        if connection != self._served:
+            self._served, self._detections = connection, None
+            self._outbox.disconnected()
+            if connection is not None:
+                for topic, payload in self._retained.items():
+                    self._client.publish(topic, payload, qos=0, retain=True)
+                if not self._closed:
+                    self._client.publish(f"{self._topic}/status", b"online", qos=0, retain=True)
+                self._outbox.connected()
+        self._outbox.settle()
 
     def _parsed(self, address: str) -> tuple[str, int, str]:
         """Host, port and topic of an address."""
@@ -204,6 +241,7 @@ class MqttSink:
         # before the new connection says "online" and not after.
         client = paho.Client(CallbackAPIVersion.VERSION2, f"edge_isp_{self._session}", reconnect_on_failure=True)
         client.connect_timeout = _CONNECT_S
+        client.max_queued_messages_set(_LONGEST_QUEUE)  # else without limit, where a broker acknowledges nothing
         client.reconnect_delay_set(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_connect_fail = self._on_connect_fail
@@ -222,9 +260,10 @@ class MqttSink:
 
     def _publish_detections(self, result: FrameResult, found: Detections) -> None:
         # A broker that is slow or away gets the newest, and no growing backlog.
-        if self._connected and (self._detections is None or self._detections.is_published()):
+        if self._served is not None and (self._detections is None or self._detections.is_published()):
             document = result_json(result) | {"time": _iso(result.timestamp_realtime_ns)}
-            self._detections = self._client.publish(f"{self._topic}/detections", json.dumps(document), qos=0)
+            sent = self._client.publish(f"{self._topic}/detections", json.dumps(document), qos=0)
+            self._detections = sent if sent.rc == paho.MQTT_ERR_SUCCESS else None
         else:
             self._lost_detections += 1
         changes = self._presence.update(found)
@@ -261,9 +300,7 @@ class MqttSink:
         self._outbox.add(f"{self._topic}/event", json.dumps(event).encode())
 
     def _publish_snapshot(self, result: FrameResult) -> None:
-        written = io.BytesIO()
-        Image.fromarray(self._pictures.of(result).rgb).save(written, format="JPEG", quality=_JPEG_QUALITY)
-        self._retain("snapshot", written.getvalue())
+        self._retain("snapshot", self._pictures.of(result).jpeg(_JPEG_QUALITY))
 
     def _publish_temperature(self) -> None:
         temperatures = self._board.temperatures_c()
@@ -279,15 +316,14 @@ class MqttSink:
     def _set_retained(self, topic: str, payload: bytes) -> None:
         """Publishes a state if it has changed. Without acknowledgement: one that is lost with the connection is
         published again with the next one, and a repetition of an older one cannot overtake it."""
-        with self._lock:
-            if self._retained.get(topic) == payload:
-                return
+        if self._retained.get(topic) != payload:
             self._retained[topic] = payload
-            if self._connected:
+            if self._served is not None:
                 self._client.publish(topic, payload, qos=0, retain=True)
 
-    def _send_event(self, topic: str, payload: bytes) -> paho.MQTTMessageInfo:
-        return self._client.publish(topic, payload, qos=1)
+    def _send_event(self, topic: str, payload: bytes, retain: bool) -> paho.MQTTMessageInfo | None:
+        sent = self._client.publish(topic, payload, qos=1, retain=retain)
+        return sent if sent.rc == paho.MQTT_ERR_SUCCESS else None  # others have no receipt
 
     def _on_connect(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         """In the client's thread."""
@@ -295,18 +331,13 @@ class MqttSink:
             self._say(f"the broker refuses the connection: {reason}")
             return
         self._say("")
-        with self._lock:
-            self._connected = True
-            for topic, payload in self._retained.items():
-                client.publish(topic, payload, qos=0, retain=True)
-            client.publish(f"{self._topic}/status", b"online", qos=0, retain=True)
-        self._outbox.connected()
+        self._connections += 1
+        self._is_up = True
+        self._news.set()
 
     def _on_disconnect(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        with self._lock:
-            self._connected = False
-            self._detections = None
-        self._outbox.disconnected()
+        self._is_up = False
+        self._news.set()
         if not self._closed:
             self._say(f"the connection is lost: {reason}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +19,7 @@ class Receipt(Protocol):
 class _Message:
     topic: str
     payload: bytes
+    retain: bool
     receipt: Receipt | None = None
     sent_s: float = 0.0
 
@@ -30,10 +30,11 @@ class Outbox:
     A broker that acknowledges a message and is killed may not have passed it on; and others come back to a new broker
     later than we do. So a message counts as arrived when it was acknowledged, in a connection that was as old as
     `settle_s` when it was sent and lasted for as long after that. Until then it is sent again: receivers may get it
-    more than once, and know it by its number. Safe to use from several threads.
+    more than once, and know it by its number.
 
     Args:
-        send: hands a message to the client, and returns its receipt.
+        send: hands topic, content and whether it is retained to the client, and returns the
+            receipt; None where the client did not take it, which is then tried again.
         now_s: the time.
         settle_s: see above.
         capacity: number of messages; when there are more, the oldest is dropped.
@@ -44,14 +45,13 @@ class Outbox:
 
     def __init__(
         self,
-        send: Callable[[str, bytes], Receipt],
+        send: Callable[[str, bytes, bool], Receipt | None],
         now_s: Callable[[], float],
         *,
         settle_s: float = 5.0,
         capacity: int = 1000,
     ) -> None:
         self._send, self._now_s, self._settle_s, self._capacity = send, now_s, settle_s, capacity
-        self._lock = threading.Lock()
         self._messages: list[_Message] = []
         self._connected_s: float | None = None
         self.lost = 0
@@ -62,58 +62,54 @@ class Outbox:
     @property
     def is_acknowledged(self) -> bool:
         """Whether the broker has acknowledged all messages."""
-        with self._lock:
-            return all(m.receipt is not None and m.receipt.is_published() for m in self._messages)
+        return all(m.receipt is not None and m.receipt.is_published() for m in self._messages)
 
-    def add(self, topic: str, payload: bytes) -> None:
+    def add(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Adds a message, and sends it where there is a connection.
 
         Args:
             topic: of the message.
             payload: its content.
+            retain: whether the broker keeps it for those who come later.
         """
-        with self._lock:
-            message = _Message(topic, payload)
-            self._messages.append(message)
-            while len(self._messages) > self._capacity:
-                del self._messages[0]
-                self.lost += 1
-            if self._connected_s is not None:
-                self._post(message)
+        message = _Message(topic, payload, retain)
+        self._messages.append(message)
+        while len(self._messages) > self._capacity:
+            del self._messages[0]
+            self.lost += 1
+        if self._connected_s is not None:
+            self._post(message)
 
     def connected(self) -> None:
         """There is a connection."""
-        with self._lock:
-            self._connected_s = self._now_s()
-            for message in self._messages:
-                self._post(message)
+        self._connected_s = self._now_s()
+        for message in self._messages:
+            self._post(message)
 
     def disconnected(self) -> None:
         """The connection is lost."""
-        with self._lock:
-            self._connected_s = None
-            for message in self._messages:
-                message.receipt = None
+        self._connected_s = None
+        for message in self._messages:
+            message.receipt = None
 
     def settle(self) -> None:
         """Forgets what has arrived, and sends again what may not have; to be called now and then."""
-        with self._lock:
-            if self._connected_s is None:
-                return
-            now, settled_s = self._now_s(), self._connected_s + self._settle_s
-            left = []
-            for message in self._messages:
-                early = message.sent_s < settled_s
-                if early and now >= settled_s:
-                    self._post(message)
-                elif not early and self._has_settled(message, now):
-                    continue
-                left.append(message)
-            self._messages = left
+        if self._connected_s is None:
+            return
+        now, settled_s = self._now_s(), self._connected_s + self._settle_s
+        left = []
+        for message in self._messages:
+            early = message.sent_s < settled_s
+            if message.receipt is None or (early and now >= settled_s):
+                self._post(message)
+            elif not early and self._has_settled(message, now):
+                continue
+            left.append(message)
+        self._messages = left
 
     def _has_settled(self, message: _Message, now: float) -> bool:
         acknowledged = message.receipt is not None and message.receipt.is_published()
         return acknowledged and now - message.sent_s >= self._settle_s
 
     def _post(self, message: _Message) -> None:
-        message.receipt, message.sent_s = self._send(message.topic, message.payload), self._now_s()
+        message.receipt, message.sent_s = self._send(message.topic, message.payload, message.retain), self._now_s()

@@ -82,8 +82,16 @@ class Client:
 
     def _on_message(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
         with self._changed:
-            self.messages.append((message.topic, message.payload, message.retain))
+            self.messages.append((message.topic, bytes(message.payload), message.retain))
             self._changed.notify_all()
+
+    def has_connected(self, times: int) -> bool:
+        """Whether it has connected so often."""
+        return self.connections >= times
+
+    def has_got(self, messages: int) -> bool:
+        """Whether so many messages have arrived."""
+        return len(self.messages) >= messages
 
     def of(self, topic: str) -> list[bytes]:
         """What has arrived under a topic, in order."""
