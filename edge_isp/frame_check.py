@@ -110,7 +110,8 @@ def is_usable(name: str, value: Any) -> bool:
     """
     least, greatest = RANGES[name]
     count = _NUMBERS.get(name)
-    if name in _WHOLE and not isinstance(value, int | np.integer):
+    whole: bool = isinstance(value, int | np.integer)
+    if name in _WHOLE and not whole:
         return False
     if count is None:
         return _within(value, least, greatest)

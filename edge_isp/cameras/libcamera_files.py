@@ -109,7 +109,7 @@ def _read(path: Path) -> Any:
 
 def _entries(path: Path, document: Any) -> list[Mapping[str, Any]]:
     """What libcamera says of each frame."""
-    found = document
+    found: Any = document
     if isinstance(document, dict):
         found = document.get("metadata", [] if "raw" in document else [document])
     found = [found] if isinstance(found, dict) else found

@@ -8,6 +8,8 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
+from av.video.frame import PictureType
 
 from edge_isp.errors import SinkError
 from edge_isp.kernels.decode import rgb_to_i420
@@ -72,7 +74,7 @@ class H264Writer:
         frame.time_base = Fraction(1, TICKS_PER_S)
         is_key = bool(frame.pts >= self._key_due)
         if is_key:
-            frame.pict_type = av.video.frame.PictureType.I
+            frame.pict_type = PictureType.I
             self._key_due = frame.pts + KEY_FRAME_TICKS
         self._container.mux(self._stream.encode(frame))
         return is_key
@@ -108,7 +110,7 @@ def working_encoder(width: int, height: int) -> str:
             context = av.CodecContext.create(name, "w")
             _set_up(context, width, height)
             context.open()
-        except (av.FFmpegError, ValueError) as error:
+        except (FFmpegError, ValueError) as error:
             failures.append(f"{name}: {error}")
             continue
         return name

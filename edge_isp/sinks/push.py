@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import av
+from av.error import FFmpegError, ProtocolNotFoundError
 
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import SinkError, shortened
@@ -87,7 +88,7 @@ class PushSink:
         picture = self._pictures.of(result)
         try:
             self._send(picture)
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             self.lost += 1
             self._give_up(error)
 
@@ -198,9 +199,9 @@ class _Connection:
 
     def close(self) -> None:
         # The server may be gone: what the encoder holds and the farewell are lost then.
-        with suppress(av.FFmpegError, OSError):
+        with suppress(FFmpegError, OSError):
             self._writer.finish()
-        with suppress(av.FFmpegError, OSError):
+        with suppress(FFmpegError, OSError):
             self._container.close()
 
 
@@ -237,10 +238,10 @@ def _check_protocol(scheme: str, container: str) -> None:
         with av.open(f"{scheme}:", "w", format=container) as output:
             output.add_stream("mpeg2video", rate=30)
             output.start_encoding()
-    except av.ProtocolNotFoundError as error:
+    except ProtocolNotFoundError as error:
         raise SinkError(
             f"{scheme}: PyAV {av.__version__} is built without it, as all of PyAV's wheels are; PyAV built with the "
             "system's FFmpeg has it: pip install --no-binary av av; or use rtsp://"
         ) from error
-    except (av.FFmpegError, OSError):
+    except (FFmpegError, OSError):
         return

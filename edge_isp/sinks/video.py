@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.error import FFmpegError
 
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.errors import SinkError
@@ -190,7 +191,7 @@ class _Part:
         try:
             if self._writer.write(picture):
                 self._output.commit()
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise self._failure(error) from error
 
     def close(self) -> None:
@@ -199,7 +200,7 @@ class _Part:
             self._writer.finish()
             self._container.close()
             self._output.commit()
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise self._failure(error) from error
         finally:
             self._output.close()
