@@ -11,6 +11,7 @@ from edge_isp.cameras.base import CameraMode as CameraMode
 from edge_isp.cameras.base import ControlLimits as ControlLimits
 from edge_isp.cameras.base import Controls as Controls
 from edge_isp.cameras.mcap import McapCamera as McapCamera
+from edge_isp.cameras.phase_loop import PhaseLoop as PhaseLoop
 from edge_isp.cameras.picamera2.camera import Picamera2Camera as Picamera2Camera
 from edge_isp.cameras.replay import ReplayCamera as ReplayCamera
 from edge_isp.cameras.spec import demo_recording as demo_recording
@@ -65,6 +66,12 @@ from edge_isp.pipeline.drops import WallClockStepped as WallClockStepped
 from edge_isp.pipeline.options import ModelOptions as ModelOptions
 from edge_isp.pipeline.options import QueuePolicy as QueuePolicy
 from edge_isp.pipeline.options import StreamOptions as StreamOptions
+from edge_isp.pipeline.pairing import FramePair as FramePair
+from edge_isp.pipeline.pairing import FramePairer as FramePairer
+from edge_isp.pipeline.pairing import Pairs as Pairs
+from edge_isp.pipeline.pairing import Unpaired as Unpaired
+from edge_isp.pipeline.pairing import UnpairedReason as UnpairedReason
+from edge_isp.pipeline.pairing import pair as pair
 from edge_isp.pipeline.pipeline import Pipeline as Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
 from edge_isp.pipeline.subscription import Subscription as Subscription

@@ -13,6 +13,7 @@ from edge_isp.pipeline.drops import (
     WallClockStepped,
 )
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions
+from edge_isp.pipeline.pairing import FramePair, FramePairer, Pairs, Unpaired, UnpairedReason, pair
 from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.subscription import Subscription
@@ -24,10 +25,13 @@ __all__ = [
     "DropReason",
     "Event",
     "FrameCounts",
+    "FramePair",
+    "FramePairer",
     "FrameResult",
     "FramesDropped",
     "MetadataIgnored",
     "ModelOptions",
+    "Pairs",
     "Pipeline",
     "PipelineState",
     "QueuePolicy",
@@ -35,5 +39,8 @@ __all__ = [
     "StateChange",
     "StreamOptions",
     "Subscription",
+    "Unpaired",
+    "UnpairedReason",
     "WallClockStepped",
+    "pair",
 ]

@@ -133,7 +133,7 @@ class Branch:
                 run.subscribe(subscription)
 
     def forget_run(self) -> None:
-        """The stream has stopped: whoever subscribes now waits for the next one."""
+        """The stream has stopped: a subscription made now waits for the next one."""
         with self._lock:
             self._run = None
 

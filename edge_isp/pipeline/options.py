@@ -235,7 +235,7 @@ class StreamOptions:
         policy: of every queue that has no policy of its own; None is `LATEST` for cameras and `BLOCK` for recordings.
         max_age_s: frames and results of the first consumer that are older than this are dropped, and `DeadlineMissed`
             is reported when it has none that is young enough.
-        max_fps: the first consumer's model gets at most so many frames per second, by the time of the sensor.
+        max_fps: most frames per second that the first consumer's model gets, by the time of the sensor.
         callback: called with each result of the first consumer, in a thread of the pipeline; its exception ends the
             stream.
         keep_raw: whether results of the first consumer carry a copy of their RAW frame, see `FrameResult.raw`.

@@ -128,7 +128,7 @@ class Pipeline:
             policy: of the consumer's queues; None is the stream's.
             max_age_s: frames and results that are older than this are dropped, and `DeadlineMissed` is reported when
                 there is none that is young enough; None is unlimited.
-            max_fps: takes at most so many frames (or results, with `of`) per second, by the time of the sensor; None is
+            max_fps: most frames (or results, with `of`) per second, by the time of the sensor; None is
                 unlimited.
             callback: called with each result, in a thread of the pipeline; its exception ends the stream.
             keep_raw: whether results carry a copy of their RAW frame, see `FrameResult.raw`.

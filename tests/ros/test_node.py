@@ -24,7 +24,7 @@ def make_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     from PIL import Image
 
     stand_in_rclpy.install(monkeypatch)
-    Image.radial_gradient("L").convert("RGB").save(tmp_path / "photo.png")
+    Image.radial_gradient("L").convert("RGB").resize((512, 512)).save(tmp_path / "photo.png")
     camera = f"synthetic:{tmp_path}/photo.png,fps=20,width=64,height=64"
     nodes = []
 

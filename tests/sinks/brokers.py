@@ -90,7 +90,7 @@ class Client:
         return self.connections >= times
 
     def has_got(self, messages: int) -> bool:
-        """Whether so many messages have arrived."""
+        """Whether that number of messages has arrived."""
         return len(self.messages) >= messages
 
     def of(self, topic: str) -> list[bytes]:
