@@ -62,7 +62,7 @@ class FramePair:
     @property
     def spread_ns(self) -> int:
         """Nanoseconds between the first and the last start of exposure."""
-        stamps = [item.timestamp_ns for item in self.items]
+        stamps: list[int] = [item.timestamp_ns for item in self.items]
         return max(stamps) - min(stamps)
 
 
@@ -297,9 +297,7 @@ class Pairs:
         """Adds a frame; of a recording, only when its partners and the user have come as far."""
         with self._changed:
             if waits:
-                self._changed.wait_for(
-                    lambda: self._ended or (self._pairer.waiting(camera) < _CAPACITY and self._has_room())
-                )
+                self._changed.wait_for(lambda: self._ended or self._has_room(camera))
             if self._ended:
                 self._note([Unpaired(camera, item, UnpairedReason.STOPPED)])
                 return
@@ -307,8 +305,8 @@ class Pairs:
             self._changed.notify_all()
         self._end_if_over()
 
-    def _has_room(self) -> bool:
-        return len(self._pairs) < _CAPACITY
+    def _has_room(self, camera: int) -> bool:
+        return len(self._pairs) < _CAPACITY and self._pairer.waiting(camera) < _CAPACITY
 
     def _end(self, error: BaseException | None) -> None:
         with self._changed:
@@ -340,8 +338,8 @@ def pair(
             for found in pairs:
                 use(*found.items)
 
-    It ends when one of the cameras ends and its last frames are decided, and raises the error of one that fails. RAW frames are copied, so that
-    no camera waits for its buffers.
+    It ends when one of the cameras ends and its last frames are decided, and raises the error of one that fails. RAW
+    frames are copied, so that no camera waits for its buffers.
 
     Args:
         sources: cameras, pipelines or consumers; at least 2.
