@@ -37,6 +37,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "replay": Spec("edge_isp.cameras.replay:ReplayCamera"),
         "synthetic": Spec("edge_isp.cameras.synthetic:SyntheticCamera"),
         "v4l2": Spec("edge_isp.cameras.v4l2.camera:V4l2Camera"),
+        "zenoh": Spec("edge_isp.cameras.zenoh:ZenohCamera", (("zenoh", "zenoh"), ("google", "zenoh"))),
     },
     "engines": {
         "hailo": Spec("edge_isp.engines.hailo:HailoEngine", (("hailo_platform", ""),)),
@@ -61,6 +62,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "udp": Spec("edge_isp.sinks.push:UdpSink", (("av", "video"),)),
         "video": Spec("edge_isp.sinks.video:VideoSink", (("av", "video"),)),
         "virtual": Spec("edge_isp.sinks.virtual_camera:VirtualCameraSink"),
+        "zenoh": Spec("edge_isp.sinks.zenoh:ZenohSink", (("zenoh", "zenoh"), ("google", "zenoh"))),
     },
 }
 
