@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from edge_isp import Picture, ReplayCamera, demo_recording, develop
 from edge_isp.testing.sink import detections_result
 from tests.sinks.brokers import Broker, Client, free_port, needs_mosquitto
 
@@ -40,10 +43,6 @@ def test_steer_motor(camera: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_motor_turns_to_the_person() -> None:
-    from dataclasses import replace
-
-    import numpy as np
-
     result = detections_result(0)
     at_the_left = replace(
         result.detections,
@@ -55,10 +54,10 @@ def test_the_motor_turns_to_the_person() -> None:
     assert left < right
 
 
-def test_two_cameras(camera: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_cameras(camera: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = camera.replace("448", "64")
     module = example("two_cameras")
-    module.TOLERANCE_S = 0.049  # the two are opened one after the other
+    monkeypatch.setattr(module, "TOLERANCE_S", 0.049)  # the two are opened one after the other
     module.main(small, small, 3)
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "ms apart" in line]) == 3
@@ -103,3 +102,24 @@ def test_fleet(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) == 4
     assert "door: frame 2: dog, cat" in lines
     assert json.dumps(lines).count("door is there") <= 1
+
+
+def test_time_lapse(camera: str, tmp_path: Path) -> None:
+    small = camera.replace("448", "64")
+    example("time_lapse").main(f"{small},frames=10", str(tmp_path / "pictures"), 0.5)
+    assert len(list((tmp_path / "pictures").glob("*.jpg"))) == 2
+
+
+def test_the_notebook_follows_a_frame_to_its_picture() -> None:
+    notebook = json.loads((EXAMPLES / "one_frame.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    names: dict[str, object] = {}
+    exec("\n".join(cells), names)
+    with ReplayCamera(demo_recording()) as recording:
+        frame = recording.read()
+        assert frame is not None
+        expected = develop(frame)
+    picture = names["picture"]
+    assert isinstance(picture, Picture)
+    assert np.array_equal(picture.rgb, expected)
