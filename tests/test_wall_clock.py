@@ -22,7 +22,7 @@ class Clocks:
         return self.now_ns
 
     def wall_ns(self) -> int:
-        self.now_ns += self.reading_takes_ns
+        self.now_ns += 200
         return self.now_ns + self.offset_ns + round(self.drift * self.now_ns)
 
 
