@@ -205,7 +205,11 @@ def test_what_is_no_frame_is_an_error(key: str) -> None:
     with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
         matched(sink, "raw")
         for payload, attachment in ((b"nonsense", "{}"), (b"", None), (b"", "[]")):
-            sink._publishers["raw"].put(payload, attachment=attachment)
-            with pytest.raises(CameraError, match="what came is no frame"):
-                camera.read(60)
+            for _ in range(60):  # a busy machine may drop one
+                sink._publishers["raw"].put(payload, attachment=attachment)
+                with pytest.raises(CameraError) as raised:
+                    camera.read(1)
+                if not isinstance(raised.value, CameraTimeoutError):
+                    break
+            assert "what came is no frame" in str(raised.value)
     sink.close()

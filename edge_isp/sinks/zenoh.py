@@ -28,8 +28,8 @@ class ZenohSink:
     - `KEY/alive`: a liveliness token, as long as the sink is open;
     - a query of `KEY/newest` gets the newest result as JSON.
 
-    A subscriber that is slow or killed slows nobody: what does not fit into the network's queues is dropped. On one
-    host RAW frames are in shared memory.
+    A subscriber that is slow or killed slows nobody: pictures and RAW frames that do not fit into the network's
+    queues are dropped. On one host RAW frames are in shared memory.
 
     Args:
         key: such as "home/door".
@@ -59,10 +59,10 @@ class ZenohSink:
         self._key, self._with_pictures = key, pictures
         self._session = open_session(key, connect, listen, SinkError)
         try:
-            drop = zenoh.CongestionControl.DROP
+            drop, wait = zenoh.CongestionControl.DROP, zenoh.CongestionControl.BLOCK
             self._publishers = {
-                name: self._session.declare_publisher(f"{key}/{name}", congestion_control=drop)
-                for name in ("result", "picture", *(("raw",) if raw else ()))
+                name: self._session.declare_publisher(f"{key}/{name}", congestion_control=control)
+                for name, control in (("result", wait), ("picture", drop), *((("raw", drop),) if raw else ()))
             }
             self._newest = b""
             self._queryable = self._session.declare_queryable(f"{key}/newest", self._answer)
