@@ -7,6 +7,7 @@ those that a RAW converter's table has for the camera.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ class Dng:
         calibrations: the lights that the file's matrices are for.
         analogue_gain: ISO speed over 100; None where the file does not say.
         exposure_ns: None where the file does not say.
+        taken_at: start of exposure, with its time zone where the file says it; None where the file says no time.
         noise_profile: variance = first * light + second of linear light (0 to 1) in this picture, the mean of the
             channels; None where the file does not say.
         baseline_exposure_ev: how much brighter than the codes the camera's maker shows the picture, in stops; None
@@ -78,6 +80,7 @@ class Dng:
     calibrations: tuple[Calibration, ...]
     analogue_gain: float | None
     exposure_ns: int | None
+    taken_at: datetime | None
     noise_profile: tuple[float, float] | None
     baseline_exposure_ev: float | None
 
@@ -163,9 +166,24 @@ def read_dng(path: str | Path) -> Dng:
         calibrations=calibrations,
         analogue_gain=iso / 100 if iso > 0 else None,
         exposure_ns=round(exposure_s * 1e9) if exposure_s > 0 else None,
+        taken_at=_taken_at(tags),
         noise_profile=_noise_profile(tags),
         baseline_exposure_ev=tags.numbers("BaselineExposure", 1)[0] if tags.values.get("BaselineExposure") else None,
     )
+
+
+def _taken_at(tags: DngTags) -> datetime | None:
+    """The time of the exposure; what is no time, such as a date of zeros, counts as absent."""
+    fraction = tags.text("SubsecTimeOriginal")
+    found = tags.text("DateTimeOriginal")
+    zone = tags.text("OffsetTimeOriginal").replace("Z", "+00:00")
+    try:
+        moment = datetime.strptime(found, "%Y:%m:%d %H:%M:%S")
+        offset = datetime.strptime(zone, "%z").tzinfo if zone else None
+    except ValueError:
+        return None
+    micro = int(fraction[:6].ljust(6, "0")) if fraction.isascii() and fraction.isdigit() else 0
+    return moment.replace(microsecond=micro, tzinfo=offset)
 
 
 def load_dng_profile(path: str | Path) -> SensorProfile:

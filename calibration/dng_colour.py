@@ -108,17 +108,17 @@ class CameraMatrices:
 
 
 def camera_matrices(
-    matrix: Matrix, colour_gains: tuple[float, float] | None, profile: SensorProfile | None
+    matrix: Matrix, neutral: Matrix | None, profile: SensorProfile | None
 ) -> tuple[CameraMatrices, ...]:
-    """The matrices of one frame's DNG.
+    """The tags of a camera's colours, so that every converter shows the frame in the colours of its own light.
 
-    Colours are those of the frame's own light under every calibration illuminant: converters that interpolate as the
-    specification says and those that take one ColorMatrix alone, as dcraw does, then show the same picture. What the
-    illuminants differ in is the camera's response to white, from which converters tell the light's temperature.
+    ColorMatrix is that of the frame's light for each illuminant, since dcraw and LibRaw take one of them alone.
+    Converters that interpolate take their colours from ForwardMatrix: there the two differ as the profile's do, and
+    between them, at the frame's own light, lies the frame's matrix. So the colours follow a changed white balance.
 
     Args:
         matrix: 3x3, white-balanced camera colour to linear sRGB under the frame's light.
-        colour_gains: white balance red and blue, see `RawFrame.colour_gains`.
+        neutral: (3,), the camera RGB of white in the frame, see `as_shot`; None where nothing says it.
         profile: of the sensor, or None.
 
     Returns:
@@ -126,15 +126,37 @@ def camera_matrices(
         makes of white under both.
     """
     to_xyz = _XYZ_OF_SRGB @ (matrix / matrix.sum(axis=1)[:, None])
-    has_curve = profile is not None and len(profile.awb_curve) > 1
-    found = []
-    for light in (TUNGSTEN, DAYLIGHT) if has_curve else (DAYLIGHT,):
+    if profile is None or len(profile.awb_curve) < 2:
+        white = np.ones(3) if neutral is None else neutral / neutral[1]
+        return (CameraMatrices(DAYLIGHT, _camera_of_xyz(to_xyz, white, DAYLIGHT_K), _forward(matrix)),)
+    lights = []
+    for light in (TUNGSTEN, DAYLIGHT):
         kelvin = _LIGHT_SOURCES_K[light]
-        gains = profile.colour_gains(kelvin) if has_curve and profile is not None else colour_gains or (1.0, 1.0)
-        neutral = np.array([1 / gains[0], 1.0, 1 / gains[1]])
-        camera_of_xyz = np.diag(neutral) @ np.linalg.inv(to_xyz) @ _adaptation(white_xyz(kelvin), _SRGB_WHITE)
-        found.append(CameraMatrices(light, camera_of_xyz, _adaptation(_SRGB_WHITE, _D50) @ to_xyz))
-    return tuple(found)
+        red, blue = profile.colour_gains(kelvin)
+        camera_of_xyz = _camera_of_xyz(to_xyz, np.array([1 / red, 1.0, 1 / blue]), kelvin)
+        calibrated = profile.colour_matrix(kelvin) if profile.colour_matrices else matrix
+        lights.append(Calibration(kelvin, camera_of_xyz, np.eye(3), _forward(calibrated)))
+    tungsten, daylight = lights
+    assert tungsten.forward is not None
+    assert daylight.forward is not None
+    kelvin = _temperature_of_xy(*_D50_XY) if neutral is None else _temperature_of_neutral((tungsten, daylight), neutral)
+    share = _share(tungsten, daylight, kelvin)
+    rest = _forward(matrix) - share * tungsten.forward - (1 - share) * daylight.forward
+    return (
+        CameraMatrices(TUNGSTEN, tungsten.camera_of_xyz, tungsten.forward + rest),
+        CameraMatrices(DAYLIGHT, daylight.camera_of_xyz, daylight.forward + rest),
+    )
+
+
+def _camera_of_xyz(to_xyz: Matrix, neutral: Matrix, kelvin: float) -> Matrix:
+    """ColorMatrix of a camera with this neutral under a light, from its colours in XYZ of sRGB's white."""
+    found = np.diag(neutral) @ np.linalg.inv(to_xyz) @ _adaptation(white_xyz(kelvin), _SRGB_WHITE)
+    return np.asarray(found)
+
+
+def _forward(matrix: Matrix) -> Matrix:
+    """ForwardMatrix of a matrix from white-balanced camera colour to linear sRGB."""
+    return np.asarray(_adaptation(_SRGB_WHITE, _D50) @ _XYZ_OF_SRGB @ (matrix / matrix.sum(axis=1)[:, None]))
 
 
 def read_calibrations(tags: DngTags) -> tuple[Calibration, ...]:
@@ -276,8 +298,7 @@ def _interpolated(calibrations: tuple[Calibration, ...], kelvin: float) -> Calib
         return calibrations[0]
     low, high = calibrations
     kelvin = min(max(kelvin, low.colour_temperature_k), high.colour_temperature_k)
-    span = 1 / low.colour_temperature_k - 1 / high.colour_temperature_k
-    share = (1 / kelvin - 1 / high.colour_temperature_k) / span
+    share = _share(low, high, kelvin)
     forwards = [each.forward for each in calibrations if each.forward is not None]
     forward = None
     if forwards:
@@ -288,6 +309,13 @@ def _interpolated(calibrations: tuple[Calibration, ...], kelvin: float) -> Calib
         low.camera * share + high.camera * (1 - share),
         forward,
     )
+
+
+def _share(low: Calibration, high: Calibration, kelvin: float) -> float:
+    """The weight of the first of two calibrations, 0 to 1."""
+    kelvin = min(max(kelvin, low.colour_temperature_k), high.colour_temperature_k)
+    span = 1 / low.colour_temperature_k - 1 / high.colour_temperature_k
+    return (1 / kelvin - 1 / high.colour_temperature_k) / span
 
 
 def _temperature_of_neutral(calibrations: tuple[Calibration, ...], neutral: Matrix) -> float:

@@ -28,6 +28,9 @@ TAGS = {
     "CFARepeatPatternDim": 33421,
     "CFAPattern": 33422,
     "ExposureTime": 33434,
+    "DateTimeOriginal": 36867,
+    "OffsetTimeOriginal": 36881,
+    "SubsecTimeOriginal": 37521,
     "ExifTag": 34665,
     "ISOSpeedRatings": 34855,
     "UniqueCameraModel": 50708,
@@ -58,6 +61,8 @@ TAGS = {
     "NoiseProfile": 51041,
 }
 _NAMES = {number: name for name, number in TAGS.items()}
+
+_OF_EXIF = ("ISOSpeedRatings", "ExposureTime", "DateTimeOriginal", "OffsetTimeOriginal", "SubsecTimeOriginal")
 
 _RATIONAL, _SIGNED_RATIONAL = 5, 10
 
@@ -195,9 +200,7 @@ def _tags(file: Any) -> dict[str, Any]:
     exif = first.tags.get(TAGS["ExifTag"])
     values: dict[str, Any] = {}
     if exif is not None and isinstance(exif.value, dict):
-        values.update(
-            {name: _exif(exif.value[name]) for name in ("ISOSpeedRatings", "ExposureTime") if name in exif.value}
-        )
+        values.update({name: _exif(exif.value[name]) for name in _OF_EXIF if name in exif.value})
     for page in (first, raw):
         for tag in page.tags:
             if tag.code in _NAMES and tag.code != TAGS["ExifTag"]:
@@ -208,8 +211,10 @@ def _tags(file: Any) -> dict[str, Any]:
     return values
 
 
-def _exif(value: Any) -> tuple[float, ...]:
-    """A number of tifffile's dictionary of EXIF tags: whole, or numerator and denominator."""
+def _exif(value: Any) -> str | tuple[float, ...]:
+    """A text or number of tifffile's dictionary of EXIF tags: whole, or numerator and denominator."""
+    if isinstance(value, str):
+        return value
     flat = [float(each) for each in (value if isinstance(value, tuple) else (value,))]
     return (flat[0] / flat[1],) if len(flat) == 2 and flat[1] else tuple(flat[:1])
 

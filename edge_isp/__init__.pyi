@@ -51,6 +51,7 @@ from edge_isp.frame import FrameStatus as FrameStatus
 from edge_isp.frame import Packing as Packing
 from edge_isp.frame import RawFormat as RawFormat
 from edge_isp.frame import RawFrame as RawFrame
+from edge_isp.frame import RecordedFrame as RecordedFrame
 from edge_isp.metering.exposure import AutoExposure as AutoExposure
 from edge_isp.models.card import ModelCard as ModelCard
 from edge_isp.models.card import find_model as find_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Flag, StrEnum, auto
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -198,6 +199,17 @@ class RawFrame:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFrame(RawFrame):
+    """A frame of a file, whose `timestamp_ns` says nothing of this machine's time.
+
+    Attributes:
+        taken_at: start of exposure, with its time zone where the file says it; None where the file says no time.
+    """
+
+    taken_at: datetime | None = None
 
 
 def _member(enumeration: type[E], name: str, value: str) -> E:

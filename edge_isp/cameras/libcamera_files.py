@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,15 @@ def _conditions(path: Path, entry: Mapping[str, Any]) -> FrameConditions:
         colour_matrix=matrix,
         # libcamera's is the end of the first row's exposure.
         timestamp_ns=sensor_ns - (exposure_ns or 0) if isinstance(sensor_ns, int) and 0 < sensor_ns < 2**63 else None,
+        taken_at=_taken_at(entry.get("FrameWallClock"), exposure_ns or 0),
     )
+
+
+def _taken_at(wall_ns: Any, exposure_ns: int) -> datetime | None:
+    """The start of the exposure by FrameWallClock: the same moment as SensorTimestamp, in nanoseconds of UTC."""
+    if not isinstance(wall_ns, int) or not 0 < wall_ns - exposure_ns < 2**63:
+        return None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=(wall_ns - exposure_ns) // 1000)
 
 
 def _stream(stream: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from edge_isp.cameras.sidecar import Sidecar, read_sidecar
 from edge_isp.corrections import Origins
 from edge_isp.errors import CameraError, FormatError, MissingDependencyError
 from edge_isp.files import files_of
-from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
+from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame, RecordedFrame
 from edge_isp.kernels.pack import pack
 
 _SUFFIXES = (".raw", ".dng")
@@ -48,7 +48,9 @@ class ReplayCamera(CameraBase):
     def __init__(self, path: str | Path) -> None:
         super().__init__(str(path))
         self._recordings = [_open_recording(file) for file in _files(Path(path))]
-        self._frames: Iterator[RawFrame] = (frame for recording in self._recordings for frame in recording.frames())
+        self._frames: Iterator[RecordedFrame] = (
+            frame for recording in self._recordings for frame in recording.frames()
+        )
 
     @property
     def limits(self) -> ControlLimits:
@@ -72,7 +74,7 @@ class ReplayCamera(CameraBase):
 
 
 class _Recording(Protocol):
-    def frames(self) -> Iterator[RawFrame]: ...
+    def frames(self) -> Iterator[RecordedFrame]: ...
 
 
 def _files(path: Path) -> list[Path]:
@@ -108,7 +110,7 @@ class RawFile:
         self.count = _whole_frames(path, self.sidecar)
         self._checked_depth = self.sidecar.format.packing is not Packing.U16
 
-    def frames(self) -> Iterator[RawFrame]:
+    def frames(self) -> Iterator[RecordedFrame]:
         """Each frame in a buffer of its own.
 
         Raises:
@@ -147,10 +149,10 @@ class RawFile:
             self.path.with_suffix(".toml").name,
         )
 
-    def _frame(self, index: int, data: NDArray[np.uint8], timestamp_ns: int) -> RawFrame:
+    def _frame(self, index: int, data: NDArray[np.uint8], timestamp_ns: int) -> RecordedFrame:
         every = self.sidecar.conditions  # one for all frames, or one per frame
         conditions = every[index % len(every)]
-        return RawFrame(
+        return RecordedFrame(
             data=data,
             format=self.sidecar.format,
             source=str(self.path),
@@ -160,6 +162,7 @@ class RawFile:
             white_level=self.sidecar.white_level,
             sensor=self.sidecar.sensor,
             exposure_ns=conditions.exposure_ns,
+            taken_at=conditions.taken_at,
             analogue_gain=conditions.analogue_gain,
             digital_gain=conditions.digital_gain,
             colour_matrix=conditions.colour_matrix,
@@ -238,7 +241,7 @@ class DngFile:
         self.path = path
         self._dng = read_dng(path)
 
-    def frames(self) -> Iterator[RawFrame]:
+    def frames(self) -> Iterator[RecordedFrame]:
         """The one frame.
 
         Raises:
@@ -249,7 +252,7 @@ class DngFile:
         dng = self._dng
         bit_depth = max(8, int(max(dng.white_level, int(codes.max()))).bit_length())
         layout = RawFormat(codes.shape[1], codes.shape[0], Cfa(dng.cfa), bit_depth, Packing.U16)
-        yield RawFrame(
+        yield RecordedFrame(
             data=pack(codes, packing=layout.packing, bit_depth=bit_depth),
             format=layout,
             source=str(self.path),
@@ -258,6 +261,7 @@ class DngFile:
             black_level=dng.black_level,
             white_level=dng.white_level,
             exposure_ns=dng.exposure_ns,
+            taken_at=dng.taken_at,
             analogue_gain=dng.analogue_gain,
             colour_gains=dng.colour_gains,
             colour_matrix=dng.colour_matrix,

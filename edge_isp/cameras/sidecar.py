@@ -28,6 +28,7 @@ exposure_ns = 10_000_000
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from edge_isp.calibration.profile import profile_of, shipped_profiles
@@ -62,6 +63,7 @@ class FrameConditions:
     exposure_ns: int | None = None
     colour_matrix: tuple[float, ...] | None = None
     timestamp_ns: int | None = None
+    taken_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from edge_isp.errors import CameraError, SinkError
 from edge_isp.frame import RawFrame
 from edge_isp.frame_check import check_frame
 from edge_isp.metering.meter import FrameMeter
+from edge_isp.plugins import load
 from edge_isp.recording.dng import write_dng
 from edge_isp.results import FrameResult, Picture
 from edge_isp.sinks.base import Sink
-from edge_isp.sinks.spec import open_sink
 from edge_isp.tasks.classical import ClassicalIsp
 
 
@@ -40,35 +39,19 @@ def export_frames(
     """
     known = None if profile is None else load_profile(profile)
     with McapCamera(file, name=camera) as source:
-        offset_ns = utc_offset_ns(source)
         frames = islice(iter(source.read, None), most)
         if file_format == "raw":
             with RawFiles(out, file.stem) as files:
                 return _each(frames, files.write), out
         if file_format == "dng":
             writer = DngWriter(out, file.stem, known)
-            return _each(frames, lambda frame: writer.write(frame, offset_ns)), out
-        spec = f"png:{out}" if file_format == "png" else f"video:{out}"
-        with closing(open_sink(spec)) as sink:
+            return _each(frames, writer.write), out
+        sink = load("sinks", "png" if file_format == "png" else "video")(out)
+        with closing(sink):
             developed = Developer(known)
-            return _each(frames, lambda frame: _write(sink, frame, developed)), out
-
-
-def utc_offset_ns(camera: McapCamera) -> int | None:
-    """What is added to a frame's time stamp for nanoseconds of UTC: of the recording's first pair of clocks.
-
-    Args:
-        camera: of the recording.
-    """
-    from edge_isp.recording.schemas import CLOCK
-
-    recording = camera.recording
-    for name in recording.cameras:
-        for _, clocks in recording.json_messages(CLOCK, name):
-            monotonic, realtime = clocks.get("monotonic_ns"), clocks.get("realtime_ns")
-            if isinstance(monotonic, int) and isinstance(realtime, int):
-                return realtime - monotonic
-    return None
+            count = _each(frames, lambda frame: _write(sink, frame, developed))
+        # No video is replaced: its name may have got a number.
+        return count, out if file_format == "png" else sink.path
 
 
 class Developer:
@@ -95,14 +78,14 @@ class DngWriter:
 
     Args:
         folder: made if it does not exist.
-        name: of the files.
+        name: of the files; None is that of each frame's source.
         profile: of the sensor; None is the shipped profile of the frames' sensor.
 
     Raises:
         SinkError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, name: str, profile: SensorProfile | None) -> None:
+    def __init__(self, folder: Path, name: str | None, profile: SensorProfile | None) -> None:
         self._folder, self._name, self._profile = folder, name, profile
         self._developer = Developer(profile)
         try:
@@ -110,23 +93,19 @@ class DngWriter:
         except (OSError, ValueError) as error:
             raise SinkError(f"{folder}: cannot be made: {getattr(error, 'strerror', None) or error}") from error
 
-    def write(self, frame: RawFrame, utc_offset_ns: int | None) -> None:
+    def write(self, frame: RawFrame) -> None:
         """Writes a frame, with a small picture.
 
         Args:
             frame: to write.
-            utc_offset_ns: what is added to its time stamp for nanoseconds of UTC; None where that is not known.
 
         Raises:
             FormatError: no DNG can hold it.
             SinkError: it cannot be written, or a file of that name is there.
         """
-        taken_at = None
-        if utc_offset_ns is not None and 0 <= frame.timestamp_ns + utc_offset_ns < 2**62:
-            taken_at = datetime.fromtimestamp((frame.timestamp_ns + utc_offset_ns) / 1e9, UTC)
-        path = self._folder / f"{self._name}_{frame.sequence:06d}.dng"
-        picture = self._developer.picture(frame)
-        write_dng(path, frame, profile=self._profile, thumbnail=picture, taken_at=taken_at)
+        name = self._name or Path(frame.source).stem or "frame"
+        path = self._folder / f"{name}_{frame.sequence:06d}.dng"
+        write_dng(path, frame, profile=self._profile, thumbnail=self._developer.picture(frame))
 
 
 def _each(frames: Iterator[RawFrame | None], write: object) -> int:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_isp.cli import options
+from edge_isp.errors import shortened
+from edge_isp.spec import parse_spec
 
 if TYPE_CHECKING:
     from edge_isp.sinks.mcap import McapSink
 
 _SIGNAL = "signal"
+_PICTURE_SIZE = "1280x720"
 
 
 def _seconds(name: str, text: str) -> typer.models.ParameterInfo:
@@ -23,6 +26,17 @@ def _seconds(name: str, text: str) -> typer.models.ParameterInfo:
 def _bytes(name: str, text: str) -> typer.models.ParameterInfo:
     option: typer.models.ParameterInfo = typer.Option(name, metavar="SIZE", parser=options.parse_bytes, help=text)
     return option
+
+
+def _with_picture(spec: str | None) -> str:
+    """A camera's specification that asks for the picture of the board's own ISP."""
+    parsed = parse_spec(spec or "")
+    if parsed.name != "picamera2":
+        raise typer.BadParameter(
+            f"--with-isp needs a camera whose board makes a picture, such as picamera2:0,main=1280x720; found "
+            f"'{shortened(spec) if spec else 'the recording that comes with edge_isp'}'"
+        )
+    return parsed.text if "main" in parsed.settings else f"{parsed.text},main={_PICTURE_SIZE}"
 
 
 def record(
@@ -91,6 +105,14 @@ def record(
     preview_fps: Annotated[
         float, typer.Option("--preview-fps", metavar="RATE", min=0, help="Pictures per second for viewers; 0 for none.")
     ] = 2.0,
+    with_isp: Annotated[
+        bool,
+        typer.Option(
+            "--with-isp",
+            help="Also record the picture that the board's own ISP makes of each frame, of the size that the camera's "
+            "main=WIDTHxHEIGHT asks for (1280x720 without it). Cameras of picamera2 have it.",
+        ),
+    ] = False,
     profile: options.Profile = None,
 ) -> None:
     """Record every frame as the camera gives it, with its metadata, to MCAP files that other programs open.
@@ -103,6 +125,8 @@ def record(
     from edge_isp.sinks.mcap import McapSink
 
     specs: list[str | None] = list(camera) if camera else [None]
+    if with_isp:
+        specs = [_with_picture(spec) for spec in specs]
     detections = [text for text in trigger or () if text != _SIGNAL]
     if len(detections) > 1:
         raise typer.BadParameter("only one --trigger may be a detection")

@@ -19,7 +19,7 @@ from edge_isp.calibration.frame_colour import colour_matrix
 from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.errors import FormatError, SinkError
 from edge_isp.files import write_file
-from edge_isp.frame import RawFrame
+from edge_isp.frame import RawFrame, RecordedFrame
 from edge_isp.frame_check import check_frame
 from edge_isp.kernels.layout import CELL_PLANES, PLANE_COLOURS
 from edge_isp.kernels.unpack import unpack
@@ -62,8 +62,8 @@ def write_dng(
         frame: to write; not released.
         profile: of its sensor; None is the shipped profile of the frame's sensor.
         thumbnail: a picture of the same frame, of any size, for viewers that do not develop.
-        taken_at: start of the exposure, with its time zone; None takes `timestamp_ns` for this machine's
-            CLOCK_MONOTONIC.
+        taken_at: start of the exposure, with its time zone where it is known; None takes that of a `RecordedFrame`, and
+            `timestamp_ns` of any other frame as this machine's CLOCK_MONOTONIC.
 
     Raises:
         FormatError: the frame cannot be read.
@@ -92,8 +92,8 @@ def dng_bytes(
         frame: to write; not released.
         profile: of its sensor; None is the shipped profile of the frame's sensor.
         thumbnail: a picture of the same frame, of any size, for viewers that do not develop.
-        taken_at: start of the exposure, with its time zone; None takes `timestamp_ns` for this machine's
-            CLOCK_MONOTONIC.
+        taken_at: start of the exposure, with its time zone where it is known; None takes that of a `RecordedFrame`, and
+            `timestamp_ns` of any other frame as this machine's CLOCK_MONOTONIC.
 
     Raises:
         FormatError: the frame cannot be read.
@@ -160,11 +160,12 @@ def _camera_tags(frame: RawFrame, profile: SensorProfile | None, taken_at: datet
             f"{frame.source}: frame {frame.sequence} cannot be written as a DNG: its colour matrix must keep white and "
             f"have an inverse, found {matrix.round(4).tolist()}"
         )
-    for number, entry in enumerate(camera_matrices(matrix, frame.colour_gains, profile)):
+    neutral = _as_shot_neutral(frame, profile)
+    white = None if neutral is None else np.array(neutral)
+    for number, entry in enumerate(camera_matrices(matrix, white, profile)):
         tags[50721 + number] = TiffTag(SIGNED_RATIONAL, entry.camera_of_xyz.ravel().tolist())  # ColorMatrix
         tags[50964 + number] = TiffTag(SIGNED_RATIONAL, entry.forward.ravel().tolist())  # ForwardMatrix
         tags[50778 + number] = TiffTag(SHORT, [entry.illuminant])  # CalibrationIlluminant
-    neutral = _as_shot_neutral(frame, profile)
     if neutral is not None:
         tags[50728] = TiffTag(RATIONAL, neutral)
     brighter = (frame.baseline_exposure_ev or 0.0) + math.log2((frame.digital_gain or 1.0) * frame.auto_brightness)
@@ -237,7 +238,9 @@ def _thumbnail(picture: Picture, orientation: int) -> NDArray[np.uint8]:
 
 
 def _taken_at(frame: RawFrame) -> datetime | None:
-    """The start of the exposure; None where `timestamp_ns` is none of this machine's, as it is since its start."""
+    """The start of the exposure; None where nothing says it, as where `timestamp_ns` is none of this machine's."""
+    if isinstance(frame, RecordedFrame):
+        return frame.taken_at
     age_ns = time.monotonic_ns() - frame.timestamp_ns
     if age_ns < 0 or frame.timestamp_ns <= 0:
         return None
@@ -245,7 +248,7 @@ def _taken_at(frame: RawFrame) -> datetime | None:
 
 
 def _exif_time(taken_at: datetime) -> str:
-    return taken_at.strftime("%Y:%m:%d %H:%M:%S")
+    return taken_at.isoformat(" ", "seconds")[:19].replace("-", ":")
 
 
 def _exif_tags(frame: RawFrame, taken_at: datetime | None) -> dict[int, TiffTag]:
@@ -257,9 +260,10 @@ def _exif_tags(frame: RawFrame, taken_at: datetime | None) -> dict[int, TiffTag]
         iso = min(max(round(100 * frame.analogue_gain), 1), 0xFFFF)
         tags[34855] = TiffTag(SHORT, [iso])
     if taken_at is not None:
-        zone = taken_at.strftime("%z") or "+0000"
         tags[36867] = TiffTag(ASCII, _exif_time(taken_at))  # DateTimeOriginal
-        tags[36881] = TiffTag(ASCII, f"{zone[:3]}:{zone[3:5]}")  # OffsetTimeOriginal
+        if taken_at.tzinfo is not None:
+            zone = taken_at.strftime("%z")
+            tags[36881] = TiffTag(ASCII, f"{zone[:3]}:{zone[3:5]}")  # OffsetTimeOriginal
         tags[37521] = TiffTag(ASCII, f"{taken_at.microsecond:06d}")  # SubSecTimeOriginal
     return tags
 

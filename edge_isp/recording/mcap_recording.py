@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from edge_isp.errors import FormatError, MissingDependencyError
-from edge_isp.frame import RawFrame
+from edge_isp.frame import RecordedFrame
 from edge_isp.recording.mcap_file import mcap_records
 from edge_isp.recording.mcap_index import (
     LARGEST_CHUNK,
@@ -44,12 +44,14 @@ class ChunkMessage(NamedTuple):
     Attributes:
         channel: its id.
         time_ns: when it was recorded, nanoseconds of UTC.
+        published_ns: the time that it is of, nanoseconds of UTC.
         offset: of its record in the chunk, decompressed.
         content: of the message.
     """
 
     channel: int
     time_ns: int
+    published_ns: int
     offset: int
     content: memoryview
 
@@ -141,7 +143,7 @@ class McapRecording:
                 found[str(attachment.name)] = bytes(attachment.data)
         return found
 
-    def frames(self, camera: str, begin_ns: int = 0) -> Iterator[tuple[int, RawFrame]]:
+    def frames(self, camera: str, begin_ns: int = 0) -> Iterator[tuple[int, RecordedFrame]]:
         """Frames of a camera, with their times of recording (nanoseconds of UTC).
 
         A chunk that is damaged is passed over, with a warning.
@@ -153,10 +155,10 @@ class McapRecording:
         Raises:
             FormatError: a message is no frame.
         """
-        for time_ns, content in self.messages(RAW, camera, begin_ns):
-            yield time_ns, decode_frame(content, str(self.path))
+        for message in self._messages(RAW, camera, begin_ns):
+            yield message.time_ns, decode_frame(message.content, message.published_ns, str(self.path))
 
-    def last_frame(self, camera: str) -> tuple[int, RawFrame] | None:
+    def last_frame(self, camera: str) -> tuple[int, RecordedFrame] | None:
         """The last frame of a camera with its time of recording; None where there is none.
 
         Args:
@@ -195,6 +197,11 @@ class McapRecording:
             camera: its name.
             begin_ns: of the first one, at the earliest; nanoseconds of UTC.
         """
+        for message in self._messages(kind, camera, begin_ns):
+            yield message.time_ns, message.content
+
+    def _messages(self, kind: Kind, camera: str, begin_ns: int) -> Iterator[ChunkMessage]:
+        """See `messages`."""
         channel = self._kinds.get((camera, kind.name))
         if channel is None:
             return
@@ -212,7 +219,7 @@ class McapRecording:
                 continue
             for message in sorted(found, key=lambda message: message.time_ns):
                 if message.time_ns >= begin_ns:
-                    yield message.time_ns, message.content
+                    yield message
 
     def close(self) -> None:
         """Closes the file. Idempotent."""
@@ -260,8 +267,8 @@ class McapRecording:
             if end > len(content) or (opcode == _MESSAGE and length < 22):
                 raise FormatError(f"the chunk at {place.offset} holds a record that does not fit")
             if opcode == _MESSAGE:
-                channel, _, time_ns, _ = struct.unpack_from("<HIQQ", content, at + 9)
-                found.append(ChunkMessage(channel, time_ns, at, content[at + 31 : end]))
+                channel, _, time_ns, published_ns = struct.unpack_from("<HIQQ", content, at + 9)
+                found.append(ChunkMessage(channel, time_ns, published_ns, at, content[at + 31 : end]))
             at = end
         return found
 

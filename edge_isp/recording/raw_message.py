@@ -1,14 +1,17 @@
 """A RAW frame as one message of a recording: a Protocol Buffers message, see docs/raw_frame.proto.
 
-The sensor's bytes are the message's last field, so that they are written without a copy. Every other field is as the
-camera gave it, values that count as absent (see `edge_isp.frame_check`) included.
+The sensor's bytes are the message's last field, so that they are written without a copy; the picture of the board's
+own ISP stands before them. Every other field is as the camera gave it, values that count as absent (see
+`edge_isp.frame_check`) included.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import operator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError, MissingDependencyError
-from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame
+from edge_isp.frame import FrameStatus, Packing, RawFormat, RawFrame, RecordedFrame
 from edge_isp.kernels.layout import Flips, row_bytes
 from edge_isp.kernels.squeeze import can_squeeze
 from edge_isp.kernels.unpack import unpack
@@ -57,6 +60,11 @@ FIELDS = (
     ("auto_brightness", 28, "double", ""),
     ("origins", 29, "string", ""),
     ("stored_packing", 30, "string", "optional"),
+    ("metadata", 31, "string", ""),
+    ("isp_width", 32, "uint32", ""),
+    ("isp_height", 33, "uint32", ""),
+    ("isp_picture", 34, "bytes", "optional"),
+    ("taken_at", 35, "string", "optional"),
 )
 WINDOW_FIELDS = (
     ("left", 1, "uint32", ""),
@@ -69,7 +77,9 @@ WINDOW_FIELDS = (
     ("flipped_horizontally", 8, "bool", "optional"),
 )
 
-_DATA_NUMBER, _LENGTH_DELIMITED = 15, 2
+_DATA_NUMBER, _PICTURE_NUMBER, _LENGTH_DELIMITED = 15, 34, 2
+# Times beyond these are none: the recorder writes the nearest one that fits.
+_UTC_ZERO, _LATEST_NS = datetime(1970, 1, 1, tzinfo=UTC), 2**63 - 1
 _REALS = ("analogue_gain", "digital_gain", "colour_temperature_k", "baseline_exposure_ev")
 _LISTS = ("colour_gains", "colour_matrix", "noise_profile")
 
@@ -118,19 +128,30 @@ def encode_metadata(frame: RawFrame, stored_bytes: int, stored_packing: str | No
         if stored_packing is not None:
             message.stored_packing = stored_packing
         message.origins = json.dumps([frame.origins.source, dict(frame.origins.others)])
+        if frame.metadata:
+            message.metadata = json.dumps(dict(frame.metadata), default=_plain)
+        if isinstance(frame, RecordedFrame):
+            message.taken_at = "" if frame.taken_at is None else frame.taken_at.isoformat()
+        if frame.isp_picture is not None:
+            message.isp_height, message.isp_width, _ = frame.isp_picture.shape
         content: bytes = message.SerializeToString()
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise FormatError(
             f"{frame.source}: frame {frame.sequence} cannot be recorded: {type(error).__name__}: {error}"
         ) from error
-    return content + bytes([_DATA_NUMBER << 3 | _LENGTH_DELIMITED]) + _varint(stored_bytes)
+    data = _head(_DATA_NUMBER, stored_bytes)
+    if frame.isp_picture is None:
+        return content + data
+    picture = np.ascontiguousarray(frame.isp_picture).data.cast("B")
+    return b"".join((content, _head(_PICTURE_NUMBER, picture.nbytes), picture, data))
 
 
-def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
+def decode_frame(content: bytes | memoryview, published_ns: int, where: str) -> RecordedFrame:
     """A message's frame, with data of its own.
 
     Args:
         content: of the message.
+        published_ns: time that the message is of, nanoseconds of UTC.
         where: it was found, for errors.
 
     Raises:
@@ -150,15 +171,17 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         )
         window = _window(message.window) if message.HasField("window") else None
         status, origins = FrameStatus(message.status), _origins(message.origins)
+        metadata, taken_at = _metadata(message.metadata), _taken_at(message, published_ns)
     except (FormatError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}: {str(error)[:300]}") from error
     data = _data(message, layout, where)
+    isp_picture = _isp_picture(message, where) if message.HasField("isp_picture") else None
     if len(message.black_level) != 4:
         raise FormatError(f"{where}: expected 4 black levels, found {len(message.black_level)}")
     red, green_red, green_blue, blue = message.black_level
     optional: dict[str, Any] = {n: getattr(message, n) if message.HasField(n) else None for n in _REALS}
     optional |= {name: tuple(getattr(message, name)) or None for name in _LISTS}
-    return RawFrame(
+    return RecordedFrame(
         data=data,
         format=layout,
         source=message.source,
@@ -171,9 +194,12 @@ def decode_frame(content: bytes | memoryview, where: str) -> RawFrame:
         window=window,
         lens_shading=message.lens_shading,
         orientation=message.orientation,
+        isp_picture=isp_picture,
+        metadata=metadata,
         status=status,
         auto_brightness=message.auto_brightness,
         origins=origins,
+        taken_at=taken_at,
         **optional,
     )
 
@@ -197,6 +223,38 @@ def _data(message: Any, layout: RawFormat, where: str) -> NDArray[np.uint8]:
     data = np.zeros((layout.height, layout.stride), np.uint8)
     data[:, : layout.row_bytes] = codes.astype("<u2", copy=False).view(np.uint8)
     return data
+
+
+def _isp_picture(message: Any, where: str) -> NDArray[np.uint8]:
+    """The picture of the board's own ISP, (height, width, 3)."""
+    shape, found = (message.isp_height, message.isp_width, 3), message.isp_picture
+    if len(found) != math.prod(shape):
+        raise FormatError(f"{where}: expected a picture of {math.prod(shape)} bytes, found {len(found)}")
+    return np.frombuffer(bytearray(found), np.uint8).reshape(shape)
+
+
+def _taken_at(message: Any, published_ns: int) -> datetime | None:
+    """The start of the exposure; raises ValueError where it is no time."""
+    if message.HasField("taken_at"):
+        return datetime.fromisoformat(message.taken_at) if message.taken_at else None
+    if message.timestamp_ns <= 0 or not 0 < published_ns < _LATEST_NS:
+        return None
+    return _UTC_ZERO + timedelta(microseconds=published_ns // 1000)
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """What else the driver said; raises ValueError where it is no object of JSON."""
+    found = json.loads(text) if text else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"metadata must be an object of JSON, found {text[:80]}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays, as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"metadata must be numbers, texts and lists of them, found {type(value).__name__}")
 
 
 def _origins(text: str) -> Origins:
@@ -237,6 +295,11 @@ def _window(message: Any) -> SensorWindow:
     if message.HasField("flipped_vertically"):
         flips = Flips(message.flipped_vertically, message.flipped_horizontally)
     return SensorWindow(message.left, message.top, message.width, message.height, size, flips)
+
+
+def _head(number: int, length: int) -> bytes:
+    """What stands before a field of bytes."""
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 
 def _varint(number: int) -> bytes:

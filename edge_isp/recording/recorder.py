@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.errors import FormatError, SinkError
-from edge_isp.frame import Packing, RawFormat, RawFrame
+from edge_isp.frame import LARGEST_FRAME_BYTES, Packing, RawFormat, RawFrame
 from edge_isp.kernels.layout import row_bytes
 from edge_isp.kernels.squeeze import can_squeeze, squeeze
 from edge_isp.kernels.warmup import compile_recording_kernels
@@ -232,7 +232,8 @@ class Recorder:
         layout = frame.format
         squeezes = can_squeeze(layout.layout) and layout not in self._unsqueezable
         width = row_bytes("csi2p", layout.bit_depth, layout.width) if squeezes else layout.stride
-        reserved = layout.height * width
+        size = layout.height * width
+        reserved = size + getattr(frame.isp_picture, "nbytes", 0)
         with self._changed:
             self._frames += 1
             if self._closing:
@@ -243,8 +244,8 @@ class Recorder:
                 return
             self._waiting += 1
             self._bytes += reserved
-            free = self._free.get(reserved)
-            data = free.pop() if free else np.empty(reserved, np.uint8)
+            free = self._free.get(size)
+            data = free.pop() if free else np.empty(size, np.uint8)
         try:
             _check_data(frame)
             data, packing = self._copied(frame, data.reshape(layout.height, width), squeezes)
@@ -629,6 +630,19 @@ def _check_data(frame: RawFrame) -> None:
     shape = (frame.format.height, frame.format.stride)
     if not isinstance(frame.data, np.ndarray) or frame.data.dtype != np.uint8 or frame.data.shape != shape:
         raise FormatError(f"{frame.source}: frame {frame.sequence} cannot be recorded: data must be uint8 {shape}")
+    if frame.isp_picture is not None:
+        _check_picture(frame, frame.isp_picture)
+
+
+def _check_picture(frame: RawFrame, picture: NDArray[np.uint8]) -> None:
+    """Raises FormatError where the picture of the board's own ISP is none."""
+    where = f"{frame.source}: frame {frame.sequence} cannot be recorded"
+    is_array = isinstance(picture, np.ndarray) and picture.dtype == np.uint8
+    if not is_array or picture.ndim != 3 or picture.shape[2] != 3:
+        raise FormatError(f"{where}: isp_picture must be uint8 (height, width, 3)")
+    size = frame.data.nbytes + picture.nbytes
+    if size > LARGEST_FRAME_BYTES:
+        raise FormatError(f"{where}: data and isp_picture must be at most {LARGEST_FRAME_BYTES} bytes, found {size}")
 
 
 def _sequence(frame: RawFrame) -> int:

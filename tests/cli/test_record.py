@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from edge_isp.calibration.dng import read_dng
 from edge_isp.cameras.replay import ReplayCamera
-from edge_isp.cameras.spec import demo_recording, open_camera
+from edge_isp.cameras.spec import demo_recording, demo_scene, open_camera
 from edge_isp.cli.main import app
 from edge_isp.cli.options import parse_bytes, parse_seconds
+from edge_isp.cli.record_stream import Recording
+from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder
-from tests.support.recorded_frames import plain_frame
+from edge_isp.recording.schemas import DETECTIONS, EVENTS
+from tests.support.recorded_frames import numbers, plain_frame
 
 pytest.importorskip("mcap", reason="mcap is not installed")
 
@@ -139,9 +145,75 @@ def test_export_to_dng_and_png(recording: Path, tmp_path: Path) -> None:
     assert edge_isp("export", "recording", recording, "--format", "gif", "--out", tmp_path, ok=False).exit_code == 2
 
 
-def test_frames_of_changing_format_and_bad_values_are_exported_as_absent(tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_export_to_mp4(recording: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="av is not installed")
+    out = tmp_path / "a.mp4"
+    assert "3 frames in" in edge_isp("export", "recording", recording, "--format", "mp4", "--out", out).stdout
+    edge_isp("export", "recording", recording, "--format", "png", "--out", tmp_path / "p")
+    pictures = [np.asarray(Image.open(path), np.float64) for path in sorted((tmp_path / "p").iterdir())]
+    with av.open(str(out)) as video:
+        frames = [frame.to_ndarray(format="rgb24").astype(np.float64) for frame in video.decode(video=0)]
+    assert len(frames) == len(pictures) == 3
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert frame.shape == picture.shape
+        # The colours of the picture, but for what the video's compression costs: quarters of the picture in the mean.
+        blocks = [
+            each.reshape(2, each.shape[0] // 2, 2, each.shape[1] // 2, 3).mean((1, 3)) for each in (frame, picture)
+        ]
+        assert blocks[0] == pytest.approx(blocks[1], abs=4)
+    # No video is replaced, and the command says where the second one is.
+    content = out.read_bytes()
+    done = edge_isp("export", "recording", recording, "--format", "mp4", "--out", out)
+    assert done.stdout.split() == ["3", "frames", "in", str(tmp_path / "a_2.mp4")]
+    assert (tmp_path / "a_2.mp4").exists()
+    assert out.read_bytes() == content
 
+
+@pytest.mark.parametrize("file_format", ["raw", "dng", "png", "mp4"])
+def test_a_path_with_commas_is_a_path(recording: Path, tmp_path: Path, file_format: str) -> None:
+    """It is not taken apart like a sink's specification."""
+    pytest.importorskip("av", reason="av is not installed")
+    out = tmp_path / ("a,every=2,quality=5" + (".mp4" if file_format == "mp4" else ""))
+    edge_isp("export", "recording", recording, "--format", file_format, "--out", out, "--frames", 1)
+    assert out.exists()
+
+
+def scene_recording(path: Path) -> None:
+    """Six frames of a grey wall, then three of the shipped scene, whose bird the shipped detector finds."""
+    with open_camera(f"synthetic:{demo_scene()},width=640,height=480") as camera:
+        found = camera.read()
+        assert found is not None
+        with found:
+            bird = found.copy()
+    wall = replace(bird, data=np.full_like(bird.data, 0x40))
+    recorder = Recorder(path)
+    for number in range(9):
+        recorder.frame(replace(wall if number < 6 else bird, sequence=number))
+    recorder.close()
+
+
+def test_a_bird_begins_an_event_with_the_time_before_it(tmp_path: Path) -> None:
+    """From the pixels to the file: the shipped detector, the trigger, the seconds before it."""
+    scene_recording(tmp_path / "scene.mcap")
+    arguments = ("record", "--camera", tmp_path / "scene.mcap", "--before", "1h", "--after", "1h", "--preview-fps", 0)
+    done = edge_isp(*arguments, "--trigger", "detection:bird>0.5", "--out", tmp_path / "r")
+    assert "9 of 9 frames recorded" in done.output
+    (path,) = (tmp_path / "r").iterdir()
+    assert path.name.endswith("_event.mcap")
+    with McapRecording(path) as recording:
+        assert numbers(recording.frames("camera")) == list(range(9))
+        events = [message for _, message in recording.json_messages(EVENTS, "camera")]
+        found = [message for _, message in recording.json_messages(DETECTIONS, "camera")]
+    (reason,) = [event["reason"] for event in events if event["kind"] == "trigger"]
+    assert re.fullmatch(r"bird 0\.[5-9]\d in frame 6", reason)
+    names = {message["sequence"]: {each["name"] for each in message["detections"]} for message in found}
+    assert [number for number in sorted(names) if "bird" in names[number]] == [6, 7, 8]
+    done = edge_isp(*arguments, "--trigger", "detection:elephant>0.5", "--out", tmp_path / "none")
+    assert "0 of 9 frames recorded" in done.output
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_frames_of_changing_format_and_bad_values_are_exported_as_absent(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "a.mcap")
     recorder.frame(replace(plain_frame(0), analogue_gain=float("nan"), exposure_ns=0))
     recorder.frame(plain_frame(1, (64, 16)))
@@ -162,6 +234,18 @@ def test_dng_of_any_camera(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spices_000000.dng", "spices_000001.dng"]
 
 
+def test_dng_of_a_folder_of_recordings(tmp_path: Path) -> None:
+    """The frames of each file are counted from 0: they have its name."""
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        for suffix in (".raw", ".toml"):
+            content = demo_recording().with_suffix(suffix).read_bytes()
+            (tmp_path / "in" / f"{name}{suffix}").write_bytes(content)
+    edge_isp("dng", "--camera", tmp_path / "in", "--out", tmp_path / "out", "--frames", 4)
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert found == ["a_000000.dng", "a_000001.dng", "a_000002.dng", "b_000000.dng"]
+
+
 def test_contradictions_are_told(tmp_path: Path) -> None:
     for arguments in (
         ("--trigger", "signal"),
@@ -173,6 +257,32 @@ def test_contradictions_are_told(tmp_path: Path) -> None:
     ):
         assert edge_isp("record", "--out", tmp_path / "r", *arguments, ok=False).exit_code == 2, arguments
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "opened"),
+    [
+        ("picamera2:0,fps=30", "picamera2:0,fps=30,main=1280x720"),
+        ("picamera2", "picamera2,main=1280x720"),
+        ("picamera2:1,main=640x480,fps=5", "picamera2:1,main=640x480,fps=5"),
+    ],
+)
+def test_the_isps_picture_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, opened: str
+) -> None:
+    found: list[Recording] = []
+    monkeypatch.setattr("edge_isp.cli.record_stream.run_recording", found.append)
+    edge_isp("record", "--camera", given, "--with-isp", "--out", tmp_path / "a.mcap")
+    assert list(found[0].cameras.values()) == [opened]
+    found[0].sink.close()
+
+
+@pytest.mark.parametrize("camera", [[], ["--camera", "synthetic:a.jpg"], ["--camera", "v4l2:/dev/video0"]])
+def test_a_camera_without_an_isps_picture_is_refused(tmp_path: Path, camera: list[str]) -> None:
+    done = edge_isp("record", *camera, "--with-isp", "--out", tmp_path / "a.mcap", ok=False)
+    assert done.exit_code == 2
+    assert "--with-isp needs a camera whose board makes a picture" in " ".join(done.output.split())
+    assert not (tmp_path / "a.mcap").exists()
 
 
 def test_a_signal_begins_an_event_and_ctrl_c_ends_the_recording(tmp_path: Path, data: Path) -> None:

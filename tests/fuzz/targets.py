@@ -37,7 +37,8 @@ from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import KINDS, RAW
 from edge_isp.sinks.spec import open_sink
 from edge_isp.tracking import load_regions
-from tests.support.dng import write_dng
+from tests.support.dng import ASCII, write_dng
+from tests.support.recorded_frames import METADATA
 from tests.support.recorded_frames import frame as recorded_frame
 
 
@@ -285,7 +286,7 @@ def _mcaps(folder: Path) -> tuple[bytes, ...]:
     made = []
     for name, options in (("a", RecordingOptions()), ("b", RecordingOptions(compress=True))):
         recorder = Recorder(folder / f"{name}.mcap", options, attachments={"a.json": b"{}"}, metadata={"model": "m"})
-        for number in range(9):
+        for number in range(len(METADATA)):
             recorder.frame(recorded_frame(number, size=(8, 4)))
         recorder.trigger("now")
         recorder.close()
@@ -296,7 +297,12 @@ def _mcaps(folder: Path) -> tuple[bytes, ...]:
 
 def _dngs(folder: Path) -> tuple[bytes, ...]:
     codes = (np.arange(24 * 32, dtype=np.uint16) % 1000 + 64).reshape(24, 32)
-    return (write_dng(folder / "seed.dng", codes).read_bytes(),)
+    times = {
+        "DateTimeOriginal": (ASCII, "2026:11:28 10:15:00"),
+        "OffsetTimeOriginal": (ASCII, "+02:00"),
+        "SubsecTimeOriginal": (ASCII, "25"),
+    }
+    return (write_dng(folder / "seed.dng", codes, times).read_bytes(),)
 
 
 def _gradient(width: int, height: int) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_isp import dng_bytes, write_dng
 from edge_isp.calibration.dng import read_dng
-from edge_isp.calibration.light import srgb_decode
+from edge_isp.calibration.light import UNKNOWN_COLOUR_TEMPERATURE_K, srgb_decode
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.errors import FormatError, SinkError
@@ -78,8 +78,13 @@ def a_frame(
 
 def read(folder: Path, frame: RawFrame) -> Any:
     """The frame's DNG as our own reader has it."""
-    write_dng(folder / "a.dng", frame)
-    return read_dng(folder / "a.dng")
+    return read_dng_of(folder / "a.dng", frame)
+
+
+def read_dng_of(path: Path, frame: RawFrame) -> Any:
+    """The frame's DNG, written to a path, as our own reader has it."""
+    write_dng(path, frame)
+    return read_dng(path)
 
 
 @pytest.mark.parametrize("cfa", list(Cfa))
@@ -270,6 +275,24 @@ def test_rawpys_picture_of_a_colour_chart_is_ours(tmp_path: Path, sensor: str, k
     ours = ClassicalIsp(tone="srgb").develop(frame).rgb
     differences = colour.deltaE_ciede2000(colour.rgb2lab(patches(ours) / 255), colour.rgb2lab(patches(theirs) / 255))
     assert differences.max() < 2
+
+
+@pytest.mark.parametrize("kelvin", [2500, 2900, 4600, 6504, 7500])
+@pytest.mark.parametrize("sensor", ["imx219", "imx708", "imx477"])
+def test_colours_follow_a_white_balance_that_is_changed(tmp_path: Path, sensor: str, kelvin: float) -> None:
+    """The two lights differ as the profile's do; between them, at the frame's own light, lie the frame's colours."""
+    profile = load_profile(sensor)
+    frame = chart_frame(sensor, kelvin)
+    found = read(tmp_path, frame)
+    own = profile.colour_matrix(kelvin)
+    assert np.array(found.colour_matrix).reshape(3, 3) == pytest.approx(own, abs=1e-3)
+    tungsten, daylight = (entry.srgb_matrix(entry.neutral()) for entry in found.calibrations)
+    change = profile.colour_matrix(2856) - profile.colour_matrix(6504)
+    assert np.abs(change).max() > 0.05
+    assert tungsten - daylight == pytest.approx(change, abs=1e-3)
+    without_neutral = read_dng_of(tmp_path / "b.dng", replace(frame, colour_gains=None, colour_temperature_k=None))
+    expected = profile.colour_matrix(UNKNOWN_COLOUR_TEMPERATURE_K)
+    assert np.array(without_neutral.colour_matrix).reshape(3, 3) == pytest.approx(expected, abs=1e-3)
 
 
 def chart_frame(sensor: str, kelvin: float) -> RawFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from edge_isp.cameras.mcap import open_in_step
 from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import RawFrame
 from edge_isp.recording.recorder import Recorder
+from edge_isp.recording.schemas import PREVIEW
 from tests.support.recorded_frames import assert_identical, frame, plain_frame
 
 pytest.importorskip("mcap", reason="mcap is not installed")
@@ -198,6 +200,49 @@ def test_closing_ends_a_read_that_waits(tmp_path: Path) -> None:
     thread.join(20)
     assert not thread.is_alive()
     assert found[1] is None
+
+
+@pytest.fixture
+def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each reading of a file took."""
+    found: list[int] = []
+
+    def pread(descriptor: int, length: int, offset: int, real: Callable[[int, int, int], bytes] = os.pread) -> bytes:
+        content = real(descriptor, length, offset)
+        found.append(len(content))
+        return content
+
+    monkeypatch.setattr(os, "pread", pread)
+    return found
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_seek_reads_one_frame_and_opening_none(
+    tmp_path: Path, clock: FakeTime, bytes_read: list[int], is_cut: bool
+) -> None:
+    """However long the recording is, and whatever lies between the frames."""
+    size, count = (128, 96), 300
+    recorder = Recorder(tmp_path / "a.mcap", cameras=("left", "right"))
+    for number in range(count):
+        for camera in ("left", "right"):
+            recorder.frame(plain_frame(number, size), camera)
+            recorder.message(PREVIEW, {"data": "x" * 20_000}, clock.now, camera)
+        clock.now += PERIOD_NS
+    recorder.close()
+    assert recorder.counts.written == 2 * count
+    content = (tmp_path / "a.mcap").read_bytes()
+    if is_cut:
+        (tmp_path / "a.mcap").write_bytes(content[: len(content) * 9 // 10])
+    frame_bytes = plain_frame(0, size).data.nbytes + 1000
+    with McapCamera(tmp_path / "a.mcap", name="right") as camera_read:
+        assert sum(bytes_read) < 500 * 2 * count < len(content) / 20
+        for number in (0, count // 2, count * 4 // 5):
+            bytes_read.clear()
+            camera_read.seek(number * PERIOD_NS / 1e9)
+            found = camera_read.read()
+            assert found is not None
+            assert found.sequence == number
+            assert sum(bytes_read) <= frame_bytes
 
 
 def resident_bytes() -> int:

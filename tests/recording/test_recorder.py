@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import CLOCK, EVENTS, RAW
 from tests.support.recorded_frames import (
     PACKINGS,
+    PICTURE,
     FaultyDisk,
     ThrottledOutput,
     assert_identical,
@@ -56,12 +58,22 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize(("packing", "bit_depth"), PACKINGS)
+def thousands() -> list[Any]:
+    """Packings, each with 1,000 frames; the default run has fewer of most, but every kind of metadata of each."""
+    found: list[Any] = []
+    for packing, bit_depth in PACKINGS:
+        default = 1000 if (packing, bit_depth) in ((Packing.CSI2P, 10), (Packing.U16_LEFT, 12)) else 84
+        found += [(packing, bit_depth, default, False), (packing, bit_depth, 84, True)]
+        if default < 1000:
+            found.append(pytest.param(packing, bit_depth, 1000, False, marks=pytest.mark.slow))
+    return found
+
+
+@pytest.mark.parametrize(("packing", "bit_depth", "count", "compress"), thousands())
 def test_a_thousand_frames_come_back_as_they_were(
-    tmp_path: Path, packing: Packing, bit_depth: int, compress: bool
+    tmp_path: Path, packing: Packing, bit_depth: int, count: int, compress: bool
 ) -> None:
-    frames = [frame(number, packing, bit_depth) for number in range(1000 if not compress else 50)]
+    frames = [frame(number, packing, bit_depth) for number in range(count)]
     done = record(tmp_path / "a.mcap", frames, RecordingOptions(compress=compress))
     assert done.counts.written == len(frames)
     assert (done.counts.frames, done.counts.waiting, done.counts.lost) == (len(frames), 0, {})
@@ -198,7 +210,7 @@ for number in itertools.count():
 """
 
 
-@pytest.mark.parametrize("least", [3, 40, 150])
+@pytest.mark.parametrize("least", [3, pytest.param(40, marks=pytest.mark.slow), 150])
 def test_a_killed_recorder_leaves_a_readable_file(tmp_path: Path, least: int) -> None:
     path = tmp_path / "a.mcap"
     with subprocess.Popen(
@@ -334,19 +346,26 @@ def frames_written_after(disk: FaultyDisk, tmp_path: Path) -> list[int]:
         return numbers(recording.frames("camera"))
 
 
-def test_a_sync_that_fails_counts_what_it_may_have_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["r", "a.mcap"])
+@pytest.mark.parametrize("fault", ["gone", "sync_fails"])
+def test_a_sync_that_fails_counts_what_it_may_have_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, name: str
+) -> None:
+    """Also where only the sync fails: the next one passes, although what it could not write is forgotten."""
     disk = FaultyDisk()
     monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 10**15)
-    recorder = Recorder(tmp_path / "r", open_output=disk.open)
+    recorder = Recorder(tmp_path / name, open_output=disk.open)
     recorder.frame(plain_frame(0))
     wait_for(lambda: recorder.counts.written == 1)
-    disk.gone = True
+    setattr(disk, fault, True)
     monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 1)
     recorder.frame(plain_frame(1))
     wait_for(lambda: recorder.counts.waiting == 0 and recorder.counts.written == 0)
     assert recorder.counts.lost == {"the disk fails": 2}
-    disk.gone = False
+    setattr(disk, fault, False)
     recorder.close()
+    assert recorder.counts.written == 0
+    assert recorder.counts.lost == {"the disk fails": 2}
 
 
 def test_a_slow_disk_loses_frames_and_never_waits(tmp_path: Path) -> None:
@@ -400,6 +419,48 @@ def test_damaged_frames_are_counted_and_go_by(tmp_path: Path) -> None:
     assert recorder.counts.lost == {"the frame is damaged": 2}
     with McapRecording(tmp_path / "a.mcap") as recording:
         assert numbers(recording.frames("camera")) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"isp_picture": PICTURE[..., :2]},
+        {"isp_picture": PICTURE.astype(np.uint16)},
+        {"isp_picture": PICTURE[0]},
+        {"isp_picture": "none"},
+        {"metadata": {"Status": object()}},
+        {"metadata": 5},
+    ],
+)
+def test_pictures_and_metadata_that_no_message_holds_cost_their_frame(tmp_path: Path, changes: dict[str, Any]) -> None:
+    recorder = Recorder(tmp_path / "a.mcap")
+    recorder.frame(replace(plain_frame(0), **changes))
+    recorder.frame(plain_frame(1))
+    recorder.close()
+    assert recorder.counts.lost == {"the frame is damaged": 1}
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        assert numbers(recording.frames("camera")) == [1]
+
+
+def test_numpys_numbers_in_metadata_come_back_as_pythons(tmp_path: Path) -> None:
+    given = {"Lux": np.float32(2.5), "AfState": np.int64(3), "ScalerCrop": np.array([1, 2]), "Pair": (1, 2)}
+    record(tmp_path / "a.mcap", [replace(plain_frame(0), metadata=given)])
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        ((_, found),) = recording.frames("camera")
+    assert found.metadata == {"Lux": 2.5, "AfState": 3, "ScalerCrop": [1, 2], "Pair": [1, 2]}
+
+
+def test_the_pictures_of_the_isp_count_for_the_memory(tmp_path: Path) -> None:
+    """The limit holds for what a frame takes in all, of which the picture may be the larger part."""
+    picture = np.zeros((480, 640, 3), np.uint8)
+    recorder = Recorder(
+        tmp_path / "r", RecordingOptions(before_s=1000.0, memory_bytes=3 * picture.nbytes + picture.nbytes // 2)
+    )
+    for number in range(10):
+        recorder.frame(replace(plain_frame(number), isp_picture=picture))
+    counts = recorder.counts
+    recorder.close()
+    assert (counts.waiting, counts.discarded, counts.lost) == (3, 7, {})
 
 
 def test_files_follow_each_other_by_size(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,26 @@ PACKINGS = [
     (Packing.PISP_COMP1, 16),
 ]
 
+# Of the board's own ISP; frames may lend a part of a larger buffer.
+PICTURE = np.random.default_rng(1).integers(0, 256, (6, 10, 3), np.uint8)
+
 # What drivers report: usable, absent, and what counts as absent.
 METADATA: list[dict[str, Any]] = [
     {},
     {"exposure_ns": 12_345_678, "analogue_gain": 2.5, "colour_gains": (1.75, 1.43), "sensor": "imx219"},
     {"exposure_ns": 0, "analogue_gain": math.nan, "colour_gains": (0.0, math.inf), "orientation": 0},
     {"exposure_ns": 2**64, "digital_gain": -1.0, "colour_temperature_k": math.nan, "orientation": 6},
+    {"exposure_ns": 12_345.5, "analogue_gain": math.inf},
     {"exposure_ns": math.nan, "colour_matrix": (0.1,) * 9, "noise_profile": (2.0, -1.0), "sensor": ""},
     {"window": SensorWindow(2, 4, 64, 32, (3280, 2464), Flips(vertical=True, horizontal=False)), "lens_shading": False},
     {"window": SensorWindow(0, 0, 64, 32), "baseline_exposure_ev": 1e300, "white_level": 0.5},
     {"auto_brightness": 1.5, "origins": Origins("file", {"black_level": "profile 'imx219'"})},
     {"status": FrameStatus.GAP | FrameStatus.TRUNCATED, "source": "caméra\n☃", "timestamp_ns": -5},
     {"timestamp_ns": 2**63 - 1, "sequence": -3, "black_level": (math.nan, -1.0, 1e300, 0.0)},
+    {"metadata": {"SensorTemperature": 31.5, "AfState": "Focused", "ScalerCrop": [0, 4, 3280, 2464], "Locked": True}},
+    {"metadata": {"Lux": math.nan, "Far": [math.inf, -math.inf], "caméra ☃": "\u0000", "Nested": [[1, 2.0], []]}},
+    {"isp_picture": PICTURE, "metadata": {"FrameDuration": 2**62}},
+    {"isp_picture": PICTURE[:4, 2:6]},
 ]
 
 
@@ -78,7 +86,8 @@ def assert_identical(found: RawFrame, expected: RawFrame) -> None:
         if each.name in ("on_release", "_released"):
             continue
         a, b = getattr(found, each.name), getattr(expected, each.name)
-        if each.name == "data":
+        if isinstance(b, np.ndarray):
+            assert isinstance(a, np.ndarray)
             assert a.dtype == b.dtype
             assert np.array_equal(a, b)
         else:
@@ -88,6 +97,10 @@ def assert_identical(found: RawFrame, expected: RawFrame) -> None:
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple) and not isinstance(a, Flips):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return list(a) == list(b) and all(_same(a[name], b[name]) for name in b)
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
         return math.isnan(b)
     return bool(a == b)
@@ -101,6 +114,7 @@ class FaultyDisk:
         synced: bytes of each file that a power cut leaves.
         room: bytes that can still be written; None is unlimited.
         gone: whether everything fails.
+        sync_fails: whether only putting what was written onto the disk does.
         passes: cleared where writes hang.
     """
 
@@ -108,7 +122,7 @@ class FaultyDisk:
         self.contents: dict[Path, bytearray] = {}
         self.synced: dict[Path, int] = {}
         self.room: int | None = None
-        self.gone = False
+        self.gone = self.sync_fails = False
         self.passes = threading.Event()
         self.passes.set()
         self.hangs = threading.Event()
@@ -167,6 +181,8 @@ class _FaultyOutput:
 
     def sync(self) -> None:
         self._disk.check()
+        if self._disk.sync_fails:
+            raise OSError(errno.EIO, "Input/output error")
         self._disk.synced[self._path] = len(self._disk.contents[self._path])
 
     def close(self) -> None:

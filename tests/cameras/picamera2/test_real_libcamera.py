@@ -20,8 +20,10 @@ from edge_isp.errors import CameraDisconnectedError, CameraError, FormatError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.layout import Flips
 from edge_isp.kernels.unpack import unpack
+from edge_isp.recording.recorder import Recorder
 from edge_isp.sensor_window import SensorWindow
 from tests.cameras.picamera2.test_picamera2_camera import METADATA, Plug, expose, read
+from tests.support.recorded_frames import assert_identical
 
 # picamera2's own.
 pytestmark = pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning")
@@ -448,6 +450,29 @@ def test_rates_that_a_mode_does_not_have_are_refused(plug: Plug, fps: float) -> 
 
 
 # 8: the picture of the board's own ISP.
+
+
+def test_the_isps_picture_and_the_metadata_are_recorded(plug: Plug, tmp_path: Path) -> None:
+    """From the driver's buffers, whose rows are padded and which are used again."""
+    pytest.importorskip("mcap", reason="mcap is not installed")
+    device, recorder, given = plug(), Recorder(tmp_path / "a.mcap"), []
+    with open_camera("picamera2:0,main=50x36") as camera:
+        assert isinstance(camera, Picamera2Camera)
+        for seed in range(12):
+            picture = np.random.default_rng(seed).integers(0, 256, (36, 192), np.uint8)
+            metadata = METADATA | {"SensorTemperature": 20.5 + seed, "ScalerCrop": (0, 0, 3280, 2464)}
+            expose(device, camera, seed, picture=picture.tobytes(), metadata=metadata)
+            with read(camera) as frame:
+                recorder.frame(frame)
+                given.append(frame.copy())
+    recorder.close()
+    with open_camera(tmp_path / "a.mcap") as replay:
+        for frame in given:
+            replayed = replay.read()
+            assert replayed is not None
+            assert frame.isp_picture is not None
+            assert frame.metadata["SensorTemperature"] >= 20.5
+            assert_identical(replayed, frame)
 
 
 def test_the_isps_picture_is_lent_with_the_frame(plug: Plug) -> None:
