@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,10 @@ def test_raw_frames_arrive_as_they_were(key: str) -> None:
             assert frame is not None
             assert np.array_equal(frame.data, sent.raw.data)
             status = FrameStatus.GAP if number == 8 else FrameStatus.OK
-            assert replace(frame, data=sent.raw.data) == replace(sent.raw, status=status)
+            assert frame.status == status
+            for field in fields(sent.raw):
+                if field.compare and field.name not in ("data", "status", "on_release"):
+                    assert getattr(frame, field.name) == getattr(sent.raw, field.name), field.name
         # The newest frames, where nobody reads.
         for number in range(9, 19):
             sink.write(raw_result(number))

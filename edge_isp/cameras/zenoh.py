@@ -62,8 +62,9 @@ class ZenohCamera(CameraBase):
                 return None
             payload, clocks = self._messages.popleft()
         try:
-            frame = decode_frame(payload.to_bytes(), self.source)
-            timestamp_ns = self._local_ns(frame.timestamp_ns, json.loads(clocks))
+            sent = json.loads(clocks)
+            frame = decode_frame(payload.to_bytes(), int(sent["published_ns"]), self.source)
+            timestamp_ns = self._local_ns(frame.timestamp_ns, sent)
         except (FormatError, ValueError, KeyError, TypeError) as error:
             raise CameraError(f"{self.source}: what came is no frame: {error}") from error
         status = frame.status

@@ -108,7 +108,13 @@ class ZenohSink:
         frame = result.raw
         content = np.ascontiguousarray(frame.data).tobytes()
         message = b"".join((encode_metadata(frame, len(content)), content))
-        clocks = json.dumps({"boot": boot_id(), "offset_ns": result.wall_clock_offset_ns})
+        clocks = json.dumps(
+            {
+                "boot": boot_id(),
+                "offset_ns": result.wall_clock_offset_ns,
+                "published_ns": result.timestamp_realtime_ns,
+            }
+        )
         self._publishers["raw"].put(self._shared(message), attachment=clocks)
 
     def _shared(self, message: bytes) -> Any:
