@@ -11,6 +11,7 @@ from edge_isp.cameras.base import CameraMode as CameraMode
 from edge_isp.cameras.base import ControlLimits as ControlLimits
 from edge_isp.cameras.base import Controls as Controls
 from edge_isp.cameras.mcap import McapCamera as McapCamera
+from edge_isp.cameras.phase_loop import PhaseLoop as PhaseLoop
 from edge_isp.cameras.picamera2.camera import Picamera2Camera as Picamera2Camera
 from edge_isp.cameras.replay import ReplayCamera as ReplayCamera
 from edge_isp.cameras.spec import demo_recording as demo_recording
@@ -55,17 +56,26 @@ from edge_isp.metering.exposure import AutoExposure as AutoExposure
 from edge_isp.models.card import ModelCard as ModelCard
 from edge_isp.models.card import find_model as find_model
 from edge_isp.pipeline.consumer import Consumer as Consumer
+from edge_isp.pipeline.drops import DeadlineMissed as DeadlineMissed
 from edge_isp.pipeline.drops import DropReason as DropReason
 from edge_isp.pipeline.drops import FrameCounts as FrameCounts
 from edge_isp.pipeline.drops import FramesDropped as FramesDropped
 from edge_isp.pipeline.drops import MetadataIgnored as MetadataIgnored
 from edge_isp.pipeline.drops import PipelineState as PipelineState
 from edge_isp.pipeline.drops import StateChange as StateChange
+from edge_isp.pipeline.drops import WallClockStepped as WallClockStepped
 from edge_isp.pipeline.options import ModelOptions as ModelOptions
 from edge_isp.pipeline.options import QueuePolicy as QueuePolicy
 from edge_isp.pipeline.options import StreamOptions as StreamOptions
+from edge_isp.pipeline.pairing import FramePair as FramePair
+from edge_isp.pipeline.pairing import FramePairer as FramePairer
+from edge_isp.pipeline.pairing import Pairs as Pairs
+from edge_isp.pipeline.pairing import Unpaired as Unpaired
+from edge_isp.pipeline.pairing import UnpairedReason as UnpairedReason
+from edge_isp.pipeline.pairing import pair as pair
 from edge_isp.pipeline.pipeline import Pipeline as Pipeline
 from edge_isp.pipeline.reconnect import ReconnectPolicy as ReconnectPolicy
+from edge_isp.pipeline.subscription import Subscription as Subscription
 from edge_isp.recording.dng import dng_bytes as dng_bytes
 from edge_isp.recording.dng import write_dng as write_dng
 from edge_isp.recording.mcap_recording import McapRecording as McapRecording
@@ -98,6 +108,7 @@ from edge_isp.tracking.regions import load_regions as load_regions
 from edge_isp.tracking.tracker import Tracker as Tracker
 from edge_isp.verbs import detect as detect
 from edge_isp.verbs import develop as develop
+from edge_isp.wall_clock import WallClock as WallClock
 
 __version__: str
 __all__: list[str]

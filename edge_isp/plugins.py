@@ -37,6 +37,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "replay": Spec("edge_isp.cameras.replay:ReplayCamera"),
         "synthetic": Spec("edge_isp.cameras.synthetic:SyntheticCamera"),
         "v4l2": Spec("edge_isp.cameras.v4l2.camera:V4l2Camera"),
+        "zenoh": Spec("edge_isp.cameras.zenoh:ZenohCamera", (("zenoh", "zenoh"), ("google", "zenoh"))),
     },
     "engines": {
         "hailo": Spec("edge_isp.engines.hailo:HailoEngine", (("hailo_platform", ""),)),
@@ -51,13 +52,17 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "dng": Spec("edge_isp.sinks.dng:DngSink"),
         "jpeg": Spec("edge_isp.sinks.jpeg:JpegSink"),
         "mcap": Spec("edge_isp.sinks.mcap:McapSink", _RECORDING),
+        "mqtt": Spec("edge_isp.sinks.mqtt:MqttSink", (("paho", "mqtt"),)),
+        "mqtts": Spec("edge_isp.sinks.mqtt:MqttsSink", (("paho", "mqtt"),)),
         "png": Spec("edge_isp.sinks.png:PngSink"),
+        "rosbag": Spec("edge_isp.sinks.rosbag:RosbagSink", (("rosbags", "ros"),)),
         "rtsp": Spec("edge_isp.sinks.push:RtspSink", (("av", "video"),)),
         "shm": Spec("edge_isp.sinks.shared:SharedMemorySink"),
         "srt": Spec("edge_isp.sinks.push:SrtSink", (("av", "video"),)),
         "udp": Spec("edge_isp.sinks.push:UdpSink", (("av", "video"),)),
         "video": Spec("edge_isp.sinks.video:VideoSink", (("av", "video"),)),
         "virtual": Spec("edge_isp.sinks.virtual_camera:VirtualCameraSink"),
+        "zenoh": Spec("edge_isp.sinks.zenoh:ZenohSink", (("zenoh", "zenoh"), ("google", "zenoh"))),
     },
 }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from edge_isp.corrections import AppliedCorrections
 from edge_isp.errors import MissingDependencyError, SinkError
 from edge_isp.files import write_file
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.wall_clock import SYSTEM_WALL_CLOCK
 
 # What a picture can be saved as, by the file's suffix: Pillow's name of the format, and its settings.
 _FILE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -73,6 +76,14 @@ class Picture:
     def png(self) -> bytes:
         """The content of a PNG file, lightly compressed."""
         return self._encoded("PNG", {"compress_level": 1})
+
+    def jpeg(self, quality: int = 90) -> bytes:
+        """The content of a JPEG file.
+
+        Args:
+            quality: 1 to 95.
+        """
+        return self._encoded("JPEG", {"quality": quality})
 
     def _repr_png_(self) -> bytes:
         """What IPython shows in a notebook."""
@@ -186,20 +197,22 @@ class Detections:
             data={"class_name": np.array(self.names, dtype=np.str_)},
         )
 
-    def to_vision_msgs(self, frame_id: str = "") -> dict[str, Any]:
+    def to_vision_msgs(self, frame_id: str = "", *, stamp_ns: int | None = None) -> dict[str, Any]:
         """A plain dictionary in the layout of ROS 2's `vision_msgs/Detection2DArray` (vision_msgs 4).
 
         `rosidl_runtime_py.set_message_fields` puts it into a message. A class is named, not numbered. The stamp is
-        `timestamp_ns` of the sensor's clock (CLOCK_MONOTONIC); add the difference to ROS time where that is needed.
+        `timestamp_ns` of the sensor's clock (CLOCK_MONOTONIC) where no other is given.
 
         Args:
             frame_id: of the header: the camera's coordinate frame.
+            stamp_ns: start of exposure on ROS's clock, such as `FrameResult.timestamp_realtime_ns`.
         """
+        header = self._header(frame_id, self.timestamp_ns if stamp_ns is None else stamp_ns)
         return {
-            "header": self._header(frame_id),
+            "header": header,
             "detections": [
                 {
-                    "header": self._header(frame_id),
+                    "header": header,
                     "results": [
                         {
                             "hypothesis": {"class_id": name, "score": float(confidence)},
@@ -225,8 +238,9 @@ class Detections:
             ],
         }
 
-    def _header(self, frame_id: str) -> dict[str, Any]:
-        seconds, nanoseconds = divmod(self.timestamp_ns, 1_000_000_000)
+    @staticmethod
+    def _header(frame_id: str, stamp_ns: int) -> dict[str, Any]:
+        seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
         return {"stamp": {"sec": seconds, "nanosec": nanoseconds}, "frame_id": frame_id}
 
 
@@ -249,6 +263,9 @@ class FrameResult:
         model: name of the model that made it.
         delegate: what ran the model, see `EngineReport.delegate`.
         raw: the RAW frame with data of its own, for consumers with `keep_raw=True`; None for others.
+        wall_clock_offset_ns: from CLOCK_MONOTONIC to CLOCK_REALTIME, or to the clock of `StreamOptions.wall_clock`, as
+            it was when the result was made.
+        now_ns: the clock of `timestamp_ns`, in nanoseconds.
     """
 
     result: Picture | Detections
@@ -262,6 +279,8 @@ class FrameResult:
     model: str
     delegate: str = ""
     raw: RawFrame | None = None
+    wall_clock_offset_ns: int = field(default_factory=SYSTEM_WALL_CLOCK.offset_ns, repr=False, compare=False)
+    now_ns: Callable[[], int] = field(default=time.monotonic_ns, repr=False, compare=False)
 
     @property
     def picture(self) -> Picture:
@@ -287,5 +306,18 @@ class FrameResult:
 
     @property
     def age_ns(self) -> int:
+        """Nanoseconds from the start of exposure until now: it grows from one reading to the next, and steps of the
+        wall clock do not change it. Of frames whose time stamp is of another clock, as in a recording, it says nothing.
+        """
+        return self.now_ns() - self.timestamp_ns
+
+    @property
+    def latency_ns(self) -> int:
         """Nanoseconds from the start of exposure to the delivery."""
         return self.delivered_ns - self.timestamp_ns
+
+    @property
+    def timestamp_realtime_ns(self) -> int:
+        """Start of exposure in nanoseconds since 1970 (CLOCK_REALTIME), or on the clock of `StreamOptions.wall_clock`,
+        as that clock ran when the result was made; see `WallClock`."""
+        return self.timestamp_ns + self.wall_clock_offset_ns

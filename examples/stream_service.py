@@ -16,8 +16,6 @@ from pathlib import Path
 from edge_isp import (
     Camera,
     FrameResult,
-    FramesDropped,
-    MetadataIgnored,
     ModelOptions,
     Picamera2Camera,
     Pipeline,
@@ -62,7 +60,7 @@ def opener(camera: str) -> Callable[[], Camera]:
     return lambda: Picamera2Camera(fps=30)
 
 
-def report(event: FramesDropped | MetadataIgnored | StateChange) -> None:
+def report(event: object) -> None:
     """Logs every new state; dropped frames are counted anyway."""
     if isinstance(event, StateChange):
         _log.info("%s %s", event.state, event.reason)

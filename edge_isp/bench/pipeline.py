@@ -154,7 +154,7 @@ class _Stream:
         """
         self.n += 1
         if self.n == 1:
-            self._begun_ns, self._first_values, self.first_age_ns = done.delivered_ns, _values(done), done.age_ns
+            self._begun_ns, self._first_values, self.first_age_ns = done.delivered_ns, _values(done), done.latency_ns
         if self.sampler is None:
             if self._plan.is_warm(self.n - 1, done.delivered_ns - self._begun_ns):
                 self.sampler = self._sampling.enter_context(Sampler())
@@ -163,7 +163,7 @@ class _Stream:
         return not self._plan.is_complete(self.samples.n, self.last_ns - self.first_ns)
 
     def _measure(self, done: FrameResult) -> None:
-        values = _values(done) | {"age": done.age_ns}
+        values = _values(done) | {"age": done.latency_ns}
         previous, self._previous = self._previous, done
         lost = list(self._losses.take_until(done.sequence))
         if previous is None:

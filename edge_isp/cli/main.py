@@ -29,6 +29,7 @@ from edge_isp.cli.install_service import install_service
 from edge_isp.cli.models import models
 from edge_isp.cli.record import record
 from edge_isp.cli.recordings import export_recording, info, repair
+from edge_isp.cli.ros import ros
 from edge_isp.cli.run import run
 from edge_isp.cli.serve import serve
 from edge_isp.cli.warmup import show_compilation, warmup
@@ -42,6 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(ros)
 app.command()(serve)
 app.command()(devices)
 app.command()(warmup)

@@ -8,6 +8,7 @@ one is being encoded, one waits, one is the engine's input, and one is being dec
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +21,16 @@ from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import DropReason
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
+from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
+from edge_isp.pipeline.subscription import Subscription
 from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.pipeline.work import DAMAGED, Lease, Work
 from edge_isp.results import Detections, FrameResult
 from edge_isp.tracking.following import ObjectFollower
+from edge_isp.wall_clock import WallClock
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class Branch:
         model: chooses card and task for a frame.
         runner: runs the model.
         every: takes the first frame and every Nth one after it.
+        limiter: takes no more frames per second than it passes; None takes all.
         policy: of the queue of frames; None is the stream's.
         in_turn: held while the model runs.
         follower: tracks the objects of a detector; None tracks nothing.
@@ -52,13 +57,17 @@ class Branch:
         runner: Runner,
         *,
         every: int,
+        limiter: RateLimiter | None,
         policy: QueuePolicy | None,
         in_turn: Turns,
         follower: ObjectFollower | None = None,
     ) -> None:
         self.model, self.runner, self.every, self.policy, self.in_turn = model, runner, every, policy, in_turn
-        self.follower = follower
+        self.limiter, self.follower = limiter, follower
         self.consumers: list[Consumer] = []
+        self._lock = threading.Lock()  # of the two below
+        self._run: BranchRun | None = None
+        self._subscriptions: list[Subscription] = []  # that wait for a stream
         self._tensors: list[NDArray[Any]] = []  # free ones, all of one shape
 
     def tensor(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -81,6 +90,52 @@ class Branch:
             tensor: of `tensor`.
         """
         self._tensors.append(tensor)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Gives a subscription the results from now on, or those of the next stream where none runs.
+
+        Args:
+            subscription: leaves with `unsubscribe`, or when the stream ends.
+        """
+        with self._lock:
+            if self._run is None:
+                self._subscriptions.append(subscription)
+            else:
+                self._run.subscribe(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Gives a subscription no more results. Idempotent.
+
+        Args:
+            subscription: see `subscribe`.
+        """
+        with self._lock:
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+            if self._run is not None:
+                self._run.unsubscribe(subscription)
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Those who get results, or wait for a stream."""
+        with self._lock:
+            return [*self._subscriptions, *(() if self._run is None else self._run.subscriptions)]
+
+    def begin(self, run: BranchRun) -> None:
+        """A stream begins.
+
+        Args:
+            run: its stages.
+        """
+        with self._lock:
+            self._run, waiting, self._subscriptions = run, self._subscriptions, []
+            for subscription in waiting:
+                run.subscribe(subscription)
+
+    def forget_run(self) -> None:
+        """The stream has stopped: a subscription made now waits for the next one."""
+        with self._lock:
+            self._run = None
 
     def close(self) -> None:
         """Closes the engine; not one that a thread is in which was left behind, since that may crash the process."""
@@ -105,12 +160,14 @@ class BranchRun:
         live: whether frames come at the camera's own pace.
         reconnect: how long making a model ready may take, and how many frames the engine may fail on.
         clock: the pipeline's.
+        wall_clock: for results' `timestamp_realtime_ns`.
         failed: called with the error that ends the stream.
 
     Attributes:
         branch: see above.
         heartbeats: of each stage.
         results: the queue of results of each consumer.
+        subscriptions: those who get the results of this stream as well.
     """
 
     def __init__(
@@ -121,10 +178,11 @@ class BranchRun:
         live: bool,
         reconnect: ReconnectPolicy,
         clock: Clock,
+        wall_clock: WallClock,
         failed: Callable[[BaseException], None],
     ) -> None:
         self.branch = branch
-        self._clock, self._failed = clock, failed
+        self._clock, self._wall_clock, self._failed = clock, wall_clock, failed
         self._prepare_s = reconnect.prepare_s
         self.heartbeats = {
             stage: Heartbeat(f"{branch.model.name}: {stage}", 2 * reconnect.stall_s)
@@ -138,11 +196,48 @@ class BranchRun:
         self._encoded: FrameQueue[Work] = FrameQueue(frames if frames == QueuePolicy.LATEST else QueuePolicy.BLOCK)
         self._inferred: FrameQueue[Work] = FrameQueue(QueuePolicy.BLOCK)
         self.results = {consumer: consumer.open(frames, live=live) for consumer in branch.consumers}
+        self._frames_policy, self._live = frames, live
+        self._lock = threading.Lock()  # of the two below
+        self.subscriptions: dict[Subscription, FrameQueue[FrameResult]] = {}  # replaced, never changed
+        self._ended: Ended | None = None
+        branch.begin(self)
 
     def stages(self) -> list[tuple[str, Callable[[], None]]]:
         """Names and bodies of the threads."""
         stages = [("encode", self._encode_all), ("infer", self._infer_all), ("decode", self._decode_all)]
         return [(f"{self.branch.model.name} {name}", body) for name, body in stages]
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Gives a subscription the results from now on.
+
+        Args:
+            subscription: see `Branch.subscribe`.
+        """
+        results = subscription.open(self._frames_policy, live=self._live)
+        with self._lock:
+            if self._ended is None:
+                self.subscriptions = {**self.subscriptions, subscription: results}
+                return
+        subscription.end(self._ended.error)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Gives a subscription no more results.
+
+        Args:
+            subscription: which may have left before.
+        """
+        with self._lock:
+            self.subscriptions = {s: queue for s, queue in self.subscriptions.items() if s is not subscription}
+
+    def _takers(self) -> list[tuple[Consumer, FrameQueue[FrameResult]]]:
+        return [*self.results.items(), *self.subscriptions.items()]
+
+    def _end_subscriptions(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._ended = self._ended or Ended(error)
+            left = self.subscriptions
+        for subscription in left:
+            subscription.end(error)
 
     def miss(self, reason: DropReason, sequence: int, frames: int) -> None:
         """Frames never came from the camera.
@@ -164,7 +259,8 @@ class BranchRun:
         """
         work = self._enter(lease, stages_ns)
         self._frames += 1
-        if (self._frames - 1) % self.branch.every:
+        passes = self.branch.limiter is None or self.branch.limiter.passes(lease.frame.timestamp_ns)
+        if not passes or (self._frames - 1) % self.branch.every:
             self._let_go(work)
             for consumer in self.results:
                 consumer.account.skip()
@@ -183,7 +279,7 @@ class BranchRun:
 
     def _enter(self, lease: Lease, stages_ns: dict[str, int]) -> Work:
         for consumer in self.results:
-            consumer.account.enter()
+            consumer.enter(lease.frame.timestamp_ns)
         return Work(lease, dict(stages_ns), self._clock.now_ns())
 
     def end(self, error: BaseException | None) -> None:
@@ -199,7 +295,8 @@ class BranchRun:
         for queue in (self._input, self._encoded, self._inferred):
             for work in queue.abort():
                 self._drop(work, DropReason.STOPPED)
-        for consumer, results in self.results.items():
+        self._end_subscriptions(None)
+        for consumer, results in self._takers():
             consumer.abort(results)
 
     def _encode_all(self) -> None:
@@ -212,6 +309,7 @@ class BranchRun:
         def end(error: BaseException | None) -> None:
             for results in self.results.values():
                 results.end(error)
+            self._end_subscriptions(error)
 
         self._each("decode", self._inferred, self._decode, None, end)
 
@@ -265,7 +363,7 @@ class BranchRun:
         work.task.encode(work.frame, work.tensor)
         encoded = self._clock.now_ns()
         work.stages_ns["encode"] = encoded - begun
-        if any(consumer.keep_raw for consumer in self.results):
+        if any(consumer.keep_raw for consumer in (*self.results, *self.subscriptions)):
             work.raw = work.frame.copy()
             work.stages_ns["keep"] = self._clock.now_ns() - encoded
         self._release(work)
@@ -323,8 +421,10 @@ class BranchRun:
             model=work.card.name,
             delegate=work.delegate,
             raw=work.raw,
+            wall_clock_offset_ns=self._wall_clock.offset_ns(),
+            now_ns=self._clock.now_ns,
         )
-        for consumer, results in self.results.items():
+        for consumer, results in self._takers():
             consumer.offer(done, results)
         return True
 
@@ -336,9 +436,12 @@ class BranchRun:
     def _stale(self, work: Work) -> bool:
         """Drops a frame that is too old for every consumer."""
         frame = work.frame
-        stale = all(consumer.is_stale(frame.timestamp_ns, frame.status) for consumer in self.results)
+        consumers = (*self.results, *self.subscriptions)
+        stale = all(consumer.is_stale(frame.timestamp_ns, frame.status) for consumer in consumers)
         if stale:
             self._drop(work, DropReason.STALE)
+            for consumer in consumers:
+                consumer.missed()
         return stale
 
     def _drop(self, work: Work, cause: DropReason) -> None:

@@ -11,11 +11,12 @@ from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.metering.meter import FrameMeter
 from edge_isp.pipeline.branch import BranchRun
 from edge_isp.pipeline.clock import Clock
-from edge_isp.pipeline.drops import DropReason, PipelineState
+from edge_isp.pipeline.drops import DropReason, PipelineState, WallClockStepped
 from edge_isp.pipeline.options import StreamOptions
 from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.work import DAMAGED, Lease
+from edge_isp.wall_clock import WallClock
 
 
 class Capture:
@@ -27,6 +28,7 @@ class Capture:
         options: the pipeline's.
         status: the pipeline's.
         clock: the pipeline's.
+        wall_clock: whose steps are reported.
         stop: ends the reading.
     """
 
@@ -37,11 +39,13 @@ class Capture:
         options: StreamOptions,
         status: Status,
         clock: Clock,
+        wall_clock: WallClock,
         stop: threading.Event,
     ) -> None:
         self._source, self._branches = source, branches
         self._auto_exposure, self._auto_brightness = options.auto_exposure, options.auto_brightness
         self._status, self._clock, self._stop = status, clock, stop
+        self._wall_clock, self._stepped_ns = wall_clock, wall_clock.stepped_ns
         self._is_adjustable = False  # it was set at least once
         self._meter = FrameMeter()
 
@@ -60,6 +64,7 @@ class Capture:
                 if found is None:
                     return
                 frame, missing = found
+                self._look_at_the_wall_clock()
                 if not self._stop.is_set():
                     self._status.change(PipelineState.RUNNING, stream=self._stop)
                 self._offer(frame, missing, {"read": self._clock.now_ns() - begun})
@@ -71,6 +76,13 @@ class Capture:
                 self._status.change(PipelineState.ENDED, stream=self._stop)
             for branch in self._branches:
                 branch.end(self._status.error)
+
+    def _look_at_the_wall_clock(self) -> None:
+        self._wall_clock.offset_ns()
+        stepped_ns = self._wall_clock.stepped_ns
+        if stepped_ns != self._stepped_ns:
+            step, self._stepped_ns = stepped_ns - self._stepped_ns, stepped_ns
+            self._status.report(WallClockStepped(step, self._clock.now_ns()))
 
     def _offer(self, frame: RawFrame, missing: int, stages_ns: dict[str, int]) -> None:
         """Meters a frame and offers it to every branch, with the number of frames that are missing before it."""

@@ -10,9 +10,11 @@ from dataclasses import replace
 from edge_isp.engines.base import EngineReport
 from edge_isp.frame import FrameStatus
 from edge_isp.pipeline.clock import Clock
+from edge_isp.pipeline.deadline import Deadline
 from edge_isp.pipeline.drops import Account, DropReason, FrameCounts
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
+from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.runner import Runner
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.results import FrameResult
@@ -28,7 +30,8 @@ class Consumer:
         name: in events and statistics.
         every: takes the first result and every Nth one after it.
         policy: of the queue of results; None is the stream's.
-        max_age_s: results older than this are dropped; None is unlimited.
+        limiter: takes no more results per second than it passes; None takes all.
+        deadline: results older than it allows are dropped; None is unlimited.
         callback: called with each result in a thread of the pipeline; None for results that are asked for.
         keep_raw: whether results carry their RAW frame.
         never_blocks: whether a policy that waits, if it is not the consumer's own, is replaced by `LATEST` for a
@@ -36,12 +39,15 @@ class Consumer:
         account: counts the frames.
         clock: the pipeline's.
         start: starts the stream when the first result is asked for.
+        start_soon: starts it without waiting until it has started.
         runner: runs the model.
 
     Attributes:
         name: in events and statistics.
         offered: how many results there were.
         idle: whether results are skipped, because nobody asks for them.
+        asked: whether a result was ever asked for.
+        deadline: see above.
     """
 
     def __init__(
@@ -50,21 +56,24 @@ class Consumer:
         *,
         every: int,
         policy: QueuePolicy | None,
-        max_age_s: float | None,
+        limiter: RateLimiter | None,
+        deadline: Deadline | None,
         callback: Callable[[FrameResult], object] | None,
         keep_raw: bool,
         never_blocks: bool,
         account: Account,
         clock: Clock,
         start: Callable[[], None],
+        start_soon: Callable[[], None],
         runner: Runner,
     ) -> None:
         self.name, self.every, self.policy = name, every, policy
         self.callback, self.keep_raw, self.account = callback, keep_raw, account
-        self.offered, self.idle = 0, False
-        self._max_age_ns = None if max_age_s is None else round(max_age_s * 1e9)
+        self.offered, self.idle, self.asked = 0, False, False
+        self.deadline, self._limiter = deadline, limiter
         self._never_blocks = never_blocks
-        self._clock, self._start, self._runner = clock, start, runner
+        self._clock, self._runner = clock, runner
+        self._start, self._start_soon = start, start_soon
         self._results: FrameQueue[FrameResult] = FrameQueue(QueuePolicy.LATEST)
 
     @property
@@ -93,16 +102,38 @@ class Consumer:
             TimeoutError: there was none in time.
             Exception: the error that the stream failed with.
         """
+        self._ask()
         self._start()
         return self._take(timeout_s)
 
+    def newest(self) -> FrameResult | None:
+        """The newest result, if there is one that was not delivered yet, else None; it never waits, and delivers no
+        result twice. Older results that wait are dropped, as `SINK_SLOW`.
+
+        The first call starts the stream, and does not wait until it has started. After the last result it is always
+        None: `Pipeline.state` says whether more can come.
+
+        Raises:
+            Exception: the error that the stream failed with.
+        """
+        self._ask()
+        self._start_soon()
+        for passed in self._results.pass_over():
+            self.account.drop(DropReason.SINK_SLOW, passed.sequence)
+        try:
+            return self._take(0)
+        except TimeoutError:
+            return None
+
     def __iter__(self) -> Iterator[FrameResult]:
+        self._ask()
         self._start()
         while (done := self._take(None)) is not None:
             yield done
 
     async def __aiter__(self) -> AsyncIterator[FrameResult]:
-        self._start()
+        self._ask()
+        await asyncio.to_thread(self._start)  # to open a camera takes time
         loop, news = asyncio.get_running_loop(), asyncio.Event()
         results = self._results
 
@@ -135,10 +166,20 @@ class Consumer:
         Returns:
             The queue that the stream's results go through.
         """
-        if self._never_blocks and live and policy.waits:
-            policy = QueuePolicy.LATEST
-        self._results = FrameQueue(self.policy or policy)
+        if self.deadline is not None:
+            self.deadline.restart()
+        self._results = FrameQueue(self._policy_for(policy, live=live))
         return self._results
+
+    def enter(self, timestamp_ns: int) -> None:
+        """A frame is in flight; for the pipeline.
+
+        Args:
+            timestamp_ns: start of its exposure.
+        """
+        self.account.enter()
+        if self.deadline is not None:
+            self.deadline.frame(timestamp_ns)
 
     def offer(self, done: FrameResult, results: FrameQueue[FrameResult]) -> None:
         """Queues a result, or accounts for it; for the pipeline.
@@ -148,7 +189,8 @@ class Consumer:
             results: the queue of the stream that it is of, see `open`.
         """
         self.offered += 1
-        if self.idle or (self.offered - 1) % self.every:
+        passes = self._limiter is None or self._limiter.passes(done.timestamp_ns)
+        if self.idle or not passes or (self.offered - 1) % self.every:
             self.account.skip()
             return
         if done.raw is not None and not self.keep_raw:
@@ -188,6 +230,14 @@ class Consumer:
         finally:
             self.abort(results)
 
+    def _ask(self) -> None:
+        self.asked, self.idle = True, False
+
+    def _policy_for(self, policy: QueuePolicy, *, live: bool) -> QueuePolicy:
+        if self._never_blocks and live and policy.waits:
+            policy = QueuePolicy.LATEST
+        return self.policy or policy
+
     def _take(self, timeout_s: float | None) -> FrameResult | None:
         """The next result, or None after the last; raises the error that the stream failed with."""
         try:
@@ -209,10 +259,13 @@ class Consumer:
 
             done = results.take(timeout_s, taken=taken)
             if fresh:
+                if self.deadline is not None:
+                    self.deadline.met(done.timestamp_ns)
                 now = self._clock.now_ns()
                 queued_ns = {**done.queued_ns, "deliver": now - done.delivered_ns}
                 return replace(done, delivered_ns=now, queued_ns=queued_ns)
             self.account.drop(DropReason.STALE, done.sequence)
+            self.missed()
 
     def is_stale(self, timestamp_ns: int, status: FrameStatus) -> bool:
         """Whether a frame is too old for this consumer; never for a frame with a bad time stamp.
@@ -221,6 +274,11 @@ class Consumer:
             timestamp_ns: start of its exposure.
             status: the frame's.
         """
-        if self._max_age_ns is None or FrameStatus.BAD_TIMESTAMP in status:
+        if self.deadline is None or FrameStatus.BAD_TIMESTAMP in status:
             return False
-        return self._clock.now_ns() - timestamp_ns > self._max_age_ns
+        return self._clock.now_ns() - timestamp_ns > self.deadline.max_age_ns
+
+    def missed(self) -> None:
+        """A frame or result was dropped because of its age; for the pipeline."""
+        if self.deadline is not None:
+            self.deadline.check(stale=True)

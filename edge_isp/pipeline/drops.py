@@ -89,7 +89,37 @@ class MetadataIgnored:
     time_ns: int
 
 
-Event = FramesDropped | StateChange | MetadataIgnored
+@dataclass(frozen=True, slots=True)
+class DeadlineMissed:
+    """A consumer with `max_age_s` has no result that is young enough; once, until it gets one again.
+
+    Attributes:
+        consumer: its name.
+        max_age_s: that the consumer was promised.
+        age_ns: of the newest result that it got, or of its first frame if it has got none.
+        time_ns: when it was noticed, CLOCK_MONOTONIC.
+    """
+
+    consumer: str
+    max_age_s: float
+    age_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WallClockStepped:
+    """The wall clock was set: `timestamp_realtime_ns` of later results follows it. Ages do not change.
+
+    Attributes:
+        step_ns: by how much, in nanoseconds; positive where it was set forward.
+        time_ns: when it was noticed, CLOCK_MONOTONIC.
+    """
+
+    step_ns: int
+    time_ns: int
+
+
+Event = FramesDropped | StateChange | MetadataIgnored | DeadlineMissed | WallClockStepped
 
 
 def event_message(event: Event) -> dict[str, Any]:
@@ -118,6 +148,17 @@ def event_message(event: Event) -> dict[str, Any]:
                 "reason": event.reason,
                 "sequence": event.sequence,
             }
+        case DeadlineMissed():
+            reason = f"the newest result is {event.age_ns / 1e6:.1f} ms old, max_age_s is {event.max_age_s:g}"
+            return {
+                "kind": "deadline missed",
+                "time_ns": event.time_ns,
+                "reason": reason,
+                "consumer": event.consumer,
+            }
+        case WallClockStepped():
+            reason = f"the wall clock was set by {event.step_ns / 1e9:.3f} s"
+            return {"kind": "wall clock stepped", "time_ns": event.time_ns, "reason": reason}
 
 
 @dataclass(frozen=True, slots=True)

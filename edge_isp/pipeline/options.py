@@ -22,6 +22,7 @@ from edge_isp.tasks.protocol import Task
 from edge_isp.tasks.registry import task_for
 from edge_isp.tracking.following import UNCERTAIN, ObjectFollower
 from edge_isp.tracking.regions import Regions
+from edge_isp.wall_clock import WallClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,9 @@ class StreamOptions:
 
     Attributes:
         policy: of every queue that has no policy of its own; None is `LATEST` for cameras and `BLOCK` for recordings.
-        max_age_s: frames and results of the first consumer that are older than this are dropped.
+        max_age_s: frames and results of the first consumer that are older than this are dropped, and `DeadlineMissed`
+            is reported when it has none that is young enough.
+        max_fps: most frames per second that the first consumer's model gets, by the time of the sensor.
         callback: called with each result of the first consumer, in a thread of the pipeline; its exception ends the
             stream.
         keep_raw: whether results of the first consumer carry a copy of their RAW frame, see `FrameResult.raw`.
@@ -240,11 +243,12 @@ class StreamOptions:
         auto_brightness: whether results are brightened or darkened until the mean of their light is 18 % grey, for
             recordings whose exposure is off; see `metering.brightness`.
         reconnect: which failures the stream survives; None is `ReconnectPolicy()`.
-        on_event: called with each `FramesDropped` and `StateChange`, in threads of the pipeline; it must return
-            quickly, and its exception ends the stream.
+        on_event: called with each `Event` (`FramesDropped`, `StateChange` and so on), in threads of the pipeline; it
+            must return quickly, and its exception ends the stream.
         notify_systemd: whether to tell the service manager when the first result is there (READY), that every stage
             responds (WATCHDOG), and the state.
         clock: for simulations; None is the system's monotonic clock.
+        wall_clock: of `FrameResult.timestamp_realtime_ns`, such as the clock of ROS; None is CLOCK_REALTIME.
 
     Raises:
         PipelineError: `policy` is not a `QueuePolicy`.
@@ -252,6 +256,7 @@ class StreamOptions:
 
     policy: QueuePolicy | None = None
     max_age_s: float | None = None
+    max_fps: float | None = None
     callback: Callable[[FrameResult], object] | None = None
     keep_raw: bool = False
     auto_exposure: AutoExposure | None = None
@@ -260,6 +265,7 @@ class StreamOptions:
     on_event: Callable[[Event], object] | None = None
     notify_systemd: bool = False
     clock: Clock | None = None
+    wall_clock: WallClock | None = None
 
     def __post_init__(self) -> None:
         check_policy(self.policy)

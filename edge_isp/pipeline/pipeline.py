@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,8 +19,10 @@ from edge_isp.kernels.warmup import compile_pipeline_kernels
 from edge_isp.pipeline.branch import Branch
 from edge_isp.pipeline.clock import SystemClock
 from edge_isp.pipeline.consumer import Consumer
+from edge_isp.pipeline.deadline import Deadline
 from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
+from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.sink_writer import SinkWriter
@@ -27,13 +30,18 @@ from edge_isp.pipeline.source import Source, camera_or_opener
 from edge_isp.pipeline.stage_thread import StageThread
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.stream import Stream
+from edge_isp.pipeline.subscription import Subscription
 from edge_isp.pipeline.transitions import Transitions
 from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Systemd
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
+from edge_isp.wall_clock import WallClock
 
 _log = logging.getLogger(__name__)
+
+# Between two looks at the deadlines of consumers.
+_SHORTEST_CHECK_S = 0.02
 
 
 class Pipeline:
@@ -71,12 +79,14 @@ class Pipeline:
             raise PipelineError(f"stream must be StreamOptions, found {type(stream).__name__} {stream!r}")
         options = self._options = stream or StreamOptions()
         self._reconnect, self._clock = options.reconnect or ReconnectPolicy(), options.clock or SystemClock()
+        self._wall_clock = options.wall_clock or WallClock()
         self._systemd = Systemd() if options.notify_systemd else Systemd({})
         self._status = Status(self._on_event, self._systemd, self._clock, 2 * self._reconnect.stall_s)
         self._camera, self._opener = camera_or_opener(camera)
         self._transitions = Transitions(self, self._failed_unheard)
         self._lock = threading.RLock()  # of everything below; held for moments only
         self._ready = self._closed = self._everything_closed = False
+        self._subscribed = 0  # how many subscriptions there have been
         self._restarts = 0  # of the streams before the present one
         self._stream: Stream | None = None
         self._branches: list[Branch] = []
@@ -88,6 +98,7 @@ class Pipeline:
             model,
             policy=options.policy,
             max_age_s=options.max_age_s,
+            max_fps=options.max_fps,
             callback=options.callback,
             keep_raw=options.keep_raw,
         )
@@ -101,6 +112,7 @@ class Pipeline:
         every: int = 1,
         policy: QueuePolicy | None = None,
         max_age_s: float | None = None,
+        max_fps: float | None = None,
         callback: Callable[[FrameResult], object] | None = None,
         keep_raw: bool = False,
         in_turn_with: Consumer | None = None,
@@ -114,7 +126,10 @@ class Pipeline:
             name: in events and statistics; None is the model's name, with a number if it is taken.
             every: takes the first frame (or result, with `of`) and every Nth one after it.
             policy: of the consumer's queues; None is the stream's.
-            max_age_s: frames and results that are older than this are dropped; None is unlimited.
+            max_age_s: frames and results that are older than this are dropped, and `DeadlineMissed` is reported when
+                there is none that is young enough; None is unlimited.
+            max_fps: most frames (or results, with `of`) per second, by the time of the sensor; None is
+                unlimited.
             callback: called with each result, in a thread of the pipeline; its exception ends the stream.
             keep_raw: whether results carry a copy of their RAW frame, see `FrameResult.raw`.
             in_turn_with: never runs its model at the same time as this consumer's model: for two models on one NPU.
@@ -137,13 +152,18 @@ class Pipeline:
             else:
                 assert model is not None
                 turns = self._branch_of(in_turn_with).in_turn if in_turn_with else Turns()
-                branch = self._new_branch(ModelOptions.of(model), every=every, policy=policy, in_turn=turns)
+                limiter = None if max_fps is None else RateLimiter(max_fps)
+                branch = self._new_branch(
+                    ModelOptions.of(model), every=every, limiter=limiter, policy=policy, in_turn=turns
+                )
             consumer = self._new_consumer(
                 branch,
                 name or self._free_name(branch.model.name),
-                every=every if of is not None else 1,
+                of=of,
+                every=every,
                 policy=policy,
                 max_age_s=max_age_s,
+                max_fps=max_fps,
                 callback=callback,
                 keep_raw=keep_raw,
             )
@@ -193,6 +213,7 @@ class Pipeline:
             consumer = self._new_consumer(
                 self._branch_of(of or self._consumers[0]),
                 name or self._free_name(type(sink).__name__),
+                of=of or self._consumers[0],
                 policy=policy,
                 callback=writer.write,
                 keep_raw=bool(getattr(sink, "needs_raw", False)),
@@ -204,6 +225,65 @@ class Pipeline:
             if callable(listener := getattr(sink, "event", None)):
                 self._listeners.append(listener)
         return consumer
+
+    def subscribe(
+        self,
+        *,
+        of: Consumer | None = None,
+        name: str | None = None,
+        every: int = 1,
+        policy: QueuePolicy | None = None,
+        max_age_s: float | None = None,
+        max_fps: float | None = None,
+        keep_raw: bool = False,
+    ) -> Subscription:
+        """The results of a model from now on, also while the stream runs, for one who comes and goes: a client of a
+        server, for example.
+
+        Args:
+            of: the results of this consumer's model; None is the pipeline's first consumer. Its own results are skipped
+                until they are asked for.
+            name: in events; None is made from the model's name.
+            every: takes the first result and every Nth one after it.
+            policy: of the queue of results; None is the stream's, but `LATEST` where that would wait while a camera
+                runs.
+            max_age_s: see `add_consumer`.
+            max_fps: see `add_consumer`.
+            keep_raw: see `add_consumer`.
+
+        Returns:
+            A subscription, to be closed when it is not needed any more.
+
+        Raises:
+            PipelineError: the pipeline is closed, or an argument is out of range.
+        """
+        if every < 1:
+            raise PipelineError(f"every must be at least 1, found {every}")
+        check_policy(policy)
+        with self._lock:
+            if self._closed:
+                raise PipelineError("the pipeline is closed")
+            branch = self._branch_of(of or self._consumers[0])
+            self._subscribed += 1
+            subscription = Subscription(
+                name or f"{branch.model.name} subscription {self._subscribed}",
+                leave=branch.unsubscribe,
+                **self._consumer_options(
+                    branch,
+                    name or f"{branch.model.name} subscription {self._subscribed}",
+                    of=True,
+                    every=every,
+                    policy=policy,
+                    max_age_s=max_age_s,
+                    max_fps=max_fps,
+                    callback=None,
+                    keep_raw=keep_raw,
+                    never_blocks=True,
+                ),
+            )
+            branch.subscribe(subscription)
+            self._skip_unasked(branch)
+        return subscription
 
     @property
     def camera(self) -> Camera | None:
@@ -262,6 +342,22 @@ class Pipeline:
             timeout_s: seconds to wait at most; None is unlimited.
         """
         return self._consumers[0].read(timeout_s)
+
+    def newest(self, consumer: Consumer | None = None) -> FrameResult | None:
+        """The newest result that was not delivered yet, or None; see `Consumer.newest`. It never waits.
+
+        Args:
+            consumer: whose result; None is the first one.
+
+        Raises:
+            PipelineError: the consumer belongs to another pipeline, or the pipeline is closed.
+            Exception: the error that the stream failed with.
+        """
+        if consumer is None:
+            consumer = self._consumers[0]
+        elif not isinstance(consumer, Subscription):
+            self._branch_of(consumer)
+        return consumer.newest()
 
     def __iter__(self) -> Iterator[FrameResult]:
         return iter(self._consumers[0])
@@ -337,47 +433,82 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _new_branch(self, options: ModelOptions, *, every: int, policy: QueuePolicy | None, in_turn: Turns) -> Branch:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def _new_branch(
+        self,
+        options: ModelOptions,
+        *,
+        every: int,
+        limiter: RateLimiter | None,
+        policy: QueuePolicy | None,
+        in_turn: Turns,
+    ) -> Branch:
         model = Model(options)
         return Branch(
             model,
             Runner(model, options),
             every=every,
+            limiter=limiter,
             policy=policy,
             in_turn=in_turn,
             follower=options.follower(model.card),
         )
 
-    def _new_consumer(
+    def _new_consumer(self, branch: Branch, name: str, **options: Any) -> Consumer:
+        if any(consumer.name == name for consumer in self._consumers):
+            raise PipelineError(f"there is a consumer named '{name}' already")
+        consumer = Consumer(name, **self._consumer_options(branch, name, **options))
+        branch.consumers.append(consumer)
+        self._consumers.append(consumer)
+        return consumer
+
+    def _consumer_options(
         self,
         branch: Branch,
         name: str,
         *,
+        of: object,
         policy: QueuePolicy | None,
         callback: Callable[[FrameResult], object] | None,
         keep_raw: bool,
         every: int = 1,
         max_age_s: float | None = None,
+        max_fps: float | None = None,
         never_blocks: bool = False,
-    ) -> Consumer:
-        if any(consumer.name == name for consumer in self._consumers):
-            raise PipelineError(f"there is a consumer named '{name}' already")
-        consumer = Consumer(
-            name,
-            every=every,
-            policy=policy,
-            max_age_s=max_age_s,
-            callback=callback,
-            keep_raw=keep_raw,
-            never_blocks=never_blocks,
-            account=Account(name, self._status.report, self._clock.now_ns),
-            clock=self._clock,
-            start=self._start_first,
-            runner=branch.runner,
-        )
-        branch.consumers.append(consumer)
-        self._consumers.append(consumer)
-        return consumer
+    ) -> dict[str, Any]:
+        """The arguments of `Consumer`. With `of`, results of a model that others use are left out; without it, the
+        branch has left out the frames."""
+        deadline = None
+        if max_age_s is not None:
+            deadline = Deadline(
+                name,
+                max_age_s,
+                every=every * (branch.every if of else 1),
+                period_ns=0 if max_fps is None else 1e9 / max_fps,
+                report=self._status.report,
+                now_ns=self._clock.now_ns,
+            )
+        return {
+            "every": every if of else 1,
+            "limiter": RateLimiter(max_fps) if of and max_fps is not None else None,
+            "deadline": deadline,
+            "policy": policy,
+            "callback": callback,
+            "keep_raw": keep_raw,
+            "never_blocks": never_blocks,
+            "account": Account(name, self._status.report, self._clock.now_ns),
+            "clock": self._clock,
+            "start": self._start_first,
+            "start_soon": self._start_soon,
+            "runner": branch.runner,
+        }
 
     def _on_event(self, event: Event) -> None:
         """Passes an event to the user and to the sinks that want it."""
@@ -393,6 +524,22 @@ class Pipeline:
             raise PipelineError("the pipeline is closed")
         if self._status.state is PipelineState.IDLE:
             self.start()
+
+    def _start_soon(self) -> None:
+        """Like `_start_first`, but does not wait; raises the error of a start that has failed."""
+        if self._closed:
+            raise PipelineError("the pipeline is closed")
+        state = self._status.state
+        if state is PipelineState.IDLE and not self._transitions.is_busy:
+            self._transitions.run("start", self._start_now, wait=False)
+        elif state is PipelineState.FAILED and self._stream is None and self.error is not None:
+            raise self.error
+
+    def _skip_unasked(self, branch: Branch) -> None:
+        """Skips the results of those who have never asked, since others subscribe."""
+        if branch.subscriptions:
+            for consumer in branch.consumers:
+                consumer.idle = consumer.idle or (consumer.callback is None and not consumer.asked)
 
     def _skip_unread(self) -> None:
         """Skips results that nobody will ask for, because only sinks take them."""
@@ -411,6 +558,8 @@ class Pipeline:
             if self._closed or self._stream is not None:
                 return
             stream = self._stream = self._new_stream()
+            for branch in self._branches:
+                self._skip_unasked(branch)
         try:
             stream.start()
         except BaseException as error:
@@ -429,6 +578,8 @@ class Pipeline:
         finally:
             with self._lock:
                 self._forget_stream(stream)
+                for branch in self._branches:
+                    branch.forget_run()
                 for consumer in self._consumers:
                     consumer.idle = False
             self._status.halted()
@@ -480,7 +631,11 @@ class Pipeline:
             stop=stop,
             taps=self._taps,
         )
-        sign_of_life_s = self._systemd.watchdog_s
+        # Deadlines are noticed while nothing moves by the watchdog alone.
+        ages_s = [c.deadline.max_age_ns / 1e9 for c in self._everybody() if c.deadline is not None]
+        periods_s = [max(_SHORTEST_CHECK_S, age_s / 4) for age_s in ages_s]
+        if self._systemd.watchdog_s is not None:
+            periods_s.append(self._systemd.watchdog_s / 3)
         return Stream(
             source,
             self._branches,
@@ -488,8 +643,9 @@ class Pipeline:
             reconnect=self._reconnect,
             status=self._status,
             clock=self._clock,
+            wall_clock=self._wall_clock,
             stop=stop,
-            watchdog_s=None if sign_of_life_s is None else sign_of_life_s / 3,
+            watchdog_s=min(periods_s, default=None),
             checked=self._checked,
             prepare=self._compile_kernels,
             owner=self,
@@ -502,6 +658,10 @@ class Pipeline:
     def _checked(self, stalled: list[str]) -> None:
         """The watchdog has checked the stages."""
         self._status.stalled(stalled)
+        if self.state in (PipelineState.RUNNING, PipelineState.STALLED, PipelineState.RECOVERING):
+            for consumer in self._everybody():
+                if consumer.deadline is not None and not consumer.idle:
+                    consumer.deadline.check()
         stream = self._stream
         if stream is not None and stream.source.heartbeat.stage in stalled:
             stream.source.interrupt()
@@ -513,6 +673,10 @@ class Pipeline:
                 self._systemd.notify("READY=1")
         if self._ready:
             self._systemd.notify("WATCHDOG=1")
+
+    def _everybody(self) -> list[Consumer]:
+        """All consumers, those who subscribed included."""
+        return [consumer for branch in self._branches for consumer in (*branch.consumers, *branch.subscriptions)]
 
     def _branch_of(self, consumer: Consumer) -> Branch:
         for branch in self._branches:

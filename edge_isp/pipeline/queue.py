@@ -85,6 +85,26 @@ class FrameQueue(Generic[T]):
             self._changed.notify_all()
         return item
 
+    def pass_over(self) -> list[T]:
+        """Takes all items but the newest, without waiting.
+
+        Returns:
+            These items, the oldest first.
+        """
+        with self._changed:
+            passed = [self._items.popleft() for _ in range(len(self._items) - 1)]
+            self._changed.notify_all()
+        return passed
+
+    def follow(self, policy: QueuePolicy) -> None:
+        """Changes the policy, before anything is put.
+
+        Args:
+            policy: what happens when the queue is full.
+        """
+        with self._changed:
+            self._policy = policy
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Adds a listener.
 

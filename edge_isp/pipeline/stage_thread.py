@@ -37,6 +37,11 @@ class StageThread:
         """
         return getattr(_current, "owner", None) is owner
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Starts it.
 

@@ -17,6 +17,7 @@ from edge_isp.pipeline.source import Source
 from edge_isp.pipeline.stage_thread import StageThread
 from edge_isp.pipeline.status import Status
 from edge_isp.pipeline.watchdog import Heartbeat, Watchdog
+from edge_isp.wall_clock import WallClock
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Stream:
         reconnect: the limits of the heartbeats.
         status: the pipeline's.
         clock: the pipeline's.
+        wall_clock: the pipeline's.
         stop: ends the stream.
         watchdog_s: the longest time between two checks of the watchdog; None is its own.
         checked: called after every check of the watchdog with the stages that do not respond.
@@ -57,6 +59,7 @@ class Stream:
         reconnect: ReconnectPolicy,
         status: Status,
         clock: Clock,
+        wall_clock: WallClock,
         stop: threading.Event,
         watchdog_s: float | None,
         checked: Callable[[list[str]], None],
@@ -66,7 +69,7 @@ class Stream:
         self.source, self.finished = source, threading.Event()
         self._branches, self._options = branches, options
         self._reconnect, self._status, self._clock, self._owner = reconnect, status, clock, owner
-        self._stop, self._prepare = stop, prepare
+        self._wall_clock, self._stop, self._prepare = wall_clock, stop, prepare
         self._runs: list[BranchRun] = []
         self._threads: list[StageThread] = []
         self._heartbeats: list[Heartbeat] = []
@@ -102,10 +105,20 @@ class Stream:
         policy = self._options.policy or (QueuePolicy.LATEST if live else QueuePolicy.BLOCK)
         fail = partial(self._status.fail, stream=self._stop)
         self._runs = [
-            BranchRun(branch, policy, live=live, reconnect=self._reconnect, clock=self._clock, failed=fail)
+            BranchRun(
+                branch,
+                policy,
+                live=live,
+                reconnect=self._reconnect,
+                clock=self._clock,
+                wall_clock=self._wall_clock,
+                failed=fail,
+            )
             for branch in self._branches
         ]
-        capture = Capture(self.source, self._runs, self._options, self._status, self._clock, self._stop)
+        capture = Capture(
+            self.source, self._runs, self._options, self._status, self._clock, self._wall_clock, self._stop
+        )
         stages = [("capture", capture.run)]
         heartbeats: list[Heartbeat] = []
         for run in self._runs:

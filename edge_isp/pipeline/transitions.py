@@ -34,7 +34,14 @@ class Transitions:
         self._last: _Transition | None = None
         self._final = False  # whether the last one has been asked for
 
-    def run(self, name: str, action: Callable[[], None], *, final: bool = False) -> None:
+    @property
+    def is_busy(self) -> bool:
+        """Whether one that was asked for has not ended."""
+        with self._lock:
+            last = self._last
+        return last is not None and last.thread is not None and last.thread.is_alive
+
+    def run(self, name: str, action: Callable[[], None], *, final: bool = False, wait: bool = True) -> None:
         """Runs a transition after all that were asked for before it, and waits for its end.
 
         If the last of those is the same one and has not begun, it serves both callers. In a thread of the pipeline, the
@@ -44,12 +51,13 @@ class Transitions:
             name: of the transition; the same name stands for the same action.
             action: what it does.
             final: whether none that follows will have an effect.
+            wait: whether to wait for its end.
 
         Raises:
             PipelineError: the system has no thread for it, and the caller runs in a thread of the pipeline.
             Exception: the action's.
         """
-        waits = not StageThread.runs_in(self._owner)
+        waits = wait and not StageThread.runs_in(self._owner)
         with self._lock:
             if self._final and not waits:
                 return

@@ -97,7 +97,7 @@ def test_png_by_specification(tmp_path: Path) -> None:
     [
         (
             "pgn:out",
-            "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: .*memory, png, rtsp",
+            "sink 'pgn:out': there is no sink named 'pgn'; did you mean 'png'.; there are: .*memory, mqtt",
         ),
         ("png", "sink 'png': folder is missing; expected png:FOLDER"),
         ("png:out,quality=3", "sink 'png:out,quality=3': unknown quality; 'png' knows: tone, every, interval_s, daily"),

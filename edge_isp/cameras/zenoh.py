@@ -1,0 +1,93 @@
+"""RAW frames of another process or host, over Zenoh, as a camera."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+from edge_isp.cameras.base import CameraBase
+from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
+from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.recording.raw_message import decode_frame
+from edge_isp.wall_clock import WallClock
+from edge_isp.zenoh_session import boot_id, open_session
+
+# Messages that wait to be read; the oldest is dropped, as in any camera.
+_WAITING = 3
+
+
+class ZenohCamera(CameraBase):
+    """Reads the RAW frames that a `ZenohSink` with `raw=yes` publishes: `zenoh:KEY` (extra `zenoh`).
+
+    Numbers are the sensor's: frames that were lost on the way leave a gap. Time stamps are the start of exposure on
+    this host's CLOCK_MONOTONIC: unchanged from a process of the same host, and over CLOCK_REALTIME from another one,
+    whose clock must be synchronised (NTP, PTP).
+
+    Args:
+        key: of the sink.
+        connect: endpoint of a router or of the sink's host; None finds it by multicast.
+        listen: endpoint that the sink's host can connect to.
+
+    Raises:
+        CameraError: the key or an endpoint is not one, or no session can be opened.
+        MissingDependencyError: protobuf is not installed.
+    """
+
+    def __init__(self, key: str, *, connect: str | None = None, listen: str | None = None) -> None:
+        super().__init__(f"zenoh:{key}")
+        self._session = open_session(key, connect, listen, CameraError)
+        self._changed = threading.Condition()
+        self._messages: deque[tuple[Any, str]] = deque(maxlen=_WAITING)
+        self._boot_id, self._wall_clock = boot_id(), WallClock()
+        self._sequence: int | None = None
+        self._subscriber = self._session.declare_subscriber(f"{key}/raw", self._take)
+
+    def read(self, timeout_s: float | None = None) -> RawFrame | None:
+        """The next frame; see `Camera.read`.
+
+        Args:
+            timeout_s: longest time to wait, in seconds; None waits without a limit.
+
+        Raises:
+            CameraTimeoutError: no frame came in time.
+            CameraError: what came is no frame.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._messages or self.closed.is_set(), timeout_s):
+                raise CameraTimeoutError(f"{self.source}: no frame within {timeout_s} s")
+            if self.closed.is_set():
+                return None
+            payload, clocks = self._messages.popleft()
+        try:
+            sent = json.loads(clocks)
+            frame = decode_frame(payload.to_bytes(), int(sent["published_ns"]), self.source)
+            timestamp_ns = self._local_ns(frame.timestamp_ns, sent)
+        except (FormatError, ValueError, KeyError, TypeError) as error:
+            raise CameraError(f"{self.source}: what came is no frame: {error}") from error
+        status = frame.status
+        if self._sequence is not None and frame.sequence > self._sequence + 1:
+            status |= FrameStatus.GAP
+        self._sequence = frame.sequence
+        return replace(frame, timestamp_ns=timestamp_ns, status=status)
+
+    def _local_ns(self, timestamp_ns: int, clocks: Any) -> int:
+        """A time stamp of the sink's host on this host's clock."""
+        if clocks["boot"] == self._boot_id != "":
+            return timestamp_ns
+        return timestamp_ns + int(clocks["offset_ns"]) - self._wall_clock.offset_ns()
+
+    def _take(self, sample: Any) -> None:
+        """In a thread of Zenoh's."""
+        attachment = sample.attachment
+        with self._changed:
+            self._messages.append((sample.payload, "" if attachment is None else attachment.to_string()))
+            self._changed.notify_all()
+
+    def _release(self) -> None:
+        with self._changed:
+            self._messages.clear()
+            self._changed.notify_all()
+        self._session.close()

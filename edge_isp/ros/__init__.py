@@ -1,0 +1,1 @@
+"""Messages of ROS 2, without ROS: conversions, definitions and serialisation."""

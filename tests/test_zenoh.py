@@ -1,0 +1,218 @@
+"""Results and RAW frames over Zenoh, between sessions and processes on loopback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import uuid
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
+
+from edge_isp.cameras.zenoh import ZenohCamera  # noqa: E402
+from edge_isp.errors import CameraError, CameraTimeoutError, SinkError  # noqa: E402
+from edge_isp.frame import FrameStatus  # noqa: E402
+from edge_isp.results import FrameResult  # noqa: E402
+from edge_isp.sinks.spec import open_sink  # noqa: E402
+from edge_isp.sinks.zenoh import ZenohSink  # noqa: E402
+from edge_isp.testing.sink import detections_result, picture_result  # noqa: E402
+from tests.sinks.brokers import free_port  # noqa: E402
+
+
+@pytest.fixture
+def key() -> str:
+    return f"edge_isp_test/{uuid.uuid4().hex}"
+
+
+def raw_result(number: int) -> FrameResult:
+    result = detections_result(number, raw=True)
+    assert result.raw is not None
+    return result
+
+
+class Peer:
+    """A process of tests/support/zenoh_peer.py."""
+
+    def __init__(self, role: str, key: str, port: int, frames: int) -> None:
+        command = [sys.executable, "-m", "tests.support.zenoh_peer", role, key, str(port), str(frames)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.line() == "ready"
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def matched(sink: ZenohSink, name: str) -> None:
+    """Waits until somebody listens."""
+    for _ in range(6000):
+        if sink._publishers[name].matching_status.matching:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody listens")
+
+
+def test_the_zenoh_sink_conforms(key: str) -> None:
+    ZenohSink(key).close()  # the runtime's own threads
+    sink = open_sink(f"zenoh:{key},raw=yes")
+    sink.write(raw_result(0))
+    sink.close()
+    sink.close()
+    with pytest.raises(SinkError, match="closed"):
+        sink.write(raw_result(1))
+
+
+def test_raw_frames_arrive_as_they_were(key: str) -> None:
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
+        matched(sink, "raw")
+        with pytest.raises(CameraTimeoutError, match="no frame within"):
+            camera.read(0.01)
+        for number in (4, 5, 8):
+            sent = raw_result(number)
+            assert sent.raw is not None
+            sink.write(sent)
+            frame = camera.read(60)
+            assert frame is not None
+            assert np.array_equal(frame.data, sent.raw.data)
+            status = FrameStatus.GAP if number == 8 else FrameStatus.OK
+            assert frame.status == status
+            for field in fields(sent.raw):
+                if field.compare and field.name not in ("data", "status", "on_release"):
+                    assert getattr(frame, field.name) == getattr(sent.raw, field.name), field.name
+        # The newest frames, where nobody reads.
+        for number in range(9, 19):
+            sink.write(raw_result(number))
+        while (last := camera.read(60)) is not None and last.sequence != 18:
+            pass
+        reader = threading.Thread(target=camera.close)
+        reader.start()
+        assert camera.read(60) is None  # another thread has closed it
+        reader.join()
+    sink.close()
+
+
+def test_time_stamps_of_another_host_are_converted(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose CLOCK_MONOTONIC is an hour ahead, as after another boot."""
+    hour_ns = 3600 * 10**9
+    monkeypatch.setattr("edge_isp.sinks.zenoh.boot_id", lambda: "another")
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
+        matched(sink, "raw")
+        sent = raw_result(1)
+        sink.write(replace(sent, wall_clock_offset_ns=sent.wall_clock_offset_ns - hour_ns))
+        frame = camera.read(60)
+    sink.close()
+    assert frame is not None
+    assert abs(frame.timestamp_ns - (sent.timestamp_ns - hour_ns)) < 1_000_000
+
+
+def test_every_result_in_order_a_query_and_liveliness(key: str) -> None:
+    port = free_port()
+    sink = ZenohSink(key, listen=f"tcp/127.0.0.1:{port}")
+    config = zenoh.Config()
+    config.insert_json5("connect/endpoints", json.dumps([f"tcp/127.0.0.1:{port}"]))
+    with zenoh.open(config) as session:
+        results: list[Any] = []
+        pictures: list[bytes] = []
+        gone, all_there = threading.Event(), threading.Event()
+
+        def alive(sample: Any) -> None:
+            if sample.kind == zenoh.SampleKind.DELETE:
+                gone.set()
+
+        def note(sample: Any) -> None:
+            results.append(json.loads(sample.payload.to_bytes()))
+            if len(results) == 500:
+                all_there.set()
+
+        session.declare_subscriber(f"{key}/result", note)
+        session.declare_subscriber(f"{key}/picture", lambda sample: pictures.append(sample.payload.to_bytes()))
+        session.liveliness().declare_subscriber(f"{key}/alive", alive, history=True)
+        matched(sink, "result")
+        matched(sink, "picture")
+        for number in range(499):
+            sink.write(detections_result(number))
+        sink.write(picture_result(499))
+        assert all_there.wait(60)
+        assert [result["sequence"] for result in results] == list(range(500))
+        for result in results:
+            assert result["timestamp_ns"] == 1_000_000_000 + result["sequence"] * 33_333_333
+            assert result["timestamp_realtime_ns"] > result["timestamp_ns"]
+        (reply,) = session.get(f"{key}/newest")
+        assert json.loads(reply.ok.payload.to_bytes())["sequence"] == 499
+        assert not gone.is_set()
+        sink.close()
+        assert gone.wait(60)
+        assert len(pictures) == 1
+        assert pictures[0][:2] == b"\xff\xd8"
+
+
+def test_a_killed_subscriber_slows_nobody_and_late_ones_join(key: str) -> None:
+    """Processes: one reads and is killed, another one comes later and reads in order."""
+    port = free_port()
+    publisher = Peer("publish", key, port, 150)
+    killed = Peer("read", key, port, 10_000)
+    publisher.go_on()
+    try:
+        killed.process.kill()
+        late = Peer("read", key, port, 60)
+        try:
+            found = json.loads(late.line())
+        finally:
+            late.end()
+        assert len(found["numbers"]) == 60
+        assert found["numbers"] == sorted(set(found["numbers"]))
+        published = json.loads(publisher.line())
+        assert published["lost"] == 0
+    finally:
+        killed.end()
+        publisher.end()
+
+
+@pytest.mark.parametrize("bad", ["", "/a", "a/", "a//b", "a/*", "a/$*", "a#b", "a?b"])
+def test_keys_that_are_none(bad: str) -> None:
+    with pytest.raises(SinkError, match="a Zenoh key has parts"):
+        ZenohSink(bad)
+    with pytest.raises(CameraError, match="a Zenoh key has parts"):
+        ZenohCamera(bad)
+
+
+def test_endpoints_that_are_none(key: str) -> None:
+    with pytest.raises(SinkError, match="no session can be opened"):
+        ZenohSink(key, listen="nonsense")
+    with pytest.raises(CameraError, match="no session can be opened"):
+        ZenohCamera(key, connect="tcp/")
+
+
+def test_what_is_no_frame_is_an_error(key: str) -> None:
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
+        matched(sink, "raw")
+        for payload, attachment in ((b"nonsense", "{}"), (b"", None), (b"", "[]")):
+            for _ in range(60):  # a busy machine may drop one
+                sink._publishers["raw"].put(payload, attachment=attachment)
+                with pytest.raises(CameraError) as raised:
+                    camera.read(1)
+                if not isinstance(raised.value, CameraTimeoutError):
+                    break
+            assert "what came is no frame" in str(raised.value)
+    sink.close()
