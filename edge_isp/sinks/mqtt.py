@@ -77,6 +77,7 @@ class MqttSink:
         snapshots: whether to publish pictures. They need the RAW frame of every result.
         absent_s: seconds without a detection, after which a class is gone.
         profile: of the sensor, for pictures; None is the shipped profile of the frame's sensor.
+        tone: of snapshots of RAW frames, "camera" or "srgb".
 
     Attributes:
         needs_raw: see `Sink`.
@@ -98,12 +99,13 @@ class MqttSink:
         snapshots: bool = True,
         absent_s: float = 2.0,
         profile: SensorProfile | None = None,
+        tone: str = "camera",
     ) -> None:
         host, port, base = self._parsed(address)
         self._shown = f"{self.scheme}://{host}:{port}"
         self._topic = base
         self.needs_raw = self._snapshots = snapshots
-        self._pictures = Pictures(profile, overlay=True)
+        self._pictures = Pictures(profile, tone, overlay=True)
         self._presence, self._board = ClassPresence(absent_s), Board()
         self._keys = _Keys()
         machine = socket.gethostname()
@@ -367,6 +369,7 @@ class MqttsSink(MqttSink):
         snapshots: whether to publish pictures. They need the RAW frame of every result.
         absent_s: seconds without a detection, after which a class is gone.
         profile: of the sensor, for pictures; None is the shipped profile of the frame's sensor.
+        tone: of snapshots of RAW frames, "camera" or "srgb".
 
     Raises:
         SinkError: the address is not one, or a file cannot be read.

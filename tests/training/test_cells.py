@@ -37,10 +37,10 @@ from edge_isp.training.networks.calibrated import CalibratedRFDCSANet
 from edge_isp.training.networks.ecb import merge
 from edge_isp.training.networks.rfdcsanet import CSA
 from edge_isp.training.networks.windowed_csa import HALVINGS, WindowedCSA
-from edge_isp.training.patterns import pattern
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised, save_quantised
 from edge_isp.training.quantisation.aware_training import FakeQuantised
 from edge_isp.training.quantisation.post_training import quantise
+from edge_isp.training.simulation.patterns import pattern
 
 WINDOW = 2**HALVINGS
 

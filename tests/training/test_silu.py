@@ -106,7 +106,7 @@ def test_the_graph_computes_what_the_network_does() -> None:
         tensors = graph.run(x)
     for expected, name in zip((boxes, classes), graph.outputs, strict=True):
         torch.testing.assert_close(tensors[name], expected)
-    with pytest.raises(ValueError, match="several resolutions has no receptive_field_radius"):
+    with pytest.raises(ValueError, match="of another resolution than the input has no receptive_field_radius"):
         assert graph.receptive_field_radius
 
 

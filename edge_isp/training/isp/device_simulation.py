@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edge_isp.errors import DatasetError
 from edge_isp.training.isp.colour import srgb
-from edge_isp.training.patterns import pattern
+from edge_isp.training.simulation.patterns import pattern
 
 # The standard deviation of the noise is told to the network times this (see the model's card).
 _NOISE_FACTOR = 8.0

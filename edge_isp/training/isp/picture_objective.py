@@ -42,7 +42,7 @@ def validation_samples(photos: list[NDArray[np.uint8]], sensor: SensorModel, cro
     Args:
         photos: uint8 (height, width, 3).
         sensor: that they are seen through.
-        crop: side of the middle in pixels, even.
+        crop: side of the middle in pixels, a multiple of 4.
     """
     out: dict[str, Sample] = {}
     for gain in (1.0, 4.0, 16.0) if photos else ():
@@ -51,6 +51,8 @@ def validation_samples(photos: list[NDArray[np.uint8]], sensor: SensorModel, cro
         for i, photo in enumerate(photos):
             y, x = (photo.shape[0] - crop) // 4 * 2, (photo.shape[1] - crop) // 4 * 2
             window = photo[max(y, 0) :, max(x, 0) :][:crop, :crop]
+            # A network's cells have 2x2 or 4x4 pixels; small photographs are cut to whole ones.
+            window = window[: window.shape[0] // 4 * 4, : window.shape[1] // 4 * 4]
             samples.append(simulate(window, sensor, capture, np.random.default_rng([1000, i])))
         out[f"gain{gain:.0f}"] = stack(samples)
     return out

@@ -22,7 +22,7 @@ from edge_isp.errors import DatasetError
 from edge_isp.files import files_of
 from edge_isp.kernels.reference import shade
 from edge_isp.kernels.tables import Factors, encoding_table, lens_factors, step_table, steps
-from edge_isp.training.patterns import pattern
+from edge_isp.training.simulation.patterns import pattern
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 
