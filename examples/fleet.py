@@ -32,7 +32,7 @@ def main(prefix: str, lines: int | None = None, connect: str | None = None) -> N
         news.put(f"{board(sample)} {'is there' if sample.kind == zenoh.SampleKind.PUT else 'is gone'}")
 
     with zenoh.open(config) as session:
-        subscriptions = [
+        subscriptions: list[Any] = [
             session.declare_subscriber(f"{prefix}/*/result", result),
             session.liveliness().declare_subscriber(f"{prefix}/*/alive", alive, history=True),
         ]

@@ -20,7 +20,8 @@ PART = (0.0, 0.0, 0.75, 1.0)
 def main(photo: str) -> None:
     out = Path(__file__).parents[1] / "edge_isp" / "demo" / "scene.jpg"
     with Image.open(photo) as image:
-        box = tuple(part * side for part, side in zip(PART, image.size * 2, strict=True))
+        left, top, right, bottom = PART
+        box = (left * image.width, top * image.height, right * image.width, bottom * image.height)
         scene = image.convert("RGB").resize(SIZE, Image.Resampling.LANCZOS, box=box)
         scene.save(out, quality=80, optimize=True)
     print(f"{out}: {out.stat().st_size} bytes")
