@@ -31,10 +31,10 @@ def sensor_tables(
         colour_temperatures_k: of the lights; None for `LIGHTS` even in mired.
         seed: of the places.
     """
-    if colour_temperatures_k is None:
-        colour_temperatures_k = (1e6 / np.linspace(1e6 / _COLDEST_K, 1e6 / _WARMEST_K, LIGHTS)).tolist()
+    even = 1e6 / np.linspace(1e6 / _COLDEST_K, 1e6 / _WARMEST_K, LIGHTS)
+    lights = [float(kelvin) for kelvin in even] if colour_temperatures_k is None else list(colour_temperatures_k)
     rng = np.random.default_rng(seed)
-    count = (len(sensors), len(colour_temperatures_k))
+    count = (len(sensors), len(lights))
     camera, matrix = np.zeros((*count, 3, 3), np.float32), np.zeros((*count, 3, 3), np.float32)
     gains, lens = np.zeros((*count, 3), np.float32), np.ones((*count, PLACES, 3), np.float32)
     noise, levels = np.zeros((count[0], 3), np.float32), np.zeros((count[0], 5), np.float32)
@@ -43,7 +43,7 @@ def sensor_tables(
         assert profile.noise is not None
         noise[i] = profile.noise.shot, profile.noise.read_pre_gain, profile.noise.read_post_gain
         levels[i] = *profile.black_level, profile.white_level
-        for j, kelvin in enumerate(colour_temperatures_k):
+        for j, kelvin in enumerate(lights):
             camera[i, j] = sensor.camera_matrix(kelvin)
             matrix[i, j] = profile.colour_matrix(kelvin)
             gains[i, j] = profile.normalised_gains(kelvin)
