@@ -20,8 +20,13 @@ def explain(report: EngineReport) -> str:
     return f"runs on the CPU ({report.engine}, {report.delegate}); {why}"
 
 
-def report_lines(report: EngineReport) -> list[str]:
-    """The whole report, as lines of a name and a value."""
+def report_lines(report: EngineReport, cell: int) -> list[str]:
+    """The whole report, as lines of a name and a value.
+
+    Args:
+        report: of the engine.
+        cell: side in pixels of the cells of the model's input.
+    """
     lines = [("engine", f"{report.engine}, {report.threads} threads")]
     delegated = f"{report.delegate}: {report.nodes_delegated} of {report.nodes} nodes" if report.nodes else ""
     lines.append(("delegate", delegated or report.delegate))
@@ -41,7 +46,9 @@ def report_lines(report: EngineReport) -> list[str]:
             )
         )
     if report.tile:
-        lines.append(("tiles", f"of {2 * report.tile[1]}x{2 * report.tile[0]} pixels; an inference is of one tile"))
+        lines.append(
+            ("tiles", f"of {cell * report.tile[1]}x{cell * report.tile[0]} pixels; an inference is of one tile")
+        )
     lines.append(("frames", ", ".join(f"{name} {count}" for name, count in report.frames)))
     lines += [
         (event.kind, f"{event.delegate} after {event.frame} frames: {event.reason}")

@@ -101,8 +101,9 @@ def run_stream(
     live = nullcontext() if shown.as_json else Live(get_renderable=summary.table, console=console, refresh_per_second=4)
     classical = ClassicalIsp(model.profile, tone=model.tone)  # makes pictures to draw on
     status = 0
+    card = find_model(model.model, None)
     # Detections are drawn on a picture of their frame.
-    keep_raw = png is not None and find_model(model.model, None).task == "detector"
+    keep_raw = png is not None and card.task == "detector"
     with Pipeline(partial(open_camera, camera), model, replace(stream, keep_raw=keep_raw)) as pipeline:
         accounts = _add_sinks(pipeline, sinks, pipeline.consumers[0])
         for each, of_each in zip(further, further_sinks, strict=True):
@@ -130,7 +131,7 @@ def run_stream(
     for line in filter(None, lost):
         messages.print(line, soft_wrap=True, markup=False)
     if not shown.as_json:
-        print("\n".join([*(report_lines(report) if report else ()), *_saved(png, summary.frames)]))
+        print("\n".join([*(report_lines(report, card.cell) if report else ()), *_saved(png, summary.frames)]))
     _end(summary.frames, status)
 
 

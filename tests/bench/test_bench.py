@@ -199,7 +199,7 @@ def test_a_report_says_what_was_measured(report: Report) -> None:
     assert report.latency.e2e.n == 20
     assert report.camera is not None
     assert (report.camera.backend, report.camera.mode, report.camera.bayer) == ("MemoryCamera", "64x48", "RGGB")
-    assert report.model.input_shape == [1, 24, 32, 8]
+    assert report.model.input_shape == [1, 12, 16, 20]
     assert report.drops.total == report.drops.unexplained == 0
     assert report.rates.delivered_fps is not None
     assert report.rates.delivered_fps > 0

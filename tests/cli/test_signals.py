@@ -38,13 +38,13 @@ for part in parts:
 whole = getattr(owner, name)
 def struck(*arguments, **settings):
     setattr(owner, name, whole)
-    for number in signals:
+    for place, number in enumerate(signals, 1):
         try:
             os.kill(os.getpid(), number)
             for _ in range(1000):
                 pass
         except BaseException:
-            if number is not signals[-1]:
+            if place < len(signals):
                 continue  # the second signal comes while the first unwinds
             raise
     return whole(*arguments, **settings)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.delegates import DelegateSpec
 from edge_isp.models.card import read_card, shipped_models
 
-SMALL = read_card(shipped_models()["rfdcsanet-s-generic"])  # 14 convolutions, 2 concatenations
+SMALL = read_card(shipped_models()["rfdcsanet-m-generic"])  # on cells of 2x2 pixels
 MIXED = read_card(shipped_models()["rfdcsanet-published-imx219"])  # seven operators
 
 # What the entry point that the fixture `known_npu` makes leads to.

@@ -88,11 +88,11 @@ def test_a_delegate_runs_its_part_within_1_lsb(card: Any, operators: str, runtim
 def test_full_delegation_is_all_or_nothing(npu: str) -> None:
     with open_fallback(LITERT, npu, require_full=True) as fallback:
         fallback.run(frame())
-        assert fallback.report.nodes_delegated == fallback.report.nodes == 16
+        assert fallback.report.nodes_delegated == fallback.report.nodes == 37
     with (
         open_fallback(LITERT, f"{npu},operators=concat", require_full=True) as fallback,
         pytest.raises(
-            EngineError, match="full delegation is required, and it takes 2 of 16 nodes; left are 14 CONV_2D"
+            EngineError, match="full delegation is required, and it takes 5 of 37 nodes; left are 32 CONV_2D"
         ),
     ):
         fallback.run(frame())
@@ -121,7 +121,7 @@ AT_THE_START = {
         {"fail": "invoke", "how": "wrong"},
         "disagrees with the CPU: .* LSB rms, .* at most, allowed (1.5|2) LSB",
     ),
-    "nothing": ({"operators": "none"}, "takes none of the model's 16 nodes"),
+    "nothing": ({"operators": "none"}, "takes none of the model's (16|37) nodes"),
     "option": ({"speed": "3"}, "cannot be created: .*unknown option"),
 }
 
@@ -233,15 +233,15 @@ class Clock:
 
 
 def test_spot_checks_come_every_n_frames(npu: str) -> None:
-    # Two subsets: four inferences are right (two when it is chosen, two frames), the rest are not.
+    # Five subsets: four inferences are right (two when it is chosen, two frames), the rest are not.
     with (
-        open_fallback(LITERT, f"{npu},operators=concat,fail=invoke,how=wrong,after=8", check_every=4) as fallback,
+        open_fallback(LITERT, f"{npu},operators=concat,fail=invoke,how=wrong,after=20", check_every=4) as fallback,
         open_fallback(LITERT, "none") as cpu,
     ):
         expected = cpu.run(frame())
         spreads = [spread(fallback.run(frame()), expected) for _ in range(8)]
     assert [s == 0 for s in spreads] == [True] * 3 + [False] + [True] * 4
-    with open_fallback(LITERT, f"{npu},operators=concat,fail=invoke,how=wrong,after=8", check_every=0) as fallback:
+    with open_fallback(LITERT, f"{npu},operators=concat,fail=invoke,how=wrong,after=20", check_every=0) as fallback:
         assert [spread(fallback.run(frame()), expected) == 0 for _ in range(8)] == [True] * 3 + [False] * 5
 
 
@@ -414,7 +414,7 @@ def test_wrong_names_and_libraries(npu: str, tmp_path: Path) -> None:
 
 # Variants
 
-VARIANT = "rfdcsanet-s-generic"
+VARIANT = "rfdcsanet-m-generic"
 
 
 @pytest.fixture

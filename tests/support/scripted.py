@@ -205,7 +205,7 @@ class ScriptedEngine:
             type(self).on_warm_up()
         self._warm = True
         _, height, width, _ = inputs[0].shape
-        return [np.zeros((1, height, width, 12), np.int8)]
+        return [np.zeros((1, height, width, self.outputs[0].shape[-1]), np.int8)]
 
     def close(self) -> None:
         if not self._closed:
