@@ -21,7 +21,7 @@ from edge_isp.models.card import find_model
 from edge_isp.testing import check_delegate, check_engine
 
 MODEL = find_model("rfdcsanet-s", None).path
-SMALLER = (1, 24, 32, 8)
+SMALLER = (1, 12, 16, 20)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.plugins.conftest import Run
 
 CHECKS = {
     "camera": "check_camera(lambda: MovingBars('64x48', fps=200.0))",
-    "engine": "check_engine(lambda: PlainLiteRt(find_model('rfdcsanet-s', None).path), resized=(1, 24, 32, 8))",
+    "engine": "check_engine(lambda: PlainLiteRt(find_model('rfdcsanet-s', None).path), resized=(1, 12, 16, 20))",
     "delegate": "print(check_delegate(ACME))",
     "sink": "check_sink(lambda: CsvSink(Path(f'{next(numbers)}.csv')))",
 }
@@ -39,7 +39,7 @@ def test_the_conformance_checks_pass(kind: str, run_python: Run) -> None:
 
 
 def test_run_uses_camera_engine_and_sink(run_python: Run, tmp_path: Path) -> None:
-    camera, sink = "moving-bars:64x48,fps=100,frames=3", f"csv:{tmp_path / 'table.csv'}"
+    camera, sink = "moving-bars:64x48,fps=100,frames=3", f"csv:{tmp_path / 'table.csv'},policy=block"
     done = run_python(
         *("-m", "edge_isp", "run", "--camera", camera, "--engine", "plain-litert", "--delegate", "none"),
         *("--sink", sink, "--policy", "block", "--json"),
