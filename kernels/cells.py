@@ -16,27 +16,6 @@ from numpy.typing import NDArray
 
 from edge_isp.kernels.compiled import kernel
 
-# Sides of cells in pixels that there are.
-CELLS = (2, 4)
-
-
-def input_size(width: int, height: int, *, cell: int = 2, multiple: int = 1) -> tuple[int, int]:
-    """Rows and columns of the input for frames of a size.
-
-    Args:
-        width: of the frame, in pixels.
-        height: of the frame, in pixels.
-        cell: side of a cell in pixels, one of `CELLS`.
-        multiple: what the number of rows and columns must be a multiple of.
-
-    Raises:
-        ValueError: The cell's side is not known, or the multiple is not positive.
-    """
-    if cell not in CELLS or multiple < 1:
-        raise ValueError(f"cell must be one of {CELLS} and multiple at least 1, found {cell} and {multiple}")
-    side = cell * multiple
-    return -(-height // side) * multiple, -(-width // side) * multiple
-
 
 @kernel(inline="always")
 def mirrored(index: int | np.int64, size: int | np.int64) -> int | np.int64:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.kernels.cells import input_size, mirror_column_of_4x4, mirror_columns, mirrored
+from edge_isp.kernels.cells import mirror_column_of_4x4, mirror_columns, mirrored
 from edge_isp.kernels.checks import check_array, check_output, check_rows, check_tables
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
-from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, input_size, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 
 
@@ -40,7 +40,7 @@ def encode(
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
-        out: (rows, columns, 4), C-contiguous, of the tables' dtype, see `kernels.cells.input_size`; with `constants`:
+        out: (rows, columns, 4), C-contiguous, of the tables' dtype, see `kernels.layout.input_size`; with `constants`:
             (..., 8). For cells of 4x4 pixels: (..., 16), with `constants` (..., 20).
         layout: of the window of `data` to read; its width and height are even.
         tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`.

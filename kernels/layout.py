@@ -24,6 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+# Sides of cells in pixels that there are.
+CELLS = (2, 4)
+
 _BIT_DEPTHS: dict[str, tuple[int, ...]] = {
     "u8": (8,),
     "u16": tuple(range(8, 17)),
@@ -334,3 +337,21 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def input_size(width: int, height: int, *, cell: int = 2, multiple: int = 1) -> tuple[int, int]:
+    """Rows and columns of the input for frames of a size.
+
+    Args:
+        width: of the frame, in pixels.
+        height: of the frame, in pixels.
+        cell: side of a cell in pixels, one of `CELLS`.
+        multiple: what the number of rows and columns must be a multiple of.
+
+    Raises:
+        ValueError: The cell's side is not known, or the multiple is not positive.
+    """
+    if cell not in CELLS or multiple < 1:
+        raise ValueError(f"cell must be one of {CELLS} and multiple at least 1, found {cell} and {multiple}")
+    side = cell * multiple
+    return -(-height // side) * multiple, -(-width // side) * multiple

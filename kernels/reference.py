@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.detect import HIGHEST_SIZE_LOGIT, sigmoid
-from edge_isp.kernels.layout import CELL_PLANES, RawLayout, group
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, group, input_size
 from edge_isp.kernels.residual import TONE_ENTRIES, scaled_matrix
 from edge_isp.kernels.residual_codes import COARSE_STEP, FINE_STEP, MALVAR_CELLS, RESIDUAL_STEP, ROOT_WHITE
 from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors

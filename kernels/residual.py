@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.checks import check_array, check_image, check_matrix, check_output, check_rows
 from edge_isp.kernels.compiled import kernel
-from edge_isp.kernels.layout import read_only
+from edge_isp.kernels.layout import input_size, read_only
 from edge_isp.kernels.residual_codes import COARSE_STEP, FINE_STEP, RESIDUAL_STEP, ROOT_WHITE
 
 # Entries of a tone table: steps of linear light fine enough for the steep foot of sRGB's curve.
@@ -52,7 +51,7 @@ def decode_residual(
         matrix: 3x3, white-balanced camera colour to linear RGB.
         tone: uint8 (TONE_ENTRIES,): the picture's value for linear light in equal steps from 0 to white.
         cell: side of a cell in pixels, 2 or 4.
-        multiple: what the rows and columns of the planes are a multiple of; see `kernels.cells.input_size`.
+        multiple: what the rows and columns of the planes are a multiple of; see `kernels.layout.input_size`.
         flip_vertical: make the first row of the planes the last of the picture.
         flip_horizontal: make the first column of the planes the last of the picture.
         rows: first and last (exclusive) row of planes to do; by default all.

@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.kernels.cells import input_size, mirrored
+from edge_isp.kernels.cells import mirrored
 from edge_isp.kernels.checks import check_array, check_output, check_rows, check_whole
 from edge_isp.kernels.compiled import kernel
 from edge_isp.kernels.defects import DefectPlan, check_plan, defect_rows, read_mended_cells
-from edge_isp.kernels.layout import RawLayout, RowPlan, plan_rows, read_only
+from edge_isp.kernels.layout import RawLayout, RowPlan, input_size, plan_rows, read_only
 from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 from edge_isp.kernels.tables import NODE_CELLS, STEP_BITS, Factors, node_places
 
@@ -50,7 +50,7 @@ def encode_shaded(
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
-        out: int8 (rows, columns, 4), C-contiguous, see `kernels.cells.input_size`; with `constants`:
+        out: int8 (rows, columns, 4), C-contiguous, see `kernels.layout.input_size`; with `constants`:
             (..., 8). For cells of 4x4 pixels: (..., 16), with `constants` (..., 20).
         layout: of the window of `data` to read; its width and height are even.
         tables: uint16 (4, 2**bit_depth), C-contiguous; see `kernels.tables.step_table`.

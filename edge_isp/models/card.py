@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_isp.errors import ModelError, did_you_mean, shortened
 from edge_isp.files import LARGEST_MODEL_BYTES, read_file
-from edge_isp.kernels.cells import input_size
+from edge_isp.kernels.layout import input_size
 from edge_isp.models.pinned import SHA256
 from edge_isp.toml_file import TomlTable, describe, read_toml
 
@@ -103,7 +103,7 @@ class ModelCard:
         return 4 if self.input.layout == "rggb4x4-noise" else 2
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of an ISP model's input for frames of a size; see `kernels.cells.input_size`.
+        """Rows and columns of an ISP model's input for frames of a size; see `kernels.layout.input_size`.
 
         Args:
             width: of the frame, in pixels.

@@ -18,12 +18,11 @@ from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
 import edge_isp.kernels
-from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.defects import DefectPlan, plan_defects
 from edge_isp.kernels.demosaic import METHODS
 from edge_isp.kernels.demosaic import TONE_ENTRIES as DEVELOP_TONE_ENTRIES
 from edge_isp.kernels.detect import level_tables
-from edge_isp.kernels.layout import RawLayout, row_bytes
+from edge_isp.kernels.layout import RawLayout, input_size, row_bytes
 from edge_isp.kernels.residual import TONE_ENTRIES
 from edge_isp.kernels.simulate import Conversion, PixelErrors, View
 from edge_isp.kernels.squeeze import can_squeeze

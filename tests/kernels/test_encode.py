@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_isp.kernels import reference
-from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.encode import encode
-from edge_isp.kernels.layout import CELL_PLANES, RawLayout, row_bytes, row_ranges
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, input_size, row_bytes, row_ranges
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.kernels.tables import encoding_table

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_isp.kernels import reference, residual
-from edge_isp.kernels.cells import input_size
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420, rgb_to_yuyv
 from edge_isp.kernels.demosaic import LINEAR_WHITE, METHODS, TONE_ENTRIES, demosaic, develop
-from edge_isp.kernels.layout import CELL_PLANES, RawLayout
+from edge_isp.kernels.layout import CELL_PLANES, RawLayout, input_size
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.statistics import CLIPPED, statistics
 from tests.kernels.sampling import COMPILED, Sample, examples, samples

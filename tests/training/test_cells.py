@@ -20,8 +20,7 @@ from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.engines.tiled import TiledEngine
 from edge_isp.errors import ModelError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
-from edge_isp.kernels.cells import input_size
-from edge_isp.kernels.layout import CELL_PLANES, flips_to_rggb
+from edge_isp.kernels.layout import CELL_PLANES, flips_to_rggb, input_size
 from edge_isp.kernels.pack import pack
 from edge_isp.kernels.reference import on_cells
 from edge_isp.kernels.residual import TONE_ENTRIES, decode_residual
