@@ -15,7 +15,7 @@ from edge_isp.calibration.simulation import SensorModel
 from edge_isp.corrections import Origins
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
-from edge_isp.training.simulation import Capture, load_photo
+from edge_isp.training.simulation.samples import Capture, load_photo
 
 # Light at which exposures are made where nothing else is asked for.
 DAYLIGHT_K = 5700.0

@@ -17,7 +17,7 @@ from edge_isp.errors import EvaluationError
 from edge_isp.evaluation.exposures import SimulatedExposure
 from edge_isp.files import replace_files
 from edge_isp.training.run_metadata import commit
-from edge_isp.training.simulation import Capture
+from edge_isp.training.simulation.samples import Capture
 
 # What results depend on, besides our own code.
 _PACKAGES = (

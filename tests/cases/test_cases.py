@@ -26,8 +26,8 @@ from edge_isp.pipeline.pipeline import Pipeline
 from edge_isp.results import Picture
 from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.training.detector.labels import load_labels
-from edge_isp.training.simulation import find_photos
-from edge_isp.training.simulation import load_photo as training_photo
+from edge_isp.training.simulation.samples import find_photos
+from edge_isp.training.simulation.samples import load_photo as training_photo
 
 CASES = Path(__file__).parent / "data"
 

@@ -44,7 +44,7 @@ from edge_isp.training.networks.calibrated import PlainNetwork  # noqa: E402
 from edge_isp.training.networks.ecb import merge  # noqa: E402
 from edge_isp.training.quantisation.arithmetic import save_quantised  # noqa: E402
 from edge_isp.training.quantisation.post_training import quantise  # noqa: E402
-from edge_isp.training.simulation import Capture, simulate  # noqa: E402
+from edge_isp.training.simulation.samples import Capture, simulate  # noqa: E402
 
 IMX219 = SensorModel(load_profile("imx219"))
 

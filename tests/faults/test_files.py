@@ -28,7 +28,7 @@ from edge_isp.cameras.spec import open_camera
 from edge_isp.cameras.v4l2.media import read_setup
 from edge_isp.errors import CameraError, DatasetError, EdgeIspError, FormatError, ModelError, ProfileError
 from edge_isp.models.card import find_model, read_card
-from edge_isp.training.simulation import load_photo as load_training_photo
+from edge_isp.training.simulation.samples import load_photo as load_training_photo
 from tests.support.dng import write_dng
 
 READERS: dict[str, Callable[[Path], object]] = {

@@ -15,7 +15,7 @@ from edge_isp.calibration.profile import load_profile
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.evaluation.exposures import SimulatedExposure, expose_image
 from edge_isp.metering.meter import complete_frame
-from edge_isp.training.simulation import Capture
+from edge_isp.training.simulation.samples import Capture
 from tests.metering.test_white_balance import angle
 
 PROFILE = load_profile("imx219")

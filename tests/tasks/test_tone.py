@@ -154,7 +154,7 @@ def test_evaluation_measures_at_srgb(data: Path) -> None:
     from edge_isp.calibration.simulation import SensorModel
     from edge_isp.evaluation.exposures import expose_image
     from edge_isp.evaluation.isp.methods import model_method
-    from edge_isp.training.simulation import Capture
+    from edge_isp.training.simulation.samples import Capture
 
     sensor, capture = SensorModel(PROFILE), Capture(colour_temperature_k=5700.0, exposure=1.0, analogue_gain=1.0)
     exposure = expose_image(next(iter(sorted((data / "photos" / "kodak").glob("*.png")))), sensor, capture)

@@ -47,7 +47,7 @@ from edge_isp.training.networks.yolox import (  # noqa: E402
     load_teacher,
     picture_planes,
 )
-from edge_isp.training.simulation import Capture  # noqa: E402
+from edge_isp.training.simulation.samples import Capture  # noqa: E402
 from edge_isp.training.weights import start_from  # noqa: E402
 
 IMX219, IMX477 = (SensorModel(load_profile(name)) for name in ("imx219", "imx477"))

@@ -23,7 +23,7 @@ from edge_isp.training.isp.architectures import ARCHITECTURES
 from edge_isp.training.isp.device_simulation import Captures, DevicePairs, Tables, exposed, read_photos, read_tables
 from edge_isp.training.isp.objective import Pictures, SeveralPictures
 from edge_isp.training.isp.sensor_tables import sensor_tables, write_tables
-from edge_isp.training.simulation import LINEAR_LIGHT, Capture, Sample, simulate
+from edge_isp.training.simulation.samples import LINEAR_LIGHT, Capture, Sample, simulate
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

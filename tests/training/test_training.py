@@ -44,7 +44,7 @@ from edge_isp.training.networks.rfdcsanet import RFDCSANet
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph, load_quantised
 from edge_isp.training.quantisation.aware_training import FakeQuantised
 from edge_isp.training.quantisation.post_training import equalise, quantise
-from edge_isp.training.simulation import (
+from edge_isp.training.simulation.samples import (
     Capture,
     TrainingPairs,
     encode_codes,

@@ -25,7 +25,7 @@ from edge_isp.evaluation.progress import progress
 from edge_isp.evaluation.store import SHA256_DIGITS, Method, Plan, Store, combinations
 from edge_isp.training.detector.labels import Boxes, load_labels
 from edge_isp.training.networks.yolox import YoloxNano, fold, load_teacher
-from edge_isp.training.simulation import Capture, find_photos
+from edge_isp.training.simulation.samples import Capture, find_photos
 from edge_isp.training.weights import start_from
 
 # The best of the classical methods, on the photographs of its tests.

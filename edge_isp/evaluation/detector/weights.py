@@ -21,7 +21,7 @@ from edge_isp.tasks.encoding import upright_window
 from edge_isp.training.detector.data import encode, picture
 from edge_isp.training.detector.labels import Boxes
 from edge_isp.training.networks.yolox import Decoded, Level, YoloxNano, decode, picture_planes
-from edge_isp.training.simulation import Capture
+from edge_isp.training.simulation.samples import Capture
 
 
 def student_method(

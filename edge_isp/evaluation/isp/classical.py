@@ -25,7 +25,7 @@ from edge_isp.errors import EvaluationError
 from edge_isp.evaluation.exposures import SimulatedExposure
 from edge_isp.evaluation.isp.methods import Develop, Rgb
 from edge_isp.evaluation.store import Method
-from edge_isp.training.simulation import Capture
+from edge_isp.training.simulation.samples import Capture
 
 FloatArray = NDArray[np.floating[Any]]
 

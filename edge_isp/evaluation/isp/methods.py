@@ -15,7 +15,7 @@ from edge_isp.evaluation.exposures import SimulatedExposure
 from edge_isp.evaluation.store import SHA256_DIGITS, Method
 from edge_isp.models.card import find_model
 from edge_isp.tasks.isp import IspTask
-from edge_isp.training.simulation import Capture
+from edge_isp.training.simulation.samples import Capture
 
 # uint8 (height, width, 3), sRGB.
 Rgb = NDArray[np.uint8]

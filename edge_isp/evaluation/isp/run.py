@@ -19,7 +19,7 @@ from edge_isp.evaluation.isp.metrics import Quality, quality
 from edge_isp.evaluation.progress import progress
 from edge_isp.evaluation.store import Method, Plan, Store, combinations
 from edge_isp.models.card import read_card, shipped_models
-from edge_isp.training.simulation import Capture, find_photos
+from edge_isp.training.simulation.samples import Capture, find_photos
 
 GAINS = (1.0, 4.0, 16.0)
 

@@ -39,7 +39,7 @@ from edge_isp.training.isp.quantise import (
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation.arithmetic import Integers, load_quantised
 from edge_isp.training.quantisation.rounding import round_weights
-from edge_isp.training.simulation import (
+from edge_isp.training.simulation.samples import (
     encode_codes,
     find_photos,
     load_training_photos,

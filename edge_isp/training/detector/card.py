@@ -10,7 +10,7 @@ from edge_isp.training.export.card import model_lines, tensor_lines, toml_value,
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.networks.yolox import STRIDES
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
-from edge_isp.training.simulation import INPUT_CURVE
+from edge_isp.training.simulation.samples import INPUT_CURVE
 
 # The side of a detector's mosaic in pixels.
 DETECTOR_SIZE = 416

@@ -16,7 +16,7 @@ from edge_isp.calibration.simulation import SensorModel
 from edge_isp.kernels.layout import RawLayout
 from edge_isp.kernels.resample import encode_resampled, letterbox
 from edge_isp.kernels.tables import encoding_table
-from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT, LINEAR_LIGHT, Capture
+from edge_isp.training.simulation.samples import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT, LINEAR_LIGHT, Capture
 
 # What surrounds a letterboxed picture, of 255, as YOLOX was trained; a mosaic is surrounded by the same.
 BORDER = 114

@@ -18,7 +18,7 @@ from edge_isp.kernels.tables import encoding_table
 from edge_isp.metering.meter import complete_frame
 from edge_isp.tasks.encoding import normalised_gains, upright_window
 from edge_isp.training.detector.data import NO_OBJECTS, Pair, encode_bytes, picture
-from edge_isp.training.simulation import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
+from edge_isp.training.simulation.samples import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
 
 # By how much the proportions of a preview may differ from the frame's: some are cropped to whole blocks.
 _PROPORTIONS_TOLERANCE = 0.03

@@ -25,7 +25,7 @@ from edge_isp.training.graph import trace
 from edge_isp.training.networks.yolox import CLASS_NAMES, YoloxNano, fold, load_teacher
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
 from edge_isp.training.quantisation.silu import quantise_silu_network
-from edge_isp.training.simulation import Capture, find_photos, load_photo, sensors_of_generic_weights
+from edge_isp.training.simulation.samples import Capture, find_photos, load_photo, sensors_of_generic_weights
 from edge_isp.training.trainer import Schedule
 from edge_isp.training.weights import start_from
 

@@ -1,4 +1,4 @@
-"""The simulation of `training.simulation` on the device that trains: photographs, crops, sensors and encoding.
+"""The simulation of `training.simulation.samples` on the device that trains: photographs, crops, sensors and encoding.
 
 It needs only PyTorch, NumPy and Pillow; what it knows of sensors is in a file (see `sensor_tables`). Batches depend on
 their number alone. Lens shading is rounded once, not in the kernels' fixed point: within one step of the input.
@@ -34,7 +34,7 @@ _REDUCTIONS = (2, 4)
 
 @dataclass(frozen=True, slots=True)
 class DeviceSample:
-    """As `training.simulation.Sample`, on the device, with a batch.
+    """As `training.simulation.samples.Sample`, on the device, with a batch.
 
     Attributes:
         inputs: (batch, 8, height/2, width/2).
@@ -49,7 +49,7 @@ class DeviceSample:
 
 @dataclass(frozen=True, slots=True)
 class Captures:
-    """The circumstances of a batch of exposures; see `training.simulation.Capture`.
+    """The circumstances of a batch of exposures; see `training.simulation.samples.Capture`.
 
     Attributes:
         sensor: number of each one's sensor in the tables.
@@ -122,7 +122,7 @@ def _parts() -> tuple[str, ...]:
 
 
 class DevicePairs:
-    """As `training.simulation.TrainingPairs`, with everything on the device.
+    """As `training.simulation.samples.TrainingPairs`, with everything on the device.
 
     Args:
         photos: uint8 (height, width, 3); those that are not larger than a crop are left out.
@@ -216,7 +216,7 @@ class DevicePairs:
         return rgb.gather(3, order.view(count, 1, 1, 3).expand_as(rgb))
 
     def _captures(self, generator: torch.Generator) -> Captures:
-        """See `training.simulation.random_capture`."""
+        """See `training.simulation.samples.random_capture`."""
         sensors, lights, places = self.tables.lens.shape[:3]
         sensor, light, place = (
             (self._uniform(generator) * n).long().clamp_max(n - 1) for n in (sensors, lights, places)
@@ -241,7 +241,7 @@ class DevicePairs:
 
 
 def exposed(linear: Tensor, tables: Tables, captures: Captures, generator: torch.Generator) -> DeviceSample:
-    """Scenes as sensors would see them, encoded for a network; the formulae are `training.simulation.simulate`'s.
+    """Scenes as sensors would see them, encoded for a network; the formulae are `training.simulation.samples.simulate`'s.
 
     Args:
         linear: linear sRGB (batch, height, width, 3); even sizes.
@@ -297,7 +297,7 @@ def _rounded(values: Tensor) -> Tensor:
 
 
 def read_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[NDArray[np.uint8]]:
-    """Photographs of a folder at a half and at a quarter of their size, as `training.simulation` has them.
+    """Photographs of a folder at a half and at a quarter of their size, as `training.simulation.samples` has them.
 
     Args:
         folder: of JPEG and PNG files.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.training.isp.colour import Colour
 from edge_isp.training.isp.objective import Pictures
-from edge_isp.training.simulation import Capture, Sample, TrainingPairs, simulate, stack
+from edge_isp.training.simulation.samples import Capture, Sample, TrainingPairs, simulate, stack
 from edge_isp.training.trainer import Schedule
 
 

@@ -18,7 +18,7 @@ from edge_isp.training.quantisation.arithmetic import QuantisedGraph
 from edge_isp.training.quantisation.aware_training import FakeQuantised
 from edge_isp.training.quantisation.post_training import quantise
 from edge_isp.training.quantisation.ranges import search_ranges
-from edge_isp.training.simulation import Sample, TrainingPairs
+from edge_isp.training.simulation.samples import Sample, TrainingPairs
 
 # Batches in a set, and sets. Large sets hold more accidents, whose ranges cost more than they save.
 _CALIBRATION_BATCHES, _CALIBRATION_SETS = 6, 4

@@ -21,7 +21,7 @@ from edge_isp.training.isp.picture_objective import picture_objective, validatio
 from edge_isp.training.isp.quantise import calibration_samples, network_inputs, post_training_quantised
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
 from edge_isp.training.quantisation.rounding import round_weights
-from edge_isp.training.simulation import (
+from edge_isp.training.simulation.samples import (
     Sample,
     find_photos,
     load_photo,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_isp.calibration.simulation import SensorModel
-from edge_isp.training.simulation import Sample
+from edge_isp.training.simulation.samples import Sample
 
 # Lights, even in mired, and places of the lens that are tabulated for each sensor.
 LIGHTS, PLACES = 64, 64
