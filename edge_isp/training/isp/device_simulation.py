@@ -241,7 +241,7 @@ class DevicePairs:
 
 
 def exposed(linear: Tensor, tables: Tables, captures: Captures, generator: torch.Generator) -> DeviceSample:
-    """Scenes as sensors would see them, encoded for a network; the formulae are `training.simulation.samples.simulate`'s.
+    """Scenes as sensors see them, encoded for a network; the formulae are `training.simulation.samples.simulate`'s.
 
     Args:
         linear: linear sRGB (batch, height, width, 3); even sizes.

@@ -33,7 +33,7 @@ def charbonnier(output: Tensor, target: Tensor) -> Tensor:
 
 
 class Exposures(Protocol):
-    """A batch, as NumPy's arrays (`training.simulation.samples.Sample`) or tensors (`device_simulation.DeviceSample`)."""
+    """A batch: arrays (`training.simulation.samples.Sample`) or tensors (`device_simulation.DeviceSample`)."""
 
     @property
     def inputs(self) -> Any:
