@@ -55,6 +55,31 @@ class Missing(Exception):
     """The board cannot be built or run here."""
 
 
+def boot(command: Sequence[str], share: Path, timeout_s: float) -> str:
+    """Runs an emulated machine until it switches itself off; returns what it said on its console.
+
+    Args:
+        command: of the emulator.
+        share: folder for `console.log`.
+        timeout_s: seconds that it may take.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not come to an end.
+    """
+    log = share / "console.log"
+    with log.open("wb") as output:
+        subprocess.run(
+            command,
+            env={**os.environ, "PATH": PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            timeout=timeout_s,
+            check=False,
+        )
+    return log.read_text("utf-8", "replace")
+
+
 class Board:
     """The emulated board.
 
@@ -142,18 +167,7 @@ class Board:
                 *("-device", "virtio-blk-pci,drive=disk"),
                 *("-virtfs", f"local,path={share},mount_tag=share,security_model=none"),
             ]
-            log = share / "console.log"
-            with log.open("wb") as output:
-                subprocess.run(
-                    command,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    timeout=timeout_s,
-                    check=False,
-                )
-            return log.read_text("utf-8", "replace")
+            return boot(command, share, timeout_s)
 
     def _unpack(self, root: Path) -> None:
         """Debian's packages and Python's, for ARM, unpacked."""

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.vm.board import Missing
+from tests.vm.board import Missing, boot
 from tests.vm.tools import PATH, apt_line, missing_packages
 
 MODULES = ("virtio_pci", "9p", "9pnet_virtio", "videodev")
@@ -102,18 +102,7 @@ class LoopbackMachine:
             *("-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"),
             *("-virtfs", f"local,path={share},mount_tag=share,security_model=none"),
         ]
-        log = share / "console.log"
-        with log.open("wb") as output:
-            subprocess.run(
-                command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=timeout_s,
-                check=False,
-            )
-        return log.read_text("utf-8", "replace")
+        return boot(command, share, timeout_s)
 
     def _unpack(self, root: Path) -> str:
         """Debian's kernel, its headers and the module's source, unpacked; returns the kernel's version."""
