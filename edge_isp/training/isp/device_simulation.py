@@ -127,7 +127,7 @@ class DevicePairs:
     Args:
         photos: uint8 (height, width, 3); those that are not larger than a crop are left out.
         tables: of the sensors that the photographs are seen through.
-        crop: side of the crops in pixels, a multiple of 4.
+        crop: side of the crops in pixels, even; see also `architectures.check_crop`.
         batch: crops per batch.
         seed: of everything random.
 

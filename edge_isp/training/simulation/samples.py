@@ -282,7 +282,7 @@ class TrainingPairs:
     Args:
         photos: uint8 (height, width, 3); those that are not larger than a crop are left out.
         sensors: that the photographs are seen through.
-        crop: side of the crops in pixels, even.
+        crop: side of the crops in pixels, even; see also `isp.architectures.check_crop`.
         batch: crops per batch.
         seed: of everything random.
         defects: whether some crops have defective pixels.
