@@ -75,8 +75,8 @@ def train_isp(
         typer.Option(
             metavar="PIXELS",
             min=16,
-            help="Side of a training crop in pixels: a multiple of the network's cells (4 for rfdcsanet-t and -s, 2 for "
-            "-m) or windows (32 for rfdcsanet-csa).",
+            help="Side of a training crop in pixels: a multiple of the network's cells (4 for rfdcsanet-t and -s, "
+            "2 for -m) or windows (32 for rfdcsanet-csa).",
         ),
     ] = 128,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the training in float.")] = 1e-3,
