@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -571,8 +572,9 @@ class Recorder:
         from edge_isp import __version__
 
         path = self._storage.next_path(event=bool(self._options.before_s))
-        file = McapFile(self._open_output(path), compress=self._options.compress, library=f"edge_isp {__version__}")
+        output = self._open_output(path)
         try:
+            file = McapFile(output, compress=self._options.compress, library=f"edge_isp {__version__}")
             now = time.time_ns()
             values = {"version": str(VERSION), "edge_isp": __version__, "cameras": json.dumps(self._cameras)}
             file.add_metadata(METADATA, values | self._metadata)
@@ -588,7 +590,10 @@ class Recorder:
                         kind.topic(camera), kind.message_encoding, schema, {"camera": camera}
                     )
         except BaseException:
-            file.close()
+            with suppress(OSError):  # the failure of the beginning is the one to report
+                output.close()
+            with suppress(OSError):
+                path.unlink()
             raise
         self._file, self._channels = file, channels
         now = time.monotonic_ns()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from edge_isp.errors import FormatError, SinkError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
+from edge_isp.recording.mcap_file import Bytes, FileOutput
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
@@ -315,12 +317,40 @@ def test_a_disk_that_fails_for_a_while_costs_counted_frames(
     recorder.close()
     counts = recorder.counts
     assert (counts.frames, counts.written, counts.waiting) == (30, 20, 0)
+    assert disk.open_outputs == 0
     (tmp_path / "found").mkdir()
     assert frames_written(tmp_path / "found", disk) == [*range(10), *range(20, 30)]
     assert lost_in_files([p for p in (tmp_path / "found").iterdir() if p.stat().st_size > 20_000]) == 10
     last = sorted((tmp_path / "found").iterdir())[-1]
     with McapRecording(last) as recording:
         assert recording.index.is_complete
+
+
+class FullOutput(FileOutput):
+    """A file on a disk that has no room for any byte of it."""
+
+    def write(self, parts: Sequence[Bytes]) -> None:
+        """Fails."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["r", "a.mcap"])
+def test_a_file_that_cannot_be_begun_is_not_left_behind(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SinkError, match="No space left"):
+        Recorder(tmp_path / name, open_output=FullOutput)
+    assert list(tmp_path.rglob("*.mcap")) == []
+
+
+def test_a_file_whose_folder_cannot_be_synced_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SinkError, match="Input/output error"):
+        Recorder(tmp_path / "a.mcap")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_gone_for_good_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
