@@ -277,7 +277,7 @@ class Recorder:
         return frame.data.reshape(-1).copy(), None
 
     def message(self, kind: Kind, content: Mapping[str, Any], stamp_ns: int, camera: str | None = None) -> None:
-        """Takes a small message for the disk.
+        """Takes a small message for the disk. Where the memory is full only events are taken.
 
         Args:
             kind: of the message, any but RAW.
@@ -287,7 +287,7 @@ class Recorder:
         """
         head = json.dumps(content, allow_nan=False).encode()
         with self._changed:
-            if self._closing:
+            if self._closing or not (self._make_room(len(head)) or kind is EVENTS):
                 return
             self._bytes += len(head)
         self._add(_Item(kind, camera or self._cameras[0], time.monotonic_ns(), stamp_ns, 0, head))
@@ -350,10 +350,14 @@ class Recorder:
             raise SinkError(f"{self._storage.path}: recording failed: {self._failure}") from self._failure
 
     def _make_room(self, size: int) -> bool:
-        """Whether there is memory for a frame; what waits for a trigger gives way."""
+        """Whether there is memory for a frame or a message; what waits for a trigger gives way."""
         while self._bytes + size > self._options.memory_bytes and self._ring:
             self._discard(self._ring.popleft())
         return self._bytes + size <= self._options.memory_bytes
+
+    def _has_room(self) -> bool:
+        with self._changed:
+            return self._bytes < self._options.memory_bytes
 
     def _add(self, item: _Item) -> None:
         """Puts an item where it waits: into the queue, or into the ring of the last seconds."""
@@ -451,11 +455,11 @@ class Recorder:
                 self._small_since_ns = now
                 self._try(self._open_next)
             return
-        if now - self._anchored_ns >= _SYNC_NS:
-            self._anchored_ns = now
-            clocks = {"monotonic_ns": now, "realtime_ns": time.time_ns()}
-            self._small.append(_Item(CLOCK, self._cameras[0], now, now, 0, json.dumps(clocks).encode()))
-        self._note_gaps()
+        if now >= self._retry_at_ns and self._has_room():  # else what was lost meanwhile becomes one event
+            if now - self._anchored_ns >= _SYNC_NS:
+                self._anchored_ns = now
+                self._note(CLOCK, self._cameras[0], now, {"monotonic_ns": now, "realtime_ns": time.time_ns()})
+            self._note_gaps()
         if self._small and (self._small_bytes > _SMALL_CHUNK or now - self._small_since_ns >= _SYNC_NS):
             self._small_since_ns = now
             self._try(self._write_small)
@@ -500,7 +504,15 @@ class Recorder:
         now = time.monotonic_ns()
         for camera, (sequence, frames, reason) in gaps.items():
             content = {"kind": "not recorded", "time_ns": now, "sequence": sequence, "frames": frames, "reason": reason}
-            self._small.append(_Item(EVENTS, camera, now, now, 0, json.dumps(content).encode()))
+            self._note(EVENTS, camera, now, content)
+
+    def _note(self, kind: Kind, camera: str, now: int, content: Mapping[str, Any]) -> None:
+        """Puts a message of the recorder's own to the small ones."""
+        item = _Item(kind, camera, now, now, 0, json.dumps(content).encode())
+        with self._changed:
+            self._bytes += item.size
+        self._small.append(item)
+        self._small_bytes += item.size
 
     def _write_small(self) -> None:
         """Writes the small messages as one chunk; they are kept where the disk fails, up to a limit."""
@@ -516,8 +528,7 @@ class Recorder:
         small, self._small, self._small_bytes = self._small, [], 0
         with self._changed:
             for item in small:
-                if item.kind is not CLOCK and not (item.kind is EVENTS and b'"not recorded"' in item.head):
-                    self._give_back(item)
+                self._give_back(item)
 
     def _write_chunk(self, items: Sequence[_Item]) -> None:
         if self._file is None:

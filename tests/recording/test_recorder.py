@@ -26,7 +26,7 @@ from edge_isp.recording.mcap_file import Bytes, FileOutput
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
-from edge_isp.recording.schemas import CLOCK, EVENTS, RAW
+from edge_isp.recording.schemas import CLOCK, EVENTS, PREVIEW, RAW
 from tests.support.recorded_frames import (
     PACKINGS,
     PICTURE,
@@ -366,6 +366,57 @@ def test_a_disk_that_is_gone_for_good_ends_nothing(tmp_path: Path, monkeypatch: 
     assert recorder.counts.written == 1
     assert sum(recorder.counts.lost.values()) == 9
     assert frames_written_after(disk, tmp_path) == [0]
+
+
+def test_frames_that_a_failing_disk_costs_are_one_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one each, which would pile up in memory."""
+    monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 10_000_000)
+    monkeypatch.setattr("edge_isp.recording.recorder._RETRY_NS", 10**15)
+    disk = FaultyDisk()
+    recorder = Recorder(tmp_path / "a.mcap", open_output=disk.open)
+    recorder.frame(plain_frame(0))
+    wait_for(lambda: recorder.counts.written == 1 and disk.is_synced())
+    disk.gone = True
+    for number in range(1, 50):
+        recorder.frame(plain_frame(number))
+        wait_for(lambda: recorder.counts.waiting == 0)
+    disk.gone = False
+    recorder._retry_at_ns = 0  # its time has come
+    recorder.frame(plain_frame(50))
+    recorder.close()
+    (tmp_path / "found").mkdir()
+    (path,) = disk.save(tmp_path / "found")
+    with McapRecording(path) as recording:
+        events = [message for _, message in recording.json_messages(EVENTS, "camera")]
+    assert [(event["sequence"], event["frames"]) for event in events] == [(1, 49)]
+
+
+def test_messages_of_a_failing_disk_stay_within_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are always taken, and what was lost is noted; frames find their room again."""
+    monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 10_000_000)
+    monkeypatch.setattr("edge_isp.recording.recorder._RETRY_NS", 1)
+    disk = FaultyDisk()
+    recorder = Recorder(tmp_path / "a.mcap", RecordingOptions(memory_bytes=20_000), open_output=disk.open)
+    recorder.frame(plain_frame(0))
+    wait_for(lambda: recorder.counts.written == 1 and disk.is_synced())
+    disk.gone = True
+    for number in range(100):
+        recorder.message(PREVIEW, {"data": "x" * 1000}, number)
+    recorder.message(EVENTS, {"kind": "state", "time_ns": 5, "reason": "closed"}, 5)
+    recorder.frame(plain_frame(1))
+    wait_for(lambda: recorder.counts.waiting == 0)
+    disk.gone = False
+    wait_for(lambda: recorder._bytes == 0)
+    recorder.frame(plain_frame(2))
+    recorder.close()
+    (tmp_path / "found").mkdir()
+    (path,) = disk.save(tmp_path / "found")
+    with McapRecording(path) as recording:
+        assert 10 < sum(1 for _ in recording.messages(PREVIEW, "camera")) < 20
+        kinds = [message["kind"] for _, message in recording.json_messages(EVENTS, "camera")]
+        assert numbers(recording.frames("camera")) == [0, 2]
+    assert sorted(kinds) == ["not recorded", "state"]
+    assert recorder._bytes == 0
 
 
 def frames_written_after(disk: FaultyDisk, tmp_path: Path) -> list[int]:
