@@ -101,6 +101,33 @@ def test_rawpy_gives_back_codes_levels_and_neutral(tmp_path: Path, packing: Pack
         assert (red / green, blue / green) == pytest.approx(frame.colour_gains, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (TiffType.RATIONAL, 0.25, (250_000, 1_000_000)),
+        (TiffType.RATIONAL, 5000.5, (5_000_500, 1_000)),
+        (TiffType.RATIONAL, 4_294_968.0, (4_294_968, 1)),
+        (TiffType.RATIONAL, 1e300, (0xFFFFFFFF, 1)),
+        (TiffType.RATIONAL, -1.0, (0, 1)),
+        (TiffType.SIGNED_RATIONAL, -0.5, (-500_000, 1_000_000)),
+        (TiffType.SIGNED_RATIONAL, -2500.0, (-2_500_000, 1_000)),
+        (TiffType.SIGNED_RATIONAL, -1e300, (-0x80000000, 1)),
+    ],
+)
+def test_a_fraction_has_the_finest_denominator_that_its_value_fits(
+    kind: TiffType, value: float, expected: tuple[int, int]
+) -> None:
+    count, content = TiffTag(kind, [value]).packed()
+    assert count == 1
+    assert struct.unpack("<II" if kind is TiffType.RATIONAL else "<ii", content) == expected
+
+
+def test_high_black_levels_are_kept(tmp_path: Path) -> None:
+    """Of 16 bits: over a million they were cut to 4294.967."""
+    frame = replace(a_frame(Packing.U16, 16), black_level=(5000.0, 5000.5, 65_000.25, 4096.0))
+    assert read(tmp_path, frame).black_level == frame.black_level
+
+
 def test_exiftool_finds_nothing_wrong(tmp_path: Path) -> None:
     exiftool = shutil.which("exiftool")
     if exiftool is None:
@@ -375,6 +402,6 @@ def test_a_frame_that_no_dng_can_hold(changes: dict[str, Any], reason: str) -> N
 
 
 def test_fractions_stay_within_their_numbers() -> None:
-    assert TiffTag(TiffType.SIGNED_RATIONAL, [1e9, -1e9]).packed()[1] == struct.pack(
-        "<4i", 0x7FFFFFFF, 1_000_000, -0x80000000, 1_000_000
+    assert TiffTag(TiffType.SIGNED_RATIONAL, [1e9, -1e9, 1e10, -1e10]).packed()[1] == struct.pack(
+        "<8i", 10**9, 1, -(10**9), 1, 0x7FFFFFFF, 1, -0x80000000, 1
     )
