@@ -85,12 +85,6 @@ class McapCamera(CameraBase):
         for what, value in (("speed", speed), ("start_s", start_s)):
             if value is not None and not (0 <= value < math.inf and (value or what == "start_s")):
                 raise CameraError(f"{path}: {what} must be a number above 0, found {value}")
-        self._recording = McapRecording(path)
-        try:
-            self.name = self._chosen(name)
-        except BaseException:
-            self._recording.close()
-            raise
         self._clock = clock or (None if speed is None else PlaybackClock(speed))
         self._loop = loop
         self._reading = threading.Lock()
@@ -98,7 +92,14 @@ class McapCamera(CameraBase):
         self._shift_ns = self._shift_sequence = 0  # of the loops so far
         self._last: tuple[RawFrame, RawFrame] | None = None  # the last two, as they were recorded
         self._frames: Iterator[tuple[int, RawFrame]] = iter(())
-        self.seek(start_s)
+        self._recording = McapRecording(path)
+        self._opened = True
+        try:
+            self.name = self._chosen(name)
+            self.seek(start_s)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def limits(self) -> ControlLimits:

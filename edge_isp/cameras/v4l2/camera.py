@@ -162,11 +162,6 @@ class V4l2Camera(CameraBase):
             self.close()
             raise
 
-    def __del__(self) -> None:
-        """Releases a camera that was dropped without `close`."""
-        if getattr(self, "_opened", False):
-            self.close()
-
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         """Returns the next frame; see `Camera.read`. Frames wait in the driver's buffers while nobody reads.
 
