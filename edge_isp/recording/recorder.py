@@ -29,6 +29,7 @@ from edge_isp.recording.mcap_file import Bytes, Entry, FileOutput, McapFile, Out
 from edge_isp.recording.raw_message import encode_metadata
 from edge_isp.recording.schemas import CLOCK, EVENTS, KINDS, METADATA, RAW, VERSION, Kind
 from edge_isp.recording.storage import Storage
+from edge_isp.wall_clock import SYSTEM_WALL_CLOCK
 
 _log = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ class Recorder:
         if self._options.before_s and not self._storage.is_folder:
             raise SinkError(f"{path}: before_s needs a folder, for a file of each event; found the name of one file")
         self._open_output = open_output
-        self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
+        self._utc_offset_ns = SYSTEM_WALL_CLOCK.offset_ns()
         self._changed = threading.Condition()  # of everything down to the empty line
         self._queue: deque[_Item | _EventEnds | _Attachment] = deque()
         self._ring: deque[_Item] = deque()
@@ -458,7 +459,7 @@ class Recorder:
         if now >= self._retry_at_ns and self._has_room():  # else what was lost meanwhile becomes one event
             if now - self._anchored_ns >= _SYNC_NS:
                 self._anchored_ns = now
-                self._note(CLOCK, self._cameras[0], now, {"monotonic_ns": now, "realtime_ns": time.time_ns()})
+                self._note(CLOCK, self._cameras[0], now, {"monotonic_ns": now, "realtime_ns": SYSTEM_WALL_CLOCK.convert_ns(now)})
             self._note_gaps()
         if self._small and (self._small_bytes > _SMALL_CHUNK or now - self._small_since_ns >= _SYNC_NS):
             self._small_since_ns = now

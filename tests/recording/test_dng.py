@@ -27,6 +27,7 @@ from edge_isp.recording.tiff import TiffTag, TiffType
 from edge_isp.results import Picture
 from edge_isp.sensor_window import SensorWindow
 from edge_isp.tasks.classical import ClassicalIsp
+from edge_isp.wall_clock import WallClock
 from tests.support.dng_rules import check_dng, read_directories
 from tests.support.recorded_frames import PACKINGS as ALL_PACKINGS
 
@@ -366,7 +367,8 @@ def test_the_thumbnail_lies_as_the_frame_does(tmp_path: Path, orientation: int) 
 
 def test_the_time_of_a_frame_without_one_comes_from_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_isp.recording.dng.time.monotonic_ns", lambda: 5_000_000_000)
-    monkeypatch.setattr("edge_isp.recording.dng.time.time_ns", lambda: 1_000_000_004_000_000_000)
+    clock = WallClock(lambda: 1_000_000_004_000_000_000, lambda: 5_000_000_000)
+    monkeypatch.setattr("edge_isp.recording.dng.SYSTEM_WALL_CLOCK", clock)
     first, _, exif = read_directories(dng_bytes(a_frame()))  # 4 s old
     assert bytes(exif[36867][1]) == b"2001:09:09 01:46:40\0"
     assert bytes(first[306][1]) == b"2001:09:09 01:46:40\0"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from edge_isp.frame import RawFrame
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder
 from edge_isp.recording.schemas import PREVIEW
+from edge_isp.wall_clock import WallClock
 from tests.support.recorded_frames import assert_identical, frame, plain_frame
 
 pytest.importorskip("mcap", reason="mcap is not installed")
@@ -45,6 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """The time of recorder and replay."""
     fake = FakeTime()
     monkeypatch.setattr("edge_isp.recording.recorder.time", fake)
+    monkeypatch.setattr("edge_isp.recording.recorder.SYSTEM_WALL_CLOCK", WallClock(fake.time_ns, fake.monotonic_ns))
     monkeypatch.setattr("edge_isp.cameras.mcap.time", fake)
 
     def wait(event: threading.Event, timeout: float) -> bool:
@@ -348,3 +352,25 @@ def test_a_file_of_gigabytes_costs_little_memory_and_seeks_at_once(tmp_path: Pat
         assert span is not None
         camera.seek((span[1] - span[0]) / 1e9 * 0.7)
         assert camera.read() is not None
+
+
+def open_descriptors(path: Path) -> int:
+    """How often this process has a file open."""
+    return sum(link.resolve() == path for link in Path("/proc/self/fd").iterdir() if link.exists())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
+def test_a_dropped_camera_and_one_that_cannot_be_opened_close_their_file(tmp_path: Path, clock: FakeTime) -> None:
+    path = tmp_path / "a.mcap"
+    record(path, clock)
+    camera = McapCamera(path)
+    assert camera.read() is not None
+    assert open_descriptors(path) > 0
+    del camera
+    gc.collect()
+    assert open_descriptors(path) == 0
+    mistakes: tuple[dict[str, Any], ...] = ({"name": "other"}, {"start_s": 1e13})
+    for wrong in mistakes:
+        with pytest.raises(CameraError) as raised:
+            McapCamera(path, **wrong)
+        assert open_descriptors(path) == 0, raised.value

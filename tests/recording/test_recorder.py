@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import CLOCK, EVENTS, PREVIEW, RAW
+from edge_isp.wall_clock import WallClock
 from tests.support.recorded_frames import (
     PACKINGS,
     PICTURE,
@@ -669,6 +671,38 @@ def test_the_clocks_are_written_once_a_second(tmp_path: Path) -> None:
     after = time.monotonic_ns(), time.time_ns()
     assert before[0] <= clocks["monotonic_ns"] <= after[0]
     assert before[1] <= clocks["realtime_ns"] <= after[1]
+
+
+def test_the_two_clocks_are_of_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement that is interrupted between its two readings was an error of the whole recording's times."""
+
+    class Interrupted:
+        """CLOCK_REALTIME, whose reader loses 50 ms after the first reading and every sixth one after it."""
+
+        def __init__(self) -> None:
+            self.readings = 0
+
+        def time_ns(self) -> int:
+            """CLOCK_REALTIME."""
+            found = clock.time_ns()
+            if self.readings % 6 == 0:
+                clock.now += 50_000_000
+            self.readings += 1
+            return found
+
+    clock, late = FakeClock(), Interrupted()
+    times = SimpleNamespace(monotonic_ns=clock.monotonic_ns, time_ns=late.time_ns)
+    monkeypatch.setattr("edge_isp.recording.recorder.time", times)
+    monkeypatch.setattr(
+        "edge_isp.recording.recorder.SYSTEM_WALL_CLOCK", WallClock(late.time_ns, clock.monotonic_ns), raising=False
+    )
+    recorder = Recorder(tmp_path / "a.mcap")
+    assert recorder.utc_ns(clock.now) == clock.time_ns()
+    recorder.frame(plain_frame(0))
+    recorder.close()
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        ((_, clocks),) = recording.json_messages(CLOCK, "camera")
+    assert clocks["realtime_ns"] - clocks["monotonic_ns"] == 1_700_000_000_000_000_000
 
 
 def test_several_cameras_have_topics_of_their_own(tmp_path: Path) -> None:
