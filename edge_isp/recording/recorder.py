@@ -459,7 +459,12 @@ class Recorder:
         if now >= self._retry_at_ns and self._has_room():  # else what was lost meanwhile becomes one event
             if now - self._anchored_ns >= _SYNC_NS:
                 self._anchored_ns = now
-                self._note(CLOCK, self._cameras[0], now, {"monotonic_ns": now, "realtime_ns": SYSTEM_WALL_CLOCK.convert_ns(now)})
+                self._note(
+                    CLOCK,
+                    self._cameras[0],
+                    now,
+                    {"monotonic_ns": now, "realtime_ns": SYSTEM_WALL_CLOCK.convert_ns(now)},
+                )
             self._note_gaps()
         if self._small and (self._small_bytes > _SMALL_CHUNK or now - self._small_since_ns >= _SYNC_NS):
             self._small_since_ns = now

@@ -157,7 +157,7 @@ def test_values_that_are_no_numbers_count_as_absent(tmp_path: Path) -> None:
 
 
 def test_what_libcamera_does_not_know_yet_counts_as_absent(tmp_path: Path) -> None:
-    """It reports zeros before its algorithms have run: the camera itself takes them for nothing, and so do its files."""
+    """It reports zeros before its algorithms have run: neither the camera nor its files take them for values."""
     write_raw(tmp_path / "a.raw")
     (tmp_path / "a.toml").write_text(SIDECAR)
     zeros = {

@@ -73,7 +73,7 @@ class ListCamera(CameraBase):
 
 
 def test_the_schema_and_the_page_name_every_kind_of_event() -> None:
-    events = [
+    events: list[Event] = [
         FramesDropped("c", DropReason.QUEUE_FULL, 1, 2, 3),
         StateChange(PipelineState.RUNNING, "", 3),
         MetadataIgnored("s", "n", "r", 1, 3),

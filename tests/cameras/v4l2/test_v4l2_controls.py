@@ -236,9 +236,7 @@ def test_given_controls_override_those_of_the_file_and_are_set_at_the_same_place
     assert kernel.open_nodes == []
 
 
-def test_controls_of_a_file_without_a_sensor_are_the_video_devices(
-    kernel: FakeKernel, board: Any, setup: Path
-) -> None:
+def test_controls_of_a_file_without_a_sensor_are_the_video_devices(kernel: FakeKernel, board: Any, setup: Path) -> None:
     """They were left out silently."""
     video = board[0]
     video.by_name["Gain"] = video.controls[1] = Control("Gain", 0, 0, 100)
