@@ -205,7 +205,7 @@ class _FirstResults:
     def __init__(self, sink: Sink, name: str, most: int | None) -> None:
         self.sink, self.name = sink, name
         self.policy = getattr(sink, "policy", None)
-        self.needs_raw = bool(getattr(sink, "needs_raw", False))
+        self.needs_raw = getattr(sink, "needs_raw", False)
         self._most, self._written = most, 0
         self._done = threading.Event()
         # A recorder gets every frame of the camera, see `Sink`.

@@ -203,20 +203,25 @@ class Pipeline:
                 f"{sink!r}{hint}"
             )
         check_policy(policy)
+        needs_raw = getattr(sink, "needs_raw", False)
+        if needs_raw not in (True, False, "detections"):
+            raise PipelineError(
+                f"{type(sink).__name__}: needs_raw must be True, False or 'detections', found {needs_raw!r}"
+            )
         own = getattr(sink, "policy", None)
         if policy is None and own is not None:
             policy = QueuePolicy.parse(own)
         with self._lock:
             if self._stream is not None:
                 raise PipelineError("sinks are added before the stream starts, or after `stop`")
-            writer = SinkWriter(sink)
+            writer, branch = SinkWriter(sink), self._branch_of(of or self._consumers[0])
             consumer = self._new_consumer(
-                self._branch_of(of or self._consumers[0]),
+                branch,
                 name or self._free_name(type(sink).__name__),
                 shares_model=True,
                 policy=policy,
                 callback=writer.write,
-                keep_raw=bool(getattr(sink, "needs_raw", False)),
+                keep_raw=branch.model.card.task == "detector" if needs_raw == "detections" else bool(needs_raw),
                 never_blocks=True,
             )
             self._sinks[consumer] = writer

@@ -49,7 +49,7 @@ class SharedMemorySink:
         SinkError: the name is not one, another sink has it, or there is no shared memory here.
     """
 
-    needs_raw = True
+    needs_raw = "detections"
 
     def __init__(
         self, name: str, *, overlay: bool = False, profile: SensorProfile | None = None, tone: str = "camera"
