@@ -124,6 +124,8 @@ def run_stream(
                     show(done, stages_ns, saved)
                 for sink in itertools.chain(sinks, *further_sinks):
                     sink.wait(_LAST_RESULTS_S)
+                if pipeline.error is not None:
+                    raise pipeline.error  # of a sink, when the last results were there already
             except Interrupted as signal:
                 messages.print("interrupted")
                 status = signal.status_of_a_service if summary.frames else signal.status

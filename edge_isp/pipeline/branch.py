@@ -21,13 +21,13 @@ from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import DropReason
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
-from edge_isp.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.subscription import Subscription
 from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.pipeline.work import DAMAGED, Lease, Work
+from edge_isp.rate_limit import RateLimiter
 from edge_isp.results import Detections, FrameResult
 from edge_isp.tracking.following import ObjectFollower
 from edge_isp.wall_clock import WallClock

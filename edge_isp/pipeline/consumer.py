@@ -14,9 +14,9 @@ from edge_isp.pipeline.deadline import Deadline
 from edge_isp.pipeline.drops import Account, DropReason, FrameCounts
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
-from edge_isp.rate_limit import RateLimiter
 from edge_isp.pipeline.runner import Runner
 from edge_isp.pipeline.watchdog import Heartbeat
+from edge_isp.rate_limit import RateLimiter
 from edge_isp.results import FrameResult
 
 

@@ -22,7 +22,6 @@ from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.deadline import Deadline
 from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
-from edge_isp.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.sink_writer import SinkWriter
@@ -34,6 +33,7 @@ from edge_isp.pipeline.subscription import Subscription
 from edge_isp.pipeline.transitions import Transitions
 from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Systemd
+from edge_isp.rate_limit import RateLimiter
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
 from edge_isp.wall_clock import WallClock
