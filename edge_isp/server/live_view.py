@@ -124,7 +124,7 @@ class LiveView:
         self._board, self._board_read = Board(), 0.0
         self._board_status: BoardStatus | None = None
         self.pipeline = Pipeline(
-            open_camera,
+            lambda: self.controls.restored(open_camera()),
             models[0],
             StreamOptions(
                 keep_raw=True,
