@@ -377,7 +377,11 @@ class LiveView:
             running=None
             if running is None
             else RunningRecording(
-                running.kind, running.file.name, round((now_ns - running.started_ns) / 1e9, 1), running.frames
+                running.kind,
+                running.file.name,
+                round((now_ns - running.started_ns) / 1e9, 1),
+                running.frames,
+                running.lost,
             ),
         )
 

@@ -20,6 +20,7 @@ from edge_isp.cameras.base import Camera
 from edge_isp.cameras.mcap import McapCamera
 from edge_isp.errors import CameraDisconnectedError, SinkError
 from edge_isp.pipeline import DropReason, ModelOptions, ReconnectPolicy
+from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.results import FrameResult
 from edge_isp.server.messages import EventsStatus
 from edge_isp.server.recorder import Recorder
@@ -28,6 +29,7 @@ from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.testing import check_sink
 from tests.server.support import FPS, HEIGHT, WIDTH, live_view, open_scene
 from tests.server.test_security import origin_of, wait_for
+from tests.support.recorded_frames import FaultyDisk
 
 httpx = pytest.importorskip("httpx", reason="needs the package 'httpx'")
 pytest.importorskip("uvicorn", reason="needs the extra [serve]")
@@ -347,6 +349,31 @@ def test_counters_never_go_back_over_a_camera_restart(tmp_path: Path) -> None:
             assert next(value for key, value in before.items() if key[0] == "edge_isp_camera_restarts_total") == 2
 
 
+def test_settings_by_hand_outlive_the_camera(tmp_path: Path) -> None:
+    from edge_isp.server.live_view import LiveView
+
+    opened: list[Camera] = []
+
+    def open_camera() -> Camera:
+        opened.append(open_scene())
+        return opened[-1]
+
+    policy = ReconnectPolicy(first_wait_s=0.01)
+    with LiveView(open_camera, PICTURES, auto_exposure=True, recordings=tmp_path, reconnect=policy) as live:
+        live.start()
+        wait_for(lambda: live.ready, 60)
+        live.controls.change(exposure_ns=4_000_000, analogue_gain=1.0)
+        live.controls.change(analogue_gain=2.5)
+        lose(opened[-1])
+        wait_for(lambda: len(opened) == 2, 60)
+        wait_for(lambda: opened[-1] is live.pipeline.camera, 60)
+        delivered = live.pipeline.counts.delivered
+        wait_for(lambda: live.pipeline.counts.delivered > delivered + 2, 60)
+        raw = live.newest.raw  # type: ignore[union-attr]
+        assert raw is not None
+        assert (raw.exposure_ns, raw.analogue_gain) == (4_000_000, 2.5)
+
+
 def lose(camera: Camera) -> None:
     """The camera is unplugged."""
 
@@ -479,8 +506,6 @@ def test_a_recording_of_raw_frames_gets_each_frame_as_it_came(tmp_path: Path, me
             recorder.start("mcap")
             recorder.frame_arrived(frame)
             recorder.event({"kind": "dropped"})
-            assert recorder.running is not None
-            assert recorder.running.frames == 1
             recorder.stop()
             recorder.frame_arrived(frame)
             recorder.event({"kind": "dropped"})
@@ -488,6 +513,29 @@ def test_a_recording_of_raw_frames_gets_each_frame_as_it_came(tmp_path: Path, me
         del memory.frame_arrived, memory.event
     assert frames == [frame.sequence]
     assert events == [{"kind": "dropped"}]
+
+
+def test_what_a_full_disk_loses_of_raw_frames_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mcap", reason="needs the extra [recording]")
+    from edge_isp.recording.recorder import Recorder as McapRecorder
+
+    disk = FaultyDisk()
+    monkeypatch.setitem(McapRecorder.__init__.__kwdefaults__, "open_output", disk.open)
+    with live_view(tmp_path, models=PICTURES) as (live, server):
+        wait_for(lambda: live.ready, 60)
+        live.start_recording("mcap")
+        wait_for(lambda: live.status().recording.running.frames >= 2)
+        assert live.status().recording.running.lost == 0
+        disk.room = 10_000  # less than a frame
+        wait_for(lambda: live.status().recording.running.lost >= 2)
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+            running = client.get("/api/status").json()["recording"]["running"]
+        assert running["lost"] >= 2
+        disk.room = None  # somebody made room
+        stopped = live.recorder.stop()
+        with McapRecording(disk.save(tmp_path)[0]) as recording:
+            (camera,) = recording.cameras
+            assert stopped.frames == len(list(recording.frames(camera)))
 
 
 def test_a_recording_in_a_folder_that_cannot_be_made(tmp_path: Path, memory: Any) -> None:
