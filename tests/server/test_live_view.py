@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +18,22 @@ import pytest
 from PIL import Image
 
 from edge_isp import plugins
+from edge_isp.board import Board
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.base import Camera
 from edge_isp.cameras.mcap import McapCamera
 from edge_isp.errors import CameraDisconnectedError, SinkError
+from edge_isp.frame import RawFrame
 from edge_isp.pipeline import DropReason, ModelOptions, ReconnectPolicy
 from edge_isp.recording.mcap_recording import McapRecording
-from edge_isp.results import FrameResult
+from edge_isp.results import FrameResult, Picture
+from edge_isp.server.app import make_app
 from edge_isp.server.messages import EventsStatus
 from edge_isp.server.recorder import Recorder
 from edge_isp.server.tone import Tone
 from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.testing import check_sink
+from edge_isp.testing.sink import detections_result, picture_result
 from tests.server.support import FPS, HEIGHT, WIDTH, live_view, open_scene
 from tests.server.test_security import origin_of, wait_for
 from tests.support.recorded_frames import FaultyDisk
@@ -148,6 +155,46 @@ def test_snapshots_show_the_newest_frame(client: Any) -> None:
             image.load()
             assert (image.format, image.size) == (kind, (WIDTH, HEIGHT))
         assert answer.headers["content-disposition"].startswith('inline; filename="edge_isp_')
+
+
+class Moving:
+    """A live view and its channel, to which a new frame has come whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self.channels = {"classical": self}
+        self.shown: list[int] = []
+
+    @property
+    def newest(self) -> FrameResult:
+        return picture_result(next(self._numbers), raw=True)
+
+    def channel(self, name: str | None) -> Moving:
+        return self
+
+    def picture(self, result: FrameResult) -> Picture:
+        self.shown.append(result.sequence)
+        return result.picture
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "dng"])
+def test_a_snapshot_is_named_after_the_frame_that_it_shows(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    moving: Any = Moving()
+
+    def dng(raw: RawFrame) -> bytes:
+        moving.shown.append(raw.sequence)
+        return b""
+
+    monkeypatch.setattr("edge_isp.recording.dng.dng_bytes", dng)
+
+    async def get() -> Any:
+        transport = httpx.ASGITransport(make_app(moving, needs_token=False))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get(f"/snapshot.{suffix}")
+
+    answer = asyncio.run(get())
+    (number,) = moving.shown
+    assert answer.headers["content-disposition"] == f'inline; filename="edge_isp_{number:06d}.{suffix}"'
 
 
 def test_a_dng_snapshot_holds_the_frame(client: Any, tmp_path: Path) -> None:
@@ -316,6 +363,45 @@ def test_metrics_are_prometheus_s(client: Any) -> None:
     assert sum(state.values()) == 1
     exposure = found["edge_isp_exposure_seconds"].samples[0].value
     assert 1e-5 < exposure < 1
+
+
+def test_ages_are_those_of_the_delivery(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a result waits for its turn to be counted."""
+    live = view[0]
+    observed: list[float] = []
+    done = replace(detections_result(1), model="late")
+    late = replace(done, delivered_ns=done.timestamp_ns + 30_000_000, now_ns=lambda: done.timestamp_ns + 900_000_000)
+    labels = live.metrics._age.labels("late")
+    monkeypatch.setattr(type(labels), "observe", lambda self, seconds: observed.append(seconds))
+    live.metrics.observe(late)
+    assert observed[0] == 0.03
+    monkeypatch.setattr(live, "_ages_ns", {})
+    monkeypatch.setattr(live, "_consumers", [object()])
+    live._deliver(0, late)
+    assert list(live._ages_ns.values()) == [30_000_000]
+
+
+def test_results_are_passed_on_while_the_board_is_read(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sensor of the board that hangs holds up no result."""
+    live = view[0]
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(board: Board) -> dict[str, float]:
+        asked.set()
+        answers.wait(60)
+        return {}
+
+    monkeypatch.setattr(Board, "temperatures_c", hang)
+    monkeypatch.setattr(live, "_board_status", None)
+    reader = threading.Thread(target=live.status)
+    reader.start()
+    try:
+        assert asked.wait(30)
+        delivered = live.pipeline.counts.delivered
+        wait_for(lambda: live.pipeline.counts.delivered > delivered + 1)
+    finally:
+        answers.set()
+        reader.join()
 
 
 def test_counters_never_go_back_over_a_camera_restart(tmp_path: Path) -> None:
