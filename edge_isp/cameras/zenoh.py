@@ -13,7 +13,7 @@ from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.recording.raw_message import decode_frame
 from edge_isp.wall_clock import WallClock
-from edge_isp.zenoh_session import boot_id, open_session
+from edge_isp.zenoh_session import boot_id, close_session, open_session
 
 # Messages that wait to be read; the oldest is dropped, as in any camera.
 _WAITING = 3
@@ -90,4 +90,4 @@ class ZenohCamera(CameraBase):
         with self._changed:
             self._messages.clear()
             self._changed.notify_all()
-        self._session.close()
+        close_session(self._session, self.source)
