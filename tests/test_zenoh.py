@@ -20,6 +20,7 @@ zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
 from edge_isp.cameras.zenoh import ZenohCamera  # noqa: E402
 from edge_isp.errors import CameraError, CameraTimeoutError, SinkError  # noqa: E402
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat  # noqa: E402
+from edge_isp.recording.raw_message import encode_metadata  # noqa: E402
 from edge_isp.results import FrameResult, Picture  # noqa: E402
 from edge_isp.sinks.spec import open_sink  # noqa: E402
 from edge_isp.sinks.zenoh import ZenohSink  # noqa: E402
@@ -276,7 +277,20 @@ def test_what_is_no_frame_is_an_error(key: str) -> None:
     sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
     with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
         matched(sink, "raw")
-        for payload, attachment in ((b"nonsense", "{}"), (b"", None), (b"", "[]")):
+        deep, infinite = "[" * 100_000, '{"boot": "", "offset_ns": 0, "published_ns": 1e999}'
+        late = json.dumps({"boot": "", "offset_ns": 10**30, "published_ns": 0})
+        frame = raw_result(1).raw
+        assert frame is not None
+        good = encode_metadata(frame, frame.data.nbytes) + frame.data.tobytes()
+        for payload, attachment in (
+            (b"nonsense", "{}"),
+            (b"", None),
+            (b"", "[]"),
+            (good, b"\xff\xfe"),
+            (good, deep),
+            (good, infinite),
+            (good, late),
+        ):
             for _ in range(60):  # a busy machine may drop one
                 sink._publishers["raw"].put(payload, attachment=attachment)
                 with pytest.raises(CameraError) as raised:
