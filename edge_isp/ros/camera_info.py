@@ -37,7 +37,15 @@ def load_camera_info(path: str | Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(text)
     # PyYAML lets through what Python raises at "!!bool maybe", "!!int ''", "!!timestamp now" and the like.
-    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise CalibrationError(f"{path}: is not YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(found, dict):
         raise CalibrationError(f"{path}: expected a mapping with image_width, camera_matrix and so on")

@@ -48,8 +48,8 @@ class Recording:
 class Recorder:
     """A sink that passes results on to a file while a recording runs, and drops them otherwise.
 
-    A recording that fails ends with its reason in `error`; the stream goes on. One of RAW frames goes on, too, and counts
-    what it loses.
+    A recording that fails ends with its reason in `error`; the stream goes on. One of RAW frames goes on, too, and
+    counts what it loses.
 
     Args:
         folder: of the files; made when the first recording starts.

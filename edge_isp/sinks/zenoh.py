@@ -29,9 +29,9 @@ class ZenohSink:
     - `KEY/alive`: a liveliness token, as long as the sink is open;
     - a query of `KEY/newest` gets the newest result as JSON.
 
-    What nobody subscribes to is not made. A subscriber that is slow or killed slows nobody: pictures and RAW frames that
-    do not fit into the network's queues are dropped, and who takes nothing for 0.2 s is disconnected. On one host RAW
-    frames are in shared memory.
+    What nobody subscribes to is not made. A subscriber that is slow or killed slows nobody: pictures and RAW frames
+    that do not fit into the network's queues are dropped, and one that takes nothing for 0.2 s is disconnected. On one
+    host RAW frames are in shared memory.
 
     Args:
         key: such as "home/door".

@@ -28,9 +28,9 @@ from edge_isp.cameras.replay import DngFile, RawFile
 from edge_isp.cameras.sidecar import read_sidecar
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cameras.v4l2.media import read_setup
+from edge_isp.cameras.zenoh import decode_sample
 from edge_isp.errors import FormatError
 from edge_isp.models.card import read_card, shipped_models
-from edge_isp.cameras.zenoh import decode_sample
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.raw_message import encode_metadata
@@ -45,7 +45,6 @@ from tests.ros.test_messages import CALIBRATION
 from tests.support.dng import ASCII, write_dng
 from tests.support.recorded_frames import METADATA
 from tests.support.recorded_frames import frame as recorded_frame
-
 
 _BETWEEN = b"\0\1\0"
 

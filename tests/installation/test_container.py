@@ -165,7 +165,7 @@ def test_the_default_command_is_healthy(image: Image) -> None:
 
 
 def test_the_image_has_what_its_pages_offer() -> None:
-    """Recordings, videos and Home Assistant, under the name of the machine, which links and MQTT topics have in them."""
+    """Recordings, videos and Home Assistant, under the name of the machine, which links and MQTT topics hold."""
     (install,) = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
     assert '"/src[serve,video,recording,mqtt]"' in install
     page = (ROOT / "docs/configuration.md").read_text()

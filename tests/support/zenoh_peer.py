@@ -27,8 +27,7 @@ def full_hd(number: int) -> RawFrame:
 
 
 def publish(key: str, port: int, frames: int) -> None:
-    """Publishes RAW frames at 30 per second, until it gets a line, and prints the CPU time that it took, and the longest
-    time of one."""
+    """Publishes RAW frames at 30 per second until it gets a line; prints the CPU time, and the longest time of one."""
     sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
     print("ready", flush=True)
     sys.stdin.readline()
