@@ -48,7 +48,12 @@ def test_stream_service_opens_any_camera(tmp_path: Path, monkeypatch: pytest.Mon
     Image.radial_gradient("L").convert("RGB").save(tmp_path / "photo.png")
     opened: list[object] = []
     open_camera = edge_isp.open_camera
-    monkeypatch.setattr(edge_isp, "open_camera", lambda spec: opened.append(spec) or open_camera(spec))
+
+    def note(spec: str) -> edge_isp.Camera:
+        opened.append(spec)
+        return open_camera(spec)
+
+    monkeypatch.setattr(edge_isp, "open_camera", note)
     spec = f"synthetic:{tmp_path}/photo.png,fps=30,width=64,height=64,frames=2"
     monkeypatch.setattr(sys, "argv", ["stream_service.py", spec])
     runpy.run_path(str(EXAMPLES / "stream_service.py"), run_name="__main__")

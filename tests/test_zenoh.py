@@ -201,7 +201,12 @@ def test_what_nobody_takes_is_not_made(key: str, monkeypatch: pytest.MonkeyPatch
 
     def count(module: object, name: str) -> None:
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *arguments: made.append(name) or real(*arguments))
+
+        def counted(*arguments: object) -> Any:
+            made.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
 
     sink_module = sys.modules["edge_isp.sinks.zenoh"]
     for module, name in (

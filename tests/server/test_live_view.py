@@ -606,7 +606,9 @@ def test_what_a_full_disk_loses_of_raw_frames_is_counted(tmp_path: Path, monkeyp
     from edge_isp.recording.recorder import Recorder as McapRecorder
 
     disk = FaultyDisk()
-    monkeypatch.setitem(McapRecorder.__init__.__kwdefaults__, "open_output", disk.open)
+    defaults = McapRecorder.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "open_output", disk.open)
     with live_view(tmp_path, models=PICTURES) as (live, server):
         wait_for(lambda: live.ready, 60)
         live.start_recording("mcap")

@@ -111,16 +111,23 @@ def test_a_restart_takes_back_what_was_there_before(broker: Broker) -> None:
     """Each class has the topic that it had, in whichever order classes appear."""
     retained: list[dict[str, list[bytes]]] = []
     keys = ("person", "cell_phone", "cell_phone_2", "class")
+
+    def says(client: Client, status: bytes) -> bool:
+        return client.of("x/status")[-1:] == [status]
+
+    def has_all(client: Client) -> bool:
+        return all(client.of(f"x/class/{key}") for key in keys)
+
     for number, class_ids in enumerate(((2, 0), (1,), ())):
         sink = MqttSink(f"//127.0.0.1:{broker.port}/x", snapshots=False)
         client = Client(broker.port)
-        client.wait(lambda client=client: client.of("x/status")[-1:] == [b"online"])
+        client.wait(partial(says, client, b"online"))
         sink.write(seen(1, *class_ids))
         sink.close()
-        client.wait(lambda client=client: client.of("x/status")[-1:] == [b"offline"])
+        client.wait(partial(says, client, b"offline"))
         client.close()
         late = Client(broker.port, f"late {number}")
-        late.wait(lambda late=late: all(late.of(f"x/class/{key}") for key in keys))
+        late.wait(partial(has_all, late))
         late.close()
         retained.append({key: late.of(f"x/class/{key}") for key in keys})
     assert retained == [
