@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import subprocess
@@ -280,21 +281,21 @@ def test_endpoints_that_are_none(key: str) -> None:
 def test_what_is_no_frame_is_an_error(key: str) -> None:
     port = free_port()
     sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    sent = raw_result(0).raw
+    assert sent is not None
+    frame = encode_metadata(sent, sent.data.nbytes) + sent.data.tobytes()
     with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
         matched(sink, "raw")
-        deep, infinite = "[" * 100_000, '{"boot": "", "offset_ns": 0, "published_ns": 1e999}'
-        late = json.dumps({"boot": "", "offset_ns": 10**30, "published_ns": 0})
-        frame = raw_result(1).raw
-        assert frame is not None
-        good = encode_metadata(frame, frame.data.nbytes) + frame.data.tobytes()
         for payload, attachment in (
             (b"nonsense", "{}"),
             (b"", None),
             (b"", "[]"),
-            (good, b"\xff\xfe"),
-            (good, deep),
-            (good, infinite),
-            (good, late),
+            (b"", '{"published_ns": Infinity}'),
+            (b"", "[" * 100_000),
+            (b"", b"\xff\xfe\xfd"),
+            (frame, '{"published_ns": 1, "boot": "", "offset_ns": 1e999}'),
+            (frame, '{"published_ns": 1, "boot": "", "offset_ns": 1e300}'),
+            (frame, json.dumps({"published_ns": 1, "boot": "", "offset_ns": 10**30})),
         ):
             for _ in range(60):  # a busy machine may drop one
                 sink._publishers["raw"].put(payload, attachment=attachment)
@@ -304,3 +305,17 @@ def test_what_is_no_frame_is_an_error(key: str) -> None:
                     break
             assert "what came is no frame" in str(raised.value)
     sink.close()
+
+
+def test_a_dropped_camera_ends_its_session(key: str) -> None:
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    camera = ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}")
+    matched(sink, "raw")
+    session = camera._session
+    del camera
+    gc.collect()
+    closed = session.is_closed()
+    session.close()  # where it is not
+    sink.close()
+    assert closed

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from edge_isp.cameras.base import CameraBase
@@ -65,12 +66,14 @@ class ZenohCamera(CameraBase):
 
     def __init__(self, key: str, *, connect: str | None = None, listen: str | None = None) -> None:
         super().__init__(f"zenoh:{key}")
-        self._session = open_session(key, connect, listen, CameraError)
         self._changed = threading.Condition()
-        self._messages: deque[tuple[Any, bytes]] = deque(maxlen=_WAITING)
+        self._messages: deque[Any] = deque(maxlen=_WAITING)
         self._boot_id, self._wall_clock = boot_id(), WallClock()
         self._sequence: int | None = None
-        self._subscriber = self._session.declare_subscriber(f"{key}/raw", self._take)
+        self._session = open_session(key, connect, listen, CameraError)
+        self._opened = True
+        # Zenoh keeps the function, which therefore does not hold the camera: one that is dropped is released.
+        self._subscriber = self._session.declare_subscriber(f"{key}/raw", partial(_take, self._changed, self._messages))
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         """The next frame; see `Camera.read`.
@@ -87,23 +90,24 @@ class ZenohCamera(CameraBase):
                 raise CameraTimeoutError(f"{self.source}: no frame within {timeout_s} s")
             if self.closed.is_set():
                 return None
-            payload, clocks = self._messages.popleft()
-        frame = decode_sample(payload.to_bytes(), clocks, self.source, self._boot_id, self._wall_clock)
+            sample = self._messages.popleft()
+        clocks = b"" if sample.attachment is None else sample.attachment.to_bytes()
+        frame = decode_sample(sample.payload.to_bytes(), clocks, self.source, self._boot_id, self._wall_clock)
         status = frame.status
         if self._sequence is not None and frame.sequence > self._sequence + 1:
             status |= FrameStatus.GAP
         self._sequence = frame.sequence
         return replace(frame, status=status)
 
-    def _take(self, sample: Any) -> None:
-        """In a thread of Zenoh's."""
-        attachment = sample.attachment
-        with self._changed:
-            self._messages.append((sample.payload, b"" if attachment is None else attachment.to_bytes()))
-            self._changed.notify_all()
-
     def _release(self) -> None:
         with self._changed:
             self._messages.clear()
             self._changed.notify_all()
         close_session(self._session, self.source)
+
+
+def _take(changed: threading.Condition, messages: deque[Any], sample: Any) -> None:
+    """In a thread of Zenoh's."""
+    with changed:
+        messages.append(sample)
+        changed.notify_all()
