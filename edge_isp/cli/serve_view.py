@@ -67,7 +67,7 @@ def serve_view(served: Served) -> None:
         handlers=[RichHandler(console=plain_console(stderr=True), show_path=False)],
     )
     token = read_token(served.token_file) if served.token_file else None
-    cameras = _named(served.cameras) or {"": f"synthetic:{demo_scene()},fps=15,width=640,height=480"}
+    cameras = named_cameras(served.cameras) or {"": f"synthetic:{demo_scene()},fps=15,width=640,height=480"}
     failed = threading.Event()
     with ExitStack() as stack:
         views: dict[str, LiveView] = {}
@@ -103,8 +103,15 @@ def _live_view(
     )
 
 
-def _named(cameras: Sequence[str]) -> dict[str, str]:
-    """Cameras by name, from [NAME=]SPEC."""
+def named_cameras(cameras: Sequence[str]) -> dict[str, str]:
+    """Specifications of cameras by name.
+
+    Args:
+        cameras: each [NAME=]SPEC, as `--camera` takes it.
+
+    Raises:
+        ServerError: a name is none, or two cameras have the same.
+    """
     named: dict[str, str] = {}
     for number, text in enumerate(cameras, 1):
         match = re.fullmatch(r"([^=:,./]*)=(.+)", text, re.DOTALL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import re
 import shutil
@@ -21,6 +20,7 @@ import pytest
 from PIL import Image
 
 from edge_isp.cameras.base import Camera
+from edge_isp.cli.serve_view import named_cameras
 from edge_isp.errors import CameraDisconnectedError, ServerError
 from edge_isp.pipeline import DropReason, ModelOptions, PipelineState, ReconnectPolicy
 from edge_isp.server import answers
@@ -352,17 +352,22 @@ def test_serve_with_two_cameras(tmp_path: Path) -> None:
     ("cameras", "message"),
     [
         (["door=synthetic", "door=synthetic"], "two cameras are named 'door'"),
+        (["camera2=synthetic", "synthetic"], "two cameras are named 'camera2'"),
         (["a b=synthetic", "synthetic"], "camera 'a b': a name has 1 to 64"),
         (["=synthetic", "synthetic"], "camera '': a name has 1 to 64"),
-        (["door=absent.raw", "synthetic"], "absent.raw"),
     ],
 )
-def test_what_is_wrong_with_cameras_is_one_line(cameras: list[str], message: str) -> None:
-    with serve(*itertools.chain.from_iterable(("--camera", camera) for camera in cameras)) as process:
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert message in errors.splitlines()[-1]
-    assert "Traceback" not in errors
+def test_names_of_the_command_line_that_are_none(cameras: list[str], message: str) -> None:
+    with pytest.raises(ServerError, match=message):
+        named_cameras(cameras)
+
+
+def test_specifications_are_no_names() -> None:
+    specs = ["synthetic:photo.jpg,fps=30", "picamera2,fps=30", "./a=b.raw", "a/b=c.raw", "door=v4l2:/dev/video0,fps=5"]
+    assert list(named_cameras(specs).items()) == [
+        *((f"camera{number}", spec) for number, spec in enumerate(specs[:4], 1)),
+        ("door", "v4l2:/dev/video0,fps=5"),
+    ]
 
 
 # The page
