@@ -372,8 +372,8 @@ def pair(
             frame rate cannot be set are left alone. None changes nothing.
 
     Raises:
-        PipelineError: there are less than two sources, the tolerance is not a number of seconds, or `synchronise_fps` is
-            given for what is neither a camera nor a pipeline, or is not a positive number.
+        PipelineError: there are less than two sources, the tolerance is not a number of seconds, or `synchronise_fps`
+            is not a positive number, or is given for what is neither a camera nor a pipeline.
     """
     return Pairs(sources, tolerance_s, on_unpaired, synchronise_fps)
 

@@ -126,7 +126,7 @@ class LiveView:
         self._board, self._board_read = Board(), 0.0
         self._board_lock = threading.Lock()  # held while files are read, which may take long
         self._board_status: BoardStatus | None = None
-        self.pipeline = Pipeline(
+        self.pipeline: Pipeline = Pipeline(
             lambda: self.controls.restored(open_camera()),
             models[0],
             StreamOptions(
@@ -139,7 +139,7 @@ class LiveView:
                 in_turn_with=None if in_turn_with is None else in_turn_with.pipeline.consumers[0],
             ),
         )
-        self.controls = CameraControls(self.pipeline, metering)
+        self.controls: CameraControls = CameraControls(self.pipeline, metering)
         first = self.pipeline.consumers[0]
         self._consumers = [first]
         for place, options in enumerate(models[1:], 1):

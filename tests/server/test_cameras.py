@@ -1,4 +1,4 @@
-"""Several cameras in one live view: tiles, each camera's own view, metrics, the token and the bounds of all together."""
+"""Several cameras in one live view: tiles, each camera's own view, metrics, token and bounds of all together."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_a_camera_that_fails_leaves_the_others(tmp_path: Path) -> None:
             def gone(timeout_s: float | None = None) -> None:
                 raise CameraDisconnectedError("the cable")
 
-            opened[0].read = gone  # type: ignore[assignment]
+            opened[0].read = gone  # type: ignore[method-assign]
             wait_for(lambda: broken.pipeline.state is PipelineState.FAILED, 60)
             before = whole.pipeline.counts.delivered
             wait_for(lambda: whole.pipeline.counts.delivered > before + 5, 60)
@@ -260,9 +260,7 @@ def test_there_has_to_be_a_camera() -> None:
         CamerasView({})
 
 
-def test_the_service_manager_hears_of_all_cameras(
-    served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_service_manager_hears_of_all_cameras(served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage of one camera that does not respond ends the keep-alive, whatever the others do."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -315,7 +313,19 @@ def _systemd(path: Path | None) -> Any:
 
 def serve(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "edge_isp", "serve", "--port", "0", "--model", "rfdcsanet-s", "--threads", "1", *options],
+        [
+            sys.executable,
+            "-m",
+            "edge_isp",
+            "serve",
+            "--port",
+            "0",
+            "--model",
+            "rfdcsanet-s",
+            "--threads",
+            "1",
+            *options,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -334,9 +344,7 @@ def test_serve_with_two_cameras(tmp_path: Path) -> None:
                 assert list(client.get("/api/status").json()["cameras"]) == ["door", "camera2"]
                 wait_for(lambda: client.get("/readyz").status_code == 200, 120)
                 origin = {"Origin": link[1]}
-                started = client.post(
-                    "/cameras/camera2/api/recording/start", json={"kind": "mcap"}, headers=origin
-                )
+                started = client.post("/cameras/camera2/api/recording/start", json={"kind": "mcap"}, headers=origin)
                 assert started.status_code == 200, started.text
                 client.post("/cameras/camera2/api/recording/stop", headers=origin)
         finally:
