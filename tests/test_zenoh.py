@@ -30,6 +30,13 @@ from edge_isp.sinks.zenoh import ZenohSink  # noqa: E402
 from edge_isp.testing.sink import detections_result, picture_result  # noqa: E402
 from tests.sinks.brokers import free_port  # noqa: E402
 from tests.support.broken_link import BrokenLink  # noqa: E402
+from tests.support.zenoh_alone import only_named_endpoints  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session of another test or program takes part."""
+    monkeypatch.setattr(zenoh, "Config", only_named_endpoints)
 
 
 @pytest.fixture
@@ -213,17 +220,8 @@ def in_order(results: list[Any], frames: list[Any]) -> list[int]:
 
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
-def test_a_link_that_breaks_again_and_again(key: str, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_a_link_that_breaks_again_and_again(key: str, how: str) -> None:
     """What is lost leaves gaps; nothing comes twice, out of order or changed; the stream goes on with the link."""
-
-    def without_multicast() -> Any:
-        config = default()
-        config.insert_json5("scouting/multicast/enabled", "false")  # it would find a path around the link
-        config.insert_json5("scouting/gossip/enabled", "false")
-        return config
-
-    default = zenoh.Config
-    monkeypatch.setattr(zenoh, "Config", without_multicast)
     port = free_port()
     sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
     results: list[Any] = []
