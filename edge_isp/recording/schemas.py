@@ -133,7 +133,19 @@ _JSON_SCHEMAS: dict[str, dict[str, Any]] = {
         "description": "Frames that were lost (before the recorder, or by it), changes of the pipeline's state, the "
         "beginning and the end of what was triggered.",
         **_object(
-            kind={"enum": ["frames dropped", "state", "metadata ignored", "not recorded", "trigger", "note"]},
+            kind={
+                "enum": [
+                    "frames dropped",
+                    "state",
+                    "metadata ignored",
+                    "deadline missed",
+                    "wall clock stepped",
+                    "delegate",
+                    "not recorded",
+                    "trigger",
+                    "note",
+                ]
+            },
             time_ns=_INTEGER,
             reason=_STRING,
             sequence=_INTEGER,
