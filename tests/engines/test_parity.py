@@ -7,7 +7,7 @@ import pytest
 
 from edge_isp.engines.backoff import Backoff
 from edge_isp.engines.base import TensorInfo
-from edge_isp.engines.parity import compare, describe, require_parity, wave_inputs
+from edge_isp.engines.parity import ParityLimits, compare, describe, require_parity, wave_inputs
 from edge_isp.errors import EngineError
 
 INT8 = TensorInfo("int8", (1, 4), "int8", 0.5, 0)
@@ -25,11 +25,12 @@ def test_all_tensors_count_together() -> None:
     found = compare([zeros, zeros + 2], [zeros, zeros], [INT8, INT8])
     assert found.rms_lsb == pytest.approx(2**0.5)
     assert (found.max_lsb, found.equal) == (2.0, 0.5)
-    require_parity(found, 1.5)
+    require_parity(found, ParityLimits((1.5, 2.0), (1.5, 2.0)))
     with pytest.raises(
-        EngineError, match=r"it disagrees with the CPU: 50.0% .* 1.41 LSB rms, 2 at most, allowed 1 LSB"
+        EngineError,
+        match=r"it disagrees with the CPU: 50.0% .* 1.41 LSB rms, 2 at most; output 'int8' is off by 2.00 LSB rms",
     ):
-        require_parity(found, 1.0)
+        require_parity(found, ParityLimits((1.0,), (1.0,)))
     assert describe(found).startswith("50.0% of values equal to the CPU's")
 
 
@@ -37,7 +38,7 @@ def test_nan_is_never_parity() -> None:
     reference = np.zeros((1, 4), np.float32)
     found = compare([np.full((1, 4), np.nan, np.float32)], [reference], [FLOAT])
     with pytest.raises(EngineError, match="disagrees with the CPU"):
-        require_parity(found, 1e9)
+        require_parity(found, ParityLimits((1e9,), (1e9,)))
 
 
 def test_integers_far_apart_do_not_wrap_around() -> None:
@@ -73,12 +74,12 @@ def test_waits_double_up_to_ten_minutes_and_begin_again_after_success() -> None:
         for step_s in (backoff.wait_s - 0.5, 0.5):
             clock.now_s += step_s
             due.append(backoff.is_due)
-        backoff.tried(restored=False, best=False)
+        backoff.tried(restored=False)
         waits.append(backoff.wait_s)
     assert due == [False, True] * 7
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
     clock.now_s += 600
-    backoff.tried(restored=True, best=True)
+    backoff.tried(restored=True)
     clock.now_s += 1e6
     assert not backoff.is_due  # the best runs
     backoff.lost()
@@ -90,7 +91,7 @@ def test_what_is_lost_again_at_once_waits_longer() -> None:
     backoff = Backoff(clock)
     backoff.lost()
     clock.now_s += 10
-    backoff.tried(restored=True, best=True)
+    backoff.tried(restored=True)
     clock.now_s += 10
     backoff.lost()
     assert backoff.wait_s == 20
