@@ -324,7 +324,7 @@ class FallbackEngine(ClosingEngine):
             self._ran.report,
             first_inference_ns=self._cpu_first_ns if active is None else active.proven.first_ns,
             steady_ns=int(median(durations_ns)) if durations_ns else 0,
-            cpu_ns=min(self._cpu_ns, default=0),
+            cpu_ns=min(self._cpu_ns, default=self._cpu_first_ns),
             parity=self._parity,
             frames=tuple(self._frames.items()),
             events=tuple(self._events),
@@ -422,7 +422,7 @@ class FallbackEngine(ClosingEngine):
             if report.partitions
             else "does not report which nodes it takes"
         )
-        cpu_ns = min(self._cpu_ns, default=0)
+        cpu_ns = min(self._cpu_ns, default=self._cpu_first_ns)
         self._notify(
             "chosen",
             proven.candidate.name,

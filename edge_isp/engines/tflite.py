@@ -112,6 +112,9 @@ class TfliteEngine(DescribedEngine):
         except EngineError:
             self.close()
             raise
+        except (ValueError, RuntimeError) as error:  # of a damaged file, such as a name that is no UTF-8
+            self.close()
+            raise EngineError(f"{self.path}: {self.title} cannot describe this model: {_text(error)}") from error
 
     def _load(self, shape: tuple[int, ...] | None) -> None:
         resolver = self.runtime.OpResolverType

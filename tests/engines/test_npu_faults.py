@@ -1,4 +1,4 @@
-"""NPUs that hang, come late or become wrong while frames stream: the CPU takes over, and nothing wrong lasts a second."""
+"""NPUs that hang, come late or become wrong: the CPU takes over at once, and no wrong frames last a second."""
 
 from __future__ import annotations
 
