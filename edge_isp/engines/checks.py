@@ -23,13 +23,10 @@ from edge_isp.engines.tiled import Size
 
 # What is wrong must not last for a second, so that checks come a little more often.
 _INTERVAL_S = 0.8
-# The share of one core that checks may take. That of whole frames is larger, since a detector on a fast core is then
-# checked once in a second, too.
-_SHARE, _WHOLE_SHARE = 0.01, 0.02
+# The share of one core that checks may take: on a slow one they come more rarely, and are of one part at a time.
+_SHARE = 0.01
 # Rows and columns that count of a part that is compared.
 _CENTRE = 16
-# Inferences of a check of parts: two parts, and both frames where the first looks suspicious.
-_PART_INFERENCES = 4
 # How much more than over a whole frame the outputs of a part may differ: it is small, and where the frame changes most.
 _PART_FACTOR = 2.0
 # Outputs that fit the frame before the current one as this share of the way from one to the other, and explain this
@@ -131,6 +128,7 @@ class SpotChecks:
         same_results: compares outputs with those of the CPU as what they are decoded to; why they are not the same, ""
             where they are. Used for whole frames.
         clock: the time in seconds.
+        cost_clock: what inferences of `cpu` cost, in seconds.
     """
 
     def __init__(
@@ -145,9 +143,11 @@ class SpotChecks:
         usual_rms_lsb: Sequence[float],
         same_results: Callable[[Sequence[NDArray[Any]], Sequence[NDArray[Any]]], str],
         clock: Callable[[], float],
+        cost_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._cpu, self._outputs, self._limits = cpu, outputs, limits
         self._usual_rms_lsb, self._same_results, self._clock = usual_rms_lsb, same_results, clock
+        self._cost_clock = cost_clock
         self._shape, part = inputs[0].shape, cpu.inputs[0].shape
         self._is_whole = part == self._shape
         self._regions = [] if self._is_whole else regions(self._shape, part, radius, multiple)
@@ -155,7 +155,7 @@ class SpotChecks:
         self._before: _Frame | None = None
         self._due_s = clock()
         self._stale_frames = 0
-        self._cost_s = float("inf")  # the least of an inference so far
+        self._cost_s = 0.0  # the least of an inference so far
 
     def is_due_whole(self, frame: int) -> bool:
         """Whether all outputs of a frame are to be compared with those of the CPU.
@@ -188,9 +188,7 @@ class SpotChecks:
         if before is None or self._stale_frames:
             self._before = _Frame([array.copy() for array in inputs], [array.copy() for array in outputs])
             return
-        share = _WHOLE_SHARE if self._is_whole else _SHARE
-        cost_s = self._cost_s * (1 if self._is_whole else _PART_INFERENCES)
-        self._due_s = self._clock() + (max(_INTERVAL_S, cost_s / share) if cost_s < float("inf") else _INTERVAL_S)
+        self._due_s = self._clock() + max(_INTERVAL_S, self._inferences * self._cost_s / _SHARE)
 
     def _compare(self, before: _Frame, now: _Frame) -> None:
         for output, tensor in zip(now.outputs, self._outputs, strict=True):
@@ -201,9 +199,16 @@ class SpotChecks:
             return
         changing = self._changing(before.inputs[0], now.inputs[0])
         self._next_region = (self._next_region + 1) % len(self._regions)
-        self._compare_part(self._regions[changing], before, now)
-        if self._next_region != changing:
-            self._compare_part(self._regions[self._next_region], before, now)
+        chosen = [changing, self._next_region]
+        if self._inferences == 1:
+            chosen = [chosen[self._next_region % 2]]
+        for index in dict.fromkeys(chosen):
+            self._compare_part(self._regions[index], before, now)
+
+    @property
+    def _inferences(self) -> int:
+        """How many a check costs: two parts where both can be had often enough."""
+        return 1 if self._is_whole or 2 * self._cost_s > _SHARE * _INTERVAL_S else 2
 
     def _compare_part(self, region: Region | None, before: _Frame, now: _Frame) -> None:
         found = self._inner(region, now.outputs)
@@ -258,9 +263,10 @@ class SpotChecks:
         return together / moved > _STALE_SHARE and together * together / (moved * squares) > _STALE_EXPLAINED
 
     def _run(self, region: Region | None, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        begun = time.perf_counter()
+        begun_s = self._cost_clock()
         outputs = self._cpu.run(inputs if region is None else [region.cut(array) for array in inputs])
-        self._cost_s = min(self._cost_s, time.perf_counter() - begun)
+        cost_s = self._cost_clock() - begun_s
+        self._cost_s = min(self._cost_s or cost_s, cost_s)
         return outputs if region is None else [region.of_part(output) for output in outputs]
 
     def _inner(self, region: Region | None, outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:

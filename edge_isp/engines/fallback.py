@@ -311,9 +311,12 @@ class FallbackEngine(ClosingEngine):
 
     def _open_checker(self, shape: tuple[int, ...]) -> CpuEngine:
         engine = CpuEngine(
-            self.path, self._engine_name, replace(self._launcher, threads=1), lambda kind, name, reason: None
+            self.path,
+            self._engine_name,
+            replace(self._launcher, threads=1),
+            lambda kind, name, reason: None,
+            shape=shape,
         )
-        engine.resize(shape)
         engine.run([np.zeros(info.shape, info.dtype) for info in engine.inputs])
         return engine
 
@@ -414,6 +417,7 @@ class FallbackEngine(ClosingEngine):
             usual_rms_lsb=[output.rms_lsb for output in proven.parity.outputs],
             same_results=self._same_results,
             clock=self._clock,
+            cost_clock=time.perf_counter if self._delegation.isolate else time.thread_time,
         )
         self._active, self._parity = _Active(proven, checks), proven.parity
         report = proven.engine.report
