@@ -18,7 +18,7 @@ class Launcher:
     """Opens engines that share their settings.
 
     Attributes:
-        threads: of each engine; None for one per core.
+        threads: of each engine; None for one fewer than there are cores.
         python: the path of another Python, for engines whose packages this one does not have; None where there is none.
         isolate: open every engine in a process of its own.
         memory_limit_bytes: of each such process; None for no limit.

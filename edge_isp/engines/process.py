@@ -71,7 +71,7 @@ class ProcessEngine(DescribedEngine):
     Args:
         path: of the model's file.
         engine: name of the engine that runs it there.
-        threads: of the engine; None for one per core.
+        threads: of the engine; None for one fewer than there are cores.
         python: path of the other Python, 3.11 or later, which needs NumPy and the engine's runtime; by default this
             one.
         time_limit_s: of one inference; by default it may take for ever. Loading has three minutes.
