@@ -244,8 +244,8 @@ Delegate = Annotated[
         "--delegate",
         metavar="NAME",
         help="Where the model runs. 'auto' takes the fastest that works, an NPU or the CPU; 'none' takes the CPU. Any "
-        "other must work and is used however slow it is: a name that 'edge-isp doctor' lists, or the path of a delegate library. Its options follow, "
-        "as in edgetpu,device=usb.",
+        "other must work and is used however slow it is: a name that 'edge-isp doctor' lists, or the path of a "
+        "delegate library. Its options follow, as in edgetpu,device=usb.",
     ),
 ]
 RequireFullDelegation = Annotated[
@@ -257,8 +257,8 @@ TimeLimit = Annotated[
         "--time-limit",
         metavar="SECONDS",
         min=0.001,
-        help="Longest time of an inference on the NPU, after the first one, before its process is ended. By default it is "
-        "five seconds. Frames do not wait so long: the CPU runs those for which the NPU is late.",
+        help="Longest time of an inference on the NPU, after the first one, before its process is ended. By default it "
+        "is five seconds. Frames do not wait so long: the CPU runs those for which the NPU is late.",
     ),
 ]
 CheckEvery = Annotated[
@@ -267,8 +267,8 @@ CheckEvery = Annotated[
         "--check-every",
         metavar="N",
         min=0,
-        help="Compare whole frames of the NPU with the CPU every N frames, besides the checks that are always made; 0 adds "
-        "none.",
+        help="Compare whole frames of the NPU with the CPU every N frames, besides the checks that are always made; 0 "
+        "adds none.",
     ),
 ]
 EnginePython = Annotated[

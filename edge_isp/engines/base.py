@@ -54,11 +54,13 @@ class OutputParity:
         name: of the output.
         rms_lsb: root mean square difference.
         mean_lsb: mean difference, with its sign: other rounding is off in both directions, a fault often in one.
+        values: number of values that were compared.
     """
 
     name: str
     rms_lsb: float
     mean_lsb: float
+    values: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edge_isp.engines.backoff import Backoff
 from edge_isp.engines.base import TensorInfo
+from edge_isp.engines.pace import Pace
 from edge_isp.engines.parity import ParityLimits, compare, describe, require_parity, wave_inputs
 from edge_isp.errors import EngineError
 
@@ -95,3 +98,57 @@ def test_what_is_lost_again_at_once_waits_longer() -> None:
     clock.now_s += 10
     backoff.lost()
     assert backoff.wait_s == 20
+
+
+def test_each_output_has_its_own_limits() -> None:
+    """A constant offset of a small output, which a measure over all values would not see."""
+    large, small = np.zeros((1, 100, 100, 1), np.int8), np.zeros((1, 20, 20, 1), np.int8)
+    tensors = [replace(INT8, name="large"), replace(INT8, name="small")]
+    found = compare([large, small - 6], [large, small], tensors)
+    assert found.rms_lsb < 1.5
+    assert [(o.rms_lsb, o.mean_lsb) for o in found.outputs] == [(0, 0), (6, -6)]
+    require_parity(found, ParityLimits((2.0, 6.5), (2.0, 6.5)))
+    for limits in (ParityLimits((2.0, 5.5), (9.0,)), ParityLimits((9.0,), (2.0, 3.0))):
+        with pytest.raises(EngineError, match=r"output 'small' is off by 6.00 LSB rms and -6.00 LSB in the mean"):
+            require_parity(found, limits)
+
+
+def test_noise_without_a_mean_may_be_larger_than_an_offset() -> None:
+    noise = np.random.default_rng(0).normal(0, 5, (1, 100, 100, 1)).round().astype(np.int8)
+    zeros = np.zeros_like(noise)
+    limits = ParityLimits((8.0,), (1.0,))
+    require_parity(compare([noise], [zeros], [INT8]), limits)
+    with pytest.raises(EngineError, match="in the mean"):
+        require_parity(compare([noise + 3], [zeros], [INT8]), limits)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_nan_anywhere_disagrees(place: int) -> None:
+    reference = [np.ones((1, 4), np.float32), np.ones((1, 4), np.float32)]
+    found = [array.copy() for array in reference]
+    found[place][0, 3] = np.nan
+    check = compare(found, reference, [FLOAT, FLOAT])
+    assert np.isnan(check.max_lsb)
+    with pytest.raises(EngineError, match="disagrees with the CPU"):
+        require_parity(check, ParityLimits((1e9,), (1e9,)))
+
+
+def test_the_time_to_wait_follows_the_frames() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    assert pace.patience_s(0.01) == pytest.approx(0.06)  # nothing is known
+    for _ in range(5):
+        pace.frame()
+        clock.now_s += 1 / 30
+    assert pace.patience_s(0.01) == pytest.approx(0.06)
+    clock.now_s += 10  # one long gap changes nothing
+    pace.frame()
+    assert pace.patience_s(0.01) == pytest.approx(0.06)
+    for _ in range(9):
+        pace.frame()
+        clock.now_s += 0.2
+    assert pace.patience_s(0.01) == pytest.approx(0.31)
+    for _ in range(10):
+        pace.frame()
+        clock.now_s += 0.001
+    assert pace.patience_s(0.01) == pytest.approx(0.06)
