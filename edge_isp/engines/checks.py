@@ -31,7 +31,9 @@ _CENTRE = 16
 _PART_FACTOR = 2.0
 # Outputs that fit the frame before the current one as this share of the way from one to the other, and explain this
 # share of the squared differences from the CPU, so often in succession, are stale.
-_STALE_SHARE, _STALE_EXPLAINED, _STALE_FRAMES = 0.3, 0.2, 3
+_STALE_SHARE, _STALE_EXPLAINED, _STALE_FRAMES = 0.5, 0.4, 3
+# In fewer values than these, differences are correlated by chance.
+_STALE_VALUES = 500
 # Differences this many times those of the check at the start make it worth while to look for that.
 _SUSPICIOUS = 1.3
 
@@ -258,7 +260,7 @@ class SpotChecks:
         off, change = difference_lsb(found, expected, tensor), difference_lsb(earlier, expected, tensor)
         off, change = off - off.mean(), change - change.mean()
         together, moved, squares = float((off * change).sum()), float((change * change).sum()), float((off * off).sum())
-        if not moved or not squares:
+        if off.size < _STALE_VALUES or not moved or not squares:
             return False
         return together / moved > _STALE_SHARE and together * together / (moved * squares) > _STALE_EXPLAINED
 
