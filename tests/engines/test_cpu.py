@@ -64,7 +64,15 @@ class Scene:
         self.events: list[tuple[str, str, str]] = []
         monkeypatch.setattr(Launcher, "open", self._open)
 
-    def _open(self, name: str, path: Path, *, xnnpack: bool = True, time_limit_s: float | None = None) -> Scripted:
+    def _open(
+        self,
+        name: str,
+        path: Path,
+        *,
+        xnnpack: bool = True,
+        time_limit_s: float | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Scripted:
         engine = Scripted(self.fails, xnnpack)
         self.opened.append(engine)
         return engine
