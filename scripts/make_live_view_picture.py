@@ -1,4 +1,4 @@
-"""Makes docs/images/live-view.jpg and cameras.jpg: the pages of `edge-isp serve` in Chromium, with the scene that ships.
+"""Makes live-view.jpg and cameras.jpg in docs/images: `edge-isp serve` in Chromium, with the scene that ships.
 
 python scripts/make_live_view_picture.py /usr/bin/chromium
 """
@@ -17,7 +17,6 @@ from edge_isp.cameras.spec import demo_scene
 from edge_isp.server.cameras_view import CamerasView
 from edge_isp.server.live_view import LiveView
 from edge_isp.server.serving import LiveServer
-
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
