@@ -36,6 +36,12 @@ class Served:
     profile: str | None
     tone: str
     confidence: float | None
+    iou: float | None
+    max_detections: int | None
+    classes: tuple[str, ...]
+    min_size: float
+    regions: tuple[tuple[float, float, float, float], ...]
+    class_agnostic: bool
     track: bool
     zone: Path | None
     engine: str | None
@@ -97,6 +103,12 @@ def _models(served: Served) -> list[ModelOptions]:
                 profile=load_profile(served.profile) if served.profile else None,
                 tone=served.tone,
                 confidence=served.confidence if detects else None,
+                iou_threshold=served.iou if detects else None,
+                max_detections=served.max_detections if detects else None,
+                classes=served.classes if detects else (),
+                min_size=served.min_size if detects else 0,
+                detection_regions=served.regions if detects else (),
+                class_agnostic=served.class_agnostic and detects,
                 track=served.track and detects,
                 regions=regions if detects else None,
             )
