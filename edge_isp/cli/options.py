@@ -214,8 +214,8 @@ DetectionRegions = Annotated[
     typer.Option(
         "--region",
         metavar="X0,Y0,X1,Y1",
-        help="A rectangle in which the middle of a detection must lie, in parts of the picture's width and height, such "
-        "as 0,0.5,1,1 for the lower half. May be repeated. By default the whole picture.",
+        help="A rectangle in which the middle of a detection must lie, in parts of the picture's width and height, "
+        "such as 0,0.5,1,1 for the lower half. May be repeated. By default the whole picture.",
     ),
 ]
 ClassAgnostic = Annotated[

@@ -39,6 +39,9 @@ DEFAULT_CONFIDENCE, DEFAULT_IOU, DEFAULT_MAX_DETECTIONS = 0.3, 0.45, 100
 # x0, y0, x1, y1 in parts of the picture's width and height.
 Region = tuple[float, float, float, float]
 
+# In the comparison of two engines: the number of cells of the network that are most certain of an object.
+_COMPARED_CELLS = 100
+
 # Channels of a level's outputs by their layout; classes are as many as the card names.
 _BOX, _OBJECTNESS, _CLASS = _LAYOUTS = ("box", "objectness", "class")
 
@@ -174,6 +177,39 @@ class DetectTask:
             applied=applied_to_detector(frame),
             size=size,
         )
+
+    def compare_results(self, found: Sequence[NDArray[np.int8]], reference: Sequence[NDArray[np.int8]]) -> str:
+        """Compares two engines' outputs for one frame where there may be objects, for the check of an NPU.
+
+        Args:
+            found: the NPU's outputs, in the order of the card.
+            reference: the CPU's.
+
+        Returns:
+            Why they are not the same detections, see `DetectionAgreement`; "" where they are.
+        """
+        scores, differences = [], []
+        for (box, objectness, classes), level in zip(self._places, self._levels, strict=True):
+            # Of each cell: the score and the best class on the CPU, and what is off.
+            logits = reference[classes].reshape(-1, len(self.card.classes))
+            best = logits.argmax(1)[:, None]
+            codes = [np.take_along_axis(logits, best, 1)[:, 0].astype(int), reference[objectness].ravel().astype(int)]
+            scores.append(level.classes[codes[0] + 128] * level.objectness[codes[1] + 128])
+            other = np.take_along_axis(found[classes].reshape(logits.shape), best, 1)[:, 0]
+            columns = [found[box].reshape(-1, 4).astype(int) - reference[box].reshape(-1, 4)]
+            columns += [(found[objectness].ravel() - codes[1])[:, None], (other - codes[0])[:, None]]
+            differences.append(np.concatenate(columns, 1))
+        certain = np.argsort(-np.concatenate(scores), kind="stable")[:_COMPARED_CELLS]
+        off_lsb = np.median(np.concatenate(differences)[certain], 0)
+        limits = self.card.detection_agreement
+        allowed_lsb = [*[limits.box_lsb] * 4, limits.objectness_lsb, limits.class_lsb]
+        names = ("x", "y", "width", "height", "objectness", "class")
+        wrong = [
+            f"{name} {off:+.1f} LSB (allowed {allowed:g})"
+            for name, off, allowed in zip(names, off_lsb, allowed_lsb, strict=True)
+            if not abs(off) <= allowed
+        ]
+        return f"where the CPU is most certain of objects, it is off by: {', '.join(wrong)}" if wrong else ""
 
     def _counts(
         self, boxes: NDArray[np.float32], class_id: NDArray[np.int32], size: tuple[int, int]

@@ -32,6 +32,7 @@ from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.isp import IspTask
 from edge_isp.tasks.registry import task_for
+from tests.cli import in_process
 from tests.support.fake_detector import (
     CLASSES,
     CONFIDENCE,
@@ -658,9 +659,9 @@ def test_a_configuration_file_says_what_is_kept(tmp_path: Path, card: ModelCard,
         'region = ["0,0,0.5,0.5"]\niou = 0.5\nmax_detections = 7\nmin_size = 20\nclass_agnostic = true\n'
         f'[[run.models]]\nmodel = "{card.path}"\nclass = ["green"]\nregion = []\n'
     )
-    code, output = run("--config", file, "--camera", recorded(tmp_path, frames=1), "--json")
-    assert code == 0
-    found = [{entry["class_name"] for entry in json.loads(line)["detections"]} for line in output.splitlines()]
+    done = in_process.run("run", "--config", file, "--camera", recorded(tmp_path, frames=1), "--json")
+    assert done.returncode == 0, done.stderr
+    found = [{entry["class_name"] for entry in json.loads(line)["detections"]} for line in done.stdout.splitlines()]
     assert sorted(map(sorted, found)) == [["green"], ["red"]]
 
 
