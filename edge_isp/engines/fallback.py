@@ -298,9 +298,7 @@ class FallbackEngine(ClosingEngine):
                 self._first_ns = duration_ns
         return outputs
 
-    def _compare_with_cpu(
-        self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]
-    ) -> tuple[ParityCheck, str]:
+    def _compare_with_cpu(self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> tuple[ParityCheck, str]:
         """The difference of a frame's outputs from the CPU's, and why their results are not the same."""
         reference, self._cpu_ns = _timed(self._cpu, inputs)
         return compare(outputs, reference, self.outputs), self._same_results(outputs, reference)

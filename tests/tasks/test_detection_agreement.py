@@ -104,7 +104,9 @@ def test_limits_are_the_cards(tmp_path: Path, reference: Outputs) -> None:
     agreement = read_card(path).detection_agreement
     assert (agreement.box_lsb, agreement.objectness_lsb, agreement.class_lsb) == (1, 2.5, 3)
     path.write_text(f"{text}[agreement.detections]\nbox_lsb = 1\nobjectness_lsb = 0\nclass_lsb = 3\n")
-    with pytest.raises(ModelError, match=r"agreement.detections.objectness_lsb must be a positive finite number, found 0"):
+    with pytest.raises(
+        ModelError, match=r"agreement.detections.objectness_lsb must be a positive finite number, found 0"
+    ):
         read_card(path)
     path.write_text(f"{text}[agreement.detections]\nbox_lsb = 1\n")
     with pytest.raises(ModelError, match=r"agreement.detections lacks"):
