@@ -438,7 +438,7 @@ def test_a_shipped_isp_model_has_a_task_of_its_own() -> None:
     card = find_model("rfdcsanet-s", None)
     assert isinstance(task_for(card), IspTask)
     assert len(card.outputs) == 1
-    with pytest.raises(ModelError, match="makes pictures of the frames' own size: input size is a detector's"):
+    with pytest.raises(ModelError, match="makes pictures of the frames' own size: input size and confidence are a"):
         task_for(card, input_size=416)
     with pytest.raises(ModelError, match="task must be 'detector', found 'isp'"):
         DetectTask(card)
@@ -740,7 +740,7 @@ def test_run_refuses_before_the_first_frame(
 
 
 def test_an_input_size_is_not_for_pictures(recording: Callable[..., Path]) -> None:
-    with pytest.raises(ModelError, match="of the frames' own size: input size is a detector's"):
+    with pytest.raises(ModelError, match="input size and confidence are a detector's, .* found input size"):
         run("--camera", recording(), "--input-size", "416")
-    with pytest.raises(ModelError, match="iou threshold, classes, class-agnostic suppression are a detector's"):
+    with pytest.raises(ModelError, match="found iou threshold, classes, class-agnostic suppression"):
         run("--camera", recording(), "--iou", "0.5", "--class", "cat", "--class-agnostic")
