@@ -109,5 +109,5 @@ def test_limits_are_the_cards(tmp_path: Path, reference: Outputs) -> None:
     ):
         read_card(path)
     path.write_text(f"{text}[agreement.detections]\nbox_lsb = 1\n")
-    with pytest.raises(ModelError, match=r"agreement.detections lacks"):
+    with pytest.raises(ModelError, match=r"agreement.detections\] lacks"):
         read_card(path)
