@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import hailo_platform
@@ -10,10 +11,14 @@ import numpy as np
 from hailo_platform.pyhailort.pyhailort import HailoRTException
 from numpy.typing import NDArray
 
+from edge_isp.engines.base import Partition
 from edge_isp.engines.vendor import VendorEngine
 from edge_isp.errors import EngineError
 
 _LIMIT_MS = 60_000
+# Devices of one group are one chip, which HailoRT's scheduler shares between the networks. By default a device is the
+# chip's only one, and a second network finds it in use.
+_GROUP = "SHARED"
 
 
 class HailoEngine(VendorEngine):
@@ -43,6 +48,7 @@ class HailoEngine(VendorEngine):
     def _load(self) -> None:
         try:
             settings = hailo_platform.VDevice.create_params()
+            settings.group_id = _GROUP
             settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
             self._device = hailo_platform.VDevice(settings).__enter__()
             model = self._device.create_infer_model(str(self.path))
@@ -58,6 +64,8 @@ class HailoEngine(VendorEngine):
                 )
             self._configured = model.configure().__enter__()
             self._bindings = self._configured.create_bindings()
+            # All of a .hef runs on the chip: Hailo's compiler refuses a model of which it cannot place a part.
+            self.report = replace(self.report, partitions=(Partition(self._delegate.name, (("HEF", 1),)),))
         except HailoRTException as error:
             raise EngineError(f"{self.path}: HailoRT cannot load this model: {error}") from error
 

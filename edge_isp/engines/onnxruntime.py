@@ -16,6 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors  # pyr
 from edge_isp.engines.base import (
     DescribedEngine,
     EngineReport,
+    Library,
     Partition,
     TensorInfo,
     check_inputs,
@@ -117,6 +118,8 @@ class OnnxRuntimeEngine(DescribedEngine):
             self._delegate.name if self._delegate else "none",
             self._threads,
             self._partitions(),
+            runtime_library=Library(str(runtime_errors.__file__), onnxruntime.__version__),
+            delegate_library=_library_of(self._delegate) if self._delegate else None,
         )
 
     def _load(self, open_sizes: dict[str, int]) -> Any:
@@ -130,7 +133,7 @@ class OnnxRuntimeEngine(DescribedEngine):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         providers: list[Any] | None = ["CPUExecutionProvider"]
         if self._delegate is not None:
-            providers = _add_provider(options, self._delegate)
+            providers = _add_provider(options, self._delegate, self._threads)
         try:
             return onnxruntime.InferenceSession(self._content, options, providers=providers)
         except _ERRORS as error:
@@ -175,12 +178,25 @@ class OnnxRuntimeEngine(DescribedEngine):
         return tuple(described)
 
 
-def _add_provider(options: Any, delegate: Delegate) -> list[Any] | None:
+def _library_of(delegate: Delegate) -> Library | None:
+    """The library of an execution provider: of its package, of its own, or beside ONNX Runtime's."""
+    if delegate.package:
+        package = import_module(delegate.package)
+        return Library(package.get_library_path(), getattr(package, "__version__", ""))
+    if delegate.library:
+        return Library.of_file(delegate.library)
+    short = delegate.provider.removesuffix("ExecutionProvider").lower()
+    beside = Path(str(runtime_errors.__file__)).with_name(f"libonnxruntime_providers_{short}.so")
+    return Library(str(beside), onnxruntime.__version__) if beside.exists() else None
+
+
+def _add_provider(options: Any, delegate: Delegate, threads: int) -> list[Any] | None:
     """Adds an execution provider to a session's options; returns the session's `providers`.
 
     A plug-in is registered with its library and then added by its device; what was built into ONNX Runtime is named.
     """
-    name, settings = delegate.provider, dict(delegate.options)
+    name = delegate.provider
+    settings = {key: value.replace("{threads}", str(threads)) for key, value in delegate.options.items()}
     if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
         # A provider whose backend cannot be loaded leaves the whole graph to the CPU, and nothing else says so.
         raise EngineError(
