@@ -165,14 +165,22 @@ def report_from(entry: Mapping[str, Any]) -> EngineReport:
     Args:
         entry: what `dataclasses.asdict` and JSON have made of it.
     """
-    libraries = {
-        name: None if entry[name] is None else Library(**entry[name]) for name in ("runtime_library", "delegate_library")
-    }
     partitions = tuple(
         Partition(part["executor"], tuple((name, count) for name, count in part["operators"]))
         for part in entry["partitions"]
     )
-    return EngineReport(entry["engine"], entry["delegate"], entry["threads"], partitions, **libraries)
+    return EngineReport(
+        entry["engine"],
+        entry["delegate"],
+        entry["threads"],
+        partitions,
+        runtime_library=_library_from(entry["runtime_library"]),
+        delegate_library=_library_from(entry["delegate_library"]),
+    )
+
+
+def _library_from(entry: Mapping[str, str] | None) -> Library | None:
+    return None if entry is None else Library(**entry)
 
 
 class Engine(Protocol):

@@ -68,6 +68,8 @@ class CompiledModelEngine(DescribedEngine):
         self.path = Path(path)
         self._delegate = delegate or Delegate("XNNPACK", options={"accelerator": "cpu"})
         self._model: Any = None
+        self._input_buffers: list[Any] = []
+        self._output_buffers: list[Any] = []
         content = read_model(self.path, sha256)
         operators = self._describe(content)
         if shape is not None:
