@@ -16,13 +16,16 @@ from edge_isp.engines.vendor import VendorEngine
 from edge_isp.errors import EngineError
 
 _LIMIT_MS = 60_000
-# Devices of one group are one chip, which HailoRT's scheduler shares between the networks. By default a device is the
-# chip's only one, and a second network finds it in use.
+# Devices of one group are one chip, which HailoRT's scheduler shares between the networks of a process. By default a
+# device is the chip's only one, and a second network finds it in use. Processes share a chip by HailoRT's service only.
 _GROUP = "SHARED"
 
 
 class HailoEngine(VendorEngine):
     """A `.hef` model in the runtime of Hailo; it has one size of frames.
+
+    The delegate's option `multi_process_service` is "yes" where HailoRT's service runs, which shares a chip between
+    processes.
 
     Args:
         path: path of the compiled model.
@@ -49,6 +52,7 @@ class HailoEngine(VendorEngine):
         try:
             settings = hailo_platform.VDevice.create_params()
             settings.group_id = _GROUP
+            settings.multi_process_service = self._delegate.options.get("multi_process_service", "no") == "yes"
             settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
             self._device = hailo_platform.VDevice(settings).__enter__()
             model = self._device.create_infer_model(str(self.path))

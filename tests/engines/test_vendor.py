@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from edge_isp import plugins
 from edge_isp.engines import delegates
+from edge_isp.engines.base import Partition
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.errors import EngineError, MissingDependencyError
@@ -61,8 +62,14 @@ class StandInHailo:
     output_names = ("model/output",)
     shape = (12, 12, 8)
 
+    alone: ClassVar[set[int]] = set()  # the devices that are open and share their chip with no other
+
     def __init__(self, settings: Any = None) -> None:
         self.buffers: dict[str, Any] = {}
+        if getattr(settings, "group_id", None) is None:
+            if self.alone:
+                raise StandInHailoError("HAILO_DEVICE_IN_USE")
+            self.alone.add(id(self))
 
     @staticmethod
     def create_params() -> Any:
@@ -83,7 +90,7 @@ class StandInHailo:
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        self.alone.discard(id(self))
 
     def input(self, name: str) -> Any:
         return _Port(self, name)
@@ -114,6 +121,7 @@ def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     """Opens a fallback that must use the vendor's NPU, over the stand-in of its package."""
     name = request.param
     STAND_IN_FAILS.clear()
+    StandInHailo.alone.clear()
     rknn, api = ModuleType("rknnlite"), ModuleType("rknnlite.api")
     api.RKNNLite = StandInRknnLite  # type: ignore[attr-defined]
     hailo, inner = ModuleType("hailo_platform"), ModuleType("hailo_platform.pyhailort.pyhailort")
@@ -150,7 +158,17 @@ def test_values_become_the_cards_codes(vendor: Any) -> None:
                 fallback.run([codes(12, 12, seed=seed)])[0], here.run([codes(12, 12, seed=seed)])[0]
             )
         assert fallback.report.delegate in ("rknn", "hailo")
-        assert fallback.report.partitions == ()  # these runtimes do not tell
+        shares = () if fallback.report.delegate == "rknn" else (Partition("hailo", (("HEF", 1),)),)
+        assert fallback.report.partitions == shares
+
+
+@pytest.mark.parametrize("vendor", ["hailo"], indirect=True)
+def test_two_networks_share_a_chip(vendor: Any) -> None:
+    with vendor() as first, vendor() as second:
+        for fallback in (first, second, first):
+            fallback.run([codes(12, 12)])
+            assert fallback.report.delegate == "hailo"
+            assert fallback.report.nodes_delegated == fallback.report.nodes == 1
 
 
 @pytest.mark.parametrize("stage", ["load", "init", "run"])
