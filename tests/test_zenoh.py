@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
 from edge_isp.cameras.zenoh import ZenohCamera  # noqa: E402
 from edge_isp.errors import CameraError, CameraTimeoutError, SinkError  # noqa: E402
 from edge_isp.frame import FrameStatus  # noqa: E402
+from edge_isp.recording.raw_message import encode_metadata  # noqa: E402
 from edge_isp.results import FrameResult  # noqa: E402
 from edge_isp.sinks.spec import open_sink  # noqa: E402
 from edge_isp.sinks.zenoh import ZenohSink  # noqa: E402
@@ -205,9 +207,21 @@ def test_endpoints_that_are_none(key: str) -> None:
 def test_what_is_no_frame_is_an_error(key: str) -> None:
     port = free_port()
     sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    sent = raw_result(0).raw
+    assert sent is not None
+    frame = encode_metadata(sent, sent.data.nbytes) + sent.data.tobytes()
     with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
         matched(sink, "raw")
-        for payload, attachment in ((b"nonsense", "{}"), (b"", None), (b"", "[]")):
+        for payload, attachment in (
+            (b"nonsense", "{}"),
+            (b"", None),
+            (b"", "[]"),
+            (b"", '{"published_ns": Infinity}'),
+            (b"", "[" * 100_000),
+            (b"", b"\xff\xfe\xfd"),
+            (frame, '{"published_ns": 1, "boot": "", "offset_ns": 1e999}'),
+            (frame, '{"published_ns": 1, "boot": "", "offset_ns": 1e300}'),
+        ):
             for _ in range(60):  # a busy machine may drop one
                 sink._publishers["raw"].put(payload, attachment=attachment)
                 with pytest.raises(CameraError) as raised:
@@ -216,3 +230,17 @@ def test_what_is_no_frame_is_an_error(key: str) -> None:
                     break
             assert "what came is no frame" in str(raised.value)
     sink.close()
+
+
+def test_a_dropped_camera_ends_its_session(key: str) -> None:
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    camera = ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}")
+    matched(sink, "raw")
+    session = camera._session
+    del camera
+    gc.collect()
+    closed = session.is_closed()
+    session.close()  # where it is not
+    sink.close()
+    assert closed

@@ -190,6 +190,7 @@ class CameraBase(ABC):
     settable: ClassVar[tuple[str, ...]] = ()
     settable_hint: ClassVar[str] = ""
     live: bool = True
+    _opened = False  # set by a camera that holds what must be released, once it holds all of it
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -246,6 +247,11 @@ class CameraBase(ABC):
                 return
             self.closed.set()
         self._release()
+
+    def __del__(self) -> None:
+        """Releases a camera that was dropped without `close`."""
+        if self._opened:
+            self.close()
 
     def __enter__(self) -> Self:
         return self

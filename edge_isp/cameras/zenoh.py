@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from edge_isp.cameras.base import CameraBase
@@ -38,12 +39,14 @@ class ZenohCamera(CameraBase):
 
     def __init__(self, key: str, *, connect: str | None = None, listen: str | None = None) -> None:
         super().__init__(f"zenoh:{key}")
-        self._session = open_session(key, connect, listen, CameraError)
         self._changed = threading.Condition()
-        self._messages: deque[tuple[Any, str]] = deque(maxlen=_WAITING)
+        self._messages: deque[Any] = deque(maxlen=_WAITING)
         self._boot_id, self._wall_clock = boot_id(), WallClock()
         self._sequence: int | None = None
-        self._subscriber = self._session.declare_subscriber(f"{key}/raw", self._take)
+        self._session = open_session(key, connect, listen, CameraError)
+        self._opened = True
+        # Zenoh keeps the function, which therefore does not hold the camera: one that is dropped is released.
+        self._subscriber = self._session.declare_subscriber(f"{key}/raw", partial(_take, self._changed, self._messages))
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         """The next frame; see `Camera.read`.
@@ -60,13 +63,13 @@ class ZenohCamera(CameraBase):
                 raise CameraTimeoutError(f"{self.source}: no frame within {timeout_s} s")
             if self.closed.is_set():
                 return None
-            payload, clocks = self._messages.popleft()
+            sample = self._messages.popleft()
         try:
-            sent = json.loads(clocks)
-            frame = decode_frame(payload.to_bytes(), int(sent["published_ns"]), self.source)
+            sent = json.loads(b"" if sample.attachment is None else sample.attachment.to_bytes())
+            frame = decode_frame(sample.payload.to_bytes(), int(sent["published_ns"]), self.source)
             timestamp_ns = self._local_ns(frame.timestamp_ns, sent)
-        except (FormatError, ValueError, KeyError, TypeError) as error:
-            raise CameraError(f"{self.source}: what came is no frame: {error}") from error
+        except (FormatError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise CameraError(f"{self.source}: what came is no frame: {str(error)[:300]}") from error
         status = frame.status
         if self._sequence is not None and frame.sequence > self._sequence + 1:
             status |= FrameStatus.GAP
@@ -77,17 +80,20 @@ class ZenohCamera(CameraBase):
         """A time stamp of the sink's host on this host's clock."""
         if clocks["boot"] == self._boot_id != "":
             return timestamp_ns
-        return timestamp_ns + int(clocks["offset_ns"]) - self._wall_clock.offset_ns()
-
-    def _take(self, sample: Any) -> None:
-        """In a thread of Zenoh's."""
-        attachment = sample.attachment
-        with self._changed:
-            self._messages.append((sample.payload, "" if attachment is None else attachment.to_string()))
-            self._changed.notify_all()
+        local_ns = timestamp_ns + int(clocks["offset_ns"]) - self._wall_clock.offset_ns()
+        if not -(2**63) <= local_ns < 2**63:
+            raise ValueError("the time stamp must be a number of 64 bits")
+        return local_ns
 
     def _release(self) -> None:
         with self._changed:
             self._messages.clear()
             self._changed.notify_all()
         self._session.close()
+
+
+def _take(changed: threading.Condition, messages: deque[Any], sample: Any) -> None:
+    """In a thread of Zenoh's."""
+    with changed:
+        messages.append(sample)
+        changed.notify_all()

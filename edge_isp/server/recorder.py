@@ -56,7 +56,7 @@ class Recorder:
         error: why the last recording ended early; "" where it did not.
     """
 
-    needs_raw = True
+    needs_raw = "detections"
 
     def __init__(self, folder: Path, profile: SensorProfile | None = None) -> None:
         self.error = ""

@@ -74,7 +74,7 @@ class MqttSink:
         ca_file: path of the certificates that the broker's certificate is checked against (`mqtts`); None is the
             system's.
         discovery: whether to publish Home Assistant's discovery documents.
-        snapshots: whether to publish pictures. They need the RAW frame of every result.
+        snapshots: whether to publish pictures. Those of detections need the RAW frame of every result.
         absent_s: seconds without a detection, after which a class is gone.
         profile: of the sensor, for pictures; None is the shipped profile of the frame's sensor.
         tone: of snapshots of RAW frames, "camera" or "srgb".
@@ -104,7 +104,7 @@ class MqttSink:
         host, port, base = self._parsed(address)
         self._shown = f"{self.scheme}://{host}:{port}"
         self._topic = base
-        self.needs_raw = self._snapshots = snapshots
+        self.needs_raw, self._snapshots = "detections" if snapshots else False, snapshots
         self._pictures = Pictures(profile, tone, overlay=True)
         self._presence, self._board = ClassPresence(absent_s), Board()
         self._keys = _Keys()
@@ -366,7 +366,7 @@ class MqttsSink(MqttSink):
         password_file: path of a file whose first line is the password.
         ca_file: path of the certificates that the broker's certificate is checked against; None is the system's.
         discovery: whether to publish Home Assistant's discovery documents.
-        snapshots: whether to publish pictures. They need the RAW frame of every result.
+        snapshots: whether to publish pictures. Those of detections need the RAW frame of every result.
         absent_s: seconds without a detection, after which a class is gone.
         profile: of the sensor, for pictures; None is the shipped profile of the frame's sensor.
         tone: of snapshots of RAW frames, "camera" or "srgb".

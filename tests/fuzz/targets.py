@@ -196,7 +196,9 @@ def _sidecars() -> tuple[bytes, ...]:
     return (
         b'[format]\nwidth = 64\nheight = 48\ncfa = "RGGB"\nbit_depth = 10\npacking = "csi2p"\nstride = 96\noffset = 0\n'
         b'frame_bytes = 8192\n[sensor]\nname = "imx219"\n[frame]\ncolour_gains = [1.75, 1.43]\n'
-        b"colour_temperature_k = 5700\nanalogue_gain = 1.0\nexposure_ns = 10_000_000\n",
+        b"colour_temperature_k = 5700\nanalogue_gain = 1.0\nexposure_ns = 10_000_000\n"
+        b"colour_matrix = [1.6, -0.4, -0.2, -0.3, 1.5, -0.2, 0, -0.5, 1.5]\nnoise_profile = [2e-4, 1e-6]\n"
+        b"baseline_exposure_ev = 0.5\norientation = 6\ntaken_at = 2026-11-28T10:15:00.25+01:00\n",
         b'[format]\nwidth = 64\nheight = 48\ncfa = "BGGR"\nbit_depth = 12\npacking = "u16"\n[sensor]\n'
         b"black_level = [64, 64.5, 64, 64]\nwhite_level = 4095\n[[frame]]\n[[frame]]\nanalogue_gain = 2\n",
     )
