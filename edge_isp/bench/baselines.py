@@ -34,7 +34,6 @@ from edge_isp.bench.report import Baseline
 from edge_isp.bench.sampler import Meters
 from edge_isp.errors import BenchError, CameraError
 from edge_isp.frame import RawFrame
-from edge_isp.models.card import find_model
 
 # Frames at the beginning that do not count.
 _WARMUP = 8
@@ -70,6 +69,7 @@ def numpy_float32(model: str, frame: RawFrame) -> Develop:
     from edge_isp.calibration.light import noise_deviation, normalise_gains
     from edge_isp.calibration.profile import load_profile
     from edge_isp.kernels.reference import on_2x2, on_cells
+    from edge_isp.models.card import find_model
     from edge_isp.models.tflite_graph import TfliteGraph
 
     card = find_model(model, frame.sensor)
@@ -279,6 +279,8 @@ def measure_baselines(model: str, *, width: int, height: int, rounds: int = 3, s
         BenchError: one failed, and not for want of a package or a camera.
         ModelError: there is no such model.
     """
+    from edge_isp.models.card import find_model
+
     task = find_model(model, None).task
     baselines = _baselines_of(task)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in baselines}
