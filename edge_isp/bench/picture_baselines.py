@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_isp.bench.frames import MemoryCamera
 from edge_isp.errors import CameraError
 from edge_isp.frame import RawFrame
+from edge_isp.models.card import TensorCard
 from edge_isp.results import Detections
 
 # What makes the picture where a network does.
@@ -47,20 +48,40 @@ def objects_in_pictures(model: str, frame: RawFrame) -> FindObjects:
     shape = task.input_shape(frame.format)
     engine = LiteRtEngine(card.path, shape=shape)
     top, left, height, width = letterbox((frame.format.height // 2, frame.format.width // 2), shape[1:3])
-    light = np.arange(256) / 255
-    light = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)  # of sRGB
-    codes = np.sqrt(light) / card.input.scale + card.input.zero_point
-    table = np.clip(np.rint(codes), -128, 127).astype(np.int8)
+    table = light_table(card.input)
     tensor = np.zeros(shape, np.int8)
     inside = tensor[0, top : top + height, left : left + width]
 
     def find(picture: NDArray[np.uint8]) -> Detections:
         small = cv2.resize(picture, (2 * width, 2 * height), interpolation=cv2.INTER_AREA)
-        for plane, (y, x, colour) in enumerate(((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))):
-            inside[..., plane] = table[small[y::2, x::2, colour]]
+        take_planes(small, table, inside)
         return task.decode(engine.run([tensor]), frame, tensor)
 
     return find
+
+
+def light_table(source: TensorCard) -> NDArray[np.int8]:
+    """From the values of a picture in sRGB to the codes of the same light in a model's input.
+
+    Args:
+        source: the model's input.
+    """
+    light = np.arange(256) / 255
+    light = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    codes = np.sqrt(light) / source.scale + source.zero_point
+    return np.clip(np.rint(codes), -128, 127).astype(np.int8)
+
+
+def take_planes(picture: NDArray[np.uint8], table: NDArray[np.int8], out: NDArray[np.int8]) -> None:
+    """Takes the planes R, Gr, Gb, B out of a picture, each at its place in a mosaic's cells of 2x2 pixels.
+
+    Args:
+        picture: (2 * h, 2 * w, 3).
+        table: see `light_table`.
+        out: (h, w, 4).
+    """
+    for plane, (y, x, colour) in enumerate(((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))):
+        out[..., plane] = table[picture[y::2, x::2, colour]]
 
 
 def software_isp(model: str, frame: RawFrame) -> Callable[[RawFrame], NDArray[Any]]:

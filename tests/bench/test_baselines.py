@@ -7,17 +7,19 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import pytest
 
 from edge_isp.bench.baselines import BASELINES, DETECTOR_BASELINES, _medians, _run, numpy_float32, opencv, rawpy_half
 from edge_isp.bench.figures import distribution
-from edge_isp.bench.picture_baselines import objects_in_pictures, software_isp
+from edge_isp.bench.picture_baselines import light_table, objects_in_pictures, software_isp, take_planes
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.spec import demo_recording, demo_scene, open_camera
 from edge_isp.errors import BenchError
 from edge_isp.models.card import find_model
 from edge_isp.pipeline import ModelOptions, Pipeline
+from edge_isp.tasks.detect import DetectTask
 from edge_isp.verbs import detect
 
 
@@ -104,6 +106,21 @@ def test_a_detector_finds_in_the_picture_what_it_finds_in_the_mosaic() -> None:
     best, other = int(np.argmax(mosaic.confidence)), int(np.argmax(found.confidence))
     assert mosaic.class_id[best] == found.class_id[other]
     assert overlap(mosaic.xyxy[best], found.xyxy[other]) > 0.7
+
+
+def test_the_planes_of_a_picture_are_those_of_the_mosaic() -> None:
+    """Another demosaicing and another gamma, so that they are close and not equal."""
+    with open_camera(f"synthetic:{demo_scene()},width=832,height=624") as camera:
+        frame = camera.read()
+    assert frame is not None
+    card = find_model("raw-detector", None)
+    expected = np.zeros(DetectTask(card).input_shape(frame.format), np.int8)
+    DetectTask(card).encode(frame, expected)
+    small = cv2.resize(software_isp("", frame)(frame), (416, 312), interpolation=cv2.INTER_AREA)
+    planes = np.zeros((156, 208, 4), np.int8)
+    take_planes(small, light_table(card.input), planes)
+    difference = planes.astype(int) - expected[0, 26:182]
+    assert np.abs(difference).mean(axis=(0, 1)).max() < 5  # of 255
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from edge_isp.bench.matrix import Combination, measure_matrix
 from edge_isp.bench.plan import Plan, Subject
 from edge_isp.engines import delegates
-from edge_isp.engines.delegates import find_delegate, probe
+from edge_isp.engines.delegates import find_delegate, probe, resolve
 from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.onnxruntime import _add_provider
 from edge_isp.errors import EngineError
 from edge_isp.models.export import Export, export_model
 from tests.engines.npu_tools import SMALL, codes
@@ -135,3 +137,11 @@ def test_the_bench_runs_it_in_the_other_python(openvino_python: str) -> None:
 
 def sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def test_a_provider_has_the_threads_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO has threads of its own, one for each core unless it is told otherwise."""
+    spec = find_delegate("openvino")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [spec.provider])
+    providers = _add_provider(None, resolve(spec, probe(spec), Path("model.onnx")), 3)
+    assert providers == [(spec.provider, {"device_type": "CPU", "num_of_threads": "3"}), "CPUExecutionProvider"]
