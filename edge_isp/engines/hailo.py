@@ -16,16 +16,15 @@ from edge_isp.engines.vendor import VendorEngine
 from edge_isp.errors import EngineError
 
 _LIMIT_MS = 60_000
-# Devices of one group are one chip, which HailoRT's scheduler shares between the networks of a process. By default a
-# device is the chip's only one, and a second network finds it in use. Processes share a chip by HailoRT's service only.
+# Devices of one group are one chip, which HailoRT's scheduler shares between the networks; by default a device is the
+# chip's only one, and a second network finds it in use.
 _GROUP = "SHARED"
 
 
 class HailoEngine(VendorEngine):
     """A `.hef` model in the runtime of Hailo; it has one size of frames.
 
-    The delegate's option `multi_process_service` is "yes" where HailoRT's service runs, which shares a chip between
-    processes.
+    Networks share a chip: those of one process in any case, those of several by HailoRT's service, where it runs.
 
     Args:
         path: path of the compiled model.
@@ -50,11 +49,7 @@ class HailoEngine(VendorEngine):
 
     def _load(self) -> None:
         try:
-            settings = hailo_platform.VDevice.create_params()
-            settings.group_id = _GROUP
-            settings.multi_process_service = self._delegate.options.get("multi_process_service", "no") == "yes"
-            settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
-            self._device = hailo_platform.VDevice(settings).__enter__()
+            self._device = _open_device()
             model = self._device.create_infer_model(str(self.path))
             self._input_names, self._output_names = list(model.input_names), list(model.output_names)
             for name in self._input_names:
@@ -84,3 +79,22 @@ class HailoEngine(VendorEngine):
         except HailoRTException as error:
             raise EngineError(f"{self.path}: HailoRT failed to run this model: {error}") from error
         return outputs
+
+
+def _open_device() -> Any:
+    """The chip, by HailoRT's service, which shares it between processes, or without it, for this process alone."""
+    settings = hailo_platform.VDevice.create_params()
+    settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
+    settings.group_id = _GROUP
+    settings.multi_process_service = True
+    try:
+        return hailo_platform.VDevice(settings).__enter__()
+    except HailoRTException:  # the service does not run
+        settings.multi_process_service = False
+    try:
+        return hailo_platform.VDevice(settings).__enter__()
+    except HailoRTException as error:
+        raise EngineError(
+            f"HailoRT cannot open the chip: {error}; where another process uses it, HailoRT's service shares it: sudo "
+            "systemctl enable --now hailort"
+        ) from error

@@ -63,13 +63,21 @@ class StandInHailo:
     shape = (12, 12, 8)
 
     alone: ClassVar[set[int]] = set()  # the devices that are open and share their chip with no other
+    services: ClassVar[list[bool]] = []  # whether each device was opened by the service
+    service_runs = False
+    in_use = False  # by another process
 
     def __init__(self, settings: Any = None) -> None:
         self.buffers: dict[str, Any] = {}
-        if getattr(settings, "group_id", None) is None:
-            if self.alone:
-                raise StandInHailoError("HAILO_DEVICE_IN_USE")
+        by_service = getattr(settings, "multi_process_service", False)
+        if by_service and not self.service_runs:
+            raise StandInHailoError("HAILO_RPC_FAILED")
+        shared = getattr(settings, "group_id", None) is not None
+        if (self.in_use and not by_service) or (self.alone and not shared):
+            raise StandInHailoError("HAILO_DEVICE_IN_USE")
+        if not shared:
             self.alone.add(id(self))
+        self.services.append(by_service)
 
     @staticmethod
     def create_params() -> Any:
@@ -122,6 +130,7 @@ def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     name = request.param
     STAND_IN_FAILS.clear()
     StandInHailo.alone.clear()
+    StandInHailo.services.clear()
     rknn, api = ModuleType("rknnlite"), ModuleType("rknnlite.api")
     api.RKNNLite = StandInRknnLite  # type: ignore[attr-defined]
     hailo, inner = ModuleType("hailo_platform"), ModuleType("hailo_platform.pyhailort.pyhailort")
@@ -169,6 +178,22 @@ def test_two_networks_share_a_chip(vendor: Any) -> None:
             fallback.run([codes(12, 12)])
             assert fallback.report.delegate == "hailo"
             assert fallback.report.nodes_delegated == fallback.report.nodes == 1
+    assert StandInHailo.services == [False, False]
+
+
+@pytest.mark.parametrize("vendor", ["hailo"], indirect=True)
+def test_processes_share_a_chip_by_the_service_alone(vendor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandInHailo, "in_use", True)
+    with (
+        vendor() as fallback,
+        pytest.raises(EngineError, match="IN_USE; where another process .* enable --now hailort"),
+    ):
+        fallback.run([codes(12, 12)])
+    monkeypatch.setattr(StandInHailo, "service_runs", True)
+    with vendor() as fallback:
+        fallback.run([codes(12, 12)])
+        assert fallback.report.delegate == "hailo"
+    assert StandInHailo.services == [True]
 
 
 @pytest.mark.parametrize("stage", ["load", "init", "run"])
