@@ -11,6 +11,8 @@ from edge_isp.errors import BenchError, MissingDependencyError
 
 _FRAME_MS = 1e3 / 30
 
+_MINIMUM: dict[str, Any] = {"marker": "_", "color": "black", "linestyle": "none", "markersize": 5}
+
 _PERCENTILES = ("min", "p50", "p90", "p95", "p99", "p999", "max")
 
 
@@ -64,6 +66,11 @@ def plot_matrix(matrix: Matrix, path: Path) -> None:
     medians = {
         (cell.model, (cell.width, cell.height), cell.threads, executor_name(cell)): median_ms(cell) for cell in cells
     }
+    minima = {
+        (cell.model, (cell.width, cell.height), cell.threads, executor_name(cell)): infer(cell.report).min / 1e6
+        for cell in cells
+        if cell.report is not None
+    }
     figure = _figure(max(6.0, 1.5 + len(sizes) * len(models) * 0.85), 1.5 + 3.2 * len(threads))
     axes = figure.subplots(len(threads), len(sizes), sharex=True, sharey=True, squeeze=False)
     bar = 0.8 / len(executors)
@@ -73,6 +80,7 @@ def plot_matrix(matrix: Matrix, path: Path) -> None:
                 values = [medians.get((model, size, count, name)) for model in models]
                 at = [index + (place - (len(executors) - 1) / 2) * bar for index in range(len(models))]
                 drawn = panel.bar(at, [value or 0 for value in values], bar, label=name)
+                panel.plot(at, [minima.get((model, size, count, name)) for model in models], **_MINIMUM)
                 panel.bar_label(drawn, ["-" if v is None else f"{v:.3g}" for v in values], fontsize=6, padding=1)
             panel.axhline(_FRAME_MS, color="black", linewidth=0.8, linestyle=":")
             panel.set_yscale("log")
@@ -81,7 +89,9 @@ def plot_matrix(matrix: Matrix, path: Path) -> None:
             panel.grid(visible=True, which="major", axis="y", alpha=0.3)
             panel.margins(y=0.12)
         row[0].set_ylabel("ms")
-    figure.suptitle(f"Median inference on {matrix.board}; dotted: 30 frames a second; -: was not measured")
+    figure.suptitle(
+        f"Median inference on {matrix.board}; black: the shortest; dotted: 30 frames a second; -: not measured"
+    )
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(executors))
     _save(figure, path)

@@ -36,7 +36,7 @@ def test_each_combination_has_its_report_or_its_reason(matrix: Matrix) -> None:
     litert, onnx, absent = matrix.cells
     assert litert.report
     assert onnx.report
-    assert litert.error is onnx.error is absent.report is None
+    assert (litert.error, onnx.error, absent.report) == (None, None, None)
     assert litert.report.model.input_shape == onnx.report.model.input_shape == [1, 12, 16, 20]
     runtimes = [cell.report.software.runtime for cell in (litert, onnx) if cell.report]
     assert [(r.name, r.lib is not None, len(r.sha256 or "")) for r in runtimes if r] == [
