@@ -105,11 +105,19 @@ def measure_matrix(
         kind: whether the engine alone or the whole pipeline is measured.
         fps: frames per second of a pipeline's camera; None for frames as fast as they are taken.
         notify: is called with each combination when it has been measured.
+
+    Returns:
+        What was measured: all of it, or what came before Ctrl-C.
     """
     started, cells, board = datetime.now(UTC), [], Board()
     with TemporaryDirectory(prefix="edge-isp-bench-") as folder:
         for combination in wanted:
-            cells.append(_measured(combination, plan, kind, fps, Path(folder)))
+            try:
+                cells.append(_measured(combination, plan, kind, fps, Path(folder)))
+            except KeyboardInterrupt:
+                if not cells:
+                    raise
+                break
             notify(cells[-1])
     return Matrix(
         schema_version=1,

@@ -58,6 +58,19 @@ def test_a_process_that_dies_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cell.error == "its process ended with status 1: "
 
 
+def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = combinations(["rfdcsanet-t"], [(64, 48)], [("litert", "none")], [1, 2, 3])
+    answers: list[BaseException] = [BenchError("the first"), KeyboardInterrupt(), KeyboardInterrupt()]
+
+    def fail(job: object) -> None:
+        raise answers.pop(0)
+
+    monkeypatch.setattr("edge_isp.bench.matrix._in_process", fail)
+    assert [cell.error for cell in measure_matrix(wanted, QUICK).cells] == ["the first"]
+    with pytest.raises(KeyboardInterrupt):
+        measure_matrix(wanted, QUICK)
+
+
 def test_pipelines_are_measured_likewise() -> None:
     matrix = measure_matrix(
         [Combination(Subject("rfdcsanet-t", threads=1, policy="block"), 64, 48)], QUICK, kind="pipeline"
