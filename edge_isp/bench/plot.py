@@ -81,7 +81,10 @@ def plot_matrix(matrix: Matrix, path: Path) -> None:
                 at = [index + (place - (len(executors) - 1) / 2) * bar for index in range(len(models))]
                 drawn = panel.bar(at, [value or 0 for value in values], bar, label=name)
                 panel.plot(at, [minima.get((model, size, count, name)) for model in models], **_MINIMUM)
-                panel.bar_label(drawn, ["-" if v is None else f"{v:.3g}" for v in values], fontsize=6, padding=1)
+                panel.bar_label(drawn, ["" if v is None else _three_digits(v) for v in values], fontsize=6, padding=1)
+                for x, value in zip(at, values, strict=True):
+                    if value is None:
+                        panel.annotate("-", (x, 0.01), xycoords=("data", "axes fraction"), ha="center")
             panel.axhline(_FRAME_MS, color="black", linewidth=0.8, linestyle=":")
             panel.set_yscale("log")
             panel.set_title(f"{size[0]}x{size[1]}, {_threads(count)}")
@@ -115,6 +118,10 @@ def median_ms(cell: Cell) -> float | None:
         cell: the combination.
     """
     return None if cell.report is None else infer(cell.report).p50 / 1e6
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _threads(count: int | None) -> str:
