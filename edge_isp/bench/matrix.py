@@ -114,7 +114,7 @@ def measure_matrix(
         for combination in wanted:
             try:
                 cells.append(_measured(combination, plan, kind, fps, Path(folder)))
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):  # the command line makes the latter of signals
                 if not cells:
                     raise
                 break

@@ -19,6 +19,7 @@ from edge_isp.bench.operators import measure_operators
 from edge_isp.bench.plan import Plan, Subject
 from edge_isp.bench.report import Matrix, Report, read_matrix, read_report, to_json
 from edge_isp.cli.main import app
+from edge_isp.cli.signals import Interrupted
 from edge_isp.errors import BenchError, PluginError
 from edge_isp.models.card import find_model
 
@@ -58,16 +59,17 @@ def test_a_process_that_dies_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cell.error == "its process ended with status 1: "
 
 
-def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Interrupted])
+def test_an_interrupt_keeps_what_was_measured(interrupt: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = combinations(["rfdcsanet-t"], [(64, 48)], [("litert", "none")], [1, 2, 3])
-    answers: list[BaseException] = [BenchError("the first"), KeyboardInterrupt(), KeyboardInterrupt()]
+    answers: list[BaseException] = [BenchError("the first"), interrupt(2), interrupt(2)]
 
     def fail(job: object) -> None:
         raise answers.pop(0)
 
     monkeypatch.setattr("edge_isp.bench.matrix._in_process", fail)
     assert [cell.error for cell in measure_matrix(wanted, QUICK).cells] == ["the first"]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(interrupt):
         measure_matrix(wanted, QUICK)
 
 
