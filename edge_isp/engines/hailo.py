@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hailo_platform
@@ -49,7 +50,7 @@ class HailoEngine(VendorEngine):
 
     def _load(self) -> None:
         try:
-            self._device = _open_device()
+            self._device = _open_device(self.path)
             model = self._device.create_infer_model(str(self.path))
             self._input_names, self._output_names = list(model.input_names), list(model.output_names)
             for name in self._input_names:
@@ -81,7 +82,7 @@ class HailoEngine(VendorEngine):
         return outputs
 
 
-def _open_device() -> Any:
+def _open_device(model: Path) -> Any:
     """The chip, by HailoRT's service, which shares it between processes, or without it, for this process alone."""
     settings = hailo_platform.VDevice.create_params()
     settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
@@ -95,6 +96,6 @@ def _open_device() -> Any:
         return hailo_platform.VDevice(settings).__enter__()
     except HailoRTException as error:
         raise EngineError(
-            f"HailoRT cannot open the chip: {error}; where another process uses it, HailoRT's service shares it: sudo "
+            f"{model}: HailoRT cannot open the chip: {error}; where another process uses it, HailoRT's service shares it: sudo "
             "systemctl enable --now hailort"
         ) from error

@@ -51,7 +51,7 @@ def onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_fallback(model: Path, python: str, delegate: str = "openvino") -> FallbackEngine:
     delegation = Delegation(delegate, require_full=True, python=python)
-    return FallbackEngine(model, engine="onnxruntime", threads=1, delegation=delegation, tolerance_lsb=1.5)
+    return FallbackEngine(model, engine="onnxruntime", threads=1, delegation=delegation, live=False)
 
 
 def test_it_takes_the_whole_graph_and_agrees(onnx_model: Path, openvino_python: str) -> None:
