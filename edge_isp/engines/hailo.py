@@ -96,6 +96,6 @@ def _open_device(model: Path) -> Any:
         return hailo_platform.VDevice(settings).__enter__()
     except HailoRTException as error:
         raise EngineError(
-            f"{model}: HailoRT cannot open the chip: {error}; where another process uses it, HailoRT's service shares it: "
-            "sudo systemctl enable --now hailort"
+            f"{model}: HailoRT cannot open the chip: {error}; where another process uses it, HailoRT's service shares "
+            "it: sudo systemctl enable --now hailort"
         ) from error
