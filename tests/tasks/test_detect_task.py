@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -663,6 +664,33 @@ def test_a_configuration_file_says_what_is_kept(tmp_path: Path, card: ModelCard,
     assert done.returncode == 0, done.stderr
     found = [{entry["class_name"] for entry in json.loads(line)["detections"]} for line in done.stdout.splitlines()]
     assert sorted(map(sorted, found)) == [["green"], ["red"]]
+
+
+def test_the_last_frames_of_a_further_model_are_waited_for(
+    tmp_path: Path, card: ModelCard, fake_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first model comes to the recording's end before the other has decoded anything."""
+    first_has_ended, decode, run_to_the_end = threading.Event(), DetectTask.decode, Pipeline.run
+
+    def slow(task: DetectTask, *arguments: Any) -> Detections:
+        if task.card.path != card.path:
+            first_has_ended.wait(2)
+        return decode(task, *arguments)
+
+    def run_on(pipeline: Pipeline) -> None:
+        first_has_ended.set()
+        run_to_the_end(pipeline)
+
+    monkeypatch.setattr(DetectTask, "decode", slow)
+    monkeypatch.setattr(Pipeline, "run", run_on)
+    (tmp_path / "other").mkdir()
+    other = write_fake_detector(tmp_path / "other")
+    file = tmp_path / "config.toml"
+    file.write_text(f'[run]\nmodel = "{card.path}"\nengine = "{fake_engine}"\n[[run.models]]\nmodel = "{other}"\n')
+    done = in_process.run("run", "--config", file, "--camera", recorded(tmp_path, frames=3), "--json")
+    assert done.returncode == 0, done.stderr
+    assert first_has_ended.is_set()
+    assert len(done.stdout.splitlines()) == 6
 
 
 @pytest.mark.parametrize(
