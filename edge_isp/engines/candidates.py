@@ -47,17 +47,18 @@ class Delegation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A delegate that was found on this board, and the model's file for it.
+    """A delegate that was found on this board, and the model's files for it.
 
     Attributes:
         spec: the delegate, with the options that it is to be loaded with.
         found: where it was found.
-        model: the path of the model's file, or of its variant for the delegate.
+        model: the path of the file for inputs of a shape: the model's own, or its variant for the delegate; None where
+            there is none for them.
     """
 
     spec: DelegateSpec
     found: Probe
-    model: Path
+    model: Callable[[tuple[int, ...]], Path | None]
 
     @property
     def name(self) -> str:
@@ -82,16 +83,24 @@ class Candidate:
             time_limit_s: see `Delegation`.
 
         Raises:
-            EngineError: it cannot be loaded.
+            EngineError: it cannot be loaded, or the model has no variant for it and this size of frames.
+            ModelError: the variant is not what the model's card says.
             PluginError: its engine is not installed.
         """
+        model = self.model(inputs[0].shape)
+        if model is None:
+            wanted = self.spec.models[self.found.board]
+            raise EngineError(
+                f"the model's card has no variant '{wanted}' for inputs of {inputs[0].shape}; "
+                f"'edge-isp compile --npu {wanted} --size WIDTHxHEIGHT' makes one"
+            )
         shared = self.spec.engine in TFLITE_ENGINES and engine in TFLITE_ENGINES
         return launcher.open(
             engine if shared else self.spec.engine,
-            self.model,
+            model,
             isolated=launcher.python is not None and not is_installed(self.spec),
             time_limit_s=time_limit_s,
-            delegate=replace(resolve(self.spec, self.found, self.model), inputs=inputs, outputs=outputs),
+            delegate=replace(resolve(self.spec, self.found, model), inputs=inputs, outputs=outputs),
             shape=inputs[0].shape,
         )
 
@@ -100,7 +109,7 @@ def find_candidates(
     delegation: Delegation,
     path: Path,
     engine: str,
-    variant: Callable[[str], Path | None],
+    variant: Callable[[str, tuple[int, ...]], Path | None],
     absent: Callable[[str, str], None],
 ) -> list[Candidate]:
     """The delegates that may run a model here, the most wanted first.
@@ -109,12 +118,11 @@ def find_candidates(
         delegation: what is wanted.
         path: of the model's file.
         engine: the name of the engine on the CPU.
-        variant: the path of the model's variant of a name, None where it has none.
+        variant: the path of the model's variant for an NPU and a shape of the input, None where it has none.
         absent: is called with the name of each delegate that is not here, and the reason.
 
     Raises:
         EngineError: a delegate is demanded and cannot be used here.
-        ModelError: a variant is not what the model's card says.
         PluginError: there is no delegate of the name.
     """
     name, options = _parse(delegation.delegate)
@@ -126,11 +134,10 @@ def find_candidates(
     for spec in delegates() if name == "auto" else (_demanded(name, engine),):
         spec = replace(spec, options={**spec.options, **options})
         found = probe(spec, packages=delegation.python is None)
-        model = None if found.missing else _model_for(spec, found, path, variant)
-        if model is not None:
-            candidates.append(Candidate(spec, found, model))
+        if not found.missing:
+            candidates.append(Candidate(spec, found, _model_for(spec.models[found.board], path, variant)))
             continue
-        reason = found.missing or f"the model has no variant '{spec.models[found.board]}' in its card"
+        reason = found.missing
         if name != "auto":
             raise EngineError(f"delegate '{spec.name}' ({spec.title}) cannot be used: {reason}")
         absent(spec.name, reason)
@@ -182,11 +189,10 @@ def check_tensors(candidate: Candidate, loaded: Engine, reference: Engine, path:
     ):
         if [_essence(tensor) for tensor in ours] == [_essence(tensor) for tensor in theirs]:
             continue
+        model = candidate.model(reference.inputs[0].shape)
         if [tensor.shape for tensor in ours] != [tensor.shape for tensor in theirs]:
-            raise EngineError(
-                f"{candidate.model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}"
-            )
-        raise ModelError(f"{candidate.model}: {what} must be {_essences(ours)} as in {path}, is {_essences(theirs)}")
+            raise EngineError(f"{model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}")
+        raise ModelError(f"{model}: {what} must be {_essences(ours)} as in {path}, is {_essences(theirs)}")
 
 
 def _demanded(name: str, engine: str) -> DelegateSpec:
@@ -202,9 +208,13 @@ def _demanded(name: str, engine: str) -> DelegateSpec:
     )
 
 
-def _model_for(spec: DelegateSpec, found: Probe, path: Path, variant: Callable[[str], Path | None]) -> Path | None:
-    wanted = spec.models[found.board]
-    return path if path.suffix == f".{wanted}" else variant(wanted)
+def _model_for(
+    wanted: str, path: Path, variant: Callable[[str, tuple[int, ...]], Path | None]
+) -> Callable[[tuple[int, ...]], Path | None]:
+    """The file for inputs of a shape."""
+    if path.suffix == f".{wanted}":
+        return lambda shape: path
+    return lambda shape: variant(wanted, shape)
 
 
 def _parse(text: str) -> tuple[str, dict[str, str]]:

@@ -66,8 +66,8 @@ class FallbackEngine(ClosingEngine):
         tolerance_lsb: the root mean square difference from the CPU's outputs that a delegate may have, in steps of the
             outputs' quantisation; None for 2, which is what int8 arithmetics that round differently come to in a deep
             network.
-        variant: the path of the model's file that was compiled for a delegate, by the name of the variant; None where
-            there is none.
+        variant: the path of the model's file that was compiled for an NPU, by the NPU's name and the shape of the
+            input; None where there is none.
         sha256: SHA-256 of the model and its variants by path, hexadecimal; None verifies nothing.
         clock: the time in seconds; tests bring their own.
 
@@ -85,7 +85,7 @@ class FallbackEngine(ClosingEngine):
         threads: int | None = None,
         delegation: Delegation | None = None,
         tolerance_lsb: float | None = None,
-        variant: Callable[[str], Path | None] = lambda name: None,
+        variant: Callable[[str, tuple[int, ...]], Path | None] = lambda npu, shape: None,
         sha256: Mapping[Path, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

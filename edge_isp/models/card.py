@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from edge_isp.files import LARGEST_MODEL_BYTES, read_file
 from edge_isp.kernels.layout import input_size
 from edge_isp.models.pinned import SHA256
 from edge_isp.toml_file import TomlTable, describe, read_toml
+
+# In a card, the size of a variant that takes every size.
+_ANY_SIZE = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,25 @@ class TensorCard:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The same model, compiled for one kind of NPU: a file beside the card.
+    """The same model, compiled for one kind of NPU and one size of frames: a file beside the card.
 
     Attributes:
+        npu: name of the NPU that it was compiled for ("ethos-u65-256").
+        size: (width, height) in pixels of the frames, or of the mosaic that a detector sees; None where the file takes
+            every size.
+        path: of the file.
         sha256: of the file, hexadecimal.
     """
 
+    npu: str
+    size: tuple[int, int] | None
     path: Path
     sha256: str
+
+    @property
+    def size_name(self) -> str:
+        """The size as cards and messages have it: "1280x720" or "any"."""
+        return _ANY_SIZE if self.size is None else f"{self.size[0]}x{self.size[1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +90,7 @@ class ModelCard:
         document: the whole card, for what else it says (training, quality).
         tolerance_lsb: root mean square difference from the CPU's outputs, in steps of the output's quantisation, that
             an NPU may have.
-        variants: compiled for NPUs, by name ("edgetpu").
+        variants: compiled for NPUs, each for one size of frames.
         receptive_field_radius: rows and columns of the input around an output that it depends on; None where it
             depends on the whole input, or where the card does not say.
         input_multiple: what the rows and columns of the input are a multiple of; tiles begin at one.
@@ -93,7 +108,7 @@ class ModelCard:
     classes: tuple[str, ...]
     document: Mapping[str, Any]
     tolerance_lsb: float | None = None
-    variants: Mapping[str, Variant] = field(default_factory=dict)
+    variants: tuple[Variant, ...] = ()
     receptive_field_radius: int | None = None
     input_multiple: int = 1
 
@@ -114,18 +129,33 @@ class ModelCard:
     @property
     def checksums(self) -> dict[Path, str]:
         """SHA-256 of the model's file and of its variants, by path, for engines to verify what they load."""
-        return {self.path: self.sha256, **{variant.path: variant.sha256 for variant in self.variants.values()}}
+        return {self.path: self.sha256, **{variant.path: variant.sha256 for variant in self.variants}}
 
     def verify_file(self) -> None:
         """Raises ModelError where the model's file is missing or is not the one that the card describes."""
         _verify(self.path, self.sha256)
 
-    def find_variant(self, name: str) -> Path | None:
-        """File of a variant, None where the card has none of that name; ModelError as for `verify_file`."""
-        if name not in self.variants:
+    def find_variant(self, npu: str, shape: tuple[int, ...]) -> Path | None:
+        """The file that was compiled for an NPU and for inputs of a shape.
+
+        Args:
+            npu: name of the NPU.
+            shape: of the input: batch, height, width, channels.
+
+        Returns:
+            The file of that size, else the one that takes every size, else None.
+
+        Raises:
+            ModelError: the file is missing or is not the one that the card describes.
+        """
+        fitting = [
+            v for v in self.variants if v.npu == npu and (v.size is None or self.input_size(*v.size) == shape[1:3])
+        ]
+        if not fitting:
             return None
-        _verify(self.variants[name].path, self.variants[name].sha256)
-        return self.variants[name].path
+        variant = min(fitting, key=lambda v: v.size is None)
+        _verify(variant.path, variant.sha256)
+        return variant.path
 
 
 def read_card(path: Path) -> ModelCard:
@@ -145,7 +175,6 @@ def read_card(path: Path) -> ModelCard:
     tables = document.tables("outputs") if "outputs" in document else (document.table("output", required=True),)
     if not tables:
         document.refuse("outputs", "tables, [[outputs]]", document.values["outputs"])
-    variants = document.table("variants")
     return ModelCard(
         path=path.parent / _file(model),
         name=model.text("name"),
@@ -159,7 +188,7 @@ def read_card(path: Path) -> ModelCard:
         classes=model.texts("classes") if task == "detector" else (),
         document=document.values,
         tolerance_lsb=_tolerance(document),
-        variants={name: _variant(path, variants.table(name)) for name in variants.values},
+        variants=_variants(path, document.table("variants")),
         receptive_field_radius=(
             model.whole("receptive_field_radius", lowest=0) if "receptive_field_radius" in model else None
         ),
@@ -174,8 +203,28 @@ def _file(table: TomlTable) -> str:
     return name
 
 
-def _variant(path: Path, table: TomlTable) -> Variant:
-    return Variant(path.parent / _file(table), table.text("sha256"))
+def _variants(path: Path, table: TomlTable) -> tuple[Variant, ...]:
+    found = []
+    for npu in table.values:
+        sizes = table.table(npu)
+        for name in sizes.values:
+            size = _variant_size(sizes, name)
+            entry = sizes.table(name)
+            found.append(Variant(npu, size, path.parent / _file(entry), entry.text("sha256")))
+    return tuple(found)
+
+
+def _variant_size(sizes: TomlTable, name: str) -> tuple[int, int] | None:
+    """Of the frames that a variant was compiled for."""
+    if name == _ANY_SIZE:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", name)
+    if match is None:
+        sizes.fail(
+            f"[{sizes.key_path(name)}] must be named by the size of its frames, such as "
+            f"[{sizes.key_path('1280x720')}], or '{_ANY_SIZE}' where it takes every size"
+        )
+    return int(match[1]), int(match[2])
 
 
 def shipped_models() -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable
@@ -420,7 +421,6 @@ VARIANT = "rfdcsanet-m-generic"
 @pytest.fixture
 def card(tmp_path: Path) -> Callable[..., Any]:
     """A copy of a shipped model whose card has a variant "npu"."""
-    import hashlib
 
     def make(variant: bytes, sha256: str | None = None, tolerance_lsb: float = 1.5) -> Any:
         source = shipped_models()[VARIANT]
@@ -430,7 +430,7 @@ def card(tmp_path: Path) -> Callable[..., Any]:
         text = source.read_text()
         assert "rms_lsb = 1.5\n" in text
         text = text.replace("rms_lsb = 1.5\n", f"rms_lsb = {tolerance_lsb}\n")
-        text += f'\n[variants.npu]\nfile = "compiled.tflite"\nsha256 = "{digest}"\n'
+        text += f'\n[variants.npu.24x24]\nfile = "compiled.tflite"\nsha256 = "{digest}"\n'
         (tmp_path / f"{VARIANT}.toml").write_text(text)
         return find_model(str(tmp_path / f"{VARIANT}.toml"), None)
 
@@ -464,16 +464,50 @@ def test_a_delegate_gets_its_variant(card: Callable[..., Any], known_npu: Callab
 def test_a_variant_that_is_not_there_or_not_the_cards(card: Callable[..., Any], known_npu: Callable[..., None]) -> None:
     known_npu(models={"*": "other"})
     described = card(static())
-    with pytest.raises(EngineError, match="'npu' .* cannot be used: the model has no variant 'other' in its card"):
-        fallback_of(described)
-    fallback_of(described, "auto").close()
+    with fallback_of(described) as fallback:
+        fallback.resize((1, 12, 12, 8))
+        with pytest.raises(
+            EngineError,
+            match="'npu' cannot be used: the model's card has no variant 'other' for .*edge-isp compile --npu other",
+        ):
+            fallback.run(frame())
+    with fallback_of(described, "auto") as fallback:
+        fallback.resize((1, 12, 12, 8))
+        fallback.run(frame())
     known_npu(models={"*": "npu"})
-    with pytest.raises(ModelError, match="compiled.tflite: is not the model that its card describes: expected SHA-256"):
-        fallback_of(card(static(), sha256="0" * 64), "auto")
+    with fallback_of(card(static(), sha256="0" * 64)) as fallback:
+        fallback.resize((1, 12, 12, 8))
+        with pytest.raises(ModelError, match="compiled.tflite: is not the model that its card describes: expected SHA"):
+            fallback.run(frame())
     described = card(static())
     (described.path.parent / "compiled.tflite").unlink()
-    with pytest.raises(ModelError, match="compiled.tflite: cannot be read: No such file"):
-        fallback_of(described, "auto")
+    with fallback_of(described) as fallback:
+        fallback.resize((1, 12, 12, 8))
+        with pytest.raises(ModelError, match="compiled.tflite: cannot be read: No such file"):
+            fallback.run(frame())
+
+
+def test_a_delegate_gets_the_variant_of_the_frames_size(
+    card: Callable[..., Any], known_npu: Callable[..., None]
+) -> None:
+    """One variant per NPU meant one size of frames per card."""
+    known_npu(models={"*": "npu"})
+    described = card(static())
+    folder = described.path.parent
+    (folder / "larger.tflite").write_bytes(larger := static(size=16))
+    digest = hashlib.sha256(larger).hexdigest()
+    text = (folder / f"{VARIANT}.toml").read_text()
+    (folder / f"{VARIANT}.toml").write_text(
+        f'{text}\n[variants.npu.32x32]\nfile = "larger.tflite"\nsha256 = "{digest}"\n'
+    )
+    with fallback_of(find_model(str(folder / f"{VARIANT}.toml"), None)) as fallback:
+        for size in (12, 16, 12):
+            fallback.resize((1, size, size, 8))
+            fallback.run([codes(size, size)])
+            assert fallback.report.delegate == "npu"
+        fallback.resize((1, 14, 14, 8))
+        with pytest.raises(EngineError, match=r"no variant 'npu' for inputs of \(1, 14, 14, 8\)"):
+            fallback.run([codes(14, 14)])
 
 
 def test_a_variant_of_another_model(card: Callable[..., Any], known_npu: Callable[..., None]) -> None:

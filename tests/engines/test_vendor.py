@@ -134,7 +134,7 @@ def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 
     def open_fallback(delegate: str = name, size: int = 12) -> FallbackEngine:
         fallback = FallbackEngine(
-            SMALL.path, threads=1, delegation=Delegation(delegate), variant=lambda wanted: compiled
+            SMALL.path, threads=1, delegation=Delegation(delegate), variant=lambda npu, shape: compiled
         )
         fallback.resize((1, size, size, 8))
         return fallback
