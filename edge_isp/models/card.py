@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from typing import Any
 from edge_isp.errors import ModelError, did_you_mean, shortened
 from edge_isp.files import LARGEST_MODEL_BYTES, read_file
 from edge_isp.kernels.layout import input_size
+from edge_isp.models.folder import local_models
 from edge_isp.models.pinned import SHA256
 from edge_isp.toml_file import TomlTable, describe, read_toml
+
+_log = logging.getLogger(__name__)
 
 # In a card, the size of a variant that takes every size.
 _ANY_SIZE = "any"
@@ -133,7 +137,7 @@ class ModelCard:
 
     def verify_file(self) -> None:
         """Raises ModelError where the model's file is missing or is not the one that the card describes."""
-        _verify(self.path, self.sha256)
+        verify_file(self.path, self.sha256)
 
     def find_variant(self, npu: str, shape: tuple[int, ...]) -> Path | None:
         """The file that was compiled for an NPU and for inputs of a shape.
@@ -154,7 +158,7 @@ class ModelCard:
         if not fitting:
             return None
         variant = min(fitting, key=lambda v: v.size is None)
-        _verify(variant.path, variant.sha256)
+        verify_file(variant.path, variant.sha256)
         return variant.path
 
 
@@ -237,10 +241,13 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     """The card of a model.
 
     Args:
-        name: of a shipped model; or of a family ("rfdcsanet-s"), which stands for its member for the sensor,
-            else for the generic one, else for the first there is (see `ModelCard.sensor`); or the path of
+        name: of a shipped model, or of one in the user's folder (`models.folder`); or of a family ("rfdcsanet-s"),
+            which stands for its member for the sensor, else for the generic one, else for the first there is (see `ModelCard.sensor`); or the path of
             a model's file or card.
         sensor: name of the sensor that frames come from, where it is known.
+
+    A shipped model's card in the user's folder, which may have more variants, takes the shipped one's place if it is of
+    the same file; one of another release is passed over with a warning.
 
     Raises:
         ModelError: there is no such model, its card is malformed, or the card beside it is another model's.
@@ -251,17 +258,31 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
         if path.suffix != ".toml" and card.path != path:
             raise ModelError(f"{path}: the card beside it, {path.stem}.toml, describes {card.path.name}")
         return card
-    shipped = shipped_models()
-    family = [member for member in shipped if member.startswith(f"{name}-")]
+    shipped, local = shipped_models(), local_models()
+    known = [*shipped, *(member for member in local if member not in shipped)]
+    family = [member for member in known if member.startswith(f"{name}-")]
     for candidate in (name, f"{name}-{sensor}", f"{name}-generic", *family[:1]):
         if candidate in shipped:
             verify_pinned(shipped[candidate])  # the card has the SHA-256 of the model's file
-            return read_card(shipped[candidate])
-    families = {member.rpartition("-")[0] for member in shipped}
+            return _with_local_variants(read_card(shipped[candidate]), local.get(candidate))
+        if candidate in local:
+            return read_card(local[candidate])
+    families = {member.rpartition("-")[0] for member in known}
     raise ModelError(
-        f"no model '{shortened(name)}'; shipped are: {', '.join(shipped) or 'none'}; a model of your own is given by "
-        f"the path of its .tflite or .onnx or of its card{did_you_mean(name, [*shipped, *families])}"
+        f"no model '{shortened(name)}'; there are: {', '.join(known) or 'none'}; a model of your own is given by "
+        f"the path of its .tflite or .onnx or of its card{did_you_mean(name, [*known, *families])}"
     )
+
+
+def _with_local_variants(shipped: ModelCard, local: Path | None) -> ModelCard:
+    """The card of the same model in the user's folder; the shipped one where that folder has none."""
+    if local is None:
+        return shipped
+    card = read_card(local)
+    if card.sha256 != shipped.sha256:
+        _log.warning("%s: passed over: it is of another release of '%s'; compile it again", local, shipped.name)
+        return shipped
+    return card
 
 
 def verify_pinned(path: Path) -> None:
@@ -287,7 +308,16 @@ def _tolerance(document: TomlTable) -> float | None:
     return agreement.positive("rms_lsb") if "rms_lsb" in agreement else None
 
 
-def _verify(path: Path, sha256: str) -> None:
+def verify_file(path: Path, sha256: str) -> None:
+    """Refuses a file that is not the one that a card describes.
+
+    Args:
+        path: of the file.
+        sha256: that the card has, hexadecimal.
+
+    Raises:
+        ModelError: the file is missing, or its content is another.
+    """
     found = hashlib.sha256(read_file(path, ModelError, LARGEST_MODEL_BYTES)).hexdigest()
     if found != sha256:
         raise ModelError(f"{path}: is not the model that its card describes: expected SHA-256 {sha256}, found {found}")

@@ -56,7 +56,7 @@ def test_models_are_found_by_name_family_and_path(model: Path, monkeypatch: pyte
 
 
 def test_missing_models(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(ModelError, match=f"no model 'nope'; shipped are: .*{SHIPPED}"):
+    with pytest.raises(ModelError, match=f"no model 'nope'; there are: .*{SHIPPED}"):
         find_model("nope", None)
     with pytest.raises(ModelError, match="nope.toml: no such file; a model needs its card"):
         find_model(str(tmp_path / "nope.tflite"), None)
