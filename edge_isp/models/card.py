@@ -242,8 +242,8 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
 
     Args:
         name: of a shipped model, or of one in the user's folder (`models.folder`); or of a family ("rfdcsanet-s"),
-            which stands for its member for the sensor, else for the generic one, else for the first there is (see `ModelCard.sensor`); or the path of
-            a model's file or card.
+            which stands for its member for the sensor, else for the generic one, else for the first there is (see
+            `ModelCard.sensor`); or the path of a model's file or card.
         sensor: name of the sensor that frames come from, where it is known.
 
     A shipped model's card in the user's folder, which may have more variants, takes the shipped one's place if it is of

@@ -143,10 +143,13 @@ def _download(url: str, largest_bytes: int) -> bytes:
         with opener.open(url, timeout=_TIMEOUT_S) as answer:
             content: bytes = answer.read(largest_bytes + 1)
             expected = answer.headers.get("Content-Length")
+    except urllib.error.HTTPError as error:
+        error.close()  # it is the answer as well
+        raise ModelError(f"{url}: cannot be fetched: {error}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        reason = error.reason if type(error) is urllib.error.URLError else error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ModelError(f"{url}: cannot be fetched: {reason}") from error
     if len(content) > largest_bytes:
         raise ModelError(f"{url}: larger than {largest_bytes} bytes")

@@ -216,7 +216,9 @@ class TfliteGraph:
 
     def _check_upsample(self, options: Any, inputs: tuple[int, ...], output: int) -> None:
         """Refuses transposed convolutions that do more than to write every value four times."""
-        expected = "a transposed convolution of 2x2, stride 2, without bias, whose weights are 1 from a channel to itself"
+        expected = (
+            "a transposed convolution of 2x2, stride 2, without bias, whose weights are 1 from a channel to itself"
+        )
         channels, found = self.shape(output)[_CHANNEL_AXIS], (options.padding, options.strideH, options.strideW)
         if len(inputs) != 3 or found != (schema.Padding.VALID, 2, 2) or options.fusedActivationFunction:
             self._refuse(output, expected, f"{len(inputs)} inputs, padding {found[0]}, stride {found[1:]}")

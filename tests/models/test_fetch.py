@@ -208,7 +208,7 @@ def test_a_server_that_is_not_there(folder: Path, tmp_path: Path, monkeypatch: p
     ("text", "message"),
     [
         ("", "the file lacks models"),
-        ("[model]", "unknown key model; did you mean 'models'"),
+        ("[model]", "unknown key 'model'; did you mean 'models'"),
         ("[models.a]\nurl = 'https://x/a.toml'", "lacks sha256"),
         (f"[models.a]\nurl = 'http://x/a.toml'\nsha256 = '{'0' * 64}'", "url must be the https:// address of a card"),
         (f"[models.a]\nurl = 'https://x/a.bin'\nsha256 = '{'0' * 64}'", "url must be the https:// address of a card"),
