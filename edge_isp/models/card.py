@@ -200,6 +200,18 @@ def read_card(path: Path) -> ModelCard:
     )
 
 
+def card_path(model: Path) -> Path:
+    """Where the card of a model's file stands: NAME.onnx.toml where there is one, else NAME.toml.
+
+    The longer name serves where files of several formats have one name, as a `.tflite` and an `.onnx` of one export do.
+
+    Args:
+        model: the path of the model's file.
+    """
+    own = model.with_name(f"{model.name}.toml")
+    return own if own.exists() else model.with_suffix(".toml")
+
+
 def _file(table: TomlTable) -> str:
     name = table.path_text("file")
     if Path(name).name != name:
@@ -254,9 +266,9 @@ def find_model(name: str, sensor: str | None) -> ModelCard:
     """
     if name.endswith((".tflite", ".onnx", ".toml")):
         path = Path(name)
-        card = read_card(path.with_suffix(".toml"))
+        card = read_card(path if path.suffix == ".toml" else card_path(path))
         if path.suffix != ".toml" and card.path != path:
-            raise ModelError(f"{path}: the card beside it, {path.stem}.toml, describes {card.path.name}")
+            raise ModelError(f"{path}: the card beside it, {card_path(path).name}, describes {card.path.name}")
         return card
     shipped, local = shipped_models(), local_models()
     known = [*shipped, *(member for member in local if member not in shipped)]
