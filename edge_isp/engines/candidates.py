@@ -135,7 +135,7 @@ def find_candidates(
         spec = replace(spec, options={**spec.options, **options})
         found = probe(spec, packages=delegation.python is None)
         if not found.missing:
-            candidates.append(Candidate(spec, found, _model_for(spec.models[found.board], path, variant)))
+            candidates.append(Candidate(spec, found, _model_for(spec, found, path, variant)))
             continue
         reason = found.missing
         if name != "auto":
@@ -209,12 +209,18 @@ def _demanded(name: str, engine: str) -> DelegateSpec:
 
 
 def _model_for(
-    wanted: str, path: Path, variant: Callable[[str, tuple[int, ...]], Path | None]
+    spec: DelegateSpec, found: Probe, path: Path, variant: Callable[[str, tuple[int, ...]], Path | None]
 ) -> Callable[[tuple[int, ...]], Path | None]:
     """The file for inputs of a shape."""
-    if path.suffix == f".{wanted}":
-        return lambda shape: path
-    return lambda shape: variant(wanted, shape)
+    wanted = [spec.models[found.board]]
+    if spec.provider and "onnx" not in wanted:
+        wanted.append("onnx")
+
+    def find(shape: tuple[int, ...]) -> Path | None:
+        files = (path if path.suffix == f".{name}" else variant(name, shape) for name in wanted)
+        return next((file for file in files if file is not None), None)
+
+    return find
 
 
 def _parse(text: str) -> tuple[str, dict[str, str]]:

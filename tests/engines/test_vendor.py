@@ -15,12 +15,22 @@ import pytest
 
 from edge_isp import plugins
 from edge_isp.engines import delegates
+from edge_isp.engines.base import TensorInfo
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.engines.vendor import _with_channels_last
 from edge_isp.errors import EngineError, MissingDependencyError
 from tests.engines.npu_tools import SMALL, codes
 
 STAND_IN_FAILS: dict[str, bool] = {}
+
+
+def in_codes(values: list[Any]) -> list[Any]:
+    """The model's outputs as Rockchip's runtime gives them: int8, channels before rows and columns."""
+    (x,) = values
+    assert x.dtype == np.int8
+    with LiteRtEngine(SMALL.path, threads=1, shape=x.shape) as engine:
+        return [np.ascontiguousarray(engine.run([x])[0].transpose(0, 3, 1, 2))]
 
 
 def in_float(values: list[Any]) -> list[Any]:
@@ -43,8 +53,8 @@ class StandInRknnLite:
         return -1 if STAND_IN_FAILS.get("init") else 0
 
     def inference(self, inputs: list[Any], data_type: str, data_format: str) -> list[Any] | None:
-        assert (data_type, data_format) == ("uint8", "nhwc")
-        return None if STAND_IN_FAILS.get("run") else in_float(inputs)
+        assert (data_type, data_format) == ("int8", "nhwc")
+        return None if STAND_IN_FAILS.get("run") else in_codes(inputs)
 
     def release(self) -> None:
         pass
@@ -151,6 +161,26 @@ def test_values_become_the_cards_codes(vendor: Any) -> None:
             )
         assert fallback.report.delegate in ("rknn", "hailo")
         assert fallback.report.partitions == ()  # these runtimes do not tell
+
+
+def tensor(*shape: int) -> TensorInfo:
+    return TensorInfo("x", shape, "int8", 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("others", "channels_first", "moved"),
+    [((), True, True), ((), False, False), (((1, 2, 3, 4),), True, False), (((1, 4, 2, 3),), False, True)],
+)
+def test_an_output_whose_shape_does_not_tell_is_arranged_like_the_others(
+    others: tuple[tuple[int, ...], ...], channels_first: bool, moved: bool
+) -> None:
+    """80 classes in 80x80 cells, as a detector of 640x640 pixels has them."""
+    cube = np.arange(125, dtype=np.int8).reshape(1, 5, 5, 5)
+    values = [cube, *(np.zeros(shape, np.int8) for shape in others)]
+    tensors = [tensor(1, 5, 5, 5), *(tensor(1, 2, 3, 4) for _ in others)]
+    found = _with_channels_last(values, tensors, channels_first)
+    np.testing.assert_array_equal(found[0], cube.transpose(0, 2, 3, 1) if moved else cube)
+    assert [array.shape for array in found] == [info.shape for info in tensors]
 
 
 @pytest.mark.parametrize("stage", ["load", "init", "run"])

@@ -52,7 +52,9 @@ def real_input(card: ModelCard) -> Int8:
     """The middle of the recording that ships, as a model's input; for a detector the whole of it."""
     task = task_for(card)
     with ReplayCamera(demo_recording()) as camera:
-        frame = complete_frame(camera.read())
+        frame = camera.read()
+        assert frame
+        frame = complete_frame(frame)
         tensor = np.zeros(task.input_shape(frame.format), np.int8)
         task.encode(frame, tensor)
     if card.task == "detector":
