@@ -63,12 +63,14 @@ class Variant:
             every size.
         path: of the file.
         sha256: of the file, hexadecimal.
+        model_sha256: of the model's file that it was compiled of; "" where the card does not say.
     """
 
     npu: str
     size: tuple[int, int] | None
     path: Path
     sha256: str
+    model_sha256: str = ""
 
     @property
     def size_name(self) -> str:
@@ -150,7 +152,7 @@ class ModelCard:
             The file of that size, else the one that takes every size, else None.
 
         Raises:
-            ModelError: the file is missing or is not the one that the card describes.
+            ModelError: the file is missing, is not the one that the card describes, or was compiled of another model.
         """
         fitting = [
             v for v in self.variants if v.npu == npu and (v.size is None or self.input_size(*v.size) == shape[1:3])
@@ -158,6 +160,11 @@ class ModelCard:
         if not fitting:
             return None
         variant = min(fitting, key=lambda v: v.size is None)
+        if variant.model_sha256 not in ("", self.sha256):
+            raise ModelError(
+                f"{variant.path}: was compiled of another model than {self.path.name}, whose SHA-256 was "
+                f"{variant.model_sha256}; compile it again"
+            )
         verify_file(variant.path, variant.sha256)
         return variant.path
 
@@ -226,7 +233,9 @@ def _variants(path: Path, table: TomlTable) -> tuple[Variant, ...]:
         for name in sizes.values:
             size = _variant_size(sizes, name)
             entry = sizes.table(name)
-            found.append(Variant(npu, size, path.parent / _file(entry), entry.text("sha256")))
+            found.append(
+                Variant(npu, size, path.parent / _file(entry), entry.text("sha256"), entry.text("model_sha256", ""))
+            )
     return tuple(found)
 
 

@@ -132,10 +132,11 @@ def _is_shipped(card: ModelCard) -> bool:
 def _store(
     card: ModelCard, folder: Path, name: str, size_name: str, path: Path, variant: bytes, compiled: Compiled
 ) -> Path:
-    """Writes the variant and the card that names it, and a copy of the model where it is not there; the card's path."""
+    """Writes the variant and the card that names it, and a copy of the model with the variants that it has, where it is
+    not there; the card's path."""
     source = card_path(card.path)
     target = folder / source.name
-    contents = {path: variant}
+    contents: dict[Path, bytes] = {}
     if target.resolve() != source.resolve():
         if target.exists():
             if read_card(target).sha256 != card.sha256:
@@ -143,9 +144,24 @@ def _store(
                     f"{target}: is the card of another model or release; remove it, or name another folder"
                 )
             source = target  # it may have variants already
+        else:
+            contents |= {
+                folder / v.path.name: read_file(v.path, ModelError, LARGEST_MODEL_BYTES) for v in card.variants
+            }
         contents[folder / card.path.name] = card.path.read_bytes()
-    text = _with_variant(source.read_text(encoding="utf-8"), name, size_name, path, variant, compiled)
-    contents[target] = text.encode()
+    entry = [
+        f"[variants.{name}.{size_name}]",
+        f'file = "{path.name}"',
+        f'sha256 = "{hashlib.sha256(variant).hexdigest()}"',
+        f'model_sha256 = "{card.sha256}"',
+        f'compiler = "{compiled.tool}"',
+    ]
+    if compiled.frames_per_second is not None:
+        entry.append(f"estimated_frames_per_second = {compiled.frames_per_second:.1f}")
+    if compiled.on_chip_bytes is not None:
+        entry.append(f"on_chip_bytes = {compiled.on_chip_bytes}")
+    text = _with_entry(source.read_text(encoding="utf-8"), entry)
+    contents |= {path: variant, target: text.encode()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         replace_files(contents)
@@ -154,19 +170,17 @@ def _store(
     return target
 
 
-def _with_variant(text: str, name: str, size_name: str, path: Path, variant: bytes, compiled: Compiled) -> str:
-    """A card's text with a variant, in the place of an older one of that NPU and size."""
-    header = f"[variants.{name}.{size_name}]"
+def _with_entry(text: str, entry: list[str]) -> str:
+    """A card's text with a table, in the place of an older one of that name.
+
+    Args:
+        text: of the card.
+        entry: lines, the header first.
+    """
     kept, skipped = [], False
     for line in text.splitlines():
         if re.match(r"\s*\[", line):
-            skipped = line.strip() == header
+            skipped = line.strip() == entry[0]
         if not skipped:
             kept.append(line)
-    entry = [header, f'file = "{path.name}"', f'sha256 = "{hashlib.sha256(variant).hexdigest()}"']
-    entry.append(f'compiler = "{compiled.tool}"')
-    if compiled.frames_per_second is not None:
-        entry.append(f"estimated_frames_per_second = {compiled.frames_per_second:.1f}")
-    if compiled.on_chip_bytes is not None:
-        entry.append(f"on_chip_bytes = {compiled.on_chip_bytes}")
     return "\n".join(kept).rstrip() + "\n\n" + "\n".join(entry) + "\n"

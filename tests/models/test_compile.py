@@ -94,11 +94,21 @@ def test_a_variant_stands_beside_its_model_and_in_its_card(own: ModelCard, tool:
     assert card.document["variants"][NPU]["64x48"] == {
         "file": done.path.name,
         "sha256": card.variants[0].sha256,
+        "model_sha256": own.sha256,
         "compiler": "ethos-u-vela 5.2.0",
         "estimated_frames_per_second": 30.6,
         "on_chip_bytes": 366 * 1024,
     }
     assert (folder / f"{NAME}.toml").read_text().startswith(before)  # comments and all
+
+
+def test_a_variant_of_another_model_is_not_used(own: ModelCard, tool: Tool) -> None:
+    """A model that was trained again leaves variants behind that compute something else."""
+    done = compile_model(own, NPU, size=SIZE, program=tool(vela()))
+    text = done.card.read_text().replace(f'\nsha256 = "{own.sha256}"', f'\nsha256 = "{"0" * 64}"')
+    done.card.write_text(text)
+    with pytest.raises(ModelError, match=f"64x48.tflite: was compiled of another model than {NAME}.tflite.*again"):
+        read_card(done.card).find_variant(NPU, SHAPE)
 
 
 def test_another_size_is_added_and_the_same_one_replaced(own: ModelCard, tool: Tool) -> None:
