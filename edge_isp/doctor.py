@@ -41,12 +41,13 @@ _TRIAL_LIMIT_S = 60.0
 _TRIAL_CELLS = 32
 
 
-def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, Any]:
+def examine(root: Path = Path("/"), *, try_delegates: bool = True, open_cameras: bool = True) -> dict[str, Any]:
     """Examines the machine, its cameras, runtimes and delegates.
 
     Args:
         root: the root of the file system that is examined.
         try_delegates: False only looks for delegates and loads none.
+        open_cameras: False opens no camera, for example because another part of the program is about to.
 
     Returns:
         Plain values that can be written as JSON.
@@ -64,7 +65,7 @@ def examine(root: Path = Path("/"), *, try_delegates: bool = True) -> dict[str, 
         "cameras": list(_cameras(root)),
         "picamera2": picamera2,
         # Devices belong to this machine, whatever folder is examined.
-        "opened_cameras": list(_opened_cameras(picamera2)) if root == Path("/") else [],
+        "opened_cameras": list(_opened_cameras(picamera2)) if open_cameras and root == Path("/") else [],
         "runtimes": {name: _version(name) for name in _RUNTIMES},
         "delegates": [_delegate(spec, root, try_it=try_delegates) for spec in delegates()],
         "permissions": _permissions(root),

@@ -144,7 +144,7 @@ def plan_defects(
     # White is one unit less than it should be: the light of white level itself is rounded down.
     limits = np.stack([-BELOW_BLACK * np.sqrt(read), gain * LIGHT_WHITE - 1], axis=1)
     limits = np.clip(np.floor(limits), LOWEST_LIGHT, HIGHEST_LIGHT).astype(np.int16)
-    row_starts, columns = _by_row(listed, width, height)
+    row_starts, columns = by_row(listed, width, height)
     return DefectPlan(
         to_light=read_only(
             np.rint(np.stack([light_of_code, black * light_of_code], axis=1) * 2.0**shift).astype(np.int32)
@@ -156,8 +156,8 @@ def plan_defects(
         to_code=read_only(np.stack([1 / light_of_code, black], axis=1).astype(np.float32)),
         white=int(min(np.floor(white_level), layout.highest)),
         highest=layout.highest,
-        row_starts=read_only(row_starts),
-        columns=read_only(columns),
+        row_starts=row_starts,
+        columns=columns,
     )
 
 
@@ -203,11 +203,18 @@ def check_plan(defects: DefectPlan, layout: RawLayout, out: NDArray[Any]) -> Non
     check_writeable("out", out, **{f"defects.{name}": getattr(defects, name) for name in _ARRAYS})
 
 
-def _by_row(places: Iterable[tuple[int, int]], width: int, height: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def by_row(places: Iterable[tuple[int, int]], width: int, height: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Listed pixels as a `DefectPlan` holds them: `row_starts` and `columns`.
+
+    Args:
+        places: pairs x, y, in any order; those outside the window are left out.
+        width: of the window, in pixels.
+        height: of the window, in pixels.
+    """
     inside = sorted({(int(y), int(x)) for x, y in places if 0 <= x < width and 0 <= y < height})
     rows = np.array([y for y, _ in inside], np.int32)
     columns = np.array([x for _, x in inside], np.int32)
-    return np.searchsorted(rows, np.arange(height + 1)).astype(np.int32), columns
+    return read_only(np.searchsorted(rows, np.arange(height + 1)).astype(np.int32)), read_only(columns)
 
 
 @kernel

@@ -29,7 +29,17 @@ WHOLE: dict[str, dict[str, Any]] = {
     "sidecar": {
         "format": {"width": 4, "height": 2, "cfa": "RGGB", "bit_depth": 10, "packing": "u16", "offset": 0},
         "sensor": {"name": "imx219", "black_level": [64, 64, 64, 64], "white_level": 1023},
-        "frame": [{"colour_gains": [2.0, 1.5], "exposure_ns": 1, "analogue_gain": 1.0}],
+        "frame": [
+            {
+                "colour_gains": [2.0, 1.5],
+                "exposure_ns": 1,
+                "analogue_gain": 1.0,
+                "colour_matrix": [1, 0, 0, 0, 1, 0, 0, 0, 1],
+                "noise_profile": [1e-4, 1e-6],
+                "baseline_exposure_ev": 0.5,
+                "orientation": 6,
+            }
+        ],
     },
     "card": {
         "model": {

@@ -51,7 +51,8 @@ def numpy_float32(model: str, frame: RawFrame) -> Develop:
         frame: is like those that will be developed.
 
     Raises:
-        BenchError: the model is not a `.tflite` model of calibrated colour.
+        BenchError: the model is not a `.tflite` model of calibrated colour, or its residual is in fine and coarse
+            steps.
         ModelError: there is no such model.
     """
     import cv2
@@ -65,8 +66,11 @@ def numpy_float32(model: str, frame: RawFrame) -> Develop:
     from edge_isp.models.tflite_graph import TfliteGraph
 
     card = find_model(model, frame.sensor)
-    if card.colour != "calibrated" or card.path.suffix != ".tflite":
-        raise BenchError(f"numpy_float32 needs a .tflite model of calibrated colour, and {card.name} is not one")
+    if card.colour != "calibrated" or card.path.suffix != ".tflite" or card.outputs[0].layout == "residual24":
+        raise BenchError(
+            "numpy_float32 needs a .tflite model of calibrated colour with one output plane for each colour of a "
+            f"pixel, and {card.name} is not one"
+        )
     width, height = frame.format.width, frame.format.height
     graph = TfliteGraph(card.path.read_bytes(), str(card.path))
     graph.resize(*card.input_size(width, height))

@@ -1,8 +1,8 @@
 """The speed of the kernels, compared with a copy, NumPy and OpenCV.
 
-Method: one thread; random codes, which no cache or predictor can learn; each kernel in turn with its comparisons, over
-and over, so that other programs disturb all of them alike; ratios are of the shortest times. A copy is
-`numpy.copyto` of as many bytes as the kernel reads and writes together, half of them read and half written.
+Method: one thread; random codes, which no cache or predictor can learn (for defects a noisy slope); each kernel in turn
+with its comparisons, over and over, so that other programs disturb all of them alike; ratios are of the shortest times.
+A copy is `numpy.copyto` of as many bytes as the kernel reads and writes together, half of them read and half written.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from edge_isp.board import Board
 from edge_isp.calibration.light import srgb_encode
 from edge_isp.kernels import reference
 from edge_isp.kernels.decode import decode_rgb, output_table, rgb_to_i420, rgb_to_yuyv
+from edge_isp.kernels.defects import plan_defects
 from edge_isp.kernels.demosaic import LINEAR_WHITE, TONE_ENTRIES, demosaic, develop
 from edge_isp.kernels.detect import detect, level_tables
 from edge_isp.kernels.encode import encode
-from edge_isp.kernels.layout import RawLayout, row_bytes, row_ranges
+from edge_isp.kernels.layout import RawLayout, input_size, row_bytes, row_ranges
+from edge_isp.kernels.pack import pack
 from edge_isp.kernels.resample import encode_resampled
 from edge_isp.kernels.shaded import encode_shaded
 from edge_isp.kernels.statistics import statistics
-from edge_isp.kernels.tables import encoding_table, lens_factors, node_places, step_table
+from edge_isp.kernels.tables import Factors, encoding_table, lens_factors, node_places, step_table
 from edge_isp.kernels.unpack import unpack
 from edge_isp.kernels.warmup import compile_kernels
 
@@ -198,6 +200,7 @@ def _cases(width: int, height: int, cv2: Any) -> list[_Case]:
         *(_unpack_case(frames[layout], layout, width, height) for layout in frames),
         *(_encode_case(frames[layout], layout, width, height) for layout in frames),
         *_input_cases(frames["csi2p", 10], width, height),
+        *_cell_and_defect_cases(rng, width, height),
         *_picture_cases(rng, width, height, cv2),
         _detector_case(rng),
     ]
@@ -243,9 +246,7 @@ def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case
     small = np.empty((208, 208, 4), np.int8)  # a mosaic of 416, as detectors take it
     large = np.empty((416, 416, 4), np.int8)
     tables = _tables(10)
-    across = np.hypot(*np.meshgrid(*(node_places(side // 2) / (side // 4) - 1 for side in (width, height))))
-    factors = lens_factors(np.repeat(1 + across[..., None], 4, 2), "sqrt")
-    correct = partial(encode_shaded, data, layout=raw, tables=_steps(), factors=factors, zero_point=-128)
+    correct = partial(encode_shaded, data, layout=raw, tables=_steps(), factors=_lens(width, height), zero_point=-128)
     noise = np.arange(4, dtype=np.int8)
     plain, with_noise = "encode RAW10 to int8", "encode RAW10 with noise planes"
     return [
@@ -296,6 +297,59 @@ def _input_cases(data: NDArray[np.uint8], width: int, height: int) -> list[_Case
             data.size // 8,
         ),
     ]
+
+
+def _cell_and_defect_cases(rng: np.random.Generator, width: int, height: int) -> list[_Case]:
+    """RAW10 with noise planes on cells of 2x2 and 4x4 pixels, with and without lens shading and defect correction.
+
+    The codes are those of a noisy slope with one pixel in 10 000 stuck: random ones would nearly all be candidates.
+    """
+    raw = RawLayout(width, height, "csi2p", 10, "RGGB")
+    shot, black = 2e-4, _BLACK * raw.highest
+    light = np.broadcast_to(np.linspace(0.02, 0.5, width, dtype=np.float32), (height, width))
+    light = light + np.sqrt(shot * light) * rng.standard_normal(light.shape, np.float32)
+    light = np.where(rng.random(light.shape, np.float32) < 1e-4, np.float32(1), light)
+    codes = np.rint(black + light * (raw.highest - black)).clip(0, raw.highest).astype(np.uint16)
+    data = pack(codes, packing="csi2p", bit_depth=10)
+    noise = np.arange(4, dtype=np.int8)
+    plain = partial(encode, tables=_tables(10), constants=noise)
+    shaded = partial(
+        encode_shaded,
+        tables=_steps(),
+        factors=_lens(width, height),
+        zero_point=-128,
+        constants=256 * noise.astype(np.uint16),
+    )
+    plan = plan_defects(
+        raw,
+        black_level=(black,) * 4,
+        white_level=raw.highest,
+        gains=_GAINS,
+        shot_noise=shot,
+        read_variance=1e-6,
+    )
+    cases = []
+    for cell in (2, 4):
+        size = input_size(width, height, cell=cell, multiple=1)
+        for run, lens in ((plain, ""), (shaded, ", lens shading")):
+            for defects, corrected in ((None, ""), (plan, ", defects")):
+                if cell == 2 and defects is None:  # see `_input_cases`
+                    continue
+                out = np.empty((*size, cell * cell + 4), np.int8)
+                cases.append(
+                    _Case(
+                        f"encode RAW10 with noise planes{', 4x4 cells' if cell == 4 else ''}{lens}{corrected}",
+                        partial(run, data, out, raw, cell=cell, defects=defects),
+                        data.size + out.nbytes,
+                    )
+                )
+    return cases
+
+
+def _lens(width: int, height: int) -> Factors:
+    """Factors that grow from the middle outwards."""
+    across = np.hypot(*np.meshgrid(*(node_places(side // 2) / (side // 4) - 1 for side in (width, height))))
+    return lens_factors(np.repeat(1 + across[..., None], 4, 2), "sqrt")
 
 
 def _picture_cases(rng: np.random.Generator, width: int, height: int, cv2: Any) -> list[_Case]:

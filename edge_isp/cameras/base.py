@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
@@ -37,6 +37,23 @@ class Controls:
     def names(self) -> list[str]:
         """The names of the settings that are asked for."""
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+    def then(self, newer: Controls) -> Controls:
+        """These settings with newer ones after them: what is fixed ends what is automatic, and the other way round.
+
+        Args:
+            newer: settings that are asked for after these.
+        """
+        kept = self
+        if newer.auto_exposure:
+            kept = replace(kept, exposure_ns=None, analogue_gain=None)
+        if newer.exposure_ns is not None or newer.analogue_gain is not None:
+            kept = replace(kept, auto_exposure=None)
+        if newer.auto_white_balance:
+            kept = replace(kept, colour_gains=None)
+        if newer.colour_gains is not None:
+            kept = replace(kept, auto_white_balance=None)
+        return replace(kept, **{name: getattr(newer, name) for name in newer.names()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +176,25 @@ class Camera(Adjustable, Protocol):
     ) -> None: ...
 
 
+def with_controls(camera: Camera, controls: Controls) -> Camera:
+    """A camera that was just opened, with settings; it is closed where it refuses them.
+
+    Args:
+        camera: that was opened.
+        controls: settings; a camera that can set none must not be asked for any.
+
+    Raises:
+        CameraError: see `Camera.control`.
+    """
+    if controls.names():
+        try:
+            camera.control(controls)
+        except BaseException:
+            camera.close()
+            raise
+    return camera
+
+
 class CameraBase(ABC):
     """What all cameras share: the context manager, the closed state, and the checks of `control`.
 
@@ -190,6 +226,7 @@ class CameraBase(ABC):
     settable: ClassVar[tuple[str, ...]] = ()
     settable_hint: ClassVar[str] = ""
     live: bool = True
+    _opened = False  # set by a camera that holds what must be released, once it holds all of it
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -246,6 +283,11 @@ class CameraBase(ABC):
                 return
             self.closed.set()
         self._release()
+
+    def __del__(self) -> None:
+        """Releases a camera that was dropped without `close`."""
+        if self._opened:
+            self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,22 +9,21 @@ From picamera2 the same objects come as dictionaries, and the layout as that of 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from edge_isp.calibration.profile import profile_of
-from edge_isp.cameras.picamera2.modes import raw_format
+from edge_isp.cameras.picamera2.metadata import black_levels, gains, matrix, positive
+from edge_isp.cameras.picamera2.modes import raw_format, white_level
 from edge_isp.cameras.sidecar import FrameConditions, Sidecar
 from edge_isp.corrections import Origins
 from edge_isp.errors import FormatError
 from edge_isp.files import read_file
 
 _LARGEST_BYTES = 1 << 28
-
-Levels = tuple[float, float, float, float]
 
 
 def with_metadata(path: Path, sidecar: Sidecar) -> Sidecar:
@@ -73,13 +72,12 @@ def read_description(path: Path) -> Sidecar:
             f'{path}: "raw" must have a format, a size [width, height] and a stride, found {str(stream)[:200]}'
         ) from error
     entries = _entries(path, document)
-    reported = _levels(entries[0].get("SensorBlackLevels")) if entries else None
-    if reported is not None:
-        red, green_red, green_blue, blue = (level / 2.0 ** (16 - layout.bit_depth) for level in reported)
-        black: Levels = (red, green_red, green_blue, blue)
-    elif profile is not None:
+    origins = Origins("file")
+    black = black_levels(entries[0].get("SensorBlackLevels"), layout.bit_depth) if entries else None
+    if black is None and profile is not None:
         black = profile.at_bit_depth(layout.bit_depth).black_level
-    else:
+        origins = origins.with_others(black_level=f"profile '{profile.name}'")
+    if black is None:
         raise FormatError(
             f"{path}: no SensorBlackLevels, and no profile of sensor '{sensor}': add a sidecar "
             f"{path.with_suffix('.toml').name} with [sensor] black_level"
@@ -88,13 +86,13 @@ def read_description(path: Path) -> Sidecar:
         format=layout,
         sensor=sensor.lower() if sensor else None,
         black_level=black,
-        white_level=_white(layout.bit_depth, profile.bit_depth if profile else None),
+        white_level=white_level(layout, profile.bit_depth if profile else layout.bit_depth),
         conditions=tuple(_conditions(path, entry) for entry in entries) or (FrameConditions(),),
         offset=0,
         frame_bytes=max(_whole(stream.get("framesize")), layout.frame_bytes),
         window=None,
         lens_shading=True,
-        origins=Origins("file"),
+        origins=origins,
     )
 
 
@@ -120,17 +118,16 @@ def _entries(path: Path, document: Any) -> list[Mapping[str, Any]]:
 
 
 def _conditions(path: Path, entry: Mapping[str, Any]) -> FrameConditions:
-    """One frame's; what is not a number counts as absent, what cannot be used is found out when the frame arrives."""
-    exposure_us, sensor_ns = _number(entry.get("ExposureTime")), entry.get("SensorTimestamp")
-    exposure_ns = round(exposure_us * 1000) if exposure_us is not None and abs(exposure_us) < 1e12 else None
-    gains, matrix = _numbers(entry.get("ColourGains"), 2), _numbers(entry.get("ColourCorrectionMatrix"), 9)
+    """One frame's, as the camera itself reads them; what cannot be used is found out when the frame arrives."""
+    exposure_us, sensor_ns = positive(entry.get("ExposureTime")), entry.get("SensorTimestamp")
+    exposure_ns = round(exposure_us * 1000) if exposure_us is not None and exposure_us < 1e12 else None
     return FrameConditions(
-        colour_gains=None if gains is None else (gains[0], gains[1]),
-        colour_temperature_k=_number(entry.get("ColourTemperature")),
-        analogue_gain=_number(entry.get("AnalogueGain")),
+        colour_gains=gains(entry.get("ColourGains")),
+        colour_temperature_k=positive(entry.get("ColourTemperature")),
+        analogue_gain=positive(entry.get("AnalogueGain")),
         exposure_ns=exposure_ns,
-        digital_gain=_number(entry.get("DigitalGain")),
-        colour_matrix=matrix,
+        digital_gain=positive(entry.get("DigitalGain")),
+        colour_matrix=matrix(entry.get("ColourCorrectionMatrix")),
         # libcamera's is the end of the first row's exposure.
         timestamp_ns=sensor_ns - (exposure_ns or 0) if isinstance(sensor_ns, int) and 0 < sensor_ns < 2**63 else None,
         taken_at=_taken_at(entry.get("FrameWallClock"), exposure_ns or 0),
@@ -152,30 +149,6 @@ def _stream(stream: Mapping[str, Any]) -> dict[str, Any]:
         "size": (int(width), int(height)),
         "stride": int(stream.get("stride", 0)),
     }
-
-
-def _white(bit_depth: int, sensor_bit_depth: int | None) -> float:
-    depth = min(sensor_bit_depth or bit_depth, bit_depth)
-    return float((2**depth - 1) << (bit_depth - depth))
-
-
-def _levels(value: Any) -> Levels | None:
-    found = _numbers(value, 4)
-    return None if found is None else (found[0], found[1], found[2], found[3])
-
-
-def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
-        return None
-    found = [_number(each) for each in value]
-    return None if None in found else tuple(each for each in found if each is not None)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    except OverflowError:
-        return None
 
 
 def _whole(value: Any) -> int:

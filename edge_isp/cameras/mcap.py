@@ -85,21 +85,21 @@ class McapCamera(CameraBase):
         for what, value in (("speed", speed), ("start_s", start_s)):
             if value is not None and not (0 <= value < math.inf and (value or what == "start_s")):
                 raise CameraError(f"{path}: {what} must be a number above 0, found {value}")
-        self._recording = McapRecording(path)
-        try:
-            self.name = self._chosen(name)
-        except BaseException:
-            self._recording.close()
-            raise
         self._clock = clock or (None if speed is None else PlaybackClock(speed))
         self._loop = loop
         self._reading = threading.Lock()
         self._pending: tuple[int, RawFrame] | None = None
         self._shift_ns = self._shift_sequence = 0  # of the loops so far
-        self._first: RawFrame | None = None  # of this loop, and the last two
-        self._last: tuple[RawFrame, RawFrame] | None = None
+        self._last: tuple[RawFrame, RawFrame] | None = None  # the last two, as they were recorded
         self._frames: Iterator[tuple[int, RawFrame]] = iter(())
-        self.seek(start_s)
+        self._recording = McapRecording(path)
+        self._opened = True
+        try:
+            self.name = self._chosen(name)
+            self.seek(start_s)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def limits(self) -> ControlLimits:
@@ -131,7 +131,7 @@ class McapCamera(CameraBase):
             span = self._recording.span_ns
             begin_ns = 0 if span is None or not seconds else span[0] + round(seconds * 1e9)
             self._frames = self._recording.frames(self.name, begin_ns)
-            self._pending = self._first = self._last = None
+            self._pending = self._last = None
             if self._clock is not None:
                 self._clock.restart()
 
@@ -164,32 +164,29 @@ class McapCamera(CameraBase):
 
     def _next(self) -> tuple[int, RawFrame] | None:
         found = next(self._frames, None)
-        if found is None and self._loop and self._first is not None:
-            self._begin_again(self._first)
+        if found is None and self._loop and self._last is not None:
+            self._frames = self._recording.frames(self.name)
             found = next(self._frames, None)
+            if found is not None:
+                self._shift(found[1], *self._last)
         return found
+
+    def _shift(self, first: RawFrame, before: RawFrame, last: RawFrame) -> None:
+        """Makes a loop follow the last two frames of the one before."""
+        period_ns = max(last.timestamp_ns - before.timestamp_ns, 0) or _LONE_FRAME_NS
+        self._shift_ns += last.timestamp_ns + period_ns - first.timestamp_ns
+        self._shift_sequence += last.sequence + 1 - first.sequence
 
     def _looped(self, frame: RawFrame) -> RawFrame:
         """A frame, later by the loops that were played."""
         if not self._loop:
             return frame
-        self._first = self._first or frame
         self._last = (self._last[1] if self._last else frame, frame)
-        if not self._shift_sequence:
-            return frame
         return replace(
             frame,
             sequence=frame.sequence + self._shift_sequence,
             timestamp_ns=frame.timestamp_ns + self._shift_ns,
         )
-
-    def _begin_again(self, first: RawFrame) -> None:
-        assert self._last is not None
-        before, last = self._last
-        period_ns = max(last.timestamp_ns - before.timestamp_ns, 0) or _LONE_FRAME_NS
-        self._shift_ns += last.timestamp_ns - first.timestamp_ns + period_ns
-        self._shift_sequence += last.sequence - first.sequence + 1
-        self._frames, self._first, self._last = self._recording.frames(self.name), None, None
 
     def _chosen(self, name: str | None) -> str:
         cameras = self._recording.cameras
@@ -201,7 +198,8 @@ class McapCamera(CameraBase):
         return name
 
     def _release(self) -> None:
-        self._recording.close()
+        with self._reading:  # a `read` that is in the file ends first
+            self._recording.close()
 
 
 def wait_for_close(closed: threading.Event, timeout_s: float) -> bool:

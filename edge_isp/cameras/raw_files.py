@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from edge_isp.cameras.sidecar import FLIPS, FrameConditions
 from edge_isp.errors import SinkError
 from edge_isp.files import write_file
-from edge_isp.frame import RawFrame
+from edge_isp.frame import RawFrame, RecordedFrame
 from edge_isp.frame_check import check_frame
+
+# What describes a `.raw` file: nobody else's may lie beside it.
+_DESCRIPTIONS = (".toml", ".json")
+# Of a file: a sidecar may have 2 MiB (`toml_file.LARGEST_FILE_BYTES`), and says up to 600 bytes of a frame.
+_MOST_FRAMES = 3000
 
 
 class RawFiles:
-    """Writes frames to NAME.raw, and a new file NAME_2.raw wherever their format or levels change; a context manager.
+    """Writes frames to NAME.raw, and a new file NAME_2.raw wherever their format or levels change, or a sidecar would
+    become too long; a context manager.
 
     A sidecar holds what `edge_isp.cameras.sidecar` says. Metadata that count as absent are left out.
 
@@ -50,24 +57,27 @@ class RawFiles:
         """
         frame, _ = check_frame(frame)
         first = self._first
-        if first is None or _head(first) != _head(frame):
+        begins = first is None or _head(first) != _head(frame) or len(self._conditions) >= _MOST_FRAMES
+        if begins:
             self.close()
             number = f"_{len(self.paths) + 1}" if self.paths else ""
-            self.paths.append(self._folder / f"{self._name}{number}.raw")
-            self._first = first = frame
-        path = self.paths[-1]
+            path = self._folder / f"{self._name}{number}.raw"
+            for there in (path.with_suffix(suffix) for suffix in _DESCRIPTIONS):
+                if there.exists():
+                    raise SinkError(f"{there}: is there already; choose another folder")
+        else:
+            path = self.paths[-1]
         try:
-            with path.open("ab" if self._conditions else "xb") as file:
+            with path.open("xb" if begins else "ab") as file:
                 file.write(frame.data.tobytes())
         except FileExistsError as error:
             raise SinkError(f"{path}: is there already; choose another folder") from error
         except OSError as error:
             raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
-        self._conditions.append(
-            FrameConditions(
-                frame.colour_gains, frame.colour_temperature_k, frame.analogue_gain, frame.digital_gain, _whole(frame)
-            )
-        )
+        if begins:
+            self.paths.append(path)
+            self._first = frame
+        self._conditions.append(_conditions(frame))
 
     def close(self) -> None:
         """Writes the sidecar of the present file. Idempotent.
@@ -126,7 +136,7 @@ def format_sidecar(first: RawFrame, conditions: list[FrameConditions]) -> str:
         for field in fields(each):
             value = getattr(each, field.name)
             if value is not None:
-                lines.append(f"{field.name} = {_numbers(value) if isinstance(value, tuple) else _number(value)}")
+                lines.append(f"{field.name} = {_value(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -135,8 +145,29 @@ def _head(frame: RawFrame) -> tuple[object, ...]:
     return (frame.format, frame.sensor, frame.black_level, frame.white_level, frame.window, frame.lens_shading)
 
 
-def _whole(frame: RawFrame) -> int | None:
-    return None if frame.exposure_ns is None else max(round(frame.exposure_ns), 1)
+def _conditions(frame: RawFrame) -> FrameConditions:
+    """What a sidecar says of a frame."""
+    taken_at = frame.taken_at if isinstance(frame, RecordedFrame) else None
+    if taken_at is not None and (taken_at.utcoffset() or timedelta()) % timedelta(minutes=1):
+        taken_at = None  # TOML's offsets are whole minutes
+    return FrameConditions(
+        colour_gains=frame.colour_gains,
+        colour_temperature_k=frame.colour_temperature_k,
+        analogue_gain=frame.analogue_gain,
+        digital_gain=frame.digital_gain,
+        exposure_ns=None if frame.exposure_ns is None else max(round(frame.exposure_ns), 1),
+        colour_matrix=frame.colour_matrix,
+        orientation=None if frame.orientation == 1 else frame.orientation,
+        noise_profile=frame.noise_profile,
+        baseline_exposure_ev=frame.baseline_exposure_ev,
+        taken_at=taken_at,
+    )
+
+
+def _value(value: float | tuple[float, ...] | datetime) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return _numbers(value) if isinstance(value, tuple) else _number(value)
 
 
 def _number(value: float) -> str:

@@ -23,6 +23,12 @@ colour_temperature_k = 5700
 analogue_gain = 1.0           # without it: the noise is measured in the frame
 digital_gain = 1.0            # factor on the light in the picture, not in the codes; below 1 it counts as 1
 exposure_ns = 10_000_000
+colour_matrix = [1.6, -0.4, -0.2, -0.3, 1.5, -0.2, 0, -0.5, 1.5]  # row by row, white-balanced camera colour to linear
+                              # sRGB; a profile's goes before it
+noise_profile = [2e-4, 1e-6]  # variance = first * light + second of linear light at this gain; goes before a profile's
+baseline_exposure_ev = 0.5    # how much brighter than its codes the frame is shown, in stops
+orientation = 1               # how results are turned upright, 1 to 8 as in EXIF
+taken_at = 2026-11-28T10:15:00.25+01:00  # start of exposure, with its time zone where it is known
 """
 
 from __future__ import annotations
@@ -49,12 +55,23 @@ FLIPS = {
     "both": Flips(vertical=True, horizontal=True),
 }
 _LEVELS = ("black_level", "white_level")
-_FRAME = ("colour_gains", "colour_temperature_k", "analogue_gain", "digital_gain", "exposure_ns")
+_FRAME = (
+    "colour_gains",
+    "colour_temperature_k",
+    "analogue_gain",
+    "digital_gain",
+    "exposure_ns",
+    "colour_matrix",
+    "noise_profile",
+    "baseline_exposure_ev",
+    "orientation",
+    "taken_at",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameConditions:
-    """What a file says of one frame; see `RawFrame`. A TOML sidecar has the first five."""
+    """What a file says of one frame; see `RecordedFrame`. A TOML sidecar has all but `timestamp_ns`."""
 
     colour_gains: tuple[float, float] | None = None
     colour_temperature_k: float | None = None
@@ -62,6 +79,9 @@ class FrameConditions:
     digital_gain: float | None = None
     exposure_ns: int | None = None
     colour_matrix: tuple[float, ...] | None = None
+    noise_profile: tuple[float, float] | None = None
+    baseline_exposure_ev: float | None = None
+    orientation: int | None = None
     timestamp_ns: int | None = None
     taken_at: datetime | None = None
 
@@ -199,7 +219,7 @@ def _conditions(frame: TomlTable) -> FrameConditions:
     conditions = _read_conditions(frame)
     for name in _FRAME:
         value = getattr(conditions, name)
-        if value is not None and not is_usable(name, value):
+        if name in RANGES and value is not None and not is_usable(name, value):
             least, greatest = RANGES[name]
             frame.refuse(name, f"from {least:g} to {greatest:g}", frame.values[name])
     return conditions
@@ -212,10 +232,21 @@ def _read_conditions(frame: TomlTable) -> FrameConditions:
         if red <= 0 or blue <= 0:
             frame.refuse("colour_gains", "a list of 2 positive finite numbers", frame.values["colour_gains"])
         gains = (red, blue)
+    noise = None
+    if "noise_profile" in frame:
+        shot, read = frame.numbers("noise_profile", 2)
+        noise = (shot, read)
+    if "taken_at" in frame and not isinstance(frame.value("taken_at"), datetime):
+        frame.refuse("taken_at", "a date and a time, such as 2026-11-28T10:15:00+01:00", frame.value("taken_at"))
     return FrameConditions(
         colour_gains=gains,
         colour_temperature_k=frame.positive("colour_temperature_k") if "colour_temperature_k" in frame else None,
         analogue_gain=frame.positive("analogue_gain") if "analogue_gain" in frame else None,
         digital_gain=frame.positive("digital_gain") if "digital_gain" in frame else None,
         exposure_ns=frame.whole("exposure_ns", lowest=1) if "exposure_ns" in frame else None,
+        colour_matrix=frame.numbers("colour_matrix", 9) if "colour_matrix" in frame else None,
+        noise_profile=noise,
+        baseline_exposure_ev=frame.number("baseline_exposure_ev") if "baseline_exposure_ev" in frame else None,
+        orientation=frame.whole("orientation") if "orientation" in frame else None,
+        taken_at=frame.value("taken_at") if "taken_at" in frame else None,
     )

@@ -48,6 +48,11 @@ OF_MODEL = {
     "memory_limit",
     "tone",
 }
+# Those that only models of one task have, with their values for the others.
+_OF_TASK: Mapping[str, Mapping[str, Any]] = {
+    "detector": {"confidence": None, "input_size": None, "track": False, "zone": None},
+    "isp": {"lens_shading": None, "tile": None},
+}
 # What else a table of a further model may hold: sinks, and "every", the first frame and every Nth one after it.
 _SINK, _EVERY = "sink", "every"
 
@@ -120,6 +125,23 @@ def options_of(path: tuple[str, ...], command: Any) -> list[Option]:
         is_list, kind = bool(parameter.multiple), _kind(parameter)
         found.append(Option(key, parameter.name, kind, is_list, variable, parameter.default))
     return found
+
+
+def for_task(values: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Options that several models share, as one of them takes them: those of another task have their defaults.
+
+    Args:
+        values: of the options, by name; see `OF_MODEL`.
+        model: its name.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from edge_isp.models.card import find_model
+
+    task = find_model(model, None).task
+    others = [(name, value) for of, named in _OF_TASK.items() if of != task for name, value in named.items()]
+    return {**values, **{name: value for name, value in others if name in values}}
 
 
 def default_path() -> Path | None:

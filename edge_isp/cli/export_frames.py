@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -108,11 +108,9 @@ class DngWriter:
         write_dng(path, frame, profile=self._profile, thumbnail=self._developer.picture(frame))
 
 
-def _each(frames: Iterator[RawFrame | None], write: object) -> int:
+def _each(frames: Iterator[RawFrame], write: Callable[[RawFrame], object]) -> int:
     count = 0
     for frame in frames:
-        assert frame is not None
-        assert callable(write)
         with frame:
             write(frame)
         count += 1

@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
-from edge_isp.cli.configuration import FILE, Configuration, leaves
-from edge_isp.errors import ConfigError, did_you_mean
+from edge_isp.cli.configuration import FILE, Configuration
+from edge_isp.errors import ConfigError, did_you_mean, shortened
 from edge_isp.files import write_file
 
 _SYSTEM_UNITS = Path("/etc/systemd/system")
 _UNIT = "edge-isp.service"
 _CREDENTIAL = "config.toml"
+# Those that report to the manager; it would kill any other.
+_COMMANDS = ("run", "serve")
 
 # What a system unit may open beside the basic devices: cameras, their buffers, NPUs. A name that begins with "char-" is
 # that of a driver in /proc/devices.
@@ -71,7 +73,7 @@ DevicePolicy=closed
 def install_service(
     context: typer.Context,
     command: Annotated[
-        str, typer.Option("--command", metavar="NAME", help="The command that runs, such as 'run' or 'serve'.")
+        str, typer.Option("--command", metavar="NAME", help="The command that runs: 'run' or 'serve'.")
     ] = "run",
     system: Annotated[
         bool,
@@ -86,9 +88,11 @@ def install_service(
 ) -> None:
     """Write a systemd unit that runs a command with the configuration file, see 'edge-isp config'."""
     root = context.find_root().command
-    commands = [path[0] for path, _ in leaves(root) if len(path) == 1]
-    if command not in commands:
-        raise ConfigError(f"no command '{command}'{did_you_mean(command, commands)}")
+    if command not in _COMMANDS:
+        raise ConfigError(
+            f"a service runs {' or '.join(_COMMANDS)}, which report to systemd, found '{shortened(command)}'"
+            f"{did_you_mean(command, _COMMANDS)}"
+        )
     source: Path | None = context.meta[FILE]
     if source is None:
         raise ConfigError("a service needs a configuration file: --config FILE.toml, or ~/.config/edge-isp/config.toml")
@@ -168,17 +172,38 @@ def unit(configuration: Configuration, command: str, *, system: bool) -> str:
 
 
 def _written(configuration: Configuration, command: str) -> list[Path]:
-    """Folders outside the service's own that its sinks write to."""
+    """Folders outside the service's own that it writes to; raises ConfigError for one that it could never make."""
+    values = configuration.values((command,))
+    if command == "run":
+        specs = [spec for table in (values, *configuration.models()) for spec in table.get("sink", ())]
+        folders = [*map(_folder_of, specs), Path(values.get("save", ""))]
+    else:
+        folders = [Path(values.get("recordings", ""))]
+    outside = [folder for folder in folders if folder.is_absolute() and not _is_device_or_address(folder)]
+    return sorted(set(map(_existing, outside)))
+
+
+def _folder_of(spec: str) -> Path:
+    """The folder that a sink writes to."""
     from edge_isp.spec import parse_spec
 
-    tables = [configuration.values((command,)), *configuration.models()]
-    specs = [spec for table in tables for spec in table.get("sink", ())]
-    paths = [Path(parse_spec(spec).argument) for spec in specs]
-    if save := configuration.values((command,)).get("save"):
-        paths.append(Path(save))
-    # A file's folder, or the folder itself: a suffix says which.
-    folders = {path.parent if path.suffix else path for path in paths if path.is_absolute()}
-    return sorted(folder for folder in folders if not str(folder).startswith(("//", "/dev")))
+    parsed = parse_spec(spec)
+    path = Path(parsed.argument)
+    # A file's folder, or the folder itself: a suffix says which. A bag is a new folder each time.
+    is_inside = parsed.name == "rosbag" or (path.suffix != "" and not os.path.isdir(path))
+    return path.parent if is_inside else path
+
+
+def _is_device_or_address(path: Path) -> bool:
+    return path.is_relative_to("/dev") or str(path).startswith("//")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists: one that the service has to make cannot be opened to it."""
+    found = next(each for each in (folder, *folder.parents) if os.path.isdir(each))
+    if found == Path("/"):
+        raise ConfigError(f"{folder}: there is no such folder, and a service cannot make it: make it first")
+    return found
 
 
 def _check_readable(interpreter: Path) -> None:

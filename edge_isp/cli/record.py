@@ -122,7 +122,8 @@ def record(
     from edge_isp.calibration.profile import load_profile
     from edge_isp.cli.record_stream import Recording, run_recording
     from edge_isp.models.card import find_model
-    from edge_isp.sinks.mcap import McapSink
+    from edge_isp.pipeline import ModelOptions
+    from edge_isp.sinks.mcap import DetectionTrigger, McapSink
 
     specs: list[str | None] = list(camera) if camera else [None]
     if with_isp:
@@ -142,6 +143,9 @@ def record(
     if model is not None:
         card = find_model(model, None)
         metadata = {"model": card.name, "model_sha256": card.sha256}
+        if detections:
+            DetectionTrigger.parse(detections[0]).check(card.name, card.classes)
+    sensor = None if profile is None else load_profile(profile)
     names = ["camera"] if len(specs) == 1 else [f"camera{number}" for number in range(1, len(specs) + 1)]
     sink: McapSink = McapSink(
         out,
@@ -154,8 +158,10 @@ def record(
         after_s=after,
         trigger=detections[0] if detections else None,
         preview_fps=preview_fps,
-        profile=None if profile is None else load_profile(profile),
+        profile=sensor,
         cameras=names,
         metadata=metadata,
     )
-    run_recording(Recording(sink, dict(zip(names, specs, strict=True)), model, frames, _SIGNAL in (trigger or ())))
+    options_of_model = None if model is None else ModelOptions(model, profile=sensor)
+    by_signal = _SIGNAL in (trigger or ())
+    run_recording(Recording(sink, dict(zip(names, specs, strict=True)), options_of_model, frames, by_signal))

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,14 +32,14 @@ class Recording:
     Attributes:
         sink: to this sink, which is closed at the end.
         cameras: their specifications by name; None is the recording that ships.
-        model: that runs beside; None runs none.
+        model: that runs beside, and how; None runs none.
         frames: of each camera, at most.
         by_signal: whether SIGUSR1 begins an event.
     """
 
     sink: McapSink
     cameras: Mapping[str, str | None]
-    model: str | None
+    model: ModelOptions | None
     frames: int | None
     by_signal: bool
 
@@ -54,7 +54,7 @@ def run_recording(recording: Recording) -> None:
     page = threading.Thread(target=_attach_page, args=(sink,), name="doctor", daemon=True)
     page.start()
     try:
-        with _signal(sink) if recording.by_signal else _nothing():
+        with _signal(sink) if recording.by_signal else nullcontext():
             if recording.model is None:
                 _without_model(recording)
             else:
@@ -109,9 +109,9 @@ def _without_model(recording: Recording) -> None:
         raise errors[0]
 
 
-def _with_model(recording: Recording, model: str) -> None:
+def _with_model(recording: Recording, model: ModelOptions) -> None:
     (spec,) = recording.cameras.values()
-    with Pipeline(partial(open_camera, spec), ModelOptions(model)) as pipeline:
+    with Pipeline(partial(open_camera, spec), model) as pipeline:
         pipeline.add_sink(_Limited(recording.sink, recording.frames, pipeline), name="recording")
         pipeline.run()
 
@@ -137,15 +137,15 @@ class _Limited:
             self._frames += 1
             self._sink.frame_arrived(frame)
             if self._frames == self._most:
-                threading.Thread(target=self._pipeline.stop, name="stop", daemon=True).start()
+                self._pipeline.stop()
 
     def close(self) -> None:
         """See `Sink.close`."""
 
 
 def _attach_page(sink: McapSink) -> None:
-    """Puts `doctor`'s page into the recording, when it is ready: it asks every runtime."""
-    sink.attach("doctor.json", json.dumps(examine()).encode())
+    """Puts `doctor`'s page into the recording, when it is ready. It leaves cameras and NPUs to the recording."""
+    sink.attach("doctor.json", json.dumps(examine(try_delegates=False, open_cameras=False)).encode())
 
 
 @contextmanager
@@ -160,8 +160,3 @@ def _signal(sink: McapSink) -> Iterator[None]:
 
 def _trigger(sink: McapSink) -> None:
     threading.Thread(target=sink.trigger, args=("signal",), name="trigger", daemon=True).start()
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_isp.cli import options
-from edge_isp.cli.configuration import MODELS, OF_MODEL
+from edge_isp.cli.configuration import MODELS, OF_MODEL, for_task
 
 if TYPE_CHECKING:
     from edge_isp.pipeline import ModelOptions
@@ -73,9 +73,11 @@ def run(
         ),
         Shown(frames=frames, folder=save, sinks=tuple(sink or ()), as_json=as_json, verbose=verbose),
         [
-            # What a further model does not say itself is as for the first.
+            # What a further model does not say itself is as for the first, as far as it concerns its task.
             FurtherModel(
-                _model_options({**of_model, **{key: table[key] for key in OF_MODEL & table.keys()}}),
+                _model_options(
+                    for_task(of_model, table["model"]) | {key: table[key] for key in OF_MODEL & table.keys()}
+                ),
                 every=table.get("every", 1),
                 sinks=tuple(table.get("sink", ())),
             )

@@ -124,6 +124,8 @@ def run_stream(
                     show(done, stages_ns, saved)
                 for sink in itertools.chain(sinks, *further_sinks):
                     sink.wait(_LAST_RESULTS_S)
+                if pipeline.error is not None:
+                    raise pipeline.error  # of a sink, when the last results were there already
             except Interrupted as signal:
                 messages.print("interrupted")
                 status = signal.status_of_a_service if summary.frames else signal.status
@@ -205,7 +207,7 @@ class _FirstResults:
     def __init__(self, sink: Sink, name: str, most: int | None) -> None:
         self.sink, self.name = sink, name
         self.policy = getattr(sink, "policy", None)
-        self.needs_raw = bool(getattr(sink, "needs_raw", False))
+        self.needs_raw = getattr(sink, "needs_raw", False)
         self._most, self._written = most, 0
         self._done = threading.Event()
         # A recorder gets every frame of the camera, see `Sink`.

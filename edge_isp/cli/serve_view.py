@@ -12,9 +12,9 @@ from rich.logging import RichHandler
 
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.spec import demo_scene, open_camera
+from edge_isp.cli.configuration import for_task
 from edge_isp.cli.tables import plain_console
 from edge_isp.engines.fallback import Delegation
-from edge_isp.models.card import find_model
 from edge_isp.pipeline import ModelOptions
 from edge_isp.server.live_view import LiveView
 from edge_isp.server.serving import LiveServer, check_packages, read_token
@@ -84,10 +84,10 @@ def serve_view(served: Served) -> None:
 
 def _models(served: Served) -> list[ModelOptions]:
     """Options of each model; what is a detector's goes to detectors only."""
-    regions = load_regions(served.zone) if served.zone else None
+    shared = {"confidence": served.confidence, "track": served.track, "zone": served.zone}
     models = []
     for name in served.models:
-        detects = find_model(name, None).task == "detector"
+        own = for_task(shared, name)
         models.append(
             ModelOptions(
                 name,
@@ -96,9 +96,9 @@ def _models(served: Served) -> list[ModelOptions]:
                 delegation=Delegation(served.delegate),
                 profile=load_profile(served.profile) if served.profile else None,
                 tone=served.tone,
-                confidence=served.confidence if detects else None,
-                track=served.track and detects,
-                regions=regions if detects else None,
+                confidence=own["confidence"],
+                track=own["track"],
+                regions=load_regions(own["zone"]) if own["zone"] else None,
             )
         )
     return models

@@ -1,7 +1,7 @@
 """How much memory a model needs for a frame, before it is asked for.
 
 Most of it is not tensors. For every 3x3 convolution XNNPACK keeps a pointer for each input row of each tap of each
-output, 72 bytes an output: 576 of the 780 bytes that `rfdcsanet-s` takes for each 2x2 cell of a frame.
+output, 72 bytes an output: 576 of the 964 bytes that `rfdcsanet-s` takes for each 4x4 cell of a frame.
 """
 
 from __future__ import annotations

@@ -21,13 +21,13 @@ from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import DropReason
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
-from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.subscription import Subscription
 from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.pipeline.work import DAMAGED, Lease, Work
+from edge_isp.rate_limit import RateLimiter
 from edge_isp.results import Detections, FrameResult
 from edge_isp.tracking.following import ObjectFollower
 from edge_isp.wall_clock import WallClock
@@ -200,6 +200,8 @@ class BranchRun:
         self._lock = threading.Lock()  # of the two below
         self.subscriptions: dict[Subscription, FrameQueue[FrameResult]] = {}  # replaced, never changed
         self._ended: Ended | None = None
+        if branch.limiter is not None:
+            branch.limiter.restart()
         branch.begin(self)
 
     def stages(self) -> list[tuple[str, Callable[[], None]]]:
@@ -259,8 +261,9 @@ class BranchRun:
         """
         work = self._enter(lease, stages_ns)
         self._frames += 1
-        passes = self.branch.limiter is None or self.branch.limiter.passes(lease.frame.timestamp_ns)
-        if not passes or (self._frames - 1) % self.branch.every:
+        # The limit is of the frames that `every` takes.
+        nth, limiter = (self._frames - 1) % self.branch.every == 0, self.branch.limiter
+        if not nth or not (limiter is None or limiter.passes(lease.frame.timestamp_ns)):
             self._let_go(work)
             for consumer in self.results:
                 consumer.account.skip()
@@ -278,7 +281,7 @@ class BranchRun:
         self._drop(self._enter(lease, {}), DropReason.STOPPED)
 
     def _enter(self, lease: Lease, stages_ns: dict[str, int]) -> Work:
-        for consumer in self.results:
+        for consumer in (*self.results, *self.subscriptions):
             consumer.enter(lease.frame.timestamp_ns)
         return Work(lease, dict(stages_ns), self._clock.now_ns())
 

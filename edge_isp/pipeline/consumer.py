@@ -14,9 +14,9 @@ from edge_isp.pipeline.deadline import Deadline
 from edge_isp.pipeline.drops import Account, DropReason, FrameCounts
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
-from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.runner import Runner
 from edge_isp.pipeline.watchdog import Heartbeat
+from edge_isp.rate_limit import RateLimiter
 from edge_isp.results import FrameResult
 
 
@@ -48,6 +48,7 @@ class Consumer:
         idle: whether results are skipped, because nobody asks for them.
         asked: whether a result was ever asked for.
         deadline: see above.
+        live: whether the frames of the stream come at the camera's own pace.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Consumer:
         self.name, self.every, self.policy = name, every, policy
         self.callback, self.keep_raw, self.account = callback, keep_raw, account
         self.offered, self.idle, self.asked = 0, False, False
-        self.deadline, self._limiter = deadline, limiter
+        self.deadline, self.live, self._limiter = deadline, True, limiter
         self._never_blocks = never_blocks
         self._clock, self._runner = clock, runner
         self._start, self._start_soon = start, start_soon
@@ -166,8 +167,10 @@ class Consumer:
         Returns:
             The queue that the stream's results go through.
         """
-        if self.deadline is not None:
-            self.deadline.restart()
+        self.live = live
+        for paced in (self.deadline, self._limiter):
+            if paced is not None:
+                paced.restart()
         self._results = FrameQueue(self._policy_for(policy, live=live))
         return self._results
 
@@ -189,8 +192,8 @@ class Consumer:
             results: the queue of the stream that it is of, see `open`.
         """
         self.offered += 1
-        passes = self._limiter is None or self._limiter.passes(done.timestamp_ns)
-        if self.idle or not passes or (self.offered - 1) % self.every:
+        nth, limiter = (self.offered - 1) % self.every == 0, self._limiter
+        if self.idle or not nth or not (limiter is None or limiter.passes(done.timestamp_ns)):
             self.account.skip()
             return
         if done.raw is not None and not self.keep_raw:

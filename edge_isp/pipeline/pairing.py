@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 from edge_isp.errors import CameraTimeoutError, PipelineError
 from edge_isp.frame import FrameStatus, RawFrame
+from edge_isp.pipeline.pipeline import Pipeline
 
 # Frames of a camera that wait for those of the others.
 _CAPACITY = 8
@@ -362,4 +363,4 @@ def _owned(item: Any) -> Any:
 
 def _is_live(source: Any) -> bool:
     """Whether frames come at a camera's own pace."""
-    return bool(getattr(getattr(source, "camera", source), "live", True))
+    return bool(getattr(source.consumers[0] if isinstance(source, Pipeline) else source, "live", True))

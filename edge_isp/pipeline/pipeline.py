@@ -22,7 +22,6 @@ from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.deadline import Deadline
 from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
-from edge_isp.pipeline.rate_limit import RateLimiter
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
 from edge_isp.pipeline.sink_writer import SinkWriter
@@ -34,6 +33,7 @@ from edge_isp.pipeline.subscription import Subscription
 from edge_isp.pipeline.transitions import Transitions
 from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Systemd
+from edge_isp.rate_limit import RateLimiter
 from edge_isp.results import FrameResult
 from edge_isp.sinks.base import Sink
 from edge_isp.wall_clock import WallClock
@@ -159,7 +159,7 @@ class Pipeline:
             consumer = self._new_consumer(
                 branch,
                 name or self._free_name(branch.model.name),
-                of=of,
+                shares_model=of is not None,
                 every=every,
                 policy=policy,
                 max_age_s=max_age_s,
@@ -203,20 +203,25 @@ class Pipeline:
                 f"{sink!r}{hint}"
             )
         check_policy(policy)
+        needs_raw = getattr(sink, "needs_raw", False)
+        if needs_raw not in (True, False, "detections"):
+            raise PipelineError(
+                f"{type(sink).__name__}: needs_raw must be True, False or 'detections', found {needs_raw!r}"
+            )
         own = getattr(sink, "policy", None)
         if policy is None and own is not None:
             policy = QueuePolicy.parse(own)
         with self._lock:
             if self._stream is not None:
                 raise PipelineError("sinks are added before the stream starts, or after `stop`")
-            writer = SinkWriter(sink)
+            writer, branch = SinkWriter(sink), self._branch_of(of or self._consumers[0])
             consumer = self._new_consumer(
-                self._branch_of(of or self._consumers[0]),
+                branch,
                 name or self._free_name(type(sink).__name__),
-                of=of or self._consumers[0],
+                shares_model=True,
                 policy=policy,
                 callback=writer.write,
-                keep_raw=bool(getattr(sink, "needs_raw", False)),
+                keep_raw=branch.model.card.task == "detector" if needs_raw == "detections" else bool(needs_raw),
                 never_blocks=True,
             )
             self._sinks[consumer] = writer
@@ -265,13 +270,14 @@ class Pipeline:
                 raise PipelineError("the pipeline is closed")
             branch = self._branch_of(of or self._consumers[0])
             self._subscribed += 1
+            name = name or f"{branch.model.name} subscription {self._subscribed}"
             subscription = Subscription(
-                name or f"{branch.model.name} subscription {self._subscribed}",
+                name,
                 leave=branch.unsubscribe,
                 **self._consumer_options(
                     branch,
-                    name or f"{branch.model.name} subscription {self._subscribed}",
-                    of=True,
+                    name,
+                    shares_model=True,
                     every=every,
                     policy=policy,
                     max_age_s=max_age_s,
@@ -474,7 +480,7 @@ class Pipeline:
         branch: Branch,
         name: str,
         *,
-        of: object,
+        shares_model: bool,
         policy: QueuePolicy | None,
         callback: Callable[[FrameResult], object] | None,
         keep_raw: bool,
@@ -483,21 +489,23 @@ class Pipeline:
         max_fps: float | None = None,
         never_blocks: bool = False,
     ) -> dict[str, Any]:
-        """The arguments of `Consumer`. With `of`, results of a model that others use are left out; without it, the
-        branch has left out the frames."""
+        """The arguments of `Consumer`. Where it shares the model of others, results are left out; where the model is
+        its own, the branch has left out the frames."""
+        limiter = None if max_fps is None else RateLimiter(max_fps)
         deadline = None
         if max_age_s is not None:
+            limits = (limiter, branch.limiter)
             deadline = Deadline(
                 name,
                 max_age_s,
-                every=every * (branch.every if of else 1),
-                period_ns=0 if max_fps is None else 1e9 / max_fps,
+                every=every * (branch.every if shares_model else 1),
+                period_ns=max((limit.period_ns for limit in limits if limit is not None), default=0.0),
                 report=self._status.report,
                 now_ns=self._clock.now_ns,
             )
         return {
-            "every": every if of else 1,
-            "limiter": RateLimiter(max_fps) if of and max_fps is not None else None,
+            "every": every if shares_model else 1,
+            "limiter": limiter if shares_model else None,
             "deadline": deadline,
             "policy": policy,
             "callback": callback,

@@ -35,8 +35,18 @@ class Subscription(Consumer):
             policy: see `Consumer.open`.
             live: see `Consumer.open`.
         """
+        self.live = live
         self._results.follow(self._policy_for(policy, live=live))
         return self._results
+
+    def enter(self, timestamp_ns: int) -> None:
+        """A frame is in flight: the next result is due by it, but it is not counted.
+
+        Args:
+            timestamp_ns: see `Consumer.enter`.
+        """
+        if self.deadline is not None:
+            self.deadline.frame(timestamp_ns)
 
     def offer(self, done: FrameResult, results: FrameQueue[FrameResult]) -> None:
         """See `Consumer.offer`.
@@ -45,7 +55,7 @@ class Subscription(Consumer):
             done: see `Consumer.offer`.
             results: see `Consumer.offer`.
         """
-        self.enter(done.timestamp_ns)
+        self.account.enter()
         if self.keep_raw and done.raw is None:
             self.account.skip()  # it was encoded before anybody wanted its RAW frame
         else:

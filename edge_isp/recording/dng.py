@@ -27,6 +27,7 @@ from edge_isp.orientation import upright_picture
 from edge_isp.recording.gain_map import gain_maps
 from edge_isp.recording.tiff import TiffDirectory, TiffTag, TiffType, tiff_bytes
 from edge_isp.results import Picture
+from edge_isp.wall_clock import SYSTEM_WALL_CLOCK
 
 # What readers of 2009 and later understand; older ones do not apply GainMap opcodes.
 _VERSION, _BACKWARD_VERSION = bytes((1, 4, 0, 0)), bytes((1, 3, 0, 0))
@@ -241,10 +242,9 @@ def _taken_at(frame: RawFrame) -> datetime | None:
     """The start of the exposure; None where nothing says it, as where `timestamp_ns` is none of this machine's."""
     if isinstance(frame, RecordedFrame):
         return frame.taken_at
-    age_ns = time.monotonic_ns() - frame.timestamp_ns
-    if age_ns < 0 or frame.timestamp_ns <= 0:
+    if not 0 < frame.timestamp_ns <= time.monotonic_ns():
         return None
-    return datetime.fromtimestamp((time.time_ns() - age_ns) / 1e9, UTC)
+    return datetime.fromtimestamp(SYSTEM_WALL_CLOCK.convert_ns(frame.timestamp_ns) / 1e9, UTC)
 
 
 def _exif_time(taken_at: datetime) -> str:

@@ -100,6 +100,8 @@ class FileOutput:
                 self.truncate(size)
         except BaseException:
             os.close(self._descriptor)
+            if size is None:
+                path.unlink(missing_ok=True)
             raise
 
     def write(self, parts: Sequence[Bytes]) -> None:

@@ -38,6 +38,10 @@ _MESSAGE = 0x05
 _LAST_CHUNKS = 16
 
 
+class DamagedChunkError(FormatError):
+    """A chunk is damaged; the others can be read."""
+
+
 class ChunkMessage(NamedTuple):
     """A message of a chunk.
 
@@ -153,7 +157,7 @@ class McapRecording:
             begin_ns: of the first one, at the earliest.
 
         Raises:
-            FormatError: a message is no frame.
+            FormatError: a message is no frame, or the file has become shorter, or is closed.
         """
         for message in self._messages(RAW, camera, begin_ns):
             yield message.time_ns, decode_frame(message.content, message.published_ns, str(self.path))
@@ -196,6 +200,9 @@ class McapRecording:
             kind: of the messages.
             camera: its name.
             begin_ns: of the first one, at the earliest; nanoseconds of UTC.
+
+        Raises:
+            FormatError: the file has become shorter, or is closed.
         """
         for message in self._messages(kind, camera, begin_ns):
             yield message.time_ns, message.content
@@ -214,7 +221,7 @@ class McapRecording:
                 continue
             try:
                 found = [message for message in self.chunk_messages(chunk) if message.channel == channel]
-            except FormatError as error:
+            except DamagedChunkError as error:
                 _log.warning("%s: passed over: %s", self.path, error)
                 continue
             for message in sorted(found, key=lambda message: message.time_ns):
@@ -241,10 +248,13 @@ class McapRecording:
 
         Args:
             chunk: of the index.
+
+        Raises:
+            FormatError: the file cannot be read.
         """
         try:
             self._chunk(chunk)
-        except FormatError:
+        except DamagedChunkError:
             return False
         return True
 
@@ -255,17 +265,18 @@ class McapRecording:
             place: of the chunk, of the index.
 
         Raises:
-            FormatError: the chunk is damaged.
+            DamagedChunkError: the chunk is damaged.
+            FormatError: the file is closed, has become shorter, or cannot be read.
         """
         content = self._chunk(place)
         found, at = [], 0
         while at < len(content):
             if at + 9 > len(content):
-                raise FormatError(f"the chunk at {place.offset} ends within a record")
+                raise DamagedChunkError(f"the chunk at {place.offset} ends within a record")
             opcode, length = struct.unpack_from("<BQ", content, at)
             end = at + 9 + length
             if end > len(content) or (opcode == _MESSAGE and length < 22):
-                raise FormatError(f"the chunk at {place.offset} holds a record that does not fit")
+                raise DamagedChunkError(f"the chunk at {place.offset} holds a record that does not fit")
             if opcode == _MESSAGE:
                 channel, _, time_ns, published_ns = struct.unpack_from("<HIQQ", content, at + 9)
                 found.append(ChunkMessage(channel, time_ns, published_ns, at, content[at + 31 : end]))
@@ -275,21 +286,21 @@ class McapRecording:
     def _chunk(self, place: ChunkPlace) -> memoryview:
         """A chunk's records, decompressed and compared with their checksum."""
         if place.length > LARGEST_CHUNK + 1024:
-            raise FormatError(f"the chunk at {place.offset} is too large: {place.length} bytes")
+            raise DamagedChunkError(f"the chunk at {place.offset} is too large: {place.length} bytes")
         record = memoryview(self.pread(place.length, place.offset))
         try:
             opcode, length, _, _, size, crc, name_length = struct.unpack_from("<BQQQQII", record)
             name = bytes(record[41 : 41 + name_length]).decode() if name_length < 16 else "?"
             (stored,) = struct.unpack_from("<Q", record, 41 + name_length)
         except (struct.error, UnicodeDecodeError) as error:
-            raise FormatError(f"the chunk at {place.offset} is damaged: {error}") from error
+            raise DamagedChunkError(f"the chunk at {place.offset} is damaged: {error}") from error
         content = record[49 + name_length : 49 + name_length + stored]
         if opcode != 0x06 or length + 9 != len(record) or len(content) != stored or size > LARGEST_CHUNK:
-            raise FormatError(f"the chunk at {place.offset} is damaged")
+            raise DamagedChunkError(f"the chunk at {place.offset} is damaged")
         if name:
             content = memoryview(_decompressed(content, name, size, place.offset))
         if len(content) != size or (crc and zlib.crc32(content) != crc):
-            raise FormatError(f"the chunk at {place.offset} is damaged: its checksum is another")
+            raise DamagedChunkError(f"the chunk at {place.offset} is damaged: its checksum is another")
         return content
 
     def pread(self, length: int, offset: int) -> bytes:
@@ -313,7 +324,7 @@ class McapRecording:
 
 def _decompressed(content: memoryview, name: str, size: int, offset: int) -> bytes:
     if name != "zstd":
-        raise FormatError(f"the chunk at {offset} is compressed with {name!r}; expected zstd or none")
+        raise DamagedChunkError(f"the chunk at {offset} is compressed with {name!r}; expected zstd or none")
     try:
         import zstandard
     except ModuleNotFoundError as error:
@@ -321,4 +332,4 @@ def _decompressed(content: memoryview, name: str, size: int, offset: int) -> byt
     try:
         return zstandard.ZstdDecompressor().decompress(content, max_output_size=size)
     except (zstandard.ZstdError, MemoryError) as error:
-        raise FormatError(f"the chunk at {offset} is damaged: {error}") from error
+        raise DamagedChunkError(f"the chunk at {offset} is damaged: {error}") from error

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from edge_isp.recording.mcap_file import Bytes, Entry, FileOutput, McapFile, Out
 from edge_isp.recording.raw_message import encode_metadata
 from edge_isp.recording.schemas import CLOCK, EVENTS, KINDS, METADATA, RAW, VERSION, Kind
 from edge_isp.recording.storage import Storage
+from edge_isp.wall_clock import SYSTEM_WALL_CLOCK
 
 _log = logging.getLogger(__name__)
 
@@ -175,7 +177,7 @@ class Recorder:
         if self._options.before_s and not self._storage.is_folder:
             raise SinkError(f"{path}: before_s needs a folder, for a file of each event; found the name of one file")
         self._open_output = open_output
-        self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
+        self._utc_offset_ns = SYSTEM_WALL_CLOCK.offset_ns()
         self._changed = threading.Condition()  # of everything down to the empty line
         self._queue: deque[_Item | _EventEnds | _Attachment] = deque()
         self._ring: deque[_Item] = deque()
@@ -276,7 +278,7 @@ class Recorder:
         return frame.data.reshape(-1).copy(), None
 
     def message(self, kind: Kind, content: Mapping[str, Any], stamp_ns: int, camera: str | None = None) -> None:
-        """Takes a small message for the disk.
+        """Takes a small message for the disk. Where the memory is full only events are taken.
 
         Args:
             kind: of the message, any but RAW.
@@ -286,7 +288,7 @@ class Recorder:
         """
         head = json.dumps(content, allow_nan=False).encode()
         with self._changed:
-            if self._closing:
+            if self._closing or not (self._make_room(len(head)) or kind is EVENTS):
                 return
             self._bytes += len(head)
         self._add(_Item(kind, camera or self._cameras[0], time.monotonic_ns(), stamp_ns, 0, head))
@@ -349,10 +351,14 @@ class Recorder:
             raise SinkError(f"{self._storage.path}: recording failed: {self._failure}") from self._failure
 
     def _make_room(self, size: int) -> bool:
-        """Whether there is memory for a frame; what waits for a trigger gives way."""
+        """Whether there is memory for a frame or a message; what waits for a trigger gives way."""
         while self._bytes + size > self._options.memory_bytes and self._ring:
             self._discard(self._ring.popleft())
         return self._bytes + size <= self._options.memory_bytes
+
+    def _has_room(self) -> bool:
+        with self._changed:
+            return self._bytes < self._options.memory_bytes
 
     def _add(self, item: _Item) -> None:
         """Puts an item where it waits: into the queue, or into the ring of the last seconds."""
@@ -450,11 +456,16 @@ class Recorder:
                 self._small_since_ns = now
                 self._try(self._open_next)
             return
-        if now - self._anchored_ns >= _SYNC_NS:
-            self._anchored_ns = now
-            clocks = {"monotonic_ns": now, "realtime_ns": time.time_ns()}
-            self._small.append(_Item(CLOCK, self._cameras[0], now, now, 0, json.dumps(clocks).encode()))
-        self._note_gaps()
+        if now >= self._retry_at_ns and self._has_room():  # else what was lost meanwhile becomes one event
+            if now - self._anchored_ns >= _SYNC_NS:
+                self._anchored_ns = now
+                self._note(
+                    CLOCK,
+                    self._cameras[0],
+                    now,
+                    {"monotonic_ns": now, "realtime_ns": SYSTEM_WALL_CLOCK.convert_ns(now)},
+                )
+            self._note_gaps()
         if self._small and (self._small_bytes > _SMALL_CHUNK or now - self._small_since_ns >= _SYNC_NS):
             self._small_since_ns = now
             self._try(self._write_small)
@@ -499,7 +510,15 @@ class Recorder:
         now = time.monotonic_ns()
         for camera, (sequence, frames, reason) in gaps.items():
             content = {"kind": "not recorded", "time_ns": now, "sequence": sequence, "frames": frames, "reason": reason}
-            self._small.append(_Item(EVENTS, camera, now, now, 0, json.dumps(content).encode()))
+            self._note(EVENTS, camera, now, content)
+
+    def _note(self, kind: Kind, camera: str, now: int, content: Mapping[str, Any]) -> None:
+        """Puts a message of the recorder's own to the small ones."""
+        item = _Item(kind, camera, now, now, 0, json.dumps(content).encode())
+        with self._changed:
+            self._bytes += item.size
+        self._small.append(item)
+        self._small_bytes += item.size
 
     def _write_small(self) -> None:
         """Writes the small messages as one chunk; they are kept where the disk fails, up to a limit."""
@@ -515,8 +534,7 @@ class Recorder:
         small, self._small, self._small_bytes = self._small, [], 0
         with self._changed:
             for item in small:
-                if item.kind is not CLOCK and not (item.kind is EVENTS and b'"not recorded"' in item.head):
-                    self._give_back(item)
+                self._give_back(item)
 
     def _write_chunk(self, items: Sequence[_Item]) -> None:
         if self._file is None:
@@ -571,8 +589,9 @@ class Recorder:
         from edge_isp import __version__
 
         path = self._storage.next_path(event=bool(self._options.before_s))
-        file = McapFile(self._open_output(path), compress=self._options.compress, library=f"edge_isp {__version__}")
+        output = self._open_output(path)
         try:
+            file = McapFile(output, compress=self._options.compress, library=f"edge_isp {__version__}")
             now = time.time_ns()
             values = {"version": str(VERSION), "edge_isp": __version__, "cameras": json.dumps(self._cameras)}
             file.add_metadata(METADATA, values | self._metadata)
@@ -588,7 +607,10 @@ class Recorder:
                         kind.topic(camera), kind.message_encoding, schema, {"camera": camera}
                     )
         except BaseException:
-            file.close()
+            with suppress(OSError):  # the failure of the beginning is the one to report
+                output.close()
+            with suppress(OSError):
+                path.unlink()
             raise
         self._file, self._channels = file, channels
         now = time.monotonic_ns()

@@ -57,6 +57,17 @@ CLOCK = Kind("clock", "edge_isp.Clock")
 
 KINDS = (RAW, PREVIEW, ANNOTATIONS, DETECTIONS, EVENTS, CLOCK)
 
+# Of a message of EVENTS: the pipeline's, then the recorder's own.
+EVENT_KINDS = (
+    "frames dropped",
+    "state",
+    "metadata ignored",
+    "deadline missed",
+    "wall clock stepped",
+    "not recorded",
+    "trigger",
+)
+
 
 def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties}
@@ -130,10 +141,10 @@ _JSON_SCHEMAS: dict[str, dict[str, Any]] = {
     },
     EVENTS.schema: {
         "title": EVENTS.schema,
-        "description": "Frames that were lost (before the recorder, or by it), changes of the pipeline's state, the "
-        "beginning and the end of what was triggered.",
+        "description": "Frames that were lost (before the recorder, or by it), what else happened to the pipeline, and "
+        "what began a triggered recording.",
         **_object(
-            kind={"enum": ["frames dropped", "state", "metadata ignored", "not recorded", "trigger", "note"]},
+            kind={"enum": list(EVENT_KINDS)},
             time_ns=_INTEGER,
             reason=_STRING,
             sequence=_INTEGER,

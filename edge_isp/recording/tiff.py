@@ -28,8 +28,8 @@ _FORMATS = {TiffType.SHORT: "H", TiffType.LONG: "I", TiffType.DOUBLE: "d"}
 _SUB_IFDS = 330
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
 
-# Of fractions.
-_DENOMINATOR = 1_000_000
+# Of fractions, the finest first; the finest one that a value fits is taken.
+_DENOMINATORS = (1_000_000, 1_000, 1)
 _LARGEST = {TiffType.RATIONAL: (0, 0xFFFFFFFF), TiffType.SIGNED_RATIONAL: (-0x80000000, 0x7FFFFFFF)}
 
 
@@ -121,4 +121,8 @@ def _fraction(kind: TiffType, value: float | tuple[int, int]) -> tuple[int, int]
     if isinstance(value, tuple):
         return value
     least, greatest = _LARGEST[kind]
-    return min(max(round(value * _DENOMINATOR), least), greatest), _DENOMINATOR
+    for denominator in _DENOMINATORS:
+        numerator = round(value * denominator)
+        if least <= numerator <= greatest:
+            return numerator, denominator
+    return (least if value < 0 else greatest), 1

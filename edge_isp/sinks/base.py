@@ -16,7 +16,8 @@ class Sink(Protocol):
 
     A sink that needs the RAW frame, for example to draw detections on a picture of it, has an attribute
     `needs_raw = True`, of the class or the instance: its results then have `FrameResult.raw`, which costs a copy of
-    each frame.
+    each frame. One that needs it for detections only, since other models make a picture, has
+    `needs_raw = "detections"`.
 
     A sink may have an attribute `policy`, the name of its queue's policy as `QueuePolicy.parse` reads it, which
     `Pipeline.add_sink` uses where it is given none; in a specification it is the key `policy`.

@@ -28,6 +28,7 @@ class DngSink(ImageFilesSink):
         SinkError: nothing can be written to the folder, or a value is out of range.
     """
 
+    needs_raw: bool | str = True
     suffix = ".dng"
 
     def __init__(

@@ -50,7 +50,7 @@ class ImageFilesSink:
         SinkError: nothing can be written to the folder.
     """
 
-    needs_raw = True
+    needs_raw: bool | str = "detections"
     suffix = ""
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_isp.calibration.profile import SensorProfile, profile_of
 from edge_isp.calibration.profile_file import format_profile
-from edge_isp.errors import SinkError, shortened
+from edge_isp.errors import SinkError, did_you_mean, shortened
 from edge_isp.frame import RawFrame
 from edge_isp.recording.annotations import annotations_message, detections_message
 from edge_isp.recording.recorder import Recorder, RecordingCounts, RecordingOptions
@@ -50,6 +50,24 @@ class DetectionTrigger:
                 f"a trigger must be detection:CLASS>CONFIDENCE, such as detection:person>0.6; found '{shortened(text)}'"
             )
         return cls(match[1].strip(), float(match[2]))
+
+    def check(self, model: str, classes: Sequence[str]) -> None:
+        """Refuses an object that would never be found.
+
+        Args:
+            model: its name.
+            classes: that it knows; none where it is no detector.
+
+        Raises:
+            SinkError: the class is not among them.
+        """
+        if not classes:
+            raise SinkError(f"a trigger 'detection:{self.name}' needs a detector, and '{model}' makes pictures")
+        if self.name not in classes:
+            raise SinkError(
+                f"a trigger 'detection:{self.name}': '{model}' knows no class '{shortened(self.name)}'"
+                f"{did_you_mean(self.name, classes)}"
+            )
 
     def found_in(self, detections: Detections) -> str | None:
         """What was found, in words; None where it was not.
@@ -179,12 +197,14 @@ class McapSink:
             result: of any model.
 
         Raises:
-            SinkError: the sink is closed.
+            SinkError: the sink is closed, or the model does not know the class of the trigger.
         """
         if self._closed:
             raise SinkError(f"{self._path}: the sink is closed")
         if not isinstance(result.result, Detections):
             return
+        if self._trigger is not None:
+            self._trigger.check(result.model, result.result.class_names)
         camera = self._cameras[0]
         width, height, orientation = self._sizes.get(camera, (0, 0, 1))
         if orientation > 4:

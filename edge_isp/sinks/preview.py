@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,11 +110,5 @@ class Previewer:
         return {
             "frame_id": camera,
             "format": "jpeg",
-            "data": base64.b64encode(_jpeg(np.asarray(image))).decode("ascii"),
+            "data": base64.b64encode(replace(picture, rgb=np.asarray(image)).jpeg(_QUALITY)).decode("ascii"),
         }
-
-
-def _jpeg(rgb: np.typing.NDArray[np.uint8]) -> bytes:
-    written = io.BytesIO()
-    Image.fromarray(rgb).save(written, format="JPEG", quality=_QUALITY)
-    return written.getvalue()

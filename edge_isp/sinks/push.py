@@ -49,7 +49,7 @@ class PushSink:
         SinkError: the address is not one, or this PyAV does not know the protocol.
     """
 
-    needs_raw = True
+    needs_raw = "detections"
     scheme = ""
     default_port: int | None = None
     container = "mpegts"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import datetime
 
 from edge_isp.errors import SinkError, shortened
+from edge_isp.rate_limit import RateLimiter
 
 _DAILY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])")
 
@@ -35,14 +37,13 @@ class Schedule:
     ) -> None:
         if every < 1:
             raise SinkError(f"every must be at least 1, found {every}")
-        if interval_s < 0:
+        if not 0 <= interval_s < math.inf:
             raise SinkError(f"interval_s must be at least 0, found {interval_s:g}")
-        self._every, self._interval_ns = every, round(interval_s * 1e9)
+        # An interval below a nanosecond is none.
+        self._every, self._limiter = every, RateLimiter(1 / interval_s) if interval_s >= 1e-9 else None
         self._minutes = None if daily is None else _minutes(daily)
         self._now = now
         self._seen = 0
-        self._last_ns: int | None = None
-        self._due_ns = 0
 
     def takes(self, timestamp_ns: int) -> bool:
         """Whether the sink takes a result; to be asked once for each.
@@ -51,7 +52,9 @@ class Schedule:
             timestamp_ns: of its frame.
         """
         nth, self._seen = self._seen % self._every == 0, self._seen + 1
-        return nth and self._is_time_of_day() and self._is_due(timestamp_ns)
+        if not nth or not self._is_time_of_day():
+            return False
+        return self._limiter is None or self._limiter.passes(timestamp_ns)
 
     def _is_time_of_day(self) -> bool:
         if self._minutes is None:
@@ -60,21 +63,6 @@ class Schedule:
         now = self._now()
         minute = 60 * now.hour + now.minute
         return begin <= minute < end if begin < end else not end <= minute < begin
-
-    def _is_due(self, timestamp_ns: int) -> bool:
-        if self._interval_ns == 0:
-            return True
-        # A camera that came back may count its time anew.
-        begins = self._last_ns is None or timestamp_ns < self._last_ns
-        self._last_ns = timestamp_ns
-        if begins:
-            self._due_ns = timestamp_ns
-        # A frame that is earlier by a hair is the one that was meant.
-        late_ns = timestamp_ns + self._interval_ns // 100 - self._due_ns
-        if late_ns < 0:
-            return False
-        self._due_ns += (late_ns // self._interval_ns + 1) * self._interval_ns
-        return True
 
 
 def _minutes(daily: str) -> tuple[int, int]:

@@ -35,7 +35,7 @@ class SharedMemorySink:
     sink of that name is opened again.
 
     Args:
-        name: letters, digits, ".", "_" and "-".
+        name: at most 94 letters, digits, ".", "_" and "-".
         overlay: draws detections. Without it the picture of a detector's frame is plain.
         profile: of the sensor, for pictures of a detector's frames; None is the shipped profile of the frame's sensor.
         tone: of these pictures, "camera" or "srgb", see `ModelOptions.tone`.
@@ -49,7 +49,7 @@ class SharedMemorySink:
         SinkError: the name is not one, another sink has it, or there is no shared memory here.
     """
 
-    needs_raw = True
+    needs_raw = "detections"
 
     def __init__(
         self, name: str, *, overlay: bool = False, profile: SensorProfile | None = None, tone: str = "camera"
@@ -64,7 +64,7 @@ class SharedMemorySink:
             self.path.unlink(missing_ok=True)
         except OSError as error:
             self._lock.close()
-            reason = "another sink has this name" if error.errno == errno.EADDRINUSE else error.strerror
+            reason = "another sink has this name" if error.errno == errno.EADDRINUSE else error.strerror or error
             raise SinkError(f"shm:{name}: {reason}") from error
         self._closed = False
 
@@ -129,6 +129,9 @@ def _encoded(picture: Picture) -> bytes:
 
 
 def _path(name: str) -> Path:
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
-        raise SinkError(f"shm: the name must be of letters, digits, '.', '_' and '-', found '{shortened(name)}'")
+    # The name of the lock, an abstract socket, has 107 bytes at most.
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,93}", name):
+        raise SinkError(
+            f"shm: the name must be of letters, digits, '.', '_' and '-', at most 94, found '{shortened(name)}'"
+        )
     return _FOLDER / f"{name}.ppm"

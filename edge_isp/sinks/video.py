@@ -59,7 +59,7 @@ class VideoSink:
         SinkError: the name ends otherwise, the folder cannot be written to, or a value is out of range.
     """
 
-    needs_raw = True
+    needs_raw = "detections"
 
     def __init__(
         self,

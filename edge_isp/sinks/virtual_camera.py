@@ -69,7 +69,7 @@ class VirtualCameraSink:
         SinkError: the device is missing or no v4l2loopback device, or this user may not use it.
     """
 
-    needs_raw = True
+    needs_raw = "detections"
 
     def __init__(
         self,

@@ -56,8 +56,11 @@ def darkening(frame: RawFrame) -> float:
     return min(1.0, digital_gain(frame) * frame.auto_brightness)
 
 
-def shot_noise(frame: RawFrame, profile: SensorProfile | None) -> float:
-    """Variance per linear light (0 to 1) of a frame: as it states, else that of its sensor at its analogue gain.
+def frame_noise(frame: RawFrame, profile: SensorProfile | None) -> tuple[float, float]:
+    """Variance of a frame's noise, for each unit of linear light (0 to 1) and without light.
+
+    As the frame states it, which may be none at all; else that of its sensor at its analogue gain; else that of a
+    typical sensor.
 
     Args:
         frame: to encode.
@@ -68,16 +71,17 @@ def shot_noise(frame: RawFrame, profile: SensorProfile | None) -> float:
     """
     gain = 1.0 if frame.analogue_gain is None else frame.analogue_gain
     if frame.noise_profile is not None:
-        shot, usable = frame.noise_profile[0], frame.noise_profile[0] >= 0
+        shot, read = frame.noise_profile
+        usable = shot >= 0 and read >= 0
     else:
         noise = profile.noise if profile is not None and profile.noise is not None else UNKNOWN_NOISE
-        shot, usable = noise.shot * gain, gain > 0
-    if not usable or not math.isfinite(shot):
+        shot, read, usable = noise.shot * gain, noise.read_variance(gain), gain > 0
+    if not usable or not math.isfinite(shot) or not math.isfinite(read):
         raise FormatError(
             f"{frame.source}: frame {frame.sequence}: analogue_gain must be a positive number and noise_profile not "
             f"negative, found {frame.analogue_gain} and {frame.noise_profile}"
         )
-    return shot
+    return shot, read
 
 
 @dataclass(frozen=True, slots=True)

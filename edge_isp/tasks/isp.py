@@ -32,11 +32,11 @@ from edge_isp.tasks.applied import applied_to_picture
 from edge_isp.tasks.defects import frame_defects
 from edge_isp.tasks.encoding import (
     darkening,
+    frame_noise,
     frame_steps,
     frame_tables,
     levels,
     normalised_gains,
-    shot_noise,
     verify_entries,
     verify_input,
     verify_task,
@@ -240,8 +240,7 @@ class IspTask:
             levels(frame),
             (frame.format.width, frame.format.height, frame.window, frame.lens_shading),
             gains,
-            shot_noise(frame, profile),
-            (frame.analogue_gain, frame.noise_profile),
+            (frame_noise(frame, profile), frame.analogue_gain),
             frame.sensor,
             frame.colour_temperature_k,
         )
@@ -255,7 +254,8 @@ class IspTask:
         source = self.card.input
         noise = None
         if source.layout.endswith("-noise"):
-            deviation = noise_deviation(shot_noise(frame, profile), 1.0, [gains[0], gains[1], gains[1], gains[2]])
+            shot, _ = frame_noise(frame, profile)
+            deviation = noise_deviation(shot, 1.0, [gains[0], gains[1], gains[1], gains[2]])
             noise = np.clip(deviation * source.noise_factor, 0, 1) / source.scale
         factors = self._lens_factors(frame, profile)
         defects = self._defects(frame, profile, gains)

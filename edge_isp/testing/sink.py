@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,13 +119,18 @@ def _check_protocol(open_sink: Callable[[], Sink]) -> None:
     for method in ("write", "close"):
         _require(callable(getattr(sink, method, None)), f"{method}: must be a method of the sink")
     needs_raw = getattr(sink, "needs_raw", False)
-    _require(isinstance(needs_raw, bool), f"needs_raw: must be True or False, found {needs_raw!r}")
+    _require(
+        needs_raw in (True, False, "detections"),
+        f"needs_raw: must be True, False or 'detections', found {needs_raw!r}",
+    )
     sink.close()  # without a write
 
 
 def _check_writes(open_sink: Callable[[], Sink], results: list[FrameResult]) -> None:
     """Opened in this thread, used in another and closed in a third."""
     sink = open_sink()
+    if getattr(sink, "needs_raw", False) == "detections":
+        results = [result if isinstance(result.result, Detections) else replace(result, raw=None) for result in results]
 
     def write_all() -> None:
         for result in results:

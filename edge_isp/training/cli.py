@@ -70,7 +70,15 @@ def train_isp(
     steps: Steps = 20000,
     quantised_steps: QuantisedSteps = 1500,
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Crops per step.")] = 8,
-    crop: Annotated[int, typer.Option(metavar="PIXELS", min=16, help="Side of a training crop in pixels, even.")] = 128,
+    crop: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS",
+            min=16,
+            help="Side of a training crop in pixels: a multiple of the network's cells (4 for rfdcsanet-t and -s, "
+            "2 for -m) or windows (32 for rfdcsanet-csa).",
+        ),
+    ] = 128,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the training in float.")] = 1e-3,
     validation: Annotated[
         list[str] | None,
@@ -83,8 +91,6 @@ def train_isp(
     seed: options.Seed = 0,
 ) -> None:
     """Train an ISP network on photographs that a simulated sensor sees, quantise it, write the model and its card."""
-    if crop % 2:
-        raise typer.BadParameter(f"expected an even number of pixels, found {crop}", param_hint="--crop")
     need("edge-isp train isp", "torch", "torch", "train")
     from edge_isp.training.isp.run import IspRun, run_training
 

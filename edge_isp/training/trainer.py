@@ -28,7 +28,7 @@ class Schedule:
         steps: optimiser steps.
         batch: crops per step.
         warm_up: steps in which the learning rate rises.
-        crop: side of a crop in pixels, even.
+        crop: side of a crop in pixels, see `isp.architectures.check_crop`.
         learning_rate: peak, reached after `warm_up` steps, then a cosine down to a hundredth.
         seed: of weights, crops and noise.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from edge_isp.bench.baselines import BASELINES, _medians, _run, numpy_float32, o
 from edge_isp.bench.figures import distribution
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.spec import demo_recording
+from edge_isp.errors import BenchError
+from edge_isp.models.card import find_model
 from edge_isp.pipeline import ModelOptions, Pipeline
 
 
@@ -28,6 +32,16 @@ def test_the_way_of_today_runs_the_same_network() -> None:
     assert psnr(theirs, ours) > 40
     # The residual is what makes it: without it, it is further off.
     assert psnr(opencv("rfdcsanet-s", frame)(frame), ours) < psnr(theirs, ours)
+
+
+def test_models_that_the_same_network_in_float_is_not_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = ReplayCamera(demo_recording()).read()
+    assert frame is not None
+    card = find_model("rfdcsanet-m", None)
+    in_two = replace(card, name="in-two", outputs=(replace(card.outputs[0], layout="residual24"),))
+    monkeypatch.setattr("edge_isp.models.card.find_model", lambda model, sensor: in_two)
+    with pytest.raises(BenchError, match="one output plane for each colour of a pixel, and in-two is not one"):
+        numpy_float32("in-two", frame)
 
 
 def test_rawpy_makes_the_same_scene_of_half_size() -> None:

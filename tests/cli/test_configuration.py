@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_isp.cli import run_stream
-from edge_isp.cli.configuration import VARIABLE, Configuration, leaves, options_of
+from edge_isp.cli.configuration import VARIABLE, Configuration, for_task, leaves, options_of
 from edge_isp.cli.main import app, command_line
 from edge_isp.errors import ConfigError, SinkError
 from edge_isp.results import FrameResult
@@ -201,6 +201,35 @@ def test_several_models_of_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert further == [0, 2]
     files = {folder: len(list((tmp_path / folder).iterdir())) for folder in ("pictures", "all", "better")}
     assert files == {"pictures": 2, "all": 3, "better": 2}
+
+
+@pytest.mark.parametrize(
+    ("first", "options", "second"),
+    [
+        ("raw-detector", "confidence = 0.5\ninput_size = 320\ntrack = true\nzone = 'zones.toml'", "rfdcsanet-s"),
+        ("rfdcsanet-s", "lens_shading = false\ntile = '640x480'", "raw-detector"),
+    ],
+)
+def test_a_further_model_of_another_task_has_what_concerns_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str, options: str, second: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("zones.toml").write_text('[[zone]]\nname = "all"\npolygon = [[0, 0], [0, 1], [1, 1]]\n')
+    text = f"[run]\nframes = 1\njson = true\nthreads = 1\nmodel = '{first}'\n{options}\n"
+    path = written(tmp_path, f"{text}[[run.models]]\nmodel = '{second}'\nsink = ['png:further']\n")
+    done = run("run", "--config", path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(Path("further").iterdir())) == 1
+    # What it says itself is refused as on the command line.
+    path = written(tmp_path, f"{text}[[run.models]]\nmodel = 'rfdcsanet-s'\nconfidence = 0.3\n")
+    assert "makes pictures" in run("run", "--config", path).stderr
+
+
+def test_options_of_another_task_have_their_defaults() -> None:
+    """As `serve` asks, which has some of the options only."""
+    values = {"confidence": 0.5, "track": True, "zone": Path("zones.toml"), "tone": "srgb"}
+    assert for_task(values, "raw-detector") == values
+    assert for_task(values, "rfdcsanet-s") == {"confidence": None, "track": False, "zone": None, "tone": "srgb"}
 
 
 def test_losses_of_a_sink_are_shown() -> None:

@@ -20,18 +20,30 @@ from tests.cli.test_command_line import run
 
 CONFIGURATION = """
 [run]
-sink = ["jpeg:/srv/pictures,every=30", "video:/srv/films/a.mp4", "png:here", "shm:x", "rtsp://host/x",
-        "virtual:/dev/video10"]
+sink = ["jpeg:SRV/pictures,every=30", "video:SRV/films/a.mp4", "png:here", "shm:x", "rtsp://host/x",
+        "virtual:/dev/video10", "rosbag:SRV/bags/today", "mcap:SRV/raw/new/folder", "dng:SRV/dng.2026"]
+save = "SRV/saved"
 [[run.models]]
 model = "raw-detector"
-sink = ["png:/srv/boxes"]
+sink = ["png:SRV/boxes"]
+[serve]
+recordings = "SRV/recordings/of/today"
 """
 
 
 @pytest.fixture
-def configuration(tmp_path: Path) -> Configuration:
+def srv(tmp_path: Path) -> Path:
+    """Folders that exist."""
+    srv = tmp_path / "srv"
+    for name in ("pictures", "films", "bags/today", "raw", "dng.2026", "saved", "boxes", "recordings"):
+        (srv / name).mkdir(parents=True)
+    return srv
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, srv: Path) -> Configuration:
     path = tmp_path / "edge isp.toml"
-    path.write_text(CONFIGURATION)
+    path.write_text(CONFIGURATION.replace("SRV", str(srv)))
     return Configuration(path, command_line())
 
 
@@ -53,7 +65,25 @@ def test_it_runs_the_command_with_the_configuration(configuration: Configuration
     assert (of_user["WantedBy"], of_system["WantedBy"]) == (["default.target"], ["multi-user.target"])
     for found in (of_user, of_system):
         assert (found["Type"], found["WatchdogSec"], found["Restart"]) == (["notify"], ["30"], ["always"])
-        assert found["ReadWritePaths"] == ["-/srv/boxes", "-/srv/films", "-/srv/pictures"]
+
+
+def test_it_writes_where_the_command_does(configuration: Configuration, srv: Path) -> None:
+    folders = {
+        "run": ["bags", "boxes", "dng.2026", "films", "pictures", "raw", "saved"],
+        "serve": ["recordings"],
+    }
+    for command, names in folders.items():
+        found = settings(unit(configuration, command, system=True))
+        assert found["ReadWritePaths"] == [f"-{srv / name}" for name in names]
+
+
+def test_a_folder_that_the_service_cannot_make_is_refused(tmp_path: Path) -> None:
+    """To open the root to it would open everything."""
+    path = tmp_path / "a.toml"
+    path.write_text("[serve]\nrecordings = '/there is none/of this'\n[run]\nsink = ['png:/devices of none']\n")
+    for command in ("run", "serve"):
+        with pytest.raises(ConfigError, match=r"none.*: there is no such folder.*: make it first"):
+            unit(Configuration(path, command_line()), command, system=False)
 
 
 def test_it_is_hardened(configuration: Configuration) -> None:
@@ -103,6 +133,10 @@ def test_a_unit_is_written_for_the_user(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_text() == printed.stdout
     assert f"--config {tmp_path}/edge-isp/config.toml" in printed.stdout
     assert "did you mean 'run'" in run("install-service", "--command", "rnu").stderr
+    for silent in ("record", "ros", "doctor"):
+        refused = run("install-service", "--print", "--command", silent)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"a service runs run or serve, which report to systemd, found '{silent}'" in refused.stderr
     (tmp_path / "edge-isp/config.toml").write_text("[run]\nframse = 1\n")
     assert "did you mean 'frames'" in run("install-service").stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,15 @@ from typer.testing import CliRunner, Result
 from edge_isp.calibration.dng import read_dng
 from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.cameras.spec import demo_recording, demo_scene, open_camera
+from edge_isp.cameras.synthetic import SyntheticCamera
 from edge_isp.cli.main import app
 from edge_isp.cli.options import parse_bytes, parse_seconds
 from edge_isp.cli.record_stream import Recording
+from edge_isp.doctor import examine
+from edge_isp.engines.base import EngineReport
+from edge_isp.engines.delegates import DELEGATES, DelegateSpec, Probe
+from edge_isp.errors import EngineError
+from edge_isp.frame import RawFrame
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder
 from edge_isp.recording.schemas import DETECTIONS, EVENTS
@@ -41,7 +49,7 @@ def edge_isp(*arguments: object, ok: bool = True) -> Result:
 @pytest.fixture(autouse=True)
 def page(monkeypatch: pytest.MonkeyPatch) -> None:
     """`doctor` asks every runtime, for seconds."""
-    monkeypatch.setattr("edge_isp.cli.record_stream.examine", lambda: {"edge_isp": "0"})
+    monkeypatch.setattr("edge_isp.cli.record_stream.examine", lambda **options: {"edge_isp": "0"})
 
 
 @pytest.fixture
@@ -91,6 +99,78 @@ def test_record_with_a_detector(tmp_path: Path) -> None:
     assert found["cameras"][0]["detections"] == 3
     assert found["metadata"]["model"].startswith("raw-detector")
     assert len(found["metadata"]["model_sha256"]) == 64
+
+
+def test_enough_frames_with_a_model_end_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(SyntheticCamera):
+        def read(self, timeout_s: float | None = None) -> RawFrame | None:
+            next(reads)
+            return super().read(timeout_s)
+
+    reads, most = itertools.count(), 60
+    camera = partial(Counted, demo_scene(), width=832, height=576, fps=None, frames=most)
+    monkeypatch.setattr("edge_isp.cli.record_stream.open_camera", lambda spec: camera())
+    done = edge_isp("record", "--model", "raw-detector", "--frames", 2, "--out", tmp_path / "a.mcap")
+    assert "2 of 2 frames recorded" in done.output
+    assert next(reads) < most
+
+
+def test_the_page_of_a_recording_leaves_cameras_and_npus_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are about to be opened by the recording."""
+    touched: list[str] = []
+    monkeypatch.setattr("edge_isp.cli.record_stream.examine", examine)
+
+    def opened(picamera2: str) -> list[object]:
+        touched.append("cameras")
+        return []
+
+    def tried(spec: DelegateSpec) -> EngineReport:
+        touched.append(spec.name)
+        raise EngineError("not here")
+
+    monkeypatch.setattr("edge_isp.doctor._opened_cameras", opened)
+    monkeypatch.setattr("edge_isp.doctor._try", tried)
+    npu = replace(DELEGATES[0], models={"*": "tflite"})
+    monkeypatch.setattr("edge_isp.doctor.delegates", lambda: [npu])
+    monkeypatch.setattr("edge_isp.doctor.probe", lambda spec, root: Probe("", board="*"))
+    edge_isp("record", "--frames", 1, "--out", tmp_path / "a.mcap")
+    found = json.loads(edge_isp("info", tmp_path / "a.mcap", "--json").stdout)
+    assert "doctor.json" in found["attachments"]
+    assert touched == []
+
+
+def test_the_profile_is_of_the_model_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Recording] = []
+    monkeypatch.setattr("edge_isp.cli.record_stream.run_recording", found.append)
+    edge_isp("record", "--model", "raw-detector", "--profile", "imx477", "--out", tmp_path / "a.mcap")
+    found[0].sink.close()
+    assert found[0].model is not None
+    assert found[0].model.profile is not None
+    assert found[0].model.profile.name == "imx477"
+
+
+@pytest.mark.parametrize(
+    ("model", "trigger", "message"),
+    [
+        ("raw-detector", "detection:persn>0.6", "knows no class 'persn'; did you mean 'person'?"),
+        ("rfdcsanet-s", "detection:person>0.6", "needs a detector, and 'rfdcsanet-s-generic' makes pictures"),
+    ],
+)
+def test_a_trigger_that_nothing_would_ever_have_is_refused(
+    tmp_path: Path, model: str, trigger: str, message: str
+) -> None:
+    arguments = ("record", "--model", model, "--before", "1s", "--trigger", trigger, "--out", tmp_path / "r")
+    done = edge_isp(*arguments, ok=False)
+    assert done.exit_code == 1
+    assert message in str(done.exception)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_sink_whose_trigger_the_model_does_not_know_ends_the_stream(tmp_path: Path) -> None:
+    spec = f"mcap:{tmp_path / 'r'},before_s=10,trigger=detection:persn>0.6,preview_fps=0"
+    done = edge_isp("run", "--model", "raw-detector", "--json", "--sink", spec, ok=False)
+    assert done.exit_code == 1
+    assert "knows no class 'persn'; did you mean 'person'" in str(done.exception)
 
 
 def test_run_records_beside_its_results(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,15 +37,16 @@ from edge_isp.evaluation.isp.weights import network_inputs, weights_methods  # n
 from edge_isp.evaluation.store import Method, Store  # noqa: E402
 from edge_isp.kernels.layout import CELL_PLANES  # noqa: E402
 from edge_isp.training.graph import trace  # noqa: E402
+from edge_isp.training.isp import quantise as calibration  # noqa: E402
 from edge_isp.training.isp.architectures import ARCHITECTURES, Architecture  # noqa: E402
 from edge_isp.training.isp.card import write_isp_model  # noqa: E402
-from edge_isp.training.isp.colour import CALIBRATED  # noqa: E402
+from edge_isp.training.isp.colour import CALIBRATED, END_TO_END, Colour  # noqa: E402
 from edge_isp.training.isp.psnr import psnr_db  # noqa: E402
 from edge_isp.training.networks.calibrated import PlainNetwork  # noqa: E402
 from edge_isp.training.networks.ecb import merge  # noqa: E402
 from edge_isp.training.quantisation.arithmetic import save_quantised  # noqa: E402
 from edge_isp.training.quantisation.post_training import quantise  # noqa: E402
-from edge_isp.training.simulation.samples import Capture, simulate  # noqa: E402
+from edge_isp.training.simulation.samples import Capture, Sample, simulate  # noqa: E402
 
 IMX219 = SensorModel(load_profile("imx219"))
 
@@ -193,6 +195,82 @@ def test_every_stage_of_a_network_makes_nearly_the_same_picture(run_folder: Path
     assert psnr_db(merged / 255, ptq / 255) > 35
     assert psnr_db(merged / 255, qat / 255) > 35
     assert psnr_db(branches / 255, exposure.photo / 255) > 20
+
+
+@pytest.mark.parametrize("network", ["rfdcsanet-t", "rfdcsanet-csa"])
+@pytest.mark.parametrize("cfa", ["RGGB", "BGGR"])
+def test_pictures_of_sizes_that_are_not_whole_cells(tmp_path: Path, network: str, cfa: str) -> None:
+    """As the board makes them: mirrored up to whole cells, and cut."""
+    path = tmp_path / "scene.png"
+    Image.fromarray(smooth_scene()[:90, :106]).save(path)
+    sensor = SensorModel(replace(IMX219.profile, cfa=cfa))
+    exposure = expose_image(path, sensor, capture(4000, 4))
+    torch.manual_seed(0)
+    architecture = ARCHITECTURES[network]
+    built = architecture.build().eval()
+    torch.save(built.state_dict(), tmp_path / "cells-float.pt")
+    graph = trace(merge(built))
+    side = architecture.colour.cell // 2 * graph.input_multiple
+    height, width = (math.ceil(pixels / 2 / side) * side for pixels in (90, 106))
+    inputs = np.pad(network_inputs(exposure), ((0, 0), (0, height - 45), (0, width - 53)), mode="symmetric")
+    samples = architecture.colour.network_input(torch.from_numpy(inputs)[None])
+    quantised = quantise(graph, [samples], output=architecture.colour.output)
+    write_isp_model(
+        quantised, tmp_path, name="cells", sensor="generic", colour=architecture.colour, training={}, quality={}
+    )
+    pictures = []
+    for method in (
+        *weights_methods(tmp_path / "cells-float.pt", network, None),
+        model_method(str(tmp_path / "cells.tflite")),
+    ):
+        with method.open(sensor) as develop:
+            pictures.append(develop(exposure))
+    assert [picture.shape for picture in pictures] == [(90, 106, 3)] * 3
+    branches, merged, board = (picture.astype(int) for picture in pictures)
+    assert np.abs(branches - merged).max() <= 1
+    assert psnr_db(merged / 255, board / 255) > 35
+    assert psnr_db(merged[-16:] / 255, board[-16:] / 255) > 35
+    assert psnr_db(merged[:, -16:] / 255, board[:, -16:] / 255) > 35
+
+
+def test_weights_are_quantised_once_for_all_sensors(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless their colours are learnt, which are of one sensor."""
+    quantised: list[list[SensorModel]] = []
+
+    def samples(photos: list[NDArray[np.uint8]], sensors: list[SensorModel]) -> list[list[Sample]]:
+        quantised.append(sensors)
+        return [[simulate(photo(), IMX219, capture(5700, 1), np.random.default_rng(0))]]
+
+    def photo() -> NDArray[np.uint8]:
+        return smooth_scene()
+
+    monkeypatch.setattr(calibration, "calibration_samples", samples)
+    monkeypatch.setattr(calibration, "post_training_quantised", lambda *_: "quantised")
+    monkeypatch.setattr("edge_isp.evaluation.isp.weights.round_weights", lambda quantised, inputs: quantised)
+    monkeypatch.setattr("edge_isp.evaluation.isp.weights.Integers", lambda quantised: quantised)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(smooth_scene()).save(photos / "photo.png")
+    sensors = [IMX219, SensorModel(load_profile("imx477"))]
+
+    def opened(colour: Colour) -> int:
+        monkeypatch.setitem(ARCHITECTURES, "tiny", replace(ARCHITECTURES["tiny"], colour=colour))
+        quantised.clear()
+        (method,) = (
+            method
+            for method in weights_methods(run_folder / "tiny-generic-float.pt", "tiny", photos)
+            if method.name.endswith("ptq")
+        )
+        for sensor in (*sensors, sensors[0]):
+            with method.open(sensor):
+                pass
+        return len(quantised)
+
+    assert opened(CALIBRATED) == 1
+    assert opened(END_TO_END) == 3
+    assert [len(used) for used in quantised] == [1, 1, 1]
 
 
 def test_weights_of_another_network(run_folder: Path, tmp_path: Path) -> None:

@@ -28,18 +28,25 @@ from edge_isp.cameras.replay import DngFile, RawFile
 from edge_isp.cameras.sidecar import read_sidecar
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cameras.v4l2.media import read_setup
+from edge_isp.cameras.zenoh import decode_sample
 from edge_isp.errors import FormatError
 from edge_isp.models.card import read_card, shipped_models
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.recording.mcap_recording import McapRecording
+from edge_isp.recording.raw_message import encode_metadata
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import KINDS, RAW
+from edge_isp.ros.camera_info import load_camera_info
 from edge_isp.sinks.spec import open_sink
 from edge_isp.tracking import load_regions
+from edge_isp.wall_clock import WallClock
+from tests.ros.test_messages import CALIBRATION
 from tests.support.dng import ASCII, write_dng
 from tests.support.recorded_frames import METADATA
 from tests.support.recorded_frames import frame as recorded_frame
+
+_BETWEEN = b"\0\1\0"
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ def targets(folder: Path) -> list[Target]:
         Target("policy", policies, lambda content, folder: QueuePolicy.parse(_decoded(content)), share=0.5),
         Target("dng", _dngs(folder), _file("a.dng", _dng), text=False, share=0.3),
         Target("mcap", _mcaps(folder), _file("a.mcap", _mcap), text=False, share=0.3),
+        Target("camera info", (CALIBRATION.encode(),), _file("a.yaml", load_camera_info)),
+        Target("zenoh", _samples(), _sample, text=False),
         Target("libcamera metadata", LIBCAMERA, _libcamera, share=0.5),
         Target("broadcom header", (BROADCOM,), _file("h.raw", _broadcom), text=False, share=0.3),
         Target("photo", _photos(), _file("a.png", lambda path: load_photo(path, 2, 2)), text=False, share=0.4),
@@ -176,6 +185,19 @@ def _broadcom(path: Path) -> None:
         break
 
 
+def _sample(content: bytes, folder: Path) -> None:
+    """A message and its attachment, with a mark between them."""
+    payload, _, clocks = content.rpartition(_BETWEEN)
+    decode_sample(payload, clocks, "fuzz", "here", WallClock())
+
+
+def _samples() -> tuple[bytes, ...]:
+    frame = recorded_frame(0, size=(8, 4))
+    message = encode_metadata(frame, frame.data.nbytes) + frame.data.tobytes()
+    clocks = b'{"boot": "%s", "offset_ns": 1764324900000000000, "published_ns": 1764324900000000123}'
+    return tuple(message + _BETWEEN + clocks % boot for boot in (b"here", b"there"))
+
+
 def _camera(content: bytes, folder: Path, photo: Path) -> None:
     text = _decoded(content).replace("PHOTO", str(photo))
     open_camera(text).close()
@@ -196,7 +218,9 @@ def _sidecars() -> tuple[bytes, ...]:
     return (
         b'[format]\nwidth = 64\nheight = 48\ncfa = "RGGB"\nbit_depth = 10\npacking = "csi2p"\nstride = 96\noffset = 0\n'
         b'frame_bytes = 8192\n[sensor]\nname = "imx219"\n[frame]\ncolour_gains = [1.75, 1.43]\n'
-        b"colour_temperature_k = 5700\nanalogue_gain = 1.0\nexposure_ns = 10_000_000\n",
+        b"colour_temperature_k = 5700\nanalogue_gain = 1.0\nexposure_ns = 10_000_000\n"
+        b"colour_matrix = [1.6, -0.4, -0.2, -0.3, 1.5, -0.2, 0, -0.5, 1.5]\nnoise_profile = [2e-4, 1e-6]\n"
+        b"baseline_exposure_ev = 0.5\norientation = 6\ntaken_at = 2026-11-28T10:15:00.25+01:00\n",
         b'[format]\nwidth = 64\nheight = 48\ncfa = "BGGR"\nbit_depth = 12\npacking = "u16"\n[sensor]\n'
         b"black_level = [64, 64.5, 64, 64]\nwhite_level = 4095\n[[frame]]\n[[frame]]\nanalogue_gain = 2\n",
     )

@@ -113,12 +113,14 @@ def _encode_shaded(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
             yield call | {"out": allocate((*cells, 4), np.int8)}
             for cell, multiple in LARGER_CELLS:
                 size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
-                yield call | {
-                    "out": allocate((*size, cell * cell + 4), np.int8),
-                    "constants": allocate((4,), np.uint16),
-                    "cell": cell,
-                    "multiple": multiple,
-                }
+                for defects in (None, _defects(layout)):
+                    yield call | {
+                        "out": allocate((*size, cell * cell + 4), np.int8),
+                        "constants": allocate((4,), np.uint16),
+                        "cell": cell,
+                        "multiple": multiple,
+                        "defects": defects,
+                    }
 
 
 def _block_statistics(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
@@ -182,13 +184,15 @@ def _encode(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
             }
             for cell, multiple in LARGER_CELLS:
                 size = input_size(layout.width, layout.height, cell=cell, multiple=multiple)
-                yield call | {
-                    "out": allocate((*size, cell * cell + 4), np.int8),
-                    "tables": allocate((4, entries), np.int8),
-                    "constants": allocate((4,), np.int8),
-                    "cell": cell,
-                    "multiple": multiple,
-                }
+                for defects in (None, _defects(layout)):
+                    yield call | {
+                        "out": allocate((*size, cell * cell + 4), np.int8),
+                        "tables": allocate((4, entries), np.int8),
+                        "constants": allocate((4,), np.int8),
+                        "cell": cell,
+                        "multiple": multiple,
+                        "defects": defects,
+                    }
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 tables = _table(allocate, (4, entries), dtype)
                 yield call | {"out": allocate((*cells, 4), dtype), "tables": tables}
@@ -266,10 +270,10 @@ def _decode_rgb(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
 
 def _decode_residual(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     for height, width in ((3, 33), (1, 1), (2, 1), (1, 2), (4, 7), (3, 65)):
-        for channels in (8, 4):
+        for planes, channels in ((12, 8), (12, 4), (24, 8)):
             for flip in (False, True):
                 yield {
-                    "planes": allocate((height, width, 12), np.int8),
+                    "planes": allocate((height, width, planes), np.int8),
                     "encoded": allocate((height, width, channels), np.int8),
                     "out": allocate((2 * height, 2 * width, 3), np.uint8),
                     "matrix": np.array([[9.0, -1, 0], [0, 1, 0], [1e29, 0, -1e29]]),

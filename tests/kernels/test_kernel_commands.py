@@ -21,6 +21,10 @@ def test_bench_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(0 < entry["min_ms"] <= entry["median_ms"] for entry in report["results"])
     judged = {entry["kernel"] for entry in report["results"] if entry["target"]}
     assert {"encode RAW10 to int8", "decompress PiSP", "encode RAW10 to a mosaic of 416"} <= judged
+    encoded = {entry["kernel"] for entry in report["results"]}
+    for lens in ("", ", lens shading"):
+        for rest in (f"{lens}, defects", f", 4x4 cells{lens}", f", 4x4 cells{lens}, defects"):
+            assert f"encode RAW10 with noise planes{rest}" in encoded
     assert report["two_threads_speed_up"] > 0
 
 

@@ -16,7 +16,7 @@ from edge_isp import PhaseLoop, SyntheticCamera
 from edge_isp.cameras.base import Controls
 from edge_isp.errors import CameraError, PipelineError
 from edge_isp.frame import FrameStatus
-from edge_isp.pipeline import FramePair, FramePairer, Pipeline, Unpaired, UnpairedReason, pair
+from edge_isp.pipeline import FramePair, FramePairer, Pipeline, Unpaired, UnpairedReason, pair, pairing
 from tests.support.scripted import PERIOD_NS, ScriptedCamera, ScriptedEngine, SimulatedClock, engine
 from tests.support.streams import SCRIPTED
 
@@ -113,6 +113,15 @@ def test_recordings_of_different_speed_lose_nothing(engine: type[ScriptedEngine]
     assert (pairs.paired, pairs.lost) == (50, 0)
     assert pairs.unpaired == ({}, {}, {})
     assert not any(camera.lent for camera in cameras)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_consumer_of_a_recording_waits_as_the_recording_does(engine: type[ScriptedEngine], live: bool) -> None:
+    pipeline = Pipeline(ScriptedCamera(range(3), live=live), SCRIPTED)
+    with pipeline, pipeline.subscribe() as subscription:
+        assert list(subscription)
+        for source in (pipeline, pipeline.consumers[0], subscription):
+            assert pairing._is_live(source) == live
 
 
 def test_the_error_of_a_camera_ends_the_pairs() -> None:

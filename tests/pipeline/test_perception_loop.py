@@ -25,12 +25,13 @@ from edge_isp.pipeline import (
     WallClockStepped,
 )
 from edge_isp.pipeline.deadline import Deadline
-from edge_isp.pipeline.rate_limit import RateLimiter
+from edge_isp.rate_limit import RateLimiter
 from tests.support.scripted import (
     PERIOD_NS,
     Action,
     ScriptedCamera,
     ScriptedEngine,
+    ScriptedFrame,
     SimulatedClock,
     engine,
 )
@@ -364,6 +365,64 @@ def test_a_result_that_is_too_old_misses_the_deadline(engine: type[ScriptedEngin
     assert missed.age_ns == 400_000_000 + PERIOD_NS  # of the result before
 
 
+def test_a_limit_of_the_model_is_one_of_all_its_consumers(engine: type[ScriptedEngine]) -> None:
+    """One frame in two seconds is what was asked for."""
+    clock, events, taken = SimulatedClock(), Events(), threading.Semaphore(0)
+    got: list[int] = []
+
+    def take(done: FrameResult) -> None:
+        got.append(done.sequence)
+        taken.release()
+
+    def wait() -> None:
+        for _ in range(2):
+            assert taken.acquire(timeout=60)
+
+    script: list[Action] = [0, wait, *range(1, 61), wait, *range(61, 121), wait, *range(121, 130)]
+    options: dict[str, Any] = {"clock": clock, "max_fps": 0.5, "on_event": events, "callback": lambda done: None}
+    with pipeline_of(ScriptedCamera(script, clock, live=False), **options) as pipeline:
+        pipeline.add_consumer(of=pipeline.consumers[0], max_age_s=0.5, callback=take)
+        for done in pipeline.subscribe(max_age_s=0.5):
+            take(done)
+    assert got == [number for number in (0, 60, 120) for _ in range(2)]
+    assert not [event for event in events.all if isinstance(event, DeadlineMissed)]
+
+
+def test_the_deadline_of_a_subscription_counts_frames_and_not_results(engine: type[ScriptedEngine]) -> None:
+    """Of every tenth frame, the next result is due after ten frames, a third of a second."""
+    clock, missed, last = SimulatedClock(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        assert last.wait(60)
+        clock.advance(2_000_000_000)
+        assert missed.wait(20)
+
+    def on_event(event: object) -> None:
+        if isinstance(event, DeadlineMissed):
+            missed.set()
+
+    script: list[Action] = [*range(31), hang]
+    options: dict[str, Any] = {"clock": clock, "on_event": on_event, "callback": lambda done: None}
+    with pipeline_of(ScriptedCamera(script, clock, live=False), **options) as pipeline:
+        tenth = pipeline.add_consumer(SCRIPTED, every=10, callback=lambda done: None)
+        subscription = pipeline.subscribe(of=tenth, max_age_s=1.0)
+        for done in subscription:
+            if done.sequence == 30:
+                last.set()
+    assert missed.is_set()
+
+
+def test_a_subscription_whose_frames_are_all_too_old_misses_its_deadline(engine: type[ScriptedEngine]) -> None:
+    clock, events = SimulatedClock(), Events()
+    script: list[Action] = [ScriptedFrame(i, changes={"timestamp_ns": (i + 1) * PERIOD_NS}) for i in range(5)]
+    options: dict[str, Any] = {"clock": clock, "on_event": events, "max_age_s": 0.1, "callback": lambda done: None}
+    with pipeline_of(ScriptedCamera(script, clock, live=False), **options) as pipeline:
+        assert list(pipeline.subscribe(name="late", max_age_s=0.1)) == []
+        pipeline.run()
+    assert pipeline.counts.dropped == {DropReason.STALE: 5}
+    assert [event.consumer for event in events.all if isinstance(event, DeadlineMissed)] == ["rfdcsanet-s", "late"]
+
+
 def deadline(clock: SimulatedClock, events: Events, **options: Any) -> Deadline:
     return Deadline("c", 0.1, **{"every": 1, "period_ns": 0, "report": events, "now_ns": clock.now_ns, **options})
 
@@ -437,3 +496,38 @@ def test_a_model_runs_on_the_frames_that_pass_only(engine: type[ScriptedEngine])
         assert [done.sequence for done in few] == list(range(0, 30, 6))
         assert pipeline.counts.skipped == 20
     assert engine.runs == 10
+
+
+@pytest.mark.parametrize("shares_model", [False, True])
+def test_the_rate_is_of_the_frames_that_every_takes(engine: type[ScriptedEngine], shares_model: bool) -> None:
+    """Frame 5 is lost; from there on the frames that `every` takes lie between the periods of the limit."""
+    clock = SimulatedClock()
+    script: list[Action] = [*range(5), lambda: clock.advance(PERIOD_NS), *range(6, 60)]
+    got: list[int] = []
+    with pipeline_of(ScriptedCamera(script, clock, live=False), callback=lambda done: None) as pipeline:
+        of = {"of": pipeline.consumers[0]} if shares_model else {"model": SCRIPTED}
+        pipeline.add_consumer(**of, every=2, max_fps=15, callback=lambda done: got.append(done.sequence))
+        pipeline.run()
+    assert got == [0, 2, 4, *range(7, 60, 2)]
+
+
+def test_the_limit_begins_anew_with_each_stream(engine: type[ScriptedEngine]) -> None:
+    """A recording that is played again: its times are those of the first stream."""
+    got: list[list[int]] = [[], []]
+    with pipeline_of(
+        lambda: ScriptedCamera(range(3), SimulatedClock(), live=False),
+        max_fps=10,
+        callback=lambda done: got[0].append(done.sequence),
+    ) as pipeline:
+        model = pipeline.add_consumer(SCRIPTED, callback=lambda done: None)
+        pipeline.add_consumer(of=model, max_fps=10, callback=lambda done: got[1].append(done.sequence))
+        for _ in range(2):
+            pipeline.run()
+            pipeline.stop()
+    assert got == [[0, 0], [0, 0]]
+
+
+def test_a_frame_that_is_early_by_a_hair_passes_alone() -> None:
+    """A hundredth of a minute is many frames."""
+    limiter = RateLimiter(1 / 60)
+    assert sum(limiter.passes(number * PERIOD_NS) for number in range(30 * 130)) == 3

@@ -235,6 +235,27 @@ def test_kept_frames_outlive_the_cameras_buffer_and_are_copied_once(
             done.raw.release()  # does nothing
 
 
+def test_frames_of_pictures_are_not_copied_for_sinks_of_pictures(
+    engine: type[ScriptedEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RawFrame, "copy", lambda frame: pytest.fail("copied, and nobody reads it"))
+    with Pipeline(ScriptedCamera(range(3), live=False), SCRIPTED) as pipeline:
+        sink = pipeline.add_sink(PngSink(tmp_path))
+        pipeline.run()
+        assert sink.counts.delivered == 3
+
+
+@pytest.mark.parametrize("needs_raw", ["yes", "detection", 2, None])
+def test_a_sink_says_clearly_what_it_needs(engine: type[ScriptedEngine], needs_raw: object) -> None:
+    sink = Recorder()
+    sink.needs_raw = needs_raw  # type: ignore[assignment]
+    with (
+        Pipeline(ScriptedCamera([]), SCRIPTED) as pipeline,
+        pytest.raises(PipelineError, match="Recorder: needs_raw must be True, False or 'detections', found"),
+    ):
+        pipeline.add_sink(sink)
+
+
 def test_a_detectors_pictures_have_its_boxes(recording: Callable[..., Path], tmp_path: Path) -> None:
     """From the command's point of view: frames without gains, the real detector, PNG files."""
     path = recording(width=128, height=96, frames=2, frame="")

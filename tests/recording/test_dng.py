@@ -27,6 +27,7 @@ from edge_isp.recording.tiff import TiffTag, TiffType
 from edge_isp.results import Picture
 from edge_isp.sensor_window import SensorWindow
 from edge_isp.tasks.classical import ClassicalIsp
+from edge_isp.wall_clock import WallClock
 from tests.support.dng_rules import check_dng, read_directories
 from tests.support.recorded_frames import PACKINGS as ALL_PACKINGS
 
@@ -99,6 +100,33 @@ def test_rawpy_gives_back_codes_levels_and_neutral(tmp_path: Path, packing: Pack
         assert frame.colour_gains is not None
         red, green, blue, _ = raw.camera_whitebalance
         assert (red / green, blue / green) == pytest.approx(frame.colour_gains, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (TiffType.RATIONAL, 0.25, (250_000, 1_000_000)),
+        (TiffType.RATIONAL, 5000.5, (5_000_500, 1_000)),
+        (TiffType.RATIONAL, 4_294_968.0, (4_294_968, 1)),
+        (TiffType.RATIONAL, 1e300, (0xFFFFFFFF, 1)),
+        (TiffType.RATIONAL, -1.0, (0, 1)),
+        (TiffType.SIGNED_RATIONAL, -0.5, (-500_000, 1_000_000)),
+        (TiffType.SIGNED_RATIONAL, -2500.0, (-2_500_000, 1_000)),
+        (TiffType.SIGNED_RATIONAL, -1e300, (-0x80000000, 1)),
+    ],
+)
+def test_a_fraction_has_the_finest_denominator_that_its_value_fits(
+    kind: TiffType, value: float, expected: tuple[int, int]
+) -> None:
+    count, content = TiffTag(kind, [value]).packed()
+    assert count == 1
+    assert struct.unpack("<II" if kind is TiffType.RATIONAL else "<ii", content) == expected
+
+
+def test_high_black_levels_are_kept(tmp_path: Path) -> None:
+    """Of 16 bits: over a million they were cut to 4294.967."""
+    frame = replace(a_frame(Packing.U16, 16), black_level=(5000.0, 5000.5, 65_000.25, 4096.0))
+    assert read(tmp_path, frame).black_level == frame.black_level
 
 
 def test_exiftool_finds_nothing_wrong(tmp_path: Path) -> None:
@@ -339,7 +367,8 @@ def test_the_thumbnail_lies_as_the_frame_does(tmp_path: Path, orientation: int) 
 
 def test_the_time_of_a_frame_without_one_comes_from_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_isp.recording.dng.time.monotonic_ns", lambda: 5_000_000_000)
-    monkeypatch.setattr("edge_isp.recording.dng.time.time_ns", lambda: 1_000_000_004_000_000_000)
+    clock = WallClock(lambda: 1_000_000_004_000_000_000, lambda: 5_000_000_000)
+    monkeypatch.setattr("edge_isp.recording.dng.SYSTEM_WALL_CLOCK", clock)
     first, _, exif = read_directories(dng_bytes(a_frame()))  # 4 s old
     assert bytes(exif[36867][1]) == b"2001:09:09 01:46:40\0"
     assert bytes(first[306][1]) == b"2001:09:09 01:46:40\0"
@@ -375,6 +404,6 @@ def test_a_frame_that_no_dng_can_hold(changes: dict[str, Any], reason: str) -> N
 
 
 def test_fractions_stay_within_their_numbers() -> None:
-    assert TiffTag(TiffType.SIGNED_RATIONAL, [1e9, -1e9]).packed()[1] == struct.pack(
-        "<4i", 0x7FFFFFFF, 1_000_000, -0x80000000, 1_000_000
+    assert TiffTag(TiffType.SIGNED_RATIONAL, [1e9, -1e9, 1e10, -1e10]).packed()[1] == struct.pack(
+        "<8i", 10**9, 1, -(10**9), 1, 0x7FFFFFFF, 1, -0x80000000, 1
     )

@@ -156,6 +156,37 @@ def test_values_that_are_no_numbers_count_as_absent(tmp_path: Path) -> None:
         assert (frame.analogue_gain, frame.colour_gains, frame.exposure_ns, frame.digital_gain) == (None,) * 4
 
 
+def test_what_libcamera_does_not_know_yet_counts_as_absent(tmp_path: Path) -> None:
+    """It reports zeros before its algorithms have run: neither the camera nor its files take them for values."""
+    write_raw(tmp_path / "a.raw")
+    (tmp_path / "a.toml").write_text(SIDECAR)
+    zeros = {
+        "AnalogueGain": 0.0,
+        "DigitalGain": 0.0,
+        "ColourGains": [0.0, 0.0],
+        "ColourTemperature": 0,
+        "ColourCorrectionMatrix": [0.0] * 9,
+        "ExposureTime": 0,
+    }
+    (tmp_path / "a.json").write_text(json.dumps([zeros] * 3))
+    with ReplayCamera(tmp_path / "a.raw") as camera:
+        frame = camera.read()
+    assert frame is not None
+    absent = ("analogue_gain", "digital_gain", "colour_gains", "colour_temperature_k", "colour_matrix", "exposure_ns")
+    assert {name: getattr(frame, name) for name in absent} == dict.fromkeys(absent)
+
+
+@pytest.mark.parametrize("levels", [None, [4096, 4096], [10**400] * 4, [True] * 4, ["4096"] * 4])
+def test_black_levels_that_are_none_are_the_profiles(tmp_path: Path, levels: Any) -> None:
+    write_raw(tmp_path / "a.raw")
+    stream = {"format": "SBGGR10_CSI2P", "size": (64, 48), "stride": 96}
+    document = {"raw": stream, "sensor": "imx219", "metadata": [{"SensorBlackLevels": levels}] * 3}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    frame = replayed(tmp_path / "a.raw")[0]
+    assert frame.black_level == (64.0,) * 4
+    assert (frame.origins.of("black_level"), frame.origins.of("colour_gains")) == ("profile 'imx219'", "file")
+
+
 def broadcom_header(order: int, bits: int, name: bytes = b"imx219", kind: int = 33) -> bytes:
     """As raspiraw writes it."""
     mode = struct.pack("<32sHHHH24xHHBB", name, 64, 48, 0, 0, 0, kind, order, bits)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,10 @@ from edge_isp.cameras.base import Controls
 from edge_isp.cameras.mcap import open_in_step
 from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import RawFrame
+from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder
 from edge_isp.recording.schemas import PREVIEW
+from edge_isp.wall_clock import WallClock
 from tests.support.recorded_frames import assert_identical, frame, plain_frame
 
 pytest.importorskip("mcap", reason="mcap is not installed")
@@ -44,6 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """The time of recorder and replay."""
     fake = FakeTime()
     monkeypatch.setattr("edge_isp.recording.recorder.time", fake)
+    monkeypatch.setattr("edge_isp.recording.recorder.SYSTEM_WALL_CLOCK", WallClock(fake.time_ns, fake.monotonic_ns))
     monkeypatch.setattr("edge_isp.cameras.mcap.time", fake)
 
     def wait(event: threading.Event, timeout: float) -> bool:
@@ -147,6 +152,76 @@ def test_a_loop_goes_on_counting(tmp_path: Path, clock: FakeTime, speed: float |
     steps = {b.timestamp_ns - a.timestamp_ns for a, b in pairwise(frames)}
     assert steps == {33_333_333}
     assert [int(each.data[0, 0]) for each in frames] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2]
+
+
+@pytest.mark.parametrize("speed", [None, 1.0])
+def test_a_loop_that_began_late_goes_on_rising(tmp_path: Path, clock: FakeTime, speed: float | None) -> None:
+    """The loops that follow begin with the recording's first frame, not with that of `start_s`."""
+    record(tmp_path / "a.mcap", clock, 5)
+    with McapCamera(tmp_path / "a.mcap", speed=speed, start_s=0.3, loop=True) as camera:
+        frames = [camera.read() for _ in range(8)]
+        camera.seek(0.3)
+        frames += [camera.read() for _ in range(8)]
+    found = [each for each in frames if each is not None]
+    assert [int(each.data[0, 0]) for each in found] == [3, 4, 0, 1, 2, 3, 4, 0] * 2
+    for part in (found[:8], found[8:]):
+        assert {b.sequence - a.sequence for a, b in pairwise(part)} == {1}
+        assert {b.timestamp_ns - a.timestamp_ns for a, b in pairwise(part)} == {33_333_333}
+
+
+def test_a_recording_of_one_frame_loops(tmp_path: Path, clock: FakeTime) -> None:
+    record(tmp_path / "a.mcap", clock, 1)
+    with McapCamera(tmp_path / "a.mcap", loop=True) as camera:
+        frames = [camera.read() for _ in range(3)]
+    assert [each.sequence for each in frames if each] == [0, 1, 2]
+    assert {b.timestamp_ns - a.timestamp_ns for a, b in pairwise(each for each in frames if each)} == {33_333_333}
+
+
+def test_a_file_that_becomes_shorter_is_one_error(tmp_path: Path, clock: FakeTime) -> None:
+    """Not a damaged chunk, which is passed over."""
+    record(tmp_path / "a.mcap", clock, 5)
+    with McapCamera(tmp_path / "a.mcap") as camera:
+        assert camera.read() is not None
+        os.truncate(tmp_path / "a.mcap", 1000)
+        with pytest.raises(FormatError, match="has become shorter"):
+            camera.read()
+
+
+def test_the_frames_of_a_closed_recording_are_an_error(tmp_path: Path, clock: FakeTime) -> None:
+    record(tmp_path / "a.mcap", clock, 5)
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        frames = recording.frames("camera")
+        next(frames)
+    with pytest.raises(FormatError, match="is closed"):
+        next(frames)
+
+
+def test_closing_waits_for_a_read_that_is_in_the_file(
+    tmp_path: Path, clock: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor may be another file's by then."""
+    record(tmp_path / "a.mcap", clock, 3)
+    camera = McapCamera(tmp_path / "a.mcap")
+    in_the_file, go_on = threading.Event(), threading.Event()
+
+    def pread(descriptor: int, length: int, offset: int, real: Callable[[int, int, int], bytes] = os.pread) -> bytes:
+        in_the_file.set()
+        go_on.wait(20)
+        return real(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    found: list[RawFrame | None] = []
+    reading = threading.Thread(target=lambda: found.append(camera.read()))
+    reading.start()
+    assert in_the_file.wait(20)
+    closing = threading.Thread(target=camera.close)
+    closing.start()
+    assert camera.closed.wait(20)
+    closing.join(0.2)  # it would be done by then
+    go_on.set()
+    reading.join(20)
+    closing.join(20)
+    assert [each.sequence for each in found if each is not None] == [0]
 
 
 def test_several_cameras_are_played_in_step(tmp_path: Path, clock: FakeTime) -> None:
@@ -277,3 +352,25 @@ def test_a_file_of_gigabytes_costs_little_memory_and_seeks_at_once(tmp_path: Pat
         assert span is not None
         camera.seek((span[1] - span[0]) / 1e9 * 0.7)
         assert camera.read() is not None
+
+
+def open_descriptors(path: Path) -> int:
+    """How often this process has a file open."""
+    return sum(link.resolve() == path for link in Path("/proc/self/fd").iterdir() if link.exists())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
+def test_a_dropped_camera_and_one_that_cannot_be_opened_close_their_file(tmp_path: Path, clock: FakeTime) -> None:
+    path = tmp_path / "a.mcap"
+    record(path, clock)
+    camera = McapCamera(path)
+    assert camera.read() is not None
+    assert open_descriptors(path) > 0
+    del camera
+    gc.collect()
+    assert open_descriptors(path) == 0
+    mistakes: tuple[dict[str, Any], ...] = ({"name": "other"}, {"start_s": 1e13})
+    for wrong in mistakes:
+        with pytest.raises(CameraError) as raised:
+            McapCamera(path, **wrong)
+        assert open_descriptors(path) == 0, raised.value

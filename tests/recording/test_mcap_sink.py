@@ -9,7 +9,7 @@ import math
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,6 +24,17 @@ from edge_isp.cameras.spec import demo_recording
 from edge_isp.errors import CameraDisconnectedError, CameraError, SinkError
 from edge_isp.frame import RawFrame
 from edge_isp.pipeline import ReconnectPolicy
+from edge_isp.pipeline.drops import (
+    DeadlineMissed,
+    DropReason,
+    Event,
+    FramesDropped,
+    MetadataIgnored,
+    PipelineState,
+    StateChange,
+    WallClockStepped,
+    event_message,
+)
 from edge_isp.pipeline.raw_stream import RawStream
 from edge_isp.recording.annotations import annotations_message
 from edge_isp.recording.mcap_recording import McapRecording
@@ -59,6 +70,26 @@ class ListCamera(CameraBase):
         if isinstance(found, Exception):
             raise found
         return found
+
+
+def test_the_schema_and_the_page_name_every_kind_of_event() -> None:
+    events: list[Event] = [
+        FramesDropped("c", DropReason.QUEUE_FULL, 1, 2, 3),
+        StateChange(PipelineState.RUNNING, "", 3),
+        MetadataIgnored("s", "n", "r", 1, 3),
+        DeadlineMissed("c", 1.0, 2, 3),
+        WallClockStepped(1, 3),
+    ]
+    assert {type(event) for event in events} == set(get_args(Event))
+    schema = json.loads(EVENTS.content())["properties"]
+    kinds = set()
+    for message in map(event_message, events):
+        assert message.keys() <= schema.keys()
+        kinds.add(message["kind"])
+    assert set(schema["kind"]["enum"]) == kinds | {"not recorded", "trigger"}
+    page = (Path(__file__).parents[2] / "docs/recording.md").read_text()
+    rows = page.split("| `kind` |")[1].split("\n\n")[0].splitlines()[2:]
+    assert sorted(row.split("`")[1] for row in rows) == sorted(schema["kind"]["enum"])
 
 
 def test_the_sinks_are_sinks(tmp_path: Path) -> None:

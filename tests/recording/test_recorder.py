@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -10,9 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,12 @@ import pytest
 from edge_isp.errors import FormatError, SinkError
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.kernels.pack import pack
+from edge_isp.recording.mcap_file import Bytes, FileOutput
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
-from edge_isp.recording.schemas import CLOCK, EVENTS, RAW
+from edge_isp.recording.schemas import CLOCK, EVENTS, PREVIEW, RAW
+from edge_isp.wall_clock import WallClock
 from tests.support.recorded_frames import (
     PACKINGS,
     PICTURE,
@@ -315,12 +319,40 @@ def test_a_disk_that_fails_for_a_while_costs_counted_frames(
     recorder.close()
     counts = recorder.counts
     assert (counts.frames, counts.written, counts.waiting) == (30, 20, 0)
+    assert disk.open_outputs == 0
     (tmp_path / "found").mkdir()
     assert frames_written(tmp_path / "found", disk) == [*range(10), *range(20, 30)]
     assert lost_in_files([p for p in (tmp_path / "found").iterdir() if p.stat().st_size > 20_000]) == 10
     last = sorted((tmp_path / "found").iterdir())[-1]
     with McapRecording(last) as recording:
         assert recording.index.is_complete
+
+
+class FullOutput(FileOutput):
+    """A file on a disk that has no room for any byte of it."""
+
+    def write(self, parts: Sequence[Bytes]) -> None:
+        """Fails."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["r", "a.mcap"])
+def test_a_file_that_cannot_be_begun_is_not_left_behind(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SinkError, match="No space left"):
+        Recorder(tmp_path / name, open_output=FullOutput)
+    assert list(tmp_path.rglob("*.mcap")) == []
+
+
+def test_a_file_whose_folder_cannot_be_synced_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SinkError, match="Input/output error"):
+        Recorder(tmp_path / "a.mcap")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_gone_for_good_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +368,57 @@ def test_a_disk_that_is_gone_for_good_ends_nothing(tmp_path: Path, monkeypatch: 
     assert recorder.counts.written == 1
     assert sum(recorder.counts.lost.values()) == 9
     assert frames_written_after(disk, tmp_path) == [0]
+
+
+def test_frames_that_a_failing_disk_costs_are_one_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one each, which would pile up in memory."""
+    monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 10_000_000)
+    monkeypatch.setattr("edge_isp.recording.recorder._RETRY_NS", 10**15)
+    disk = FaultyDisk()
+    recorder = Recorder(tmp_path / "a.mcap", open_output=disk.open)
+    recorder.frame(plain_frame(0))
+    wait_for(lambda: recorder.counts.written == 1 and disk.is_synced())
+    disk.gone = True
+    for number in range(1, 50):
+        recorder.frame(plain_frame(number))
+        wait_for(lambda: recorder.counts.waiting == 0)
+    disk.gone = False
+    recorder._retry_at_ns = 0  # its time has come
+    recorder.frame(plain_frame(50))
+    recorder.close()
+    (tmp_path / "found").mkdir()
+    (path,) = disk.save(tmp_path / "found")
+    with McapRecording(path) as recording:
+        events = [message for _, message in recording.json_messages(EVENTS, "camera")]
+    assert [(event["sequence"], event["frames"]) for event in events] == [(1, 49)]
+
+
+def test_messages_of_a_failing_disk_stay_within_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are always taken, and what was lost is noted; frames find their room again."""
+    monkeypatch.setattr("edge_isp.recording.recorder._SYNC_NS", 10_000_000)
+    monkeypatch.setattr("edge_isp.recording.recorder._RETRY_NS", 1)
+    disk = FaultyDisk()
+    recorder = Recorder(tmp_path / "a.mcap", RecordingOptions(memory_bytes=20_000), open_output=disk.open)
+    recorder.frame(plain_frame(0))
+    wait_for(lambda: recorder.counts.written == 1 and disk.is_synced())
+    disk.gone = True
+    for number in range(100):
+        recorder.message(PREVIEW, {"data": "x" * 1000}, number)
+    recorder.message(EVENTS, {"kind": "state", "time_ns": 5, "reason": "closed"}, 5)
+    recorder.frame(plain_frame(1))
+    wait_for(lambda: recorder.counts.waiting == 0)
+    disk.gone = False
+    wait_for(lambda: recorder._bytes == 0)
+    recorder.frame(plain_frame(2))
+    recorder.close()
+    (tmp_path / "found").mkdir()
+    (path,) = disk.save(tmp_path / "found")
+    with McapRecording(path) as recording:
+        assert 10 < sum(1 for _ in recording.messages(PREVIEW, "camera")) < 20
+        kinds = [message["kind"] for _, message in recording.json_messages(EVENTS, "camera")]
+        assert numbers(recording.frames("camera")) == [0, 2]
+    assert sorted(kinds) == ["not recorded", "state"]
+    assert recorder._bytes == 0
 
 
 def frames_written_after(disk: FaultyDisk, tmp_path: Path) -> list[int]:
@@ -588,6 +671,38 @@ def test_the_clocks_are_written_once_a_second(tmp_path: Path) -> None:
     after = time.monotonic_ns(), time.time_ns()
     assert before[0] <= clocks["monotonic_ns"] <= after[0]
     assert before[1] <= clocks["realtime_ns"] <= after[1]
+
+
+def test_the_two_clocks_are_of_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement that is interrupted between its two readings was an error of the whole recording's times."""
+
+    class Interrupted:
+        """CLOCK_REALTIME, whose reader loses 50 ms after the first reading and every sixth one after it."""
+
+        def __init__(self) -> None:
+            self.readings = 0
+
+        def time_ns(self) -> int:
+            """CLOCK_REALTIME."""
+            found = clock.time_ns()
+            if self.readings % 6 == 0:
+                clock.now += 50_000_000
+            self.readings += 1
+            return found
+
+    clock, late = FakeClock(), Interrupted()
+    times = SimpleNamespace(monotonic_ns=clock.monotonic_ns, time_ns=late.time_ns)
+    monkeypatch.setattr("edge_isp.recording.recorder.time", times)
+    monkeypatch.setattr(
+        "edge_isp.recording.recorder.SYSTEM_WALL_CLOCK", WallClock(late.time_ns, clock.monotonic_ns), raising=False
+    )
+    recorder = Recorder(tmp_path / "a.mcap")
+    assert recorder.utc_ns(clock.now) == clock.time_ns()
+    recorder.frame(plain_frame(0))
+    recorder.close()
+    with McapRecording(tmp_path / "a.mcap") as recording:
+        ((_, clocks),) = recording.json_messages(CLOCK, "camera")
+    assert clocks["realtime_ns"] - clocks["monotonic_ns"] == 1_700_000_000_000_000_000
 
 
 def test_several_cameras_have_topics_of_their_own(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edge_isp.cli.main import app
 from edge_isp.frame import RawFrame
 from edge_isp.metering.meter import FrameMeter
 from edge_isp.recording.recorder import Recorder
+from edge_isp.wall_clock import WallClock
 from tests.recording.test_dng import TAKEN_AT, a_frame
 from tests.support import dng
 from tests.support.dng_rules import check_dng, read_directories
@@ -98,7 +99,9 @@ def test_an_mcap_recording_has_the_time_that_it_was_taken_at(tmp_path: Path, mon
 
     frames = [plain_frame(0), plain_frame(1), replace(plain_frame(2), timestamp_ns=0)]
     with monkeypatch.context() as patch:
-        patch.setattr("edge_isp.recording.recorder.time", Clock())
+        clock = Clock()
+        patch.setattr("edge_isp.recording.recorder.time", clock)
+        patch.setattr("edge_isp.recording.recorder.SYSTEM_WALL_CLOCK", WallClock(clock.time_ns, clock.monotonic_ns))
         record(tmp_path / "a.mcap", frames)
     expected = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
     for path in (tmp_path / "a.mcap", record(tmp_path / "b.mcap", list(_all(tmp_path / "a.mcap")))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def test_an_interval_keeps_its_grid_however_late_the_frames_are() -> None:
 
 def test_a_clock_that_begins_anew_does_not_end_the_time_lapse() -> None:
     assert taken(Schedule(interval_s=10), [1000, 1005, 1010, 3, 8, 13]) == [1000, 1010, 3, 13]
+
+
+def test_an_interval_is_a_time() -> None:
+    assert taken(Schedule(interval_s=1e-300), [0, 0.1, 0.2]) == [0, 0.1, 0.2]
+    for interval_s in (math.inf, math.nan):
+        with pytest.raises(SinkError, match="interval_s must be at least 0, found"):
+            Schedule(interval_s=interval_s)
 
 
 @pytest.mark.parametrize(

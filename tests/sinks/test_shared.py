@@ -152,3 +152,14 @@ def test_any_source_is_one_line(name: str) -> None:
     sink.write(replace(made, result=replace(made.picture, source="a\nP6\n1 1\r\n\udcff")))
     assert edge_isp.read_shared(name).rgb.shape == (48, 64, 3)
     sink.close()
+
+
+def test_the_longest_name_can_be_used_and_a_longer_one_is_refused() -> None:
+    longest = f"edge-isp-test-{os.getpid()}-".ljust(94, "x")
+    sink = open_sink(f"shm:{longest}")
+    sink.write(picture_result(1))
+    assert edge_isp.read_shared(longest).sequence == 1
+    sink.close()
+    for open_it in (SharedMemorySink, edge_isp.read_shared):
+        with pytest.raises(SinkError, match="at most 94, found"):
+            open_it(f"{longest}x")

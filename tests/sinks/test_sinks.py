@@ -234,7 +234,7 @@ class Forgetful:
         (lambda: Memory(strict=False), "write: after close it must raise SinkError, it returned"),
         (Failing, "close: must be idempotent, the second call raised ValueError"),
         (Leaking, "close: threads and open files must be as before"),
-        (Forgetful, "needs_raw: must be True or False, found 'yes'"),
+        (Forgetful, "needs_raw: must be True, False or 'detections', found 'yes'"),
         (object, "write: must be a method of the sink"),
     ],
 )

@@ -116,6 +116,7 @@ class FaultyDisk:
         gone: whether everything fails.
         sync_fails: whether only putting what was written onto the disk does.
         passes: cleared where writes hang.
+        open_outputs: files that were opened and not closed.
     """
 
     def __init__(self) -> None:
@@ -126,11 +127,13 @@ class FaultyDisk:
         self.passes = threading.Event()
         self.passes.set()
         self.hangs = threading.Event()
+        self.open_outputs = 0
 
     def open(self, path: Path) -> _FaultyOutput:
         """See `Recorder`."""
         self.check()
         self.contents[path], self.synced[path] = bytearray(), 0
+        self.open_outputs += 1
         return _FaultyOutput(self, path)
 
     def check(self) -> None:
@@ -186,7 +189,7 @@ class _FaultyOutput:
         self._disk.synced[self._path] = len(self._disk.contents[self._path])
 
     def close(self) -> None:
-        pass
+        self._disk.open_outputs -= 1
 
 
 class ThrottledOutput:

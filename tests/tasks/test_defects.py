@@ -14,11 +14,13 @@ from edge_isp.calibration.profile import Defect, SensorProfile, load_profile
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.errors import PipelineError
 from edge_isp.frame import RawFormat, RawFrame
+from edge_isp.kernels.defects import DefectPlan
 from edge_isp.kernels.layout import Flips
 from edge_isp.kernels.pack import pack
 from edge_isp.models.card import find_model
 from edge_isp.pipeline.options import ModelOptions
 from edge_isp.sensor_window import SensorWindow
+from edge_isp.tasks.defects import frame_defects
 from edge_isp.tasks.isp import IspTask
 from tests.calibration.sensors import grey, stack_of
 from tests.support.planes import rggb_planes
@@ -94,6 +96,8 @@ def test_the_threshold_follows_the_noise_of_the_frame() -> None:
         ({"analogue_gain": 4.0}, True),
         ({"analogue_gain": 64.0}, False),
         ({"analogue_gain": None, "noise_profile": (2.2e-4 * 64, 1e-6)}, False),
+        ({"analogue_gain": None, "noise_profile": (2.2e-4 * 64, 0.0)}, False),
+        ({"analogue_gain": 64.0, "noise_profile": (0.0, 0.0)}, False),
         ({"analogue_gain": 64.0, "noise_profile": (2.2e-4 * 4, 1e-6)}, True),
     ):
         made = frame(codes, **given)
@@ -113,6 +117,32 @@ def test_listed_pixels_are_found_through_the_window(flips: Flips) -> None:
     changed = np.argwhere(found != tensor(made))
     assert len(changed) == 1
     assert changed[0, :2].tolist() == [y // 2, x // 2]
+
+
+def test_a_list_is_mapped_once_for_frames_of_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped: list[tuple[int, int]] = []
+    to_frame = SensorWindow.to_frame
+
+    def counted(window: SensorWindow, x: int, y: int, frame_size: tuple[int, int]) -> tuple[int, int] | None:
+        mapped.append((x, y))
+        return to_frame(window, x, y, frame_size)
+
+    monkeypatch.setattr(SensorWindow, "to_frame", counted)
+    window = SensorWindow(1000, 600, 128, 96, PROFILE.size, Flips(False, False))
+    profile = replace(PROFILE, defects=(Defect(1040, 621), Defect(1050, 630)))
+
+    def plan(window: SensorWindow, profile: SensorProfile, gain: float) -> DefectPlan:
+        made = frame_defects(frame(clean_codes(), window=window, analogue_gain=gain), profile, (2.0, 1.0, 1.5))
+        assert made is not None
+        return made
+
+    first, again = (plan(window, profile, gain) for gain in (1.0, 4.0))
+    assert len(mapped) == 2
+    assert first.columns.tolist() == again.columns.tolist() == [40, 50]
+    assert first.noise[0, 0] < again.noise[0, 0]
+    assert plan(replace(window, left=1010), profile, 1.0).columns.tolist() == [30, 40]
+    assert plan(window, replace(profile, defects=(Defect(1041, 621),)), 1.0).columns.tolist() == [41]
+    assert plan(window, replace(profile, defects=()), 1.0).columns.tolist() == []
 
 
 def test_a_list_that_cannot_be_placed_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

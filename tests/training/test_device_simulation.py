@@ -196,8 +196,30 @@ def test_the_script_needs_only_pytorch_numpy_and_pillow(tmp_path: Path) -> None:
     assert "step 3 of 3" in done.stdout
     assert "rfdcsanet-t gain1" in done.stdout
     assert "continues" not in done.stdout
+    again = subprocess.run([*command, "--minutes", "5"], check=True, capture_output=True, text=True)
+    assert again.stdout == ""
     network = ARCHITECTURES["rfdcsanet-t"].build()
     network.load_state_dict(torch.load(tmp_path / "run" / "rfdcsanet-t-float.pt", weights_only=True))
+
+
+@pytest.mark.parametrize("entry", ["rfdcsanet-x=weights.pt", "weights.pt", "rfdcsanet-t="])
+def test_weights_of_no_network_of_the_run_are_an_error(tmp_path: Path, entry: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "train-on-gpu"), "train", "--tables", "-", "--photos", "-"]
+    command += ["--out", str(tmp_path / "run"), "--minutes", "0", "--network", "rfdcsanet-t", "--init", entry]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"train-on-gpu: error: --init: expected NAME=FILE of a --network (rfdcsanet-t), found '{entry}'\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_hidden_files_beside_photographs_are_passed_over(tmp_path: Path) -> None:
+    """As those that file managers leave, which are no pictures."""
+    Image.fromarray(photo(size=64)).save(tmp_path / "one.png")
+    (tmp_path / "._one.png").write_bytes(b"no picture")
+    (tmp_path / "folder.png").mkdir()
+    assert [read.shape for read in read_photos(tmp_path)] == [(32, 32, 3), (16, 16, 3)]
 
 
 def test_what_is_no_photograph_or_table_is_an_error(tmp_path: Path) -> None:

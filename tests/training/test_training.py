@@ -241,6 +241,20 @@ def test_int8_file_has_our_operators_and_no_others(quantised: QuantisedGraph) ->
     assert list(graph.Tensors(graph.Outputs(0)).ShapeAsNumpy()) == [1, 16, 24, 12]
 
 
+def test_quantisation_aware_training_stays_on_its_grid_inside_autocast(quantised: QuantisedGraph) -> None:
+    trained = FakeQuantised(quantised)
+    x = torch.rand(1, 4, 16, 16)
+    with torch.no_grad():
+        expected = trained(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            found, of_half = trained(x), trained(x.bfloat16())
+    assert found.dtype == of_half.dtype == torch.float32
+    assert torch.equal(found, expected)
+    scale = quantised.tensors[quantised.graph.outputs[0]].scale
+    torch.testing.assert_close(found / scale, torch.round(found / scale), atol=1e-3, rtol=0)
+    torch.testing.assert_close(of_half / scale, torch.round(of_half / scale), atol=1e-3, rtol=0)
+
+
 def test_quantisation_aware_training_starts_where_the_integers_are(quantised: QuantisedGraph) -> None:
     trained = FakeQuantised(quantised)
     x = torch.rand(1, 4, 24, 24)
@@ -412,6 +426,21 @@ def test_a_photograph_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"no picture")
     with pytest.raises(DatasetError, match=r"photo\.png: cannot be read as a photograph"):
         load_photo(tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize(
+    ("network", "crop", "side"), [("rfdcsanet-s", 18, 4), ("rfdcsanet-csa", 48, 32), ("rfdcsanet-m", 33, 2)]
+)
+def test_crops_must_be_whole_inputs_of_the_network(
+    tmp_path: Path, data_free_photos: Callable[[], Path], network: str, crop: int, side: int
+) -> None:
+    arguments = ["train", "isp", "--photos", data_free_photos(), "--out", tmp_path / "run", "--network", network]
+    result = CliRunner().invoke(app, [str(a) for a in [*arguments, "--crop", crop, "--steps", 1]])
+    assert isinstance(result.exception, DatasetError)
+    assert str(result.exception) == (
+        f"crops for the network '{network}' must be a multiple of {side} pixels, found {crop}: give another --crop"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_validation_photographs_must_be_there(tmp_path: Path, data_free_photos: Callable[[], Path]) -> None:

@@ -9,7 +9,6 @@ import mmap
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -213,11 +212,6 @@ class Picamera2Camera(CameraBase):
             self.close()
             raise
 
-    def __del__(self) -> None:
-        """Releases a camera that was dropped without `close`."""
-        if getattr(self, "_opened", False):
-            self.close()
-
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         """Returns the newest frame that was not read yet, or the next one; see `Camera.read`.
 
@@ -341,7 +335,7 @@ class Picamera2Camera(CameraBase):
             self._picamera2.cancel_all_and_flush()
         if waiting is not None:
             # A frame that was not asked for again after its time-out.
-            with suppress(CancelledError, TimeoutError, Exception):
+            with suppress(Exception):
                 waiting.get_result(timeout=1.0).release()
         with self._lock:
             leases = list(self._leases.values())
@@ -478,11 +472,8 @@ class Picamera2Camera(CameraBase):
             waiting = self._waiting
         while True:
             left_s = _LOOK_S if deadline_s is None else max(0.0, min(_LOOK_S, deadline_s - time.monotonic()))
-            try:
-                with translated(f"{self.source}: no more frames come", self._picamera2):
-                    request = _result(waiting, left_s)
-            except CancelledError:
-                return None
+            with translated(f"{self.source}: no more frames come", self._picamera2):
+                request = _result(waiting, left_s)
             if request is not None:
                 break
             if self.closed.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -39,9 +40,8 @@ def positive(value: Any) -> float | None:
     Args:
         value: as libcamera gives it.
     """
-    if not isinstance(value, int | float):
-        return None
-    return float(value) if 0 < value < math.inf else None
+    found = _number(value)
+    return found if found is not None and found > 0 else None
 
 
 def gains(value: Any) -> tuple[float, float] | None:
@@ -100,9 +100,15 @@ def _members(enumeration: str) -> list[Any]:
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
     if not isinstance(value, tuple | list) or len(value) != count:
         return None
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in value):
+    found = [number for number in map(_number, value) if number is not None]
+    return tuple(found) if len(found) == count else None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; None for what is none, or more than a float holds, as JSON may have it."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return tuple(float(each) for each in value)
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
@@ -68,7 +69,7 @@ class V4l2Camera(CameraBase):
         black_level: code of no light at the format's bit depth, where there is no profile of the sensor.
         buffers: how many the driver is asked for. Two fewer frames can be held at a time.
         control: controls of the driver to set first, by the names of `v4l2-ctl --list-ctrls`, such as
-            {"vertical_flip": 1}; in a specification `control.vertical_flip=1`.
+            {"vertical_flip": 1}; in a specification `control.vertical_flip=1`. They override those of a `setup` file.
 
     Attributes:
         format: of the frames, as the driver set it.
@@ -115,7 +116,8 @@ class V4l2Camera(CameraBase):
         if fps is not None and not 0 < fps < math.inf:
             raise CameraError(f"camera 'v4l2': fps must be a positive number, found {fps}")
         wanted_packing = _packing(packing)
-        pipeline = _pipeline(device, setup)
+        given = {name: _control_value(value) for name, value in (control or {}).items()}
+        pipeline = _pipeline(device, setup, given)
         path, sensor_path = pipeline.video, pipeline.sensor
         super().__init__(f"v4l2:{path}")
         self._reading = threading.Lock()  # held while the device is waited for
@@ -131,7 +133,7 @@ class V4l2Camera(CameraBase):
             if sensor_path is not None:
                 self._subdevice = V4l2Device(sensor_path)
             self.controls = V4l2Controls(self._subdevice or self._device)
-            given = {name: _control_value(value) for name, value in (control or {}).items()}
+            given = given if setup is None else {}  # else set with those of the file
             # Those that change the layout come before the format, like a flip, which changes the colour order.
             first = [name for name in given if self.controls.describe(name).changes_layout]
             self.controls.set({name: given[name] for name in first})
@@ -159,11 +161,6 @@ class V4l2Camera(CameraBase):
         except BaseException:
             self.close()
             raise
-
-    def __del__(self) -> None:
-        """Releases a camera that was dropped without `close`."""
-        if getattr(self, "_opened", False):
-            self.close()
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:
         """Returns the next frame; see `Camera.read`. Frames wait in the driver's buffers while nobody reads.
@@ -429,12 +426,13 @@ def _control_value(value: int | str) -> int | str:
         return value
 
 
-def _pipeline(device: str | int | None, setup: str | Path | None) -> Pipeline:
-    """The video device and the sensor's sub-device."""
+def _pipeline(device: str | int | None, setup: str | Path | None, given: Mapping[str, int | str]) -> Pipeline:
+    """The video device and the sensor's sub-device; a set-up file is applied, and given controls override its."""
     if setup is not None:
         if device is not None:
             raise CameraError(f"camera 'v4l2': give a device or a set-up file, not both; found {device} and {setup}")
-        return apply_setup(read_setup(setup))
+        found = read_setup(setup)
+        return apply_setup(replace(found, controls={**found.controls, **given}))
     if device is None:
         raise CameraError(
             "camera 'v4l2': give a device, such as v4l2:0, or setup=FILE; list them with: edge-isp devices"

@@ -53,7 +53,7 @@ class Setup:
         sensor: entity of the sensor, None where the video device has its controls.
         links: ((entity, pad), (entity, pad), enabled), source to sink.
         formats: entity, pad, name of the bus format, width, height.
-        controls: of the sensor, by name.
+        controls: of the sensor, or of the video device where `sensor` is None, by name.
     """
 
     path: Path
@@ -350,16 +350,13 @@ def apply_setup(setup: Setup) -> Pipeline:
             media.set_link(*link)
         video = _node(media, setup.video)
         sensor = None if setup.sensor is None else _node(media, setup.sensor)
-        if sensor is None:
+        with V4l2Device(sensor or video) as device:
+            controls = V4l2Controls(device)
+            first = {name for name in setup.controls if controls.describe(name).changes_layout}
+            controls.set({name: value for name, value in setup.controls.items() if name in first})
             _set_formats(media, setup)
-        else:
-            with V4l2Device(sensor) as device:
-                controls = V4l2Controls(device)
-                first = {name for name in setup.controls if controls.describe(name).changes_layout}
-                controls.set({name: value for name, value in setup.controls.items() if name in first})
-                _set_formats(media, setup)
-                controls.refresh()
-                controls.set({name: value for name, value in setup.controls.items() if name not in first})
+            controls.refresh()
+            controls.set({name: value for name, value in setup.controls.items() if name not in first})
         return Pipeline(video, sensor, media.source_format(setup.video))
 
 

@@ -27,15 +27,9 @@ from edge_isp.evaluation.isp.methods import Develop, Rgb
 from edge_isp.evaluation.store import SHA256_DIGITS, Method
 from edge_isp.kernels.layout import flips_to_rggb
 from edge_isp.training.graph import Graph, trace
+from edge_isp.training.isp import quantise
 from edge_isp.training.isp.architectures import architecture_of
 from edge_isp.training.isp.colour import END_TO_END, Colour
-from edge_isp.training.isp.quantise import (
-    calibration_samples,
-    post_training_quantised,
-)
-from edge_isp.training.isp.quantise import (
-    network_inputs as calibration_inputs,
-)
 from edge_isp.training.networks.ecb import ECB, merge
 from edge_isp.training.quantisation.arithmetic import Integers, load_quantised
 from edge_isp.training.quantisation.rounding import round_weights
@@ -66,19 +60,19 @@ def weights_methods(path: Path, network: str, photos: Path | None) -> list[Metho
     """
     architecture = architecture_of(network)
     colour, empty = architecture.colour, architecture.build().eval()
+    graph = trace(merge(empty))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:SHA256_DIGITS]
 
     def method(stage: str, prepare: Callable[[SensorModel], Callable[[Tensor], Tensor]]) -> Method[Rgb]:
         @contextmanager
         def opened(sensor: SensorModel) -> Iterator[Develop]:
-            yield _development(prepare(sensor), colour)
+            yield _development(prepare(sensor), colour, graph.input_multiple)
 
         name = path.stem.removesuffix("-float").removesuffix("-int8")
         return Method(f"{name}, {stage}", lambda sensor, capture: f"{path.name} {digest}", opened)
 
     state = read_state(path)
     if "tensors" in state:
-        graph = trace(merge(empty))
         _verify_quantised(path, network, state, graph)
         quantised = load_quantised(path, graph)
         return [method("qat", lambda sensor: Integers(quantised))]
@@ -98,14 +92,17 @@ def weights_methods(path: Path, network: str, photos: Path | None) -> list[Metho
         def loaded() -> list[NDArray[np.uint8]]:
             return load_training_photos(taken)
 
-        def quantise(sensor: SensorModel) -> Callable[[Tensor], Tensor]:
-            # Colours that are learnt are of one sensor.
-            sensors = [sensor] if colour is END_TO_END else sensors_of_generic_weights(seed=0)
-            samples = calibration_samples(loaded(), sensors)
-            inputs = calibration_inputs(chain(*samples), colour)
-            return Integers(round_weights(post_training_quantised(empty, samples, colour, {}), inputs))
+        def quantised_on(sensors: list[SensorModel]) -> Callable[[Tensor], Tensor]:
+            samples = quantise.calibration_samples(loaded(), sensors)
+            inputs = quantise.network_inputs(chain(*samples), colour)
+            return Integers(round_weights(quantise.post_training_quantised(empty, samples, colour, {}), inputs))
 
-        methods.append(method("ptq", quantise))
+        @cache
+        def generic() -> Callable[[Tensor], Tensor]:
+            return quantised_on(sensors_of_generic_weights(seed=0))
+
+        # Colours that are learnt are of one sensor.
+        methods.append(method("ptq", lambda sensor: quantised_on([sensor]) if colour is END_TO_END else generic()))
     return methods
 
 
@@ -149,13 +146,20 @@ def network_inputs(exposure: SimulatedExposure) -> NDArray[np.float32]:
     return np.concatenate([planes, noise])
 
 
-def _development(run: Callable[[Tensor], Tensor], colour: Colour) -> Develop:
+def _development(run: Callable[[Tensor], Tensor], colour: Colour, multiple: int) -> Develop:
+    """Pictures of exposures of any even size, mirrored up to a multiple of the network's cells as the runtime does."""
+
     def develop(exposure: SimulatedExposure) -> Rgb:
         profile = exposure.sensor.profile
-        inputs = torch.from_numpy(network_inputs(exposure))[None]
+        planes = network_inputs(exposure)
+        height, width = planes.shape[1:]
+        side = colour.cell // 2 * multiple
+        margins = ((0, 0), (0, -height % side), (0, -width % side))
+        inputs = torch.from_numpy(np.pad(planes, margins, mode="symmetric"))[None]
         matrix = torch.from_numpy(profile.colour_matrix(exposure.capture.colour_temperature_k).astype(np.float32))[None]
         with torch.inference_mode():
             rgb = colour.render(run(colour.network_input(inputs)), inputs, matrix)[0]
+        rgb = rgb[:, : 2 * height, : 2 * width]
         rounded = torch.round(rgb.clamp(0, 1) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
         return _mirrored(rounded, profile.cfa)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from edge_isp.errors import ModelError
+from edge_isp.errors import DatasetError, ModelError
+from edge_isp.training.graph import trace
 from edge_isp.training.isp.colour import (
     CALIBRATED,
     CALIBRATED_4X4,
@@ -24,6 +25,7 @@ from edge_isp.training.networks.calibrated import (
     PlainConvolution,
     PlainNetwork,
 )
+from edge_isp.training.networks.ecb import merge
 from edge_isp.training.networks.rfdcsanet import CSA, RFDCSANet
 from edge_isp.training.networks.windowed_csa import WindowedCSA
 
@@ -85,3 +87,21 @@ def architecture_of(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise ModelError(f"no network '{name}'; there are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]
+
+
+def check_crop(name: str, network: nn.Module, crop: int) -> None:
+    """Refuses crops that are not whole inputs of a network.
+
+    Args:
+        name: one of `ARCHITECTURES`.
+        network: of this name.
+        crop: side of the crops in pixels.
+
+    Raises:
+        DatasetError: it is not a multiple of what the network's input must be.
+    """
+    side = architecture_of(name).colour.cell * trace(merge(network).eval()).input_multiple
+    if crop % side:
+        raise DatasetError(
+            f"crops for the network '{name}' must be a multiple of {side} pixels, found {crop}: give another --crop"
+        )

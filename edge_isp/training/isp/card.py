@@ -10,7 +10,8 @@ from edge_isp.training.export.card import model_lines, tensor_lines, training_li
 from edge_isp.training.export.tflite import to_tflite
 from edge_isp.training.isp.colour import Colour
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
-from edge_isp.training.simulation.samples import INPUT_CURVE, NOISE_FACTOR
+from edge_isp.training.simulation.conventions import NOISE_FACTOR
+from edge_isp.training.simulation.samples import INPUT_CURVE
 
 # The size that stands in the file; opening the model for another size changes it.
 DEFAULT_HEIGHT, DEFAULT_WIDTH = 720, 1280

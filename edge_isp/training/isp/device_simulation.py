@@ -16,20 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from edge_isp.calibration.light import srgb_decode
 from edge_isp.errors import DatasetError
+from edge_isp.files import files_of
 from edge_isp.training.isp.colour import srgb
-from edge_isp.training.simulation.patterns import pattern
-
-# The standard deviation of the noise is told to the network times this (see the model's card).
-_NOISE_FACTOR = 8.0
+from edge_isp.training.simulation.conventions import NOISE_FACTOR, PHOTO_SUFFIXES, REDUCTIONS
+from edge_isp.training.simulation.patterns import PATTERN_SHARE, pattern
 
 # Patterns are drawn once, and cropped like photographs.
-_PATTERNS, _PATTERN_SIDE, _PATTERN_SHARE = 256, 256, 1 / 8
+_PATTERNS, _PATTERN_SIDE = 256, 256
 
 _HIGHEST = 255
-
-# By which the photographs are reduced.
-_REDUCTIONS = (2, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +124,7 @@ class DevicePairs:
     Args:
         photos: uint8 (height, width, 3); those that are not larger than a crop are left out.
         tables: of the sensors that the photographs are seen through.
-        crop: side of the crops in pixels, a multiple of 4.
+        crop: side of the crops in pixels, even; see also `architectures.check_crop`.
         batch: crops per batch.
         seed: of everything random.
 
@@ -150,15 +147,13 @@ class DevicePairs:
         areas = sizes.prod(1)
         chances = np.sqrt(areas[: len(photos)])
         chances = np.concatenate(
-            [(1 - _PATTERN_SHARE) * chances / chances.sum(), np.full(len(drawn), _PATTERN_SHARE / len(drawn))]
+            [(1 - PATTERN_SHARE) * chances / chances.sum(), np.full(len(drawn), PATTERN_SHARE / len(drawn))]
         )
         self._pixels = torch.from_numpy(np.concatenate([p.reshape(-1, 3) for p in (*photos, *drawn)])).to(device)
         self._heights, self._widths = (torch.from_numpy(sizes[:, axis].astype(np.int64)).to(device) for axis in (0, 1))
         self._begins = torch.from_numpy(np.concatenate([[0], np.cumsum(areas)[:-1]]).astype(np.int64)).to(device)
         self._chances = torch.from_numpy(np.cumsum(chances).astype(np.float32)).to(device)
-        levels = np.arange(256, dtype=np.float64) / 255
-        linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-        self._linear = torch.from_numpy(linear.astype(np.float32)).to(device)
+        self._linear = torch.from_numpy(srgb_decode(np.arange(256) / 255).astype(np.float32)).to(device)
 
     @torch.no_grad()
     def make(self, index: int) -> DeviceSample:
@@ -274,7 +269,7 @@ def exposed(linear: Tensor, tables: Tables, captures: Captures, generator: torch
     planes = _rounded(torch.sqrt(((codes - black) * each(gains) / (white - black)).clamp(0, 1)))
     # Lens shading is a part of the gains that noise is amplified with.
     deviation = torch.sqrt(gains * (shot * captures.noise_error**2 * gain).view(-1, 1)) / 2
-    told = _rounded((deviation * _NOISE_FACTOR).clamp(0, 1))
+    told = _rounded((deviation * NOISE_FACTOR).clamp(0, 1))
     target = srgb(linear * each(captures.exposure)).permute(0, 3, 1, 2).contiguous()
     inputs = torch.cat([planes, each(told).expand_as(planes)], 1)
     return DeviceSample(inputs, target, tables.matrix[captures.sensor, captures.light])
@@ -306,10 +301,9 @@ def read_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[NDArray[
     Raises:
         DatasetError: the folder holds none, or one cannot be read.
     """
-    suffixes = (".jpg", ".jpeg", ".png")
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes and path.stem not in exclude]
+    paths = [path for path in files_of(folder, PHOTO_SUFFIXES) if path.stem not in exclude]
     if not paths:
-        raise DatasetError(f"{folder}: no photographs ({', '.join(suffixes)}) in it")
+        raise DatasetError(f"{folder}: no photographs ({', '.join(PHOTO_SUFFIXES)}) in it")
     photos = []
     for path in paths:
         try:
@@ -317,5 +311,5 @@ def read_photos(folder: Path, *, exclude: tuple[str, ...] = ()) -> list[NDArray[
                 rgb = opened.convert("RGB")
         except OSError as error:
             raise DatasetError(f"{path}: cannot be read: {error}") from error
-        photos += [np.asarray(rgb.reduce(factor)) for factor in _REDUCTIONS]
+        photos += [np.asarray(rgb.reduce(factor)) for factor in REDUCTIONS]
     return photos

@@ -15,7 +15,7 @@ from edge_isp.calibration.profile import UNKNOWN_NOISE, load_profile
 from edge_isp.calibration.simulation import SensorModel
 from edge_isp.errors import DatasetError
 from edge_isp.training.finish import Quality, Stages, finish
-from edge_isp.training.isp.architectures import architecture_of
+from edge_isp.training.isp.architectures import architecture_of, check_crop
 from edge_isp.training.isp.card import write_isp_model
 from edge_isp.training.isp.picture_objective import picture_objective, validation_samples
 from edge_isp.training.isp.quantise import calibration_samples, network_inputs, post_training_quantised
@@ -66,12 +66,14 @@ def run_training(run: IspRun, console: Console) -> Path:
 
     Raises:
         ModelError: there is no such network, or the weights to start from are another's.
-        DatasetError: there are no photographs, or none is called as one that is kept for validation.
+        DatasetError: the crops do not fit the network, there are no photographs, or none is called as one that is kept
+            for validation.
         ProfileError: there is no such sensor profile.
     """
     architecture = architecture_of(run.model)
     torch.manual_seed(run.seed)
     network = architecture.build()
+    check_crop(run.model, network, run.crop)
     if run.init is not None:
         start_from(network, run.init)
     sensors, validated_on = _sensors(run, console)

@@ -55,11 +55,13 @@ class FakeQuantised(nn.Module):
             self.log_scales[name] = nn.Parameter(torch.tensor(math.log(self._tensors[name].scale) / _SCALES_PACE))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        tensors = {self._graph.input: x}
-        for node in self._trained_nodes(rounded=True):
-            out = node.run(*(tensors[name] for name in node.inputs))
-            zero_point = self._tensors[node.name].zero_point
-            tensors[node.name] = _FakeQuantise.apply(out, self._log_scale(node.name), zero_point)
+        # The mantissa of a half-precision number is shorter than what int8 sums up, and keeps no grid.
+        with torch.autocast(x.device.type, enabled=False):
+            tensors = {self._graph.input: x.float()}
+            for node in self._trained_nodes(rounded=True):
+                out = node.run(*(tensors[name] for name in node.inputs))
+                zero_point = self._tensors[node.name].zero_point
+                tensors[node.name] = _FakeQuantise.apply(out, self._log_scale(node.name), zero_point)
         outputs = tuple(tensors[name] for name in self._graph.outputs)
         if len(outputs) == 1:
             return outputs[0]

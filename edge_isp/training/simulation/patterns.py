@@ -13,6 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 FloatArray = NDArray[np.float64]
 
+# The share of drawn patterns among the crops that are trained on; the rest are of photographs.
+PATTERN_SHARE = 1 / 8
+
 # Lines in cycles a pixel: from coarse to the limit of the mosaic.
 _FREQUENCIES = (0.05, 0.5)
 

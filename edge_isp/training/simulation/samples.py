@@ -22,29 +22,19 @@ from edge_isp.errors import DatasetError
 from edge_isp.files import files_of
 from edge_isp.kernels.reference import shade
 from edge_isp.kernels.tables import Factors, encoding_table, lens_factors, step_table, steps
-from edge_isp.training.simulation.patterns import pattern
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+from edge_isp.training.simulation.conventions import NOISE_FACTOR, PHOTO_SUFFIXES, REDUCTIONS
+from edge_isp.training.simulation.patterns import PATTERN_SHARE, pattern
 
 # How the network's input is quantised: all of int8 for 0 to 1 (see the model card).
 INPUT_CURVE = "sqrt"
 INPUT_SCALE = 1 / 255
 INPUT_ZERO_POINT = -128
 
-# The network's input holds noise as a multiple of its standard deviation in the square-root domain (see the card).
-NOISE_FACTOR = 8.0
-
 # Whose sensors the generic weights are trained through.
 GENERIC_PROFILES = ("imx219", "imx477", "imx708", "ov5647", "imx500", "imx296", "imx462")
 
 # The lens gains, red, green and blue, of an ideal lens.
 NO_SHADING = (1.0, 1.0, 1.0)
-
-# The share of drawn patterns among the crops; the rest are of photographs.
-PATTERN_SHARE = 1 / 8
-
-# By which the photographs that are trained on are reduced.
-_REDUCTIONS = (2, 4)
 
 FloatArray = NDArray[np.float32]
 
@@ -132,7 +122,7 @@ def load_training_photos(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
     Raises:
         DatasetError: a file is no photograph that can be read.
     """
-    return [load_photo(path, reduce) for path in paths for reduce in _REDUCTIONS]
+    return [load_photo(path, reduce) for path in paths for reduce in REDUCTIONS]
 
 
 def encode_codes(
@@ -282,7 +272,7 @@ class TrainingPairs:
     Args:
         photos: uint8 (height, width, 3); those that are not larger than a crop are left out.
         sensors: that the photographs are seen through.
-        crop: side of the crops in pixels, even.
+        crop: side of the crops in pixels, even; see also `isp.architectures.check_crop`.
         batch: crops per batch.
         seed: of everything random.
         defects: whether some crops have defective pixels.

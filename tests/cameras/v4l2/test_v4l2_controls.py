@@ -216,6 +216,36 @@ def test_a_pipeline_is_set_up_from_its_file(kernel: FakeKernel, board: Any, setu
     assert media.calls.count("MEDIA_IOC_SETUP_LINK") == calls == 1  # a link that is on stays
 
 
+def test_given_controls_override_those_of_the_file_and_are_set_at_the_same_places(
+    kernel: FakeKernel, board: Any, setup: Path
+) -> None:
+    """A flip came after the format of the sensor's pad, whose colour order it changes."""
+    _, sensor, _, _ = board
+    setup.write_text(SETUP.replace("vertical_flip = 1", "analogue_gain = 5"))
+    with V4l2Camera(setup=setup, control={"vertical_flip": "1", "analogue_gain": 7, "test_pattern": 0}):
+        pass
+    names = ("Vertical Flip", "Analogue Gain", "Test Pattern")
+    assert [sensor.by_name[name].value for name in names] == [1, 7, 0]
+    assert [call for call in sensor.calls if call.startswith(("VIDIOC_S_", "VIDIOC_SUBDEV_S"))] == [
+        "VIDIOC_S_EXT_CTRLS",
+        "VIDIOC_SUBDEV_S_FMT",
+        "VIDIOC_S_EXT_CTRLS",
+    ]
+    with pytest.raises(CameraError, match="no control 'vertical_flop'"):
+        V4l2Camera(setup=setup, control={"vertical_flop": 1})
+    assert kernel.open_nodes == []
+
+
+def test_controls_of_a_file_without_a_sensor_are_the_video_devices(kernel: FakeKernel, board: Any, setup: Path) -> None:
+    """They were left out silently."""
+    video = board[0]
+    video.by_name["Gain"] = video.controls[1] = Control("Gain", 0, 0, 100)
+    setup.write_text(SETUP.replace(f'sensor = "{SENSOR}"', "").split("[controls]")[0] + "[controls]\ngain = 3\n")
+    with V4l2Camera(setup=setup, sensor="imx219") as camera:
+        assert camera.controls.get("gain") == 3
+    assert kernel.open_nodes == []
+
+
 @pytest.mark.parametrize(
     ("find", "replacement", "message"),
     [

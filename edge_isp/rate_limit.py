@@ -16,6 +16,9 @@ class RateLimiter:
     Args:
         fps: frames per second at most.
 
+    Attributes:
+        period_ns: shortest time between two frames that pass, on average.
+
     Raises:
         PipelineError: it is not a positive number.
     """
@@ -23,8 +26,12 @@ class RateLimiter:
     def __init__(self, fps: float) -> None:
         if not 0 < fps < math.inf:
             raise PipelineError(f"max_fps must be a positive number of frames per second, found {fps}")
-        self._period_ns = 1e9 / fps
+        self.period_ns = 1e9 / fps
         self._due_ns: float | None = None
+
+    def restart(self) -> None:
+        """A stream begins: its first frame passes, whatever its time stamp."""
+        self._due_ns = None
 
     def passes(self, timestamp_ns: int) -> bool:
         """Whether a frame passes.
@@ -32,13 +39,14 @@ class RateLimiter:
         Args:
             timestamp_ns: start of its exposure.
         """
-        due, period = self._due_ns, self._period_ns
+        due, period = self._due_ns, self.period_ns
+        # A hundredth of a period early is on time: periods of sensors are rounded to their lines.
+        early = period / 100
         # A due time further away than a period means that time stamps began anew, as those of another recording do.
-        if due is None or due - timestamp_ns > period:
+        if due is None or due - timestamp_ns > period + 2 * early:
             self._due_ns = timestamp_ns + period
             return True
-        # A hundredth of a period early is on time: periods of sensors are rounded to their lines.
-        late = timestamp_ns - due + period / 100
+        late = timestamp_ns - due + early
         if late < 0:
             return False
         self._due_ns = due + period * (1 + late // period)
