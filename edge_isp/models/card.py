@@ -79,6 +79,39 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectionAgreement:
+    """How far a detector's outputs on an NPU may be from the CPU's where it is most certain of objects.
+
+    Elsewhere most logits are at the end of their range, which hides a fault as well as rounding. There each is the
+    median difference in either direction, in steps of the output's quantisation: correct arithmetics are off in both
+    directions, and a fault in one.
+
+    Attributes:
+        box_lsb: of each of the four box logits.
+        objectness_lsb: of objectness.
+        class_lsb: of the logit of the best class.
+    """
+
+    box_lsb: float = 3.5
+    objectness_lsb: float = 10.0
+    class_lsb: float = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far an NPU's outputs may be from the CPU's, in steps of their quantisation.
+
+    Attributes:
+        rms_lsb: root mean square difference, of each output or, as one number, of all.
+        mean_lsb: mean difference in either direction, likewise; where the card does not say, as `rms_lsb`, which it
+            never exceeds.
+    """
+
+    rms_lsb: tuple[float, ...] = (2.0,)
+    mean_lsb: tuple[float, ...] = (2.0,)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """A model, as its card describes it.
 
@@ -94,8 +127,8 @@ class ModelCard:
         outputs: in the file's order.
         classes: of a "detector": their names, in the order of its class logits.
         document: the whole card, for what else it says (training, quality).
-        tolerance_lsb: root mean square difference from the CPU's outputs, in steps of the output's quantisation, that
-            an NPU may have.
+        agreement: how far an NPU's outputs may be from the CPU's.
+        detection_agreement: of a "detector": how far an NPU may be off where objects are.
         variants: compiled for NPUs, each for one size of frames.
         receptive_field_radius: rows and columns of the input around an output that it depends on; None where it
             depends on the whole input, or where the card does not say.
@@ -113,7 +146,8 @@ class ModelCard:
     outputs: tuple[TensorCard, ...]
     classes: tuple[str, ...]
     document: Mapping[str, Any]
-    tolerance_lsb: float | None = None
+    agreement: Agreement = Agreement()
+    detection_agreement: DetectionAgreement = DetectionAgreement()
     variants: tuple[Variant, ...] = ()
     receptive_field_radius: int | None = None
     input_multiple: int = 1
@@ -198,7 +232,8 @@ def read_card(path: Path) -> ModelCard:
         outputs=tuple(_tensor(table) for table in tables),
         classes=model.texts("classes") if task == "detector" else (),
         document=document.values,
-        tolerance_lsb=_tolerance(document),
+        agreement=_agreement(document, len(tables)),
+        detection_agreement=_detection_agreement(document),
         variants=_variants(path, document.table("variants")),
         receptive_field_radius=(
             model.whole("receptive_field_radius", lowest=0) if "receptive_field_radius" in model else None
@@ -324,9 +359,32 @@ def verify_pinned(path: Path) -> None:
         )
 
 
-def _tolerance(document: TomlTable) -> float | None:
+def _agreement(document: TomlTable, outputs: int) -> Agreement:
+    table = document.table("agreement")
+    if "rms_lsb" not in table:
+        return Agreement()
+    rms_lsb = _limits(table, "rms_lsb", outputs)
+    return Agreement(rms_lsb, _limits(table, "mean_lsb", outputs) if "mean_lsb" in table else rms_lsb)
+
+
+def _limits(table: TomlTable, key: str, outputs: int) -> tuple[float, ...]:
+    """A positive number, or one for each output."""
+    if not isinstance(table.value(key), list):
+        return (table.positive(key),) * outputs
+    values = table.numbers(key, outputs)
+    if min(values) <= 0:
+        table.refuse(key, "positive numbers", list(values))
+    return values
+
+
+def _detection_agreement(document: TomlTable) -> DetectionAgreement:
     agreement = document.table("agreement")
-    return agreement.positive("rms_lsb") if "rms_lsb" in agreement else None
+    if "detections" not in agreement:
+        return DetectionAgreement()
+    table = agreement.table("detections")
+    keys = ("box_lsb", "objectness_lsb", "class_lsb")
+    table.check_keys(keys, required=keys)
+    return DetectionAgreement(*(table.positive(key) for key in keys))
 
 
 def verify_file(path: Path, sha256: str) -> None:

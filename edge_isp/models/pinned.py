@@ -3,7 +3,7 @@
 SHA256 = {
     "raw-detector-generic-ethos-u65-256-416x416.tflite": "06925eb2b463067a0c4cb0129aadd60cc291640a3be435455241ec0c60d50962",
     "raw-detector-generic.tflite": "53b8b542884d619e84841dea534ab3a1d6de3d6867dbd8840ee079328b170986",
-    "raw-detector-generic.toml": "8bee917c1ad7d242f15f20d02e04a336b5aa19c7b42cae47eb968eb25fffe0c6",
+    "raw-detector-generic.toml": "69a8c47430481ffd1ea369f2a107fd6d52f2518129086ec1a56cbbb1a2c3760b",
     "rfdcsanet-m-generic.tflite": "8e8bc9b88c66900ad76d8ba00e3ccca5bf9ae85fbbe45aedc9bdba70587b5e83",
     "rfdcsanet-m-generic.toml": "704bab45dce6a04bec3afdb21b7865abefbfab1fefd52183f87b8a33be6c6448",
     "rfdcsanet-published-imx219.tflite": "2af4b9ab04ac5914f0fbb665f9ef7e1130e4e901a5d1f0fd7fcf300d649a4344",

@@ -109,8 +109,8 @@ class _Writer:
         self._operator(kind, inputs, self._activation(node.name, shape), _options(node))
 
     def _upsample(self, node: Node) -> None:
-        """A transposed convolution of 2x2 and stride 2 that gives every channel to itself: XNNPACK and NPUs run it, which
-        they do not with RESIZE_NEAREST_NEIGHBOR or DEPTH_TO_SPACE."""
+        """A transposed convolution of 2x2 and stride 2 that gives every channel to itself: XNNPACK and NPUs run that,
+        unlike RESIZE_NEAREST_NEIGHBOR or DEPTH_TO_SPACE."""
         batch, height, width, channels = self.shapes[node.inputs[0]]
         shape = (batch, 2 * height, 2 * width, channels)
         ones = np.zeros((channels, 2, 2, channels), np.float32 if self.quantised is None else np.int8)
