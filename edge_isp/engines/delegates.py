@@ -32,7 +32,8 @@ class DelegateSpec:
         title: of the hardware, for people.
         engine: name of the engine that loads it.
         models: which of a card's variants it runs, by a pattern of the device tree's "compatible" ("*" fits every
-            board). "tflite" and "onnx" stand for the model's own file where it is of that format. On a board that no
+            board). "tflite" and "onnx" stand for the model's own file where it is of that format. An execution provider
+            of ONNX Runtime takes an "onnx" where there is no variant that was compiled for it. On a board that no
             pattern fits, it is not tried.
         libraries: file names or paths; the first that is there is loaded.
         devices: patterns of device files, of which it needs one.
@@ -175,7 +176,11 @@ DELEGATES: tuple[DelegateSpec, ...] = (
         name="qnn",
         title="Qualcomm Hexagon by the execution provider of ONNX Runtime",
         engine="onnxruntime",
-        models={"qcom,*": "onnx"},
+        models={
+            **dict.fromkeys(("qcom,qcm6490*", "qcom,qcs6490*", "qcom,sc7280*"), "qnn-v68"),
+            **dict.fromkeys(("qcom,qcs8550*", "qcom,sm8550*"), "qnn-v73"),
+            "qcom,*": "onnx",
+        },
         package="onnxruntime_qnn",
         devices=("/dev/fastrpc-cdsp*", "/dev/adsprpc-smd*"),
         options={"backend_path": "{package}/libQnnHtp.so"},

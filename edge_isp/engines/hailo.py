@@ -13,7 +13,7 @@ from hailo_platform.pyhailort.pyhailort import HailoRTException
 from numpy.typing import NDArray
 
 from edge_isp.engines.base import Partition
-from edge_isp.engines.vendor import VendorEngine
+from edge_isp.engines.vendor import VendorEngine, unsigned
 from edge_isp.errors import EngineError
 
 _LIMIT_MS = 60_000
@@ -69,11 +69,11 @@ class HailoEngine(VendorEngine):
         except HailoRTException as error:
             raise EngineError(f"{self.path}: HailoRT cannot load this model: {error}") from error
 
-    def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:
+    def _infer(self, inputs: list[NDArray[np.int8]]) -> Sequence[NDArray[Any]]:
         outputs = [np.empty(tensor.shape[1:], np.float32) for tensor in self.outputs]
         try:
             for name, array in zip(self._input_names, inputs, strict=True):
-                self._bindings.input(name).set_buffer(np.ascontiguousarray(array[0]))
+                self._bindings.input(name).set_buffer(np.ascontiguousarray(unsigned(array)[0]))
             for name, output in zip(self._output_names, outputs, strict=True):
                 self._bindings.output(name).set_buffer(output)
             self._configured.run([self._bindings], _LIMIT_MS)
