@@ -35,7 +35,6 @@ FILES = (
     "ride.mcap",
     "before.json",
     "yolox_nano.onnx",
-    "imx477.json",
 )
 FOLDERS = ("DIR", "train2017", "more", "dngs", "labels", "val2017", "kodak", "runs/detector", "runs/generic", "photos")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import edge_isp
 from edge_isp.cameras.spec import demo_scene
@@ -55,8 +56,10 @@ def fill(folder: Path) -> None:
     (folder / "frames").mkdir()
     for suffix in (".raw", ".toml"):
         shutil.copy(demo.with_suffix(suffix), folder / "frames" / f"scene{suffix}")
-    shutil.copy(demo_scene(), folder / "photo.jpg")
-    (folder / "imx519.json").write_text(TUNING)
+    with Image.open(demo_scene()) as scene:
+        scene.resize((2 * scene.width, 2 * scene.height)).save(folder / "photo.jpg")
+    for name in ("imx477.json", "imx519.json"):
+        (folder / name).write_text(TUNING)
 
 
 @pytest.mark.parametrize("page", BY_PAGE)
