@@ -1,6 +1,7 @@
-"""What the documentation site shows beside `docs/`: the command line, the changelog, the examples. MkDocs calls these hooks.
+"""MkDocs' hooks: what the site shows beside `docs/`, which is the command line, the changelog and the examples.
 
-Pages keep the links that work in the repository, such as `../examples/doorbell.py`; the hooks turn them into links of the site.
+Pages keep the links that work in the repository, such as `../examples/doorbell.py`; the hooks turn them into links of
+the site.
 """
 
 from __future__ import annotations

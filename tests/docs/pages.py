@@ -53,7 +53,11 @@ def blocks(language: str) -> list[Block]:
 
 
 def shell_commands(program: str) -> list[tuple[str, list[str]]]:
-    """The calls of a program in indented and in `sh` blocks: the page, and the arguments without what the shell takes."""
+    """The calls of a program in indented and in `sh` blocks: the page, and the arguments.
+
+    Args:
+        program: its name.
+    """
     calls = []
     for block in [*blocks(""), *blocks("sh")]:
         for line in re.sub(r"\\\n\s*", " ", block.text).splitlines():

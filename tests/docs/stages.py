@@ -1,6 +1,6 @@
 """What a page's snippets take for granted: a camera on the board, a motor, a node of ROS. Here they are stand-ins.
 
-A stage runs before the snippet of its number, in the snippet's own namespace. Every snippet that is not named runs alone.
+A stage runs before the snippet of its number, in the namespace that the snippets of a page share.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ from edge_isp.kernels.tables import encoding_table
 
 data, tensor = np.zeros((1080, 2400), np.uint8), np.zeros((540, 960, 4), np.int8)
 tables = encoding_table(
-    bit_depth=10, black_level=(64, 64, 64, 64), white_level=1023, gains=(1, 1, 1), curve="sqrt", scale=1 / 255, zero_point=-128
+    bit_depth=10, black_level=[64] * 4, white_level=1023, gains=(1, 1, 1), curve="sqrt", scale=1 / 255, zero_point=-128
 )
 """,
     ("docs/reference/python/cameras.md", 1): """

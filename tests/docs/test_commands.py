@@ -21,7 +21,7 @@ PAGES = list(dict.fromkeys(page for page, _ in COMMANDS))
 # What stands for a camera, a broker or an NPU on the machine that runs the tests.
 CAMERA = re.compile(r"^(picamera2:|v4l2:|zenoh:|SPEC|[A-D]$)")
 STAND_IN = "synthetic:photo.jpg,fps=30,width=640,height=480,frames=3"
-# They go on until they are stopped, take hours, need a server, a device or what was recorded with one; or change the system.
+# They go on until they are stopped, take hours, need a server or a device, or change the system.
 NOT_RUN = re.compile(
     r"^(serve|ros|train|evaluate|install-service|bench|calibrate (black-level|noise|shading|colour)|warmup)\b"
     r"|--sink (mqtt|rtsp|virtual|zenoh|rosbag|udp|rtmp)|--delegate (?!auto|none)|--engine-python|--require-full"
@@ -74,7 +74,7 @@ def _fault(arguments: list[str]) -> str:
         names.append(rest.pop(0))
     try:
         command.make_context(" ".join(names), rest)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, the page is wrong)
         return getattr(error, "message", None) or repr(error)
     return ""
 
@@ -100,7 +100,7 @@ def _runnable(page: str) -> Iterator[list[str]]:
 
 def test_most_commands_are_run() -> None:
     """What is left out is what cannot run here, not what is inconvenient."""
-    assert len([arguments for page in PAGES for arguments in _runnable(page)]) > len(COMMANDS) / 3
+    assert len([arguments for page in PAGES for arguments in _runnable(page)]) > 30
 
 
 def test_extras_that_are_named_exist() -> None:
