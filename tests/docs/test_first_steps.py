@@ -1,4 +1,4 @@
-"""A stranger's first steps: the commands of the README's "Try it", in a fresh clone, an empty home, without a compiler."""
+"""A stranger's first steps: the commands of the README's "Try it", in a fresh clone and home, without a compiler."""
 
 from __future__ import annotations
 
