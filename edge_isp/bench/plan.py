@@ -63,7 +63,7 @@ class Subject:
     Attributes:
         model: the name of a shipped model or the path of one.
         engine: the name of the engine; None for the default of the model's file.
-        threads: threads of the engine; None for one per core.
+        threads: threads of the engine; None for one fewer than there are cores.
         policy: the policy of the pipeline's queues; None for the default of the camera.
     """
 

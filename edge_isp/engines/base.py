@@ -47,18 +47,37 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputParity:
+    """The difference of one output from the CPU's, in steps of its quantisation (of 1/255 of its range in float).
+
+    Attributes:
+        name: of the output.
+        rms_lsb: root mean square difference.
+        mean_lsb: mean difference, with its sign: other rounding is off in both directions, a fault often in one.
+        values: number of values that were compared.
+    """
+
+    name: str
+    rms_lsb: float
+    mean_lsb: float
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
 class ParityCheck:
     """The difference of outputs from the CPU's, in steps of their quantisation (of 1/255 of their range in float).
 
     Attributes:
-        rms_lsb: root mean square difference.
+        rms_lsb: root mean square difference of all values.
         max_lsb: greatest difference.
         equal: share of the values that are equal.
+        outputs: each output by itself.
     """
 
     rms_lsb: float
     max_lsb: float
     equal: float
+    outputs: tuple[OutputParity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +85,10 @@ class EngineEvent:
     """Something that happened to a delegate.
 
     Attributes:
-        kind: "absent" (it is not on this machine), "refused" (it is there and does not work), "chosen", "dropped" (it
-            failed while frames streamed) or "restored" (it failed, was tried again, and works).
+        kind: "absent" (it is not on this machine), "refused" (it is there and does not work), "chosen" (it runs the
+            frames from now on), "slower" (it works, and something else is faster), "late" (it has not answered in
+            time, and the CPU runs its frames until it does), "dropped" (it failed while frames streamed) or "restored"
+            (it was late or had failed, and works again).
         delegate: its name.
         reason: in words.
         frame: the number of frames that had been delivered before.
@@ -89,9 +110,9 @@ class EngineReport:
             fallback engine: what ran the last frame.
         threads: the threads that the runtime was given.
         partitions: which executor runs which part of the graph; empty where the runtime does not report it.
-        first_inference_ns: duration of the delegate's first inference, 0 before it.
+        first_inference_ns: duration of the first inference of what runs the frames, 0 before it.
         steady_ns: median duration of the last inferences after the first, 0 before there are any.
-        cpu_ns: duration of the CPU's last inference on a frame that the two were compared on, 0 where there is none.
+        cpu_ns: duration of the CPU's fastest inference of the last hundred; 0 before there are any.
         parity: with the CPU, on the last such frame.
         frames: the number of frames that each delegate ran, those of the warm-up included.
         events: the last hundred, oldest first.
@@ -249,10 +270,13 @@ def read_model(path: Path, sha256: str | None = None) -> bytes:
 def default_threads(threads: int | None) -> int:
     """The number of threads for a runtime.
 
+    One core is left to what comes before and after the network: capture, encoding, decoding. With a thread on every
+    core, a detector's pipeline on two cores delivers two thirds of the frames that it delivers with one.
+
     Args:
-        threads: the number that was asked for; None for one per core.
+        threads: the number that was asked for; None for one fewer than this process has cores, at least one.
     """
-    return threads or os.cpu_count() or 1
+    return threads or max(len(os.sched_getaffinity(0)) - 1, 1)
 
 
 def check_open(path: Path, runtime: object) -> None:

@@ -12,7 +12,7 @@ import os
 import platform
 import pwd
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -220,15 +220,26 @@ DELEGATES: tuple[DelegateSpec, ...] = (
 )
 
 
-def delegates() -> tuple[DelegateSpec, ...]:
+def delegates(refused: Callable[[str, str], object] | None = None) -> tuple[DelegateSpec, ...]:
     """All delegates, ours and others', in the order in which `auto` tries them: others' first.
 
+    Args:
+        refused: is called with the name and the reason of each entry point that cannot be loaded; None makes it an
+            error.
+
     Raises:
-        PluginError: another package's is none, or two have one name.
+        PluginError: another package's is none or cannot be loaded, or two have one name.
     """
     found: dict[str, DelegateSpec] = {}
     for entry in entry_points(group="edge_isp.delegates"):
-        spec = entry.load()
+        try:
+            spec = entry.load()
+        except Exception as error:
+            reason = f"{entry.value} cannot be loaded: {type(error).__name__}: {error}"
+            if refused is None:
+                raise PluginError(f"delegate '{entry.name}': {reason}") from error
+            refused(entry.name, reason)
+            continue
         if not isinstance(spec, DelegateSpec):
             raise PluginError(f"delegate '{entry.name}' ({entry.value}) must be a DelegateSpec, found {type(spec)}")
         found[spec.name] = spec

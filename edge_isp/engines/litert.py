@@ -16,7 +16,7 @@ class LiteRtEngine(TfliteEngine):
 
     Args:
         path: path of the model's file.
-        threads: threads on the CPU; None for one per core.
+        threads: threads on the CPU; None for one fewer than there are cores.
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.

@@ -38,7 +38,7 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     Args:
         path: of the model's file.
-        threads: None for one per core.
+        threads: None for one fewer than there are cores.
         delegate: the execution provider that takes what it can of the graph before the CPU's.
         shape: of the first input; by default the file's.
         sha256: of the file, hexadecimal; None verifies nothing.

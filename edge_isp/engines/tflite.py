@@ -34,7 +34,7 @@ class TfliteEngine(DescribedEngine):
 
     Args:
         path: path of the model's file.
-        threads: threads on the CPU; None for one per core.
+        threads: threads on the CPU; None for one fewer than there are cores.
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
@@ -112,6 +112,9 @@ class TfliteEngine(DescribedEngine):
         except EngineError:
             self.close()
             raise
+        except (ValueError, RuntimeError) as error:  # of a damaged file, such as a name that is no UTF-8
+            self.close()
+            raise EngineError(f"{self.path}: {self.title} cannot describe this model: {_text(error)}") from error
 
     def _load(self, shape: tuple[int, ...] | None) -> None:
         resolver = self.runtime.OpResolverType

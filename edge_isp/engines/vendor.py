@@ -64,6 +64,9 @@ class VendorEngine(ClosingEngine):
         except EngineError:
             self.close()
             raise
+        except Exception as error:
+            self.close()
+            raise self._translated("load", error) from error
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
@@ -75,15 +78,27 @@ class VendorEngine(ClosingEngine):
         if self._closed:
             raise EngineError(f"{self.path}: the engine is closed")
         check_inputs(self.path, inputs, self.inputs)
-        values = self._infer([np.bitwise_xor(array.view(np.uint8), np.uint8(0x80)) for array in inputs])
+        try:
+            values = self._infer([np.bitwise_xor(array.view(np.uint8), np.uint8(0x80)) for array in inputs])
+        except EngineError:
+            raise
+        except Exception as error:
+            raise self._translated("run", error) from error
         if len(values) != len(self.outputs):
             raise EngineError(f"{self.path}: expected {len(self.outputs)} outputs, found {len(values)}")
         return [_quantised(self.path, value, info) for value, info in zip(values, self.outputs, strict=True)]
 
     def close(self) -> None:
-        """See `Engine.close`."""
+        """See `Engine.close`; EngineError where the vendor's package fails."""
         self._closed = True
-        self._unload()
+        try:
+            self._unload()
+        except Exception as error:
+            raise self._translated("unload", error) from error
+
+    def _translated(self, doing: str, error: Exception) -> EngineError:
+        """What a vendor's package raises, which may be anything."""
+        return EngineError(f"{self.path}: {self.name} cannot {doing} this model: {type(error).__name__}: {error}")
 
     def _load(self) -> None:
         raise NotImplementedError

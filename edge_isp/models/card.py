@@ -58,6 +58,20 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far an NPU's outputs may be from the CPU's, in steps of their quantisation.
+
+    Attributes:
+        rms_lsb: root mean square difference, of each output or, as one number, of all.
+        mean_lsb: mean difference in either direction, likewise; where the card does not say, as `rms_lsb`, which it
+            never exceeds.
+    """
+
+    rms_lsb: tuple[float, ...] = (2.0,)
+    mean_lsb: tuple[float, ...] = (2.0,)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """A model, as its card describes it.
 
@@ -73,8 +87,7 @@ class ModelCard:
         outputs: in the file's order.
         classes: of a "detector": their names, in the order of its class logits.
         document: the whole card, for what else it says (training, quality).
-        tolerance_lsb: root mean square difference from the CPU's outputs, in steps of the output's quantisation, that
-            an NPU may have.
+        agreement: how far an NPU's outputs may be from the CPU's.
         variants: compiled for NPUs, by name ("edgetpu").
         receptive_field_radius: rows and columns of the input around an output that it depends on; None where it
             depends on the whole input, or where the card does not say.
@@ -92,7 +105,7 @@ class ModelCard:
     outputs: tuple[TensorCard, ...]
     classes: tuple[str, ...]
     document: Mapping[str, Any]
-    tolerance_lsb: float | None = None
+    agreement: Agreement = Agreement()
     variants: Mapping[str, Variant] = field(default_factory=dict)
     receptive_field_radius: int | None = None
     input_multiple: int = 1
@@ -158,7 +171,7 @@ def read_card(path: Path) -> ModelCard:
         outputs=tuple(_tensor(table) for table in tables),
         classes=model.texts("classes") if task == "detector" else (),
         document=document.values,
-        tolerance_lsb=_tolerance(document),
+        agreement=_agreement(document, len(tables)),
         variants={name: _variant(path, variants.table(name)) for name in variants.values},
         receptive_field_radius=(
             model.whole("receptive_field_radius", lowest=0) if "receptive_field_radius" in model else None
@@ -233,9 +246,22 @@ def verify_pinned(path: Path) -> None:
         )
 
 
-def _tolerance(document: TomlTable) -> float | None:
-    agreement = document.table("agreement")
-    return agreement.positive("rms_lsb") if "rms_lsb" in agreement else None
+def _agreement(document: TomlTable, outputs: int) -> Agreement:
+    table = document.table("agreement")
+    if "rms_lsb" not in table:
+        return Agreement()
+    rms_lsb = _limits(table, "rms_lsb", outputs)
+    return Agreement(rms_lsb, _limits(table, "mean_lsb", outputs) if "mean_lsb" in table else rms_lsb)
+
+
+def _limits(table: TomlTable, key: str, outputs: int) -> tuple[float, ...]:
+    """A positive number, or one for each output."""
+    if not isinstance(table.value(key), list):
+        return (table.positive(key),) * outputs
+    values = table.numbers(key, outputs)
+    if min(values) <= 0:
+        table.refuse(key, "positive numbers", list(values))
+    return values
 
 
 def _verify(path: Path, sha256: str) -> None:

@@ -2,7 +2,7 @@
 
 SHA256 = {
     "raw-detector-generic.tflite": "9201e95d2aecc63b12036374855e2c4bef33c2496796c24fb1b60d965649243a",
-    "raw-detector-generic.toml": "abcfe9116cffde520000738afdf48182363636410508a534d1aab20fa4b229a9",
+    "raw-detector-generic.toml": "434e53e4676a0efff26aff577481cf2b7b5426420325ff25d6a7c1898f479163",
     "rfdcsanet-m-generic.tflite": "8e8bc9b88c66900ad76d8ba00e3ccca5bf9ae85fbbe45aedc9bdba70587b5e83",
     "rfdcsanet-m-generic.toml": "704bab45dce6a04bec3afdb21b7865abefbfab1fefd52183f87b8a33be6c6448",
     "rfdcsanet-published-imx219.tflite": "2af4b9ab04ac5914f0fbb665f9ef7e1130e4e901a5d1f0fd7fcf300d649a4344",

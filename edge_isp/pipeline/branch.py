@@ -196,6 +196,7 @@ class BranchRun:
         self._encoded: FrameQueue[Work] = FrameQueue(frames if frames == QueuePolicy.LATEST else QueuePolicy.BLOCK)
         self._inferred: FrameQueue[Work] = FrameQueue(QueuePolicy.BLOCK)
         self.results = {consumer: consumer.open(frames, live=live) for consumer in branch.consumers}
+        branch.runner.live = live
         self._frames_policy, self._live = frames, live
         self._lock = threading.Lock()  # of the two below
         self.subscriptions: dict[Subscription, FrameQueue[FrameResult]] = {}  # replaced, never changed

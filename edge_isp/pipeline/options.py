@@ -101,8 +101,8 @@ class ModelOptions:
         model: a shipped model's name or the path of one, see `find_model`.
         engine: name of the engine on the CPU; None chooses by the model's file (LiteRT for `.tflite`, ONNX Runtime for
             `.onnx`).
-        threads: number of the engine's threads; None is one per core.
-        delegation: which NPU may run the model, and what happens when it fails; None takes the first that works.
+        threads: number of the engine's threads; None is one fewer than there are cores.
+        delegation: which NPU may run the model, and what happens when it fails; None takes the fastest that works.
         profile: the sensor's profile; None is the shipped profile of the frames' sensor.
         correct_shading: whether a picture's lens shading is corrected; None corrects it where it is known, see
             `IspTask`.
@@ -243,8 +243,8 @@ class StreamOptions:
         auto_brightness: whether results are brightened or darkened until the mean of their light is 18 % grey, for
             recordings whose exposure is off; see `metering.brightness`.
         reconnect: which failures the stream survives; None is `ReconnectPolicy()`.
-        on_event: called with each `Event` (`FramesDropped`, `StateChange` and so on), in threads of the pipeline; it
-            must return quickly, and its exception ends the stream.
+        on_event: called with each `Event` (`FramesDropped`, `StateChange`, `DelegateChange` and so on), in threads of
+            the pipeline; it must return quickly, and its exception ends the stream.
         notify_systemd: whether to tell the service manager when the first result is there (READY), that every stage
             responds (WATCHDOG), and the state.
         clock: for simulations; None is the system's monotonic clock.

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edge_isp.cameras.base import Camera
-from edge_isp.engines.base import EngineReport
+from edge_isp.engines.base import EngineEvent, EngineReport
 from edge_isp.errors import PipelineError
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
@@ -20,7 +20,7 @@ from edge_isp.pipeline.branch import Branch
 from edge_isp.pipeline.clock import SystemClock
 from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.deadline import Deadline
-from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
+from edge_isp.pipeline.drops import Account, DelegateChange, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
@@ -459,7 +459,7 @@ class Pipeline:
         model = Model(options)
         return Branch(
             model,
-            Runner(model, options),
+            Runner(model, options, partial(self._on_engine_event, model.name)),
             every=every,
             limiter=limiter,
             policy=policy,
@@ -524,6 +524,10 @@ class Pipeline:
             listener(event_message(event))
         if self._options.on_event is not None:
             self._options.on_event(event)
+
+    def _on_engine_event(self, model: str, event: EngineEvent) -> None:
+        """Reports what happened to an NPU as an event of the stream."""
+        self._status.report(DelegateChange(model, event.kind, event.delegate, event.reason, self._clock.now_ns()))
 
     def _start_first(self) -> None:
         """Starts the stream when the first result is asked for; not after `stop`, which may have come between two

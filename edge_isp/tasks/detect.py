@@ -35,6 +35,13 @@ BORDER = 114 / 255
 # Minimum confidence of a detection where none is asked for.
 DEFAULT_CONFIDENCE = 0.3
 
+# In the comparison of two engines: detections of at least this confidence must be found again; boxes that overlap by
+# less than the second number (intersection over union) are kept apart, at most so many; and the outputs are wrong where
+# at least so many and this share of the detections are lost.
+SURE = 0.5
+_NEARLY_EQUAL, _COMPARED = 0.9, 1000
+_LEAST_LOST, _SHARE_LOST = 2, 0.3
+
 # Channels of a level's outputs by their layout; classes are as many as the card names.
 _BOX, _OBJECTNESS, _CLASS = _LAYOUTS = ("box", "objectness", "class")
 
@@ -79,16 +86,19 @@ class DetectTask:
         strides = sorted({output.stride for output in card.outputs})
         # For each level the places of its outputs in the file.
         self._places = [tuple(places[stride, layout] for layout in _LAYOUTS) for stride in strides]
-        self._levels = [
-            level_tables(
-                stride,
-                box=_quantisation(card.outputs[box]),
-                objectness=_quantisation(card.outputs[objectness]),
-                classes=_quantisation(card.outputs[classes]),
-                confidence=confidence,
-            )
-            for stride, (box, objectness, classes) in zip(strides, self._places, strict=True)
-        ]
+        self._levels, self._comparing_levels = (
+            [
+                level_tables(
+                    stride,
+                    box=_quantisation(card.outputs[box]),
+                    objectness=_quantisation(card.outputs[objectness]),
+                    classes=_quantisation(card.outputs[classes]),
+                    confidence=lowest,
+                )
+                for stride, (box, objectness, classes) in zip(strides, self._places, strict=True)
+            ]
+            for lowest in (confidence, SURE / 2)
+        )
         self._tables: NDArray[np.int8] | None = None
         self._tables_of: tuple[Any, ...] | None = None
 
@@ -123,6 +133,36 @@ class DetectTask:
             border=self._border,
             flip_horizontal=window.flip_horizontal,
         )
+
+    def compare_results(self, found: Sequence[NDArray[np.int8]], reference: Sequence[NDArray[np.int8]]) -> str:
+        """Compares two engines' outputs for one frame as detections, for the check of an NPU.
+
+        Correct arithmetics differ in confidence and choose other ones of boxes that overlap. So a detection is lost
+        where the other engine has nothing of its class at its place with half its confidence.
+
+        Args:
+            found: the NPU's outputs.
+            reference: the CPU's.
+
+        Returns:
+            Why they are not the same detections; "" where they are.
+        """
+        mine, theirs = self._all_boxes(found), self._all_boxes(reference)
+        for text, sure, others in (("are lost", theirs, mine), ("are on the NPU alone", mine, theirs)):
+            certain = sure[1] >= SURE
+            lost = _without_partner(sure, certain, others)
+            if lost >= _LEAST_LOST and lost > _SHARE_LOST * np.count_nonzero(certain):
+                return f"of {np.count_nonzero(certain)} detections above a confidence of {SURE:g}, {lost} {text}"
+        return ""
+
+    def _all_boxes(
+        self, outputs: Sequence[NDArray[np.int8]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+        """Boxes, confidences and classes above half of `SURE`; overlapping ones are kept."""
+        by_level = [
+            (outputs[box][0], outputs[objectness][0], outputs[classes][0]) for box, objectness, classes in self._places
+        ]
+        return detect(by_level, self._comparing_levels, iou_threshold=_NEARLY_EQUAL, max_detections=_COMPARED)
 
     def decode(self, outputs: Sequence[NDArray[np.int8]], frame: RawFrame, tensor: NDArray[np.int8]) -> Detections:
         """Decodes the output tensors as detections in the sensor's pixels; see `Task.decode`.
@@ -229,3 +269,19 @@ def _verify_card(card: ModelCard) -> None:
         raise ModelError(
             f"card of '{card.name}': an input of {rows} x {columns} cells is not a multiple of {multiple} pixels"
         )
+
+
+def _without_partner(
+    boxes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]],
+    chosen: NDArray[np.bool_],
+    others: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]],
+) -> int:
+    """How many of the chosen boxes no other one of their class overlaps by half (intersection over union)."""
+    lost = 0
+    for box, confidence, class_id in zip(boxes[0][chosen], boxes[1][chosen], boxes[2][chosen], strict=True):
+        same = others[0][(others[2] == class_id) & (others[1] >= confidence / 2)]
+        sides = np.maximum(np.minimum(same[:, 2:], box[2:]) - np.maximum(same[:, :2], box[:2]), 0)
+        shared = sides.prod(1)
+        areas = (same[:, 2:] - same[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared
+        lost += not np.any(shared > 0.5 * areas)
+    return lost
