@@ -84,6 +84,7 @@ class ModelCard:
             sensor's colour matrix follows); else empty.
         sha256: of the file, hexadecimal.
         licence: SPDX identifier of the weights.
+        input: the only input: shape, dtype, scale, zero point, curve.
         outputs: in the file's order.
         classes: of a "detector": their names, in the order of its class logits.
         document: the whole card, for what else it says (training, quality).
@@ -134,7 +135,14 @@ class ModelCard:
         _verify(self.path, self.sha256)
 
     def find_variant(self, name: str) -> Path | None:
-        """File of a variant, None where the card has none of that name; ModelError as for `verify_file`."""
+        """File of a variant, None where the card has none of that name.
+
+        Args:
+            name: of the variant, such as "edgetpu".
+
+        Raises:
+            ModelError: its file is missing, or is not the one that the card describes.
+        """
         if name not in self.variants:
             return None
         _verify(self.variants[name].path, self.variants[name].sha256)
