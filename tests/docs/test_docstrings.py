@@ -42,8 +42,8 @@ def _without_entry(name: str, described: Any) -> Iterator[str]:
 def _parameters(described: Any) -> list[str]:
     """Names of a function's parameters, of a class's or of a dataclass's fields."""
     if "dataclass" in described.labels:
-        fields = {name: each for name, each in described.members.items() if each.is_attribute and each.annotation}
-        return [name for name, each in fields.items() if not each.labels & {"property"}]
+        public = {name: each for name, each in described.members.items() if not name.startswith("_")}
+        return [name for name, each in public.items() if "instance-attribute" in each.labels]
     initialise = described if described.is_function else described.members.get("__init__")
     if initialise is None:
         return []
