@@ -2,8 +2,8 @@
 
     python scripts/measure_footprint.py [--model NAME] [--runs N]
 
-Each figure is of a process of its own: the least time of the runs, the memory of the last one. Compiled kernels come from the
-cache, after one run that fills it.
+Each run is a process of its own. Shown are the least time of the runs and the memory of the last one. Compiled
+kernels come from the cache, which a first run fills.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ figures = {}
 
 def note(stage):
     kb = {line.split(":")[0]: int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("Vm")}
-    figures[stage] = {
-        "s": round(time.perf_counter() - begin, 2), "mb": round(kb["VmRSS"] / 1000), "peak_mb": round(kb["VmHWM"] / 1000)
-    }
+    seconds, resident, peak = time.perf_counter() - begin, kb["VmRSS"], kb["VmHWM"]
+    figures[stage] = {"s": round(seconds, 2), "mb": round(resident / 1000), "peak_mb": round(peak / 1000)}
 
 note("python")
 import edge_isp
@@ -38,7 +37,8 @@ note("and LiteRT")
 from edge_isp import Pipeline, SyntheticCamera
 from edge_isp.cameras.spec import demo_scene
 note("and Pipeline")
-with Pipeline(lambda: SyntheticCamera(demo_scene(), width=640, height=480, fps=None, frames=50), sys.argv[1]) as pipeline:
+open_camera = lambda: SyntheticCamera(demo_scene(), width=640, height=480, fps=None, frames=50)
+with Pipeline(open_camera, sys.argv[1]) as pipeline:
     for number, result in enumerate(pipeline):
         if not number:
             note("first result")
