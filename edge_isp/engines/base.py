@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,29 @@ class Partition:
     def nodes(self) -> int:
         """The number of its nodes."""
         return sum(count for _, count in self.operators)
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A shared library that runs a model, or a part of it.
+
+    Attributes:
+        path: of its file.
+        version: of the package that brings it, or by its file's name; "" where neither says.
+    """
+
+    path: str
+    version: str = ""
+
+    @classmethod
+    def of_file(cls, path: Path | str) -> Library:
+        """A library that no package brings: `libteflon.so.1.2`, to which a link may lead, is of version 1.2.
+
+        Args:
+            path: of its file.
+        """
+        match = re.search(r"\.so\.(\d+(?:\.\d+)*)$", Path(path).resolve().name)
+        return cls(str(path), match[1] if match else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +142,8 @@ class EngineReport:
         events: the last hundred, oldest first.
         tile: height and width of the part of the input that the engine runs at a time; None for the whole. Where frames
             are cut into tiles, durations are those of one tile.
+        runtime_library: of the runtime; None where it is not known.
+        delegate_library: of the delegate; None where it has none of its own.
     """
 
     engine: str
@@ -131,6 +157,8 @@ class EngineReport:
     frames: tuple[tuple[str, int], ...] = ()
     events: tuple[EngineEvent, ...] = ()
     tile: tuple[int, int] | None = None
+    runtime_library: Library | None = None
+    delegate_library: Library | None = None
 
     @property
     def nodes(self) -> int:
@@ -150,6 +178,30 @@ def tensors_from(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]
         entries: what `dataclasses.asdict` and JSON have made of each tensor.
     """
     return tuple(TensorInfo(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
+
+
+def report_from(entry: Mapping[str, Any]) -> EngineReport:
+    """The report of an engine that has just been loaded, from plain values.
+
+    Args:
+        entry: what `dataclasses.asdict` and JSON have made of it.
+    """
+    partitions = tuple(
+        Partition(part["executor"], tuple((name, count) for name, count in part["operators"]))
+        for part in entry["partitions"]
+    )
+    return EngineReport(
+        entry["engine"],
+        entry["delegate"],
+        entry["threads"],
+        partitions,
+        runtime_library=_library_from(entry["runtime_library"]),
+        delegate_library=_library_from(entry["delegate_library"]),
+    )
+
+
+def _library_from(entry: Mapping[str, str] | None) -> Library | None:
+    return None if entry is None else Library(**entry)
 
 
 class Engine(Protocol):

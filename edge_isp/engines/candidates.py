@@ -56,17 +56,18 @@ class Delegation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A delegate that was found on this board, and the model's file for it.
+    """A delegate that was found on this board, and the model's files for it.
 
     Attributes:
         spec: the delegate, with the options that it is to be loaded with.
         found: where it was found.
-        model: the path of the model's file, or of its variant for the delegate.
+        model: the path of the file for inputs of a shape: the model's own, or its variant for the delegate; None where
+            there is none for them.
     """
 
     spec: DelegateSpec
     found: Probe
-    model: Path
+    model: Callable[[tuple[int, ...]], Path | None]
 
     @property
     def name(self) -> str:
@@ -93,18 +94,26 @@ class Candidate:
             cancelled: see `ProcessEngine`.
 
         Raises:
-            EngineError: it cannot be loaded.
+            EngineError: it cannot be loaded, or the model has no variant for it and this size of frames.
+            ModelError: the variant is not what the model's card says.
         """
+        model = self.model(inputs[0].shape)
+        if model is None:
+            wanted = self.spec.models[self.found.board]
+            raise EngineError(
+                f"the model's card has no variant '{wanted}' for inputs of {inputs[0].shape}; "
+                f"'edge-isp compile --npu {wanted} --size WIDTHxHEIGHT' makes one"
+            )
         name = engine if self.spec.engine in TFLITE_ENGINES and engine in TFLITE_ENGINES else self.spec.engine
         if launcher.python is not None and is_installed(self.spec) and launcher.is_here(name):
             launcher = replace(launcher, python=None)
         return launcher.open_process(
             name,
-            self.model,
+            model,
             time_limit_s=time_limit_s or _ANSWER_LIMIT_S,
             first_limit_s=_FIRST_LIMIT_S,
             cancelled=cancelled,
-            delegate=replace(resolve(self.spec, self.found, self.model), inputs=inputs, outputs=outputs),
+            delegate=replace(resolve(self.spec, self.found, model), inputs=inputs, outputs=outputs),
             shape=inputs[0].shape,
         )
 
@@ -113,7 +122,7 @@ def find_candidates(
     delegation: Delegation,
     path: Path,
     engine: str,
-    variant: Callable[[str], Path | None],
+    variant: Callable[[str, tuple[int, ...]], Path | None],
     unusable: Callable[[str, str, str], None],
 ) -> list[Candidate]:
     """The delegates that may run a model here, the most wanted first.
@@ -122,13 +131,12 @@ def find_candidates(
         delegation: what is wanted.
         path: of the model's file.
         engine: the name of the engine on the CPU.
-        variant: the path of the model's variant of a name, None where it has none.
+        variant: the path of the model's variant for an NPU and a shape of the input, None where it has none.
         unusable: is called with the kind of an event ("absent" or "refused"), the name of each delegate that cannot be
             used, and the reason.
 
     Raises:
         EngineError: a delegate is demanded and cannot be used here.
-        ModelError: its variant is not what the model's card says.
         PluginError: there is no delegate of the name.
     """
     name, options = _parse(delegation.delegate)
@@ -161,7 +169,7 @@ def reason_of(error: Exception) -> str:
 
 
 class _AbsentError(EngineError):
-    """A delegate is not on this machine, or the model has no variant for it."""
+    """A delegate is not on this machine."""
 
     def __init__(self, spec: DelegateSpec, reason: str) -> None:
         super().__init__(f"delegate '{spec.name}' ({spec.title}) cannot be used: {reason}")
@@ -173,16 +181,13 @@ def _candidate(
     options: dict[str, str],
     delegation: Delegation,
     path: Path,
-    variant: Callable[[str], Path | None],
+    variant: Callable[[str, tuple[int, ...]], Path | None],
 ) -> Candidate:
     spec = replace(spec, options={**spec.options, **options})
     found = probe(spec, packages=delegation.python is None)
     if found.missing:
         raise _AbsentError(spec, found.missing)
-    model = _model_for(spec, found, path, variant)
-    if model is None:
-        raise _AbsentError(spec, f"the model has no variant '{spec.models[found.board]}' in its card")
-    return Candidate(spec, found, model)
+    return Candidate(spec, found, _model_for(spec, found, path, variant))
 
 
 def check_partitions(report: EngineReport, *, require_full: bool) -> None:
@@ -235,11 +240,10 @@ def check_tensors(
     ):
         if [_essence(tensor) for tensor in ours] == [_essence(tensor) for tensor in theirs]:
             continue
+        model = candidate.model(inputs[0].shape)
         if [tensor.shape for tensor in ours] != [tensor.shape for tensor in theirs]:
-            raise EngineError(
-                f"{candidate.model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}"
-            )
-        raise ModelError(f"{candidate.model}: {what} must be {_essences(ours)} as in {path}, is {_essences(theirs)}")
+            raise EngineError(f"{model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}")
+        raise ModelError(f"{model}: {what} must be {_essences(ours)} as in {path}, is {_essences(theirs)}")
 
 
 def _demanded(name: str, engine: str) -> DelegateSpec:
@@ -255,9 +259,19 @@ def _demanded(name: str, engine: str) -> DelegateSpec:
     )
 
 
-def _model_for(spec: DelegateSpec, found: Probe, path: Path, variant: Callable[[str], Path | None]) -> Path | None:
-    wanted = spec.models[found.board]
-    return path if path.suffix == f".{wanted}" else variant(wanted)
+def _model_for(
+    spec: DelegateSpec, found: Probe, path: Path, variant: Callable[[str, tuple[int, ...]], Path | None]
+) -> Callable[[tuple[int, ...]], Path | None]:
+    """The file for inputs of a shape."""
+    wanted = [spec.models[found.board]]
+    if spec.provider and "onnx" not in wanted:
+        wanted.append("onnx")
+
+    def find(shape: tuple[int, ...]) -> Path | None:
+        files = (path if path.suffix == f".{name}" else variant(name, shape) for name in wanted)
+        return next((file for file in files if file is not None), None)
+
+    return find
 
 
 def _parse(text: str) -> tuple[str, dict[str, str]]:

@@ -124,8 +124,8 @@ class FallbackEngine(ClosingEngine):
         radius: of the receptive field, in rows and columns of the input; None where an output depends on the whole
             input.
         multiple: what the position and size of a part of the input are a multiple of.
-        variant: the path of the model's file that was compiled for a delegate, by the name of the variant; None where
-            there is none.
+        variant: the path of the model's file that was compiled for an NPU, by the NPU's name and the shape of the
+            input; None where there is none.
         sha256: SHA-256 of the model and its variants by path, hexadecimal; None verifies nothing.
         live: whether frames come at their own pace, so that the CPU runs one for which a delegate is late; otherwise it
             is waited for.
@@ -149,7 +149,7 @@ class FallbackEngine(ClosingEngine):
         same_results: SameResults | None = None,
         radius: int | None = None,
         multiple: int = 1,
-        variant: Callable[[str], Path | None] = lambda name: None,
+        variant: Callable[[str, tuple[int, ...]], Path | None] = lambda npu, shape: None,
         sha256: Mapping[Path, str] | None = None,
         live: bool = True,
         on_event: Callable[[EngineEvent], object] | None = None,

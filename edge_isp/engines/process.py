@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from edge_isp.engines.base import (
     DescribedEngine,
-    EngineReport,
-    Partition,
     check_inputs,
     default_threads,
+    report_from,
     tensors_from,
 )
 from edge_isp.engines.delegates import Delegate
@@ -252,13 +251,8 @@ class ProcessEngine(DescribedEngine):
                 self.close()
             raise
         self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
-        report = answer["report"]
-        partitions = tuple(
-            Partition(s["executor"], tuple((name, n) for name, n in s["operators"])) for s in report["partitions"]
-        )
-        self._report = EngineReport(
-            f"{report['engine']} in its own process", report["delegate"], report["threads"], partitions
-        )
+        report = report_from(answer["report"])
+        self._report = replace(report, engine=f"{report.engine} in its own process")
         tensors = (*self._inputs, *self._outputs)
         self._arrays = []
         try:

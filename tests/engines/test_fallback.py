@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable
@@ -411,7 +412,6 @@ VARIANT = "rfdcsanet-m-generic"
 @pytest.fixture
 def card(tmp_path: Path) -> Callable[..., Any]:
     """A copy of a shipped model whose card has a variant "npu"."""
-    import hashlib
 
     def make(variant: bytes, sha256: str | None = None, tolerance_lsb: float = 1.5) -> Any:
         source = shipped_models()[VARIANT]
@@ -421,7 +421,7 @@ def card(tmp_path: Path) -> Callable[..., Any]:
         text = source.read_text()
         assert "rms_lsb = 1.5\n" in text
         text = text.replace("rms_lsb = 1.5\n", f"rms_lsb = {tolerance_lsb}\n")
-        text += f'\n[variants.npu]\nfile = "compiled.tflite"\nsha256 = "{digest}"\n'
+        text += f'\n[variants.npu.24x24]\nfile = "compiled.tflite"\nsha256 = "{digest}"\n'
         (tmp_path / f"{VARIANT}.toml").write_text(text)
         return find_model(str(tmp_path / f"{VARIANT}.toml"), None)
 
@@ -455,9 +455,7 @@ def test_a_delegate_gets_its_variant(card: Callable[..., Any], known_npu: Callab
 def test_a_variant_that_is_not_there_or_not_the_cards(card: Callable[..., Any], known_npu: Callable[..., None]) -> None:
     known_npu(models={"*": "other"})
     described = card(static())
-    with pytest.raises(EngineError, match="'npu' .* cannot be used: the model has no variant 'other' in its card"):
-        fallback_of(described)
-    fallback_of(described, "auto").close()
+    check_refused(described, "the model's card has no variant 'other' for .*edge-isp compile --npu other")
     known_npu(models={"*": "npu"})
     described = card(static(), sha256="0" * 64)
     check_refused(described, "compiled.tflite: is not the model that its card describes: expected SHA-256")
@@ -468,13 +466,42 @@ def test_a_variant_that_is_not_there_or_not_the_cards(card: Callable[..., Any], 
 
 def check_refused(card: Any, reason: str) -> None:
     """A bad variant is an error where its delegate is demanded; otherwise the CPU runs the model."""
-    with pytest.raises(ModelError, match=reason):
-        fallback_of(card)
+    with fallback_of(card) as fallback:
+        fallback.resize((1, 12, 12, 8))
+        with pytest.raises((EngineError, ModelError), match=reason):
+            fallback.run(frame())
     with fallback_of(card, "auto") as fallback:
         fallback.resize((1, 12, 12, 8))
-        assert fallback.run(frame())[0].shape == (1, 12, 12, 12)
+        for seed in range(5):
+            assert fallback.run(frame(seed=seed))[0].shape == (1, 12, 12, 12)
+        assert fallback.settle(60)
+        fallback.run(frame())
         assert kinds(fallback.report) == [("refused", "npu")]
-        assert re.search(reason, fallback.report.events[0].reason)
+        (refused,) = [event for event in fallback.report.events if event.kind == "refused"]
+        assert re.search(reason, refused.reason)
+
+
+def test_a_delegate_gets_the_variant_of_the_frames_size(
+    card: Callable[..., Any], known_npu: Callable[..., None]
+) -> None:
+    """One variant per NPU meant one size of frames per card."""
+    known_npu(models={"*": "npu"})
+    described = card(static())
+    folder = described.path.parent
+    (folder / "larger.tflite").write_bytes(larger := static(size=16))
+    digest = hashlib.sha256(larger).hexdigest()
+    text = (folder / f"{VARIANT}.toml").read_text()
+    (folder / f"{VARIANT}.toml").write_text(
+        f'{text}\n[variants.npu.32x32]\nfile = "larger.tflite"\nsha256 = "{digest}"\n'
+    )
+    with fallback_of(find_model(str(folder / f"{VARIANT}.toml"), None)) as fallback:
+        for size in (12, 16, 12):
+            fallback.resize((1, size, size, 8))
+            fallback.run([codes(size, size)])
+            assert fallback.report.delegate == "npu"
+        fallback.resize((1, 14, 14, 8))
+        with pytest.raises(EngineError, match=r"no variant 'npu' for inputs of \(1, 14, 14, 8\)"):
+            fallback.run([codes(14, 14)])
 
 
 def test_a_variant_of_another_model(card: Callable[..., Any], known_npu: Callable[..., None]) -> None:

@@ -36,7 +36,11 @@ def open_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(delegates, "entry_points", lambda group: [entry])
         delegation = Delegation("simulator", require_full=True, python=python)
         fallback = FallbackEngine(
-            SMALL.path, threads=1, delegation=delegation, limits=ParityLimits(), variant={"onnx": model}.get
+            SMALL.path,
+            threads=1,
+            delegation=delegation,
+            limits=ParityLimits(),
+            variant=lambda npu, shape: model if npu == "onnx" else None,
         )
         fallback.resize((1, 12, 12, 8))
         return fallback

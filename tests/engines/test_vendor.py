@@ -14,8 +14,10 @@ import pytest
 
 from edge_isp import plugins
 from edge_isp.engines import delegates
+from edge_isp.engines.base import TensorInfo
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
+from edge_isp.engines.vendor import _with_channels_last
 from edge_isp.errors import EngineError, MissingDependencyError
 from tests.engines.npu_tools import SMALL, codes
 
@@ -52,7 +54,7 @@ class Vendor:
             SMALL.path,
             threads=1,
             delegation=Delegation(delegate or self.name),
-            variant=lambda wanted: self._compiled,
+            variant=lambda npu, shape: self._compiled,
             live=False,
         )
         fallback.resize((1, size, size, 8))
@@ -87,7 +89,32 @@ def test_values_become_the_cards_codes(vendor: Vendor) -> None:
                 fallback.run([codes(12, 12, seed=seed)])[0], here.run([codes(12, 12, seed=seed)])[0]
             )
         assert fallback.report.delegate in ("rknn", "hailo")
-        assert fallback.report.partitions == ()  # these runtimes do not tell
+        # Rockchip's runtime does not tell; Hailo's runs all of a file on the chip.
+        assert [p.operators for p in fallback.report.partitions] == ([(("HEF", 1),)] if vendor_is_hailo() else [])
+
+
+def vendor_is_hailo() -> bool:
+    return delegates.DELEGATES[0].name == "hailo"
+
+
+def tensor(*shape: int) -> TensorInfo:
+    return TensorInfo("x", shape, "int8", 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("others", "channels_first", "moved"),
+    [((), True, True), ((), False, False), (((1, 2, 3, 4),), True, False), (((1, 4, 2, 3),), False, True)],
+)
+def test_an_output_whose_shape_does_not_tell_is_arranged_like_the_others(
+    others: tuple[tuple[int, ...], ...], channels_first: bool, moved: bool
+) -> None:
+    """80 classes in 80x80 cells, as a detector of 640x640 pixels has them."""
+    cube = np.arange(125, dtype=np.int8).reshape(1, 5, 5, 5)
+    values = [cube, *(np.zeros(shape, np.int8) for shape in others)]
+    tensors = [tensor(1, 5, 5, 5), *(tensor(1, 2, 3, 4) for _ in others)]
+    found = _with_channels_last(values, tensors, channels_first)
+    np.testing.assert_array_equal(found[0], cube.transpose(0, 2, 3, 1) if moved else cube)
+    assert [array.shape for array in found] == [info.shape for info in tensors]
 
 
 @pytest.mark.parametrize("how", ["as documented", "raise"])
