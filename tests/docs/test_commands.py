@@ -23,7 +23,7 @@ CAMERA = re.compile(r"^(picamera2:|v4l2:|zenoh:|SPEC|[A-D]$)")
 STAND_IN = "synthetic:photo.jpg,fps=30,width=640,height=480,frames=3"
 # They go on until they are stopped, take hours, need a server or a device, or change the system.
 NOT_RUN = re.compile(
-    r"^(serve|ros|train|evaluate|install-service|bench|calibrate (black-level|noise|shading|colour)|warmup)\b"
+    r"^(serve|ros|train|evaluate|install-service|bench|calibrate (black-level|noise|shading|colour)|warmup|compile|models fetch)\b"
     r"|--sink (mqtt|rtsp|virtual|zenoh|rosbag|udp|rtmp)|--delegate (?!auto|none)|--engine-python|--require-full"
     r"|zenoh:|picture\.dng|scene\.dng|--trigger|\.onnx\b|config check|--init|ride\.mcap|moving-bars"
 )

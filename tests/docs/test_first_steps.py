@@ -27,7 +27,7 @@ COMMANDS = [line.split("#")[0].split() for line in re.findall(r"^    (scripts/de
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     """The variables of somebody who has just logged in: the programs of the system, but no compiler."""
     python = shutil.which(request.param)
-    if python is None:
+    if python is None or subprocess.run([python, "--version"], capture_output=True, check=False).returncode:
         pytest.skip(f"{request.param} is not installed")
     programs = tmp_path / "bin"
     programs.mkdir()
