@@ -21,6 +21,15 @@ _STEPS = {
 }
 
 
+def upright_steps(orientation: int) -> tuple[bool, bool, bool]:
+    """What turns a stored picture upright: whether to exchange rows and columns, then to mirror rows, and columns.
+
+    Args:
+        orientation: of the stored picture, 1 to 8.
+    """
+    return _STEPS[orientation]
+
+
 def upright_picture(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """A stored picture turned upright.
 

@@ -214,7 +214,7 @@ class DetectorPairs:
         images: whole ones.
         sensors: that the images are seen through.
         seed: of everything random.
-        recordings: real pairs, which every fourth pair is then taken from.
+        recordings: real pairs, which every fourth pair is then taken from, or every one where there are no images.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class DetectorPairs:
                 yield pending.pop(0).result()
 
     def _pair(self, rng: np.random.Generator, size: int) -> Pair:
-        if self.recordings and rng.random() < _REAL_SHARE:
+        if self.recordings and (not self.images or rng.random() < _REAL_SHARE):
             return self.recordings[int(rng.integers(len(self.recordings)))].pair(rng, size)
         sensor = self.sensors[int(rng.integers(len(self.sensors)))]
         # Frames are larger than the network's input by different factors: each is resampled as it is encoded.
@@ -281,20 +281,26 @@ class DetectorPairs:
         top, left = rng.uniform(0, whole.image.shape[0] - rows), rng.uniform(0, whole.image.shape[1] - columns)
         box = (left, top, left + columns, top + rows)
         part = Image.fromarray(whole.image).resize((width, height), Image.Resampling.BILINEAR, box)
-        objects = _cut(whole.placed((scale, scale), (-top * scale, -left * scale)).objects, height, width)
+        objects = cut(whole.placed((scale, scale), (-top * scale, -left * scale)).objects, height, width)
         if rng.random() < 0.5:
             objects[:, [1, 3]] = width - objects[:, [3, 1]]
             return View(np.ascontiguousarray(np.asarray(part)[:, ::-1]), objects)
         return View(np.asarray(part), objects)
 
 
-def _cut(objects: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Objects cut off at the borders; without those of which less than a quarter is left."""
-    cut = objects.copy()
-    cut[:, 1:] = np.clip(objects[:, 1:], 0, (width, height, width, height))
-    area = (cut[:, 3] - cut[:, 1]) * (cut[:, 4] - cut[:, 2])
+def cut(objects: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Objects cut off at the borders of a view; without those of which less than a quarter is left.
+
+    Args:
+        objects: of a `View`.
+        height: of the view in pixels.
+        width: of the view in pixels.
+    """
+    inside = objects.copy()
+    inside[:, 1:] = np.clip(objects[:, 1:], 0, (width, height, width, height))
+    area = (inside[:, 3] - inside[:, 1]) * (inside[:, 4] - inside[:, 2])
     whole = (objects[:, 3] - objects[:, 1]) * (objects[:, 4] - objects[:, 2])
-    return cut[area > whole / 4]
+    return inside[area > whole / 4]
 
 
 def random_capture(rng: np.random.Generator) -> Capture:
