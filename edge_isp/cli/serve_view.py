@@ -36,6 +36,12 @@ class Served:
     profile: str | None
     tone: str
     confidence: float | None
+    iou: float | None
+    max_detections: int | None
+    classes: tuple[str, ...]
+    min_size: float
+    regions: tuple[tuple[float, float, float, float], ...]
+    class_agnostic: bool
     track: bool
     zone: Path | None
     engine: str | None
@@ -84,7 +90,17 @@ def serve_view(served: Served) -> None:
 
 def _models(served: Served) -> list[ModelOptions]:
     """Options of each model; what is a detector's goes to detectors only."""
-    shared = {"confidence": served.confidence, "track": served.track, "zone": served.zone}
+    shared = {
+        "confidence": served.confidence,
+        "iou": served.iou,
+        "max_detections": served.max_detections,
+        "class": served.classes,
+        "min_size": served.min_size,
+        "region": served.regions,
+        "class_agnostic": served.class_agnostic,
+        "track": served.track,
+        "zone": served.zone,
+    }
     models = []
     for name in served.models:
         own = for_task(shared, name)
@@ -97,6 +113,12 @@ def _models(served: Served) -> list[ModelOptions]:
                 profile=load_profile(served.profile) if served.profile else None,
                 tone=served.tone,
                 confidence=own["confidence"],
+                iou_threshold=own["iou"],
+                max_detections=own["max_detections"],
+                classes=tuple(own["class"]),
+                min_size=own["min_size"],
+                detection_regions=tuple(own["region"]),
+                class_agnostic=own["class_agnostic"],
                 track=own["track"],
                 regions=load_regions(own["zone"]) if own["zone"] else None,
             )

@@ -125,7 +125,7 @@ DELEGATES: tuple[DelegateSpec, ...] = (
         models={"fsl,imx93*": "ethos-u65-256"},
         libraries=("/usr/lib/libethosu_delegate.so",),
         devices=("/dev/ethosu*",),
-        limits="takes only what Vela compiled, for one frame size; DEPTH_TO_SPACE and large MEANs stay on the CPU",
+        limits="takes only what Vela compiled, for one frame size; large MEANs stay on the CPU",
     ),
     DelegateSpec(
         name="neutron",

@@ -66,6 +66,8 @@ class FallbackEngine(ClosingEngine):
         tolerance_lsb: the root mean square difference from the CPU's outputs that a delegate may have, in steps of the
             outputs' quantisation; None for 2, which is what int8 arithmetics that round differently come to in a deep
             network.
+        same_results: compares a delegate's outputs with the CPU's as the results that they are decoded to, and says why
+            they are not the same, "" where they are; None where the outputs alone are compared.
         variant: the path of the model's file that was compiled for a delegate, by the name of the variant; None where
             there is none.
         sha256: SHA-256 of the model and its variants by path, hexadecimal; None verifies nothing.
@@ -85,6 +87,7 @@ class FallbackEngine(ClosingEngine):
         threads: int | None = None,
         delegation: Delegation | None = None,
         tolerance_lsb: float | None = None,
+        same_results: Callable[[Sequence[NDArray[Any]], Sequence[NDArray[Any]]], str] | None = None,
         variant: Callable[[str], Path | None] = lambda name: None,
         sha256: Mapping[Path, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -92,6 +95,7 @@ class FallbackEngine(ClosingEngine):
         self.path = Path(path)
         self._engine_name, self._delegation = engine, delegation or Delegation()
         self._tolerance_lsb = DEFAULT_TOLERANCE_LSB if tolerance_lsb is None else tolerance_lsb
+        self._same_results = same_results or (lambda outputs, reference: "")
         self._launcher = Launcher(
             threads,
             self._delegation.python,
@@ -209,8 +213,8 @@ class FallbackEngine(ClosingEngine):
             check_partitions(engine.report, require_full=self._delegation.require_full)
             frame = inputs if any(np.ptp(array) for array in inputs) else wave_inputs(self.inputs)
             compared, first_ns = _timed(engine, frame)
-            parity = self._compare_with_cpu(frame, compared)
-            require_parity(parity, self._tolerance_lsb)
+            parity, reason = self._compare_with_cpu(frame, compared)
+            self._require_parity(parity, reason)
             outputs, steady_ns = _timed(engine, inputs)
         except (EngineError, ModelError):
             engine.close()
@@ -254,9 +258,9 @@ class FallbackEngine(ClosingEngine):
         every = self._delegation.check_every
         # The frame that it was chosen on may have been an empty one, so that the first after it is compared too.
         if active.frames == 1 or (every and active.frames % every == 0):
-            self._parity = self._compare_with_cpu(inputs, outputs)  # an error of the CPU is not the delegate's
+            self._parity, reason = self._compare_with_cpu(inputs, outputs)  # an error of the CPU is not the delegate's
             try:
-                require_parity(self._parity, self._tolerance_lsb)
+                self._require_parity(self._parity, reason)
             except EngineError as error:
                 return self._drop(active.candidate, str(error), inputs)
         return outputs
@@ -294,9 +298,15 @@ class FallbackEngine(ClosingEngine):
                 self._first_ns = duration_ns
         return outputs
 
-    def _compare_with_cpu(self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> ParityCheck:
+    def _compare_with_cpu(self, inputs: list[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> tuple[ParityCheck, str]:
+        """The difference of a frame's outputs from the CPU's, and why their results are not the same."""
         reference, self._cpu_ns = _timed(self._cpu, inputs)
-        return compare(outputs, reference, self.outputs)
+        return compare(outputs, reference, self.outputs), self._same_results(outputs, reference)
+
+    def _require_parity(self, parity: ParityCheck, reason: str) -> None:
+        require_parity(parity, self._tolerance_lsb)
+        if reason:
+            raise EngineError(f"it disagrees with the CPU: {reason}")
 
     def _leave(self) -> None:
         if self._active is not None:

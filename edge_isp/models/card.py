@@ -58,6 +58,25 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectionAgreement:
+    """How far a detector's outputs on an NPU may be from the CPU's where it is most certain of objects.
+
+    Elsewhere most logits are at the end of their range, which hides a fault as well as rounding. There each is the
+    median difference in either direction, in steps of the output's quantisation: correct arithmetics are off in both
+    directions, and a fault in one.
+
+    Attributes:
+        box_lsb: of each of the four box logits.
+        objectness_lsb: of objectness.
+        class_lsb: of the logit of the best class.
+    """
+
+    box_lsb: float = 3.5
+    objectness_lsb: float = 10.0
+    class_lsb: float = 7.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """A model, as its card describes it.
 
@@ -75,6 +94,7 @@ class ModelCard:
         document: the whole card, for what else it says (training, quality).
         tolerance_lsb: root mean square difference from the CPU's outputs, in steps of the output's quantisation, that
             an NPU may have.
+        detection_agreement: of a "detector": how far an NPU may be off where objects are.
         variants: compiled for NPUs, by name ("edgetpu").
         receptive_field_radius: rows and columns of the input around an output that it depends on; None where it
             depends on the whole input, or where the card does not say.
@@ -93,6 +113,7 @@ class ModelCard:
     classes: tuple[str, ...]
     document: Mapping[str, Any]
     tolerance_lsb: float | None = None
+    detection_agreement: DetectionAgreement = DetectionAgreement()
     variants: Mapping[str, Variant] = field(default_factory=dict)
     receptive_field_radius: int | None = None
     input_multiple: int = 1
@@ -159,6 +180,7 @@ def read_card(path: Path) -> ModelCard:
         classes=model.texts("classes") if task == "detector" else (),
         document=document.values,
         tolerance_lsb=_tolerance(document),
+        detection_agreement=_detection_agreement(document),
         variants={name: _variant(path, variants.table(name)) for name in variants.values},
         receptive_field_radius=(
             model.whole("receptive_field_radius", lowest=0) if "receptive_field_radius" in model else None
@@ -236,6 +258,16 @@ def verify_pinned(path: Path) -> None:
 def _tolerance(document: TomlTable) -> float | None:
     agreement = document.table("agreement")
     return agreement.positive("rms_lsb") if "rms_lsb" in agreement else None
+
+
+def _detection_agreement(document: TomlTable) -> DetectionAgreement:
+    agreement = document.table("agreement")
+    if "detections" not in agreement:
+        return DetectionAgreement()
+    table = agreement.table("detections")
+    keys = ("box_lsb", "objectness_lsb", "class_lsb")
+    table.check_keys(keys, required=keys)
+    return DetectionAgreement(*(table.positive(key) for key in keys))
 
 
 def _verify(path: Path, sha256: str) -> None:

@@ -1,8 +1,8 @@
 """SHA-256 of the shipped models and their cards, by name of the file. Written by `scripts/pin_models.py`."""
 
 SHA256 = {
-    "raw-detector-generic.tflite": "9201e95d2aecc63b12036374855e2c4bef33c2496796c24fb1b60d965649243a",
-    "raw-detector-generic.toml": "abcfe9116cffde520000738afdf48182363636410508a534d1aab20fa4b229a9",
+    "raw-detector-generic.tflite": "53b8b542884d619e84841dea534ab3a1d6de3d6867dbd8840ee079328b170986",
+    "raw-detector-generic.toml": "36c4bb031c6365b3c1dc6941accb9ea6ba177ee15c7b70a6cb43a1b1e1e4931e",
     "rfdcsanet-m-generic.tflite": "8e8bc9b88c66900ad76d8ba00e3ccca5bf9ae85fbbe45aedc9bdba70587b5e83",
     "rfdcsanet-m-generic.toml": "704bab45dce6a04bec3afdb21b7865abefbfab1fefd52183f87b8a33be6c6448",
     "rfdcsanet-published-imx219.tflite": "2af4b9ab04ac5914f0fbb665f9ef7e1130e4e901a5d1f0fd7fcf300d649a4344",

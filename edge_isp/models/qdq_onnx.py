@@ -24,6 +24,8 @@ _TO_UNSIGNED = 128
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 # DCR is TensorFlow's order of the planes.
 _DEPTH_TO_SPACE = {"blocksize": 2, "mode": "DCR"}
+# The pixel of the input that a pixel of the output lies in.
+_NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 _OPERATORS = {
     "conv": "Conv",
     "depthwise": "Conv",
@@ -34,6 +36,7 @@ _OPERATORS = {
     "mean": "GlobalAveragePool",
     "maxpool": "MaxPool",
     "depth_to_space": "DepthToSpace",
+    "upsample": "Resize",
 }
 
 
@@ -120,6 +123,10 @@ class _Writer:
                 attributes = {"kernel_shape": [operator.size] * 2, "pads": [operator.size // 2] * 4}
             case "depth_to_space":
                 attributes = _DEPTH_TO_SPACE
+            case "upsample":  # every runtime and compiler tried takes it whole, and no other spelling is faster
+                self._constant(f"{name}/scales", np.array([1, 1, 2, 2], np.float32))
+                inputs = [inputs[0], "", f"{name}/scales"]
+                attributes = _NEAREST
         result = f"{name}/float"
         self._node(_OPERATORS[operator.kind], inputs, result, **attributes)
         # Where 0 is the lowest value, QuantizeLinear's clipping is the ReLU.

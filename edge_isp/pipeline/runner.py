@@ -22,6 +22,7 @@ from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
 from edge_isp.pipeline.tiling import Tiling
 from edge_isp.plugins import load
+from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.isp import IspTask
 from edge_isp.tasks.protocol import Task
 
@@ -158,6 +159,7 @@ class Runner:
                 threads=self._threads,
                 delegation=self._delegation,
                 tolerance_lsb=card.tolerance_lsb,
+                same_results=task.compare_results if isinstance(task, DetectTask) else None,
                 variant=card.find_variant,
                 sha256=card.checksums,
             )

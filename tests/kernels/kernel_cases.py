@@ -204,7 +204,9 @@ def _encode_resampled(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 out = allocate((max(1, layout.height // 3), max(1, layout.width // 5), 4), dtype)
                 tables = _table(allocate, (4, layout.highest + 1), dtype)
-                yield {"data": data, "out": out, "layout": layout, "tables": tables, **flips}
+                for second_column in {False, layout.width > 2}:
+                    call = {"data": data, "out": out, "layout": layout, "tables": tables, **flips}
+                    yield call | {"second_column": second_column}
 
 
 def _squeeze(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
