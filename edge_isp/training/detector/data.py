@@ -77,19 +77,26 @@ def picture(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
         image: uint8 (height, width, 3), even sizes.
         size: side of the network's input in pixels.
     """
-    top, left, height, width = (
-        2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
-    )
+    height, width = image.shape[:2]
+    return picture_of_part(image, (0, 0, width, height), (height, width), size)
+
+
+def picture_of_part(
+    image: NDArray[np.uint8], part: tuple[float, float, float, float], shape: tuple[int, int], size: int
+) -> NDArray[np.float32]:
+    """A part of an image, letterboxed as a mosaic of another size that shows the same is; see `picture`.
+
+    Args:
+        image: uint8 (height, width, 3).
+        part: x0, y0, x1, y1 in pixels of the image.
+        shape: height and width of the mosaic, even.
+        size: side of the network's input in pixels.
+    """
+    top, left, height, width = (2 * n for n in letterbox((shape[0] // 2, shape[1] // 2), (size // 2, size // 2)))
     out = np.full((size, size, 3), BORDER, np.uint8)
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, part)
     out[top : top + height, left : left + width] = np.asarray(resized)
     return out.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-
-
-def _inside(image: NDArray[np.uint8], size: int) -> tuple[int, int, int, int]:
-    """Where an image lies in its letterbox, in pixels: top, left, height, width."""
-    top, left, height, width = letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
-    return 2 * top, 2 * left, 2 * height, 2 * width
 
 
 def expose(

@@ -54,12 +54,8 @@ class Distillation:
     def loss(self, network: nn.Module, batch: Pair, *, step: int, steps: int) -> Tensor:
         del step, steps
         device = _device(network)
-        teacher = self.teacher.to(device)
-        picture = picture_planes(torch.from_numpy(batch.picture).to(device))
         mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
-        with torch.no_grad():
-            wanted = teacher.features(picture.contiguous(memory_format=torch.channels_last))
-            answer = decode(teacher.answers(wanted))
+        wanted, answer = _taught(self.teacher, batch, device)
         if isinstance(network, YoloxNano):
             features = network.features(mosaic)
             return _FEATURES * _feature_loss(features, wanted) + answer_loss(decode(network.answers(features)), answer)
@@ -81,16 +77,17 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a student is trained for with labels: to answer as they say, and with a teacher, to see what it sees.
+    """What a network is trained for with labels; see `trainer.Objective`.
 
-    The teacher's answers are about other classes, so that only its features are learnt from, what its heads read: they
-    are those of a clean picture, and keep what few labels do not teach. See `trainer.Objective`.
+    With a teacher for the same classes, a student is asked for what that sees in the clean picture as well: its
+    features before the heads and its answers, which say of every cell what labels say of objects alone.
 
     Attributes:
         pairs: to learn from, with labels.
         validation: pairs by name, one batch each.
         class_count: how many classes the labels tell apart.
         teacher: reads the pairs' pictures; None learns from the labels alone.
+        pictures: whether the network reads the pictures of the pairs, as a teacher does, and not the mosaics.
         new: parameters that begin as random numbers, and learn faster.
         measure: see `trainer.Objective`.
         unit: see `trainer.Objective`.
@@ -101,6 +98,7 @@ class Labels:
     validation: Mapping[str, Pair]
     class_count: int = CLASSES
     teacher: YoloxNano | None = None
+    pictures: bool = False
     new: tuple[nn.Parameter, ...] = ()
     measure: str = "loss"
     unit: str = ""
@@ -112,33 +110,46 @@ class Labels:
     def loss(self, network: nn.Module, batch: Pair, *, step: int, steps: int) -> Tensor:
         del step, steps
         device = _device(network)
-        mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
-        wanted = self._wanted(batch, device)
-        if self.teacher is None or not isinstance(network, YoloxNano):
-            return answer_loss(_answer(network, mosaic), wanted)
-        picture = picture_planes(torch.from_numpy(batch.picture).to(device))
-        with torch.no_grad():
-            seen = self.teacher.to(device).features(picture.contiguous(memory_format=torch.channels_last))
-        features = network.features(mosaic)
-        return _FEATURES * _feature_loss(features, seen) + answer_loss(decode(network.answers(features)), wanted)
+        planes, wanted = self._planes(batch, device), self._wanted(batch, device)
+        if self.teacher is None:
+            return answer_loss(_answer(network, planes), wanted)
+        seen, answer = _taught(self.teacher, batch, device)
+        if not isinstance(network, YoloxNano):
+            own = _answer(network, planes)
+            return answer_loss(own, answer) + answer_loss(own, wanted)
+        features = network.features(planes)
+        own = decode(network.answers(features))
+        return _FEATURES * _feature_loss(features, seen) + answer_loss(own, answer) + answer_loss(own, wanted)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
         """How far the answers are from the labels."""
         device = _device(network)
         return {
-            name: float(
-                answer_loss(_answer(network, torch.from_numpy(batch.mosaic).to(device)), self._wanted(batch, device))
-            )
+            name: float(answer_loss(_answer(network, self._planes(batch, device)), self._wanted(batch, device)))
             for name, batch in self.validation.items()
         }
 
     def pace(self, parameter: nn.Parameter) -> float:
         return pace(parameter) * (_NEW_PACE if any(parameter is new for new in self.new) else 1.0)
 
+    def _planes(self, batch: Pair, device: torch.device) -> Tensor:
+        if self.pictures:
+            return picture_planes(torch.from_numpy(batch.picture).to(device))
+        return torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
+
     def _wanted(self, batch: Pair, device: torch.device) -> Decoded:
         count, size = len(batch.mosaic), 2 * batch.mosaic.shape[2]
         return labelled(torch.from_numpy(batch.objects).to(device), count, size, self.class_count)
+
+
+@torch.no_grad()
+def _taught(teacher: YoloxNano, batch: Pair, device: torch.device) -> tuple[Sequence[Tensor], Decoded]:
+    """What a teacher sees in the pictures of a batch: the features before its heads, and its answers."""
+    picture = picture_planes(torch.from_numpy(batch.picture).to(device))
+    teacher = teacher.to(device)
+    features = teacher.features(picture.contiguous(memory_format=torch.channels_last))
+    return features, decode(teacher.answers(features))
 
 
 def _answer(network: nn.Module, mosaic: Tensor) -> Decoded:

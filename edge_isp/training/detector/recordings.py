@@ -26,7 +26,7 @@ from edge_isp.metering.meter import complete_frame
 from edge_isp.orientation import upright_picture, upright_steps
 from edge_isp.recording.mcap_recording import McapRecording
 from edge_isp.tasks.encoding import normalised_gains
-from edge_isp.training.detector.data import Pair, View, cut, encode_bytes, picture
+from edge_isp.training.detector.data import Pair, View, cut, encode_bytes, picture_of_part
 from edge_isp.training.detector.labels import NO_LABELS, ImageLabels, frame_stem
 from edge_isp.training.simulation.samples import INPUT_CURVE, INPUT_SCALE, INPUT_ZERO_POINT
 
@@ -99,13 +99,12 @@ class Recording:
         layout = RawLayout(width, height, "u16", self.bit_depth, "RGGB")
         y, x = self.picture.shape[0] / self.codes.shape[0], self.picture.shape[1] / self.codes.shape[1]
         box = (left * x, top * y, (left + width) * x, (top + height) * y)
-        seen = Image.fromarray(self.picture).resize((width, height), Image.Resampling.BILINEAR, box)
         objects = cut(View(self.picture, self.objects).placed((1, 1), (-top, -left)).objects, height, width)
         row, column, rows, columns = (2 * n for n in letterbox((height // 2, width // 2), (size // 2, size // 2)))
         placed = View(self.picture, objects).placed((rows / height, columns / width), (row, column)).objects
         return Pair(
             encode_bytes(codes.view(np.uint8), self.tables, size, layout),
-            picture(np.asarray(seen), size),
+            picture_of_part(self.picture, box, (height, width), size),
             np.concatenate([np.zeros((len(placed), 1), np.float32), placed], 1),
         )
 

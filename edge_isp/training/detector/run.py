@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,10 +33,11 @@ from edge_isp.training.networks.yolox import (
     load_teacher,
     with_classes,
 )
+from edge_isp.training.progress import shown
 from edge_isp.training.quantisation.arithmetic import QuantisedGraph
 from edge_isp.training.quantisation.silu import quantise_silu_network
 from edge_isp.training.simulation.samples import Capture, find_photos, load_photo, sensors_of_generic_weights
-from edge_isp.training.trainer import Schedule
+from edge_isp.training.trainer import Schedule, train
 from edge_isp.training.weights import read_state, start_from
 
 _Item = TypeVar("_Item")
@@ -128,12 +129,25 @@ def run_training(run: DetectorRun, console: Console) -> Path:
     calibration = DetectorPairs(data.views, sensors, seed=77, recordings=data.recordings)
     student, new = _student(run, teacher, class_names, calibration)
     pairs = DetectorPairs(data.views, sensors, seed=run.seed, recordings=data.recordings)
+    schedule = Schedule(
+        steps=run.steps,
+        learning_rate=run.learning_rate,
+        warm_up=min(100, max(1, round(_WARM_UP_SHARE * run.steps))),
+        seed=run.seed,
+    )
     objective: Distillation | Labels
-    if run.labels is not None:
-        objective = Labels(pairs, data.validation, len(class_names), teacher, new)
-    else:
+    if run.labels is None:
         assert teacher is not None
         objective = Distillation(teacher, pairs, data.validation)
+    elif teacher is None:
+        objective = Labels(pairs, data.validation, len(class_names), new=new)
+    else:
+        labels = Labels(pairs, data.validation, len(class_names))
+        # COCO's classes it knows better than a few labels do.
+        teacher = (
+            teacher if _are_coco(class_names) else _taught_classes(teacher, student, labels, schedule, run, console)
+        )
+        objective = replace(labels, teacher=teacher)
 
     def write(quantised: QuantisedGraph, training: Mapping[str, object], losses: Quality) -> Path:
         return write_detector_model(
@@ -153,12 +167,7 @@ def run_training(run: DetectorRun, console: Console) -> Path:
     stages = Stages(
         name=run.name,
         objective=lambda schedule: objective,
-        schedule=Schedule(
-            steps=run.steps,
-            learning_rate=run.learning_rate,
-            warm_up=min(100, max(1, round(_WARM_UP_SHARE * run.steps))),
-            seed=run.seed,
-        ),
+        schedule=schedule,
         aware_schedule=Schedule(
             steps=run.quantised_steps, learning_rate=_AWARE_LEARNING_RATE, warm_up=20, seed=run.seed + 1
         )
@@ -203,6 +212,24 @@ def _student(
         return student, ()
     student = with_classes(student, len(class_names))
     return student, tuple(parameter for layer in class_layers(student) for parameter in layer.parameters())
+
+
+def _taught_classes(
+    teacher: YoloxNano, student: YoloxNano, labels: Labels, schedule: Schedule, run: DetectorRun, console: Console
+) -> YoloxNano:
+    """A teacher that knows the classes of the labels: it learns them from the clean pictures, where that is easiest.
+
+    The student takes over the teacher's last layers for the classes: the features that they read are to become alike.
+    """
+    teacher = with_classes(teacher, labels.class_count)
+    new = tuple(parameter for layer in class_layers(teacher) for parameter in layer.parameters())
+    objective = replace(labels, pictures=True, new=new)
+    with shown(console, "teacher", objective.unit) as report:
+        trained = train(teacher.requires_grad_(True), objective, schedule, run.out / "teacher", report).cpu()
+    assert isinstance(trained, YoloxNano)
+    for own, taught in zip(class_layers(student), class_layers(trained), strict=True):
+        own.load_state_dict(taught.state_dict())
+    return trained.requires_grad_(False)
 
 
 def _are_coco(class_names: Sequence[str]) -> bool:
