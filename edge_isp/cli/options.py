@@ -297,16 +297,21 @@ Engine = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", min=1, help="Threads of the runtime. By default it has one per core."),
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="Threads of the runtime. By default it has one fewer than there are cores.",
+    ),
 ]
 Delegate = Annotated[
     str,
     typer.Option(
         "--delegate",
         metavar="NAME",
-        help="Where the model runs. 'auto' takes the first NPU that works, else the CPU; 'none' takes the CPU. Any "
-        "other must work: a name that 'edge-isp doctor' lists, or the path of a delegate library. Its options follow, "
-        "as in edgetpu,device=usb.",
+        help="Where the model runs. 'auto' takes the fastest that works, an NPU or the CPU; 'none' takes the CPU. Any "
+        "other must work and is used however slow it is: a name that 'edge-isp doctor' lists, or the path of a "
+        "delegate library. Its options follow, as in edgetpu,device=usb.",
     ),
 ]
 RequireFullDelegation = Annotated[
@@ -318,13 +323,18 @@ TimeLimit = Annotated[
         "--time-limit",
         metavar="SECONDS",
         min=0.001,
-        help="Longest time of one inference. The NPU then runs in a process of its own, which is ended when it hangs.",
+        help="Longest time of an inference on the NPU, after the first one, before its process is ended. By default it "
+        "is five seconds. Frames do not wait so long: the CPU runs those for which the NPU is late.",
     ),
 ]
 CheckEvery = Annotated[
     int,
     typer.Option(
-        "--check-every", metavar="N", min=0, help="Compare the NPU with the CPU every N frames; 0 compares only once."
+        "--check-every",
+        metavar="N",
+        min=0,
+        help="Compare whole frames of the NPU with the CPU every N frames, besides the checks that are always made; 0 "
+        "adds none.",
     ),
 ]
 EnginePython = Annotated[

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.base import (
     DescribedEngine,
     EngineReport,
+    Library,
     Partition,
     TensorInfo,
     check_inputs,
@@ -35,7 +36,7 @@ class TfliteEngine(DescribedEngine):
 
     Args:
         path: path of the model's file.
-        threads: threads on the CPU; None for one per core.
+        threads: threads on the CPU; None for one fewer than there are cores.
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
@@ -48,6 +49,7 @@ class TfliteEngine(DescribedEngine):
     runtime: ClassVar[ModuleType]
     name: ClassVar[str]
     title: ClassVar[str]
+    library: ClassVar[Library]
 
     def __init__(
         self,
@@ -111,6 +113,9 @@ class TfliteEngine(DescribedEngine):
         except EngineError:
             self.close()
             raise
+        except (ValueError, RuntimeError) as error:  # of a damaged file, such as a name that is no UTF-8
+            self.close()
+            raise EngineError(f"{self.path}: {self.title} cannot describe this model: {_text(error)}") from error
 
     def _load(self, shape: tuple[int, ...] | None) -> None:
         self._interpreter = self._open(self._content)
@@ -220,8 +225,8 @@ class TfliteEngine(DescribedEngine):
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input_indices = [entry["index"] for entry in inputs]
         self._output_indices = [entry["index"] for entry in outputs]
-        self._inputs = tuple(_info(entry) for entry in inputs)
-        self._outputs = tuple(_info(entry) for entry in outputs)
+        self._inputs = tuple(tensor_info(entry) for entry in inputs)
+        self._outputs = tuple(tensor_info(entry) for entry in outputs)
         partitions = _partitions(
             self._operator_nodes(),
             self._file_nodes,
@@ -230,7 +235,14 @@ class TfliteEngine(DescribedEngine):
         )
         executors = [partition.executor for partition in partitions if partition.executor != "interpreter"]
         named = self._delegate.name if self._delegate else executors[0] if executors else "none"
-        self._report = EngineReport(self.name, named, self._threads, partitions)
+        self._report = EngineReport(
+            self.name,
+            named,
+            self._threads,
+            partitions,
+            runtime_library=self.library,
+            delegate_library=Library.of_file(self._delegate.library) if self._delegate else None,
+        )
 
 
 def _partitions(
@@ -266,7 +278,12 @@ def _text(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _info(entry: dict[str, Any]) -> TensorInfo:
+def tensor_info(entry: Mapping[str, Any]) -> TensorInfo:
+    """A tensor as the interpreter describes it.
+
+    Args:
+        entry: of the interpreter's details of its inputs or outputs.
+    """
     scale, zero_point = entry["quantization"]
     return TensorInfo(
         name=entry["name"],

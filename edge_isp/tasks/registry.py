@@ -68,8 +68,8 @@ def task_for(
         }
         if given := [name for name, value in detectors.items() if value is not None]:
             raise ModelError(
-                f"'{card.name}' makes pictures of the frames' own size: {', '.join(given)} "
-                f"{'is' if len(given) == 1 else 'are'} a detector's"
+                f"'{card.name}' makes pictures of the frames' own size: input size and confidence are a detector's, "
+                f"and so are classes, sizes, regions and duplicates of detections; found {', '.join(given)}"
             )
         return IspTask(
             card, profile=profile, correct_shading=correct_shading, correct_defects=correct_defects, tone=tone

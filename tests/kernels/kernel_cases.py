@@ -318,6 +318,11 @@ def _detect(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
         }
 
 
+def _candidates(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for call in _detect(allocate, at_end):
+        yield {"outputs": call["outputs"], "levels": call["levels"]}
+
+
 def _suppress(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     for count in (40, 1, 3, 129):
         boxes, scores, class_ids = (
@@ -376,6 +381,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "decode.rgb_to_yuyv": _rgb_to_yuyv,
     "demosaic.demosaic": _demosaic,
     "demosaic.develop": _develop,
+    "detect.candidates": _candidates,
     "detect.detect": _detect,
     "detect.suppress": _suppress,
     "encode.encode": _encode,

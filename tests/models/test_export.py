@@ -22,7 +22,7 @@ from edge_isp.cli.main import app
 from edge_isp.engines.base import TensorInfo
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.errors import EdgeIspError, EngineError, MissingDependencyError, ModelError
-from edge_isp.models.card import ModelCard, read_card, shipped_models
+from edge_isp.models.card import ModelCard, find_model, read_card, shipped_models
 from edge_isp.models.export import Export, export_model
 from edge_isp.models.tflite_graph import TfliteGraph
 from edge_isp.tasks.isp import IspTask
@@ -143,7 +143,7 @@ def test_the_card_of_a_picture_says_so_and_edge_isp_does_not_run_it(tmp_path: Pa
         (Export("tflite", size=(63, 48)), "size must be even, at least 2x2, .*; found 63x48"),
         (Export("onnx", size=(64, 47)), "size must be even, .*; found 64x47"),
         (Export("tflite", size=(0, 48)), "size must be even, at least 2x2, .*; found 0x48"),
-        (Export("rknn", size=(64, 48)), "format must be one of tflite, onnx, found 'rknn'"),
+        (Export("rknn", size=(64, 48)), "format must be one of tflite, onnx, onnx-nchw, onnx-float, found 'rknn'"),
         (Export("onnx", "bgr"), "layout must be one of planes12, rgb, found 'bgr'"),
     ],
 )
@@ -172,16 +172,22 @@ def test_a_card_that_cannot_be_rewritten(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_one_card_describes_one_file(tmp_path: Path) -> None:
-    card = picture_model()
-    first = export_model(card, tmp_path, Export("tflite", size=(64, 48)))
-    again = first.read_bytes()
-    assert export_model(card, tmp_path, Export("tflite", size=(64, 48))).read_bytes() == again
-    with pytest.raises(
-        ModelError, match="is the card of .*tflite, and a card describes one file; export .*onnx into anot"
-    ):
-        export_model(card, tmp_path, Export("onnx", size=(64, 48)))
-    assert {path.suffix for path in tmp_path.iterdir()} == {".tflite", ".toml"}
+@pytest.mark.parametrize("formats", [("tflite", "onnx"), ("onnx", "tflite")])
+def test_formats_stand_in_one_folder_each_with_its_card(formats: tuple[str, str], tmp_path: Path) -> None:
+    card, size = picture_model(), (64, 48)
+    paths = [export_model(card, tmp_path, Export(format, size=size)) for format in (*formats, *formats)]
+    assert paths[:2] == paths[2:]
+    for compiled in ("onnx-nchw", "onnx-float"):
+        export_model(card, tmp_path, Export(compiled, size=size))
+    stem = f"{card.name}-64x48"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(f"{stem}.tflite", f"{stem}.onnx", f"{stem}-nchw.onnx", f"{stem}-float.onnx"),
+        *(f"{stem}.toml", f"{stem}.{formats[1]}.toml"),
+    }
+    for path in paths[:2]:
+        found = find_model(str(path), None)
+        assert found.path == path
+        found.verify_file()
 
 
 def test_an_export_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -438,7 +439,7 @@ def test_a_shipped_isp_model_has_a_task_of_its_own() -> None:
     card = find_model("rfdcsanet-s", None)
     assert isinstance(task_for(card), IspTask)
     assert len(card.outputs) == 1
-    with pytest.raises(ModelError, match="makes pictures of the frames' own size: input size is a detector's"):
+    with pytest.raises(ModelError, match="makes pictures of the frames' own size: input size and confidence are a"):
         task_for(card, input_size=416)
     with pytest.raises(ModelError, match="task must be 'detector', found 'isp'"):
         DetectTask(card)
@@ -665,6 +666,33 @@ def test_a_configuration_file_says_what_is_kept(tmp_path: Path, card: ModelCard,
     assert sorted(map(sorted, found)) == [["green"], ["red"]]
 
 
+def test_the_last_frames_of_a_further_model_are_waited_for(
+    tmp_path: Path, card: ModelCard, fake_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first model comes to the recording's end before the other has decoded anything."""
+    first_has_ended, decode, run_to_the_end = threading.Event(), DetectTask.decode, Pipeline.run
+
+    def slow(task: DetectTask, *arguments: Any) -> Detections:
+        if task.card.path != card.path:
+            first_has_ended.wait(2)
+        return decode(task, *arguments)
+
+    def run_on(pipeline: Pipeline) -> None:
+        first_has_ended.set()
+        run_to_the_end(pipeline)
+
+    monkeypatch.setattr(DetectTask, "decode", slow)
+    monkeypatch.setattr(Pipeline, "run", run_on)
+    (tmp_path / "other").mkdir()
+    other = write_fake_detector(tmp_path / "other")
+    file = tmp_path / "config.toml"
+    file.write_text(f'[run]\nmodel = "{card.path}"\nengine = "{fake_engine}"\n[[run.models]]\nmodel = "{other}"\n')
+    done = in_process.run("run", "--config", file, "--camera", recorded(tmp_path, frames=3), "--json")
+    assert done.returncode == 0, done.stderr
+    assert first_has_ended.is_set()
+    assert len(done.stdout.splitlines()) == 6
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -740,7 +768,7 @@ def test_run_refuses_before_the_first_frame(
 
 
 def test_an_input_size_is_not_for_pictures(recording: Callable[..., Path]) -> None:
-    with pytest.raises(ModelError, match="of the frames' own size: input size is a detector's"):
+    with pytest.raises(ModelError, match="input size and confidence are a detector's, .* found input size"):
         run("--camera", recording(), "--input-size", "416")
-    with pytest.raises(ModelError, match="iou threshold, classes, class-agnostic suppression are a detector's"):
+    with pytest.raises(ModelError, match="found iou threshold, classes, class-agnostic suppression"):
         run("--camera", recording(), "--iou", "0.5", "--class", "cat", "--class-agnostic")
