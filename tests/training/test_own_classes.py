@@ -283,14 +283,14 @@ def invoke(*arguments: str) -> str:
 @pytest.mark.usefixtures("small")
 def test_a_detector_for_classes_of_ones_own_without_a_teacher(tmp_path: Path) -> None:
     write_own_classes(photos(tmp_path / "photos", 5), tmp_path / "own", seed=3)
-    (tmp_path / "classes.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in NAMES))
     torch.manual_seed(0)
     torch.save(YoloxNano().state_dict(), tmp_path / "start-float.pt")
     out, own = tmp_path / "out", tmp_path / "own"
     common = ("--images", str(own / "images"), "--labels", str(own / "labels"), "--out", str(out))
     with pytest.raises(DatasetError, match="name them with --class-names FILE"):
         invoke(*common, "--init", str(tmp_path / "start-float.pt"))
-    names = ("--class-names", str(tmp_path / "classes.txt"))
+    names = ("--class-names", str(tmp_path / "names.txt"))
     with pytest.raises(ModelError, match="no network to start from: give --init FILE or --teacher FILE"):
         invoke(*common, *names)
     invoke(*common, *names, "--init", str(tmp_path / "start-float.pt"))
@@ -335,6 +335,7 @@ def commands_of_docs() -> list[str]:
     return [line.partition("  #")[0].strip() for line in lines if line.startswith("    edge-isp train detector")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("command", commands_of_docs())
 def test_the_commands_of_the_documentation(
