@@ -205,7 +205,9 @@ def test_recorded_frames_are_upright_whatever_their_order(tmp_path: Path, cfa: C
     upright = np.full((96, 128), 64, np.uint16)
     upright[8:40, 8:56] = 700
     back = {6: 8, 8: 6}.get(orientation, orientation)  # what undoes a turn
-    stored = upright_picture(np.repeat(upright[..., None], 3, 2), back)[..., 0]  # type: ignore[arg-type]
+    # The bytes of its codes are turned one by one: a picture has bytes.
+    low, high = (upright_picture((upright >> shift).astype(np.uint8)[..., None], back)[..., 0] for shift in (0, 8))
+    stored = low.astype(np.uint16) | high.astype(np.uint16) << 8
     frames = [frame(i, stored, cfa, orientation) for i in range(2)]
     record(tmp_path / "ride.mcap", frames)
     (tmp_path / "ride_000001.txt").write_text(f"0 {32 / 128} {24 / 96} {48 / 128} {32 / 96}\n")
@@ -355,7 +357,7 @@ def test_the_commands_of_the_documentation(
     (tmp_path / "labels").mkdir()
     for i in range(5):
         image, lines = draw_objects(np.full((96, 128, 3), 90, np.uint8), np.random.default_rng(i))
-        linear = (image / np.float32(255)) ** np.float32(2.2)
+        linear = ((image / 255) ** 2.2).astype(np.float32)
         made = sensor.codes(linear, np.random.default_rng(i), colour_temperature_k=5700, exposure=1, analogue_gain=1)
         frames.append(frame(i, made, Cfa(sensor.profile.cfa)))
         (tmp_path / "labels" / f"ride_{i:06d}.txt").write_text("\n".join(lines))

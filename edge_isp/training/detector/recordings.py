@@ -83,7 +83,8 @@ class Recording:
         Args:
             size: side of the networks' inputs in pixels.
         """
-        return self.part(0, 0, *self.codes.shape, size)
+        height, width = self.codes.shape
+        return self.part(0, 0, height, width, size)
 
     def part(self, top: int, left: int, height: int, width: int, size: int) -> Pair:
         """A part of the frame as the teacher and as the student see it.
