@@ -223,7 +223,9 @@ def _taught_classes(
     """
     teacher = with_classes(teacher, labels.class_count)
     new = tuple(parameter for layer in class_layers(teacher) for parameter in layer.parameters())
-    objective = replace(labels, pictures=True, new=new)
+    # Its pictures are the same at every gain.
+    validation = dict(list(labels.validation.items())[:1])
+    objective = replace(labels, validation=validation, pictures=True, new=new)
     with shown(console, "teacher", objective.unit) as report:
         trained = train(teacher.requires_grad_(True), objective, schedule, run.out / "teacher", report).cpu()
     assert isinstance(trained, YoloxNano)
