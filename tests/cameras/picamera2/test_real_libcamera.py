@@ -371,6 +371,14 @@ def test_a_sensor_that_cannot_be_mirrored_has_its_results_turned(plug: Plug, set
         ("control.AwbMode=9", "control.AwbMode must be from 0 to 7, found 9"),
         ("control.AeEnable=perhaps", "control.AeEnable must be yes or no, found 'perhaps'"),
         ("control.FrameRate=30", "control.FrameRate is set with fps"),
+        ("control.ColourGains=1.5", "control.ColourGains must be 2 numbers with colons between them, found '1.5'"),
+        ("control.ColourGains=1:2:3", "control.ColourGains must be 2 numbers with colons between them, found '1:2:3'"),
+        ("control.ColourGains=1.5:33", "control.ColourGains must be from 0.0 to 32.0, found 33"),
+        ("control.ColourGains=1.5:nan", "control.ColourGains must be from 0.0 to 32.0, found nan"),
+        ("control.ScalerCrop=0:0:1640", "control.ScalerCrop must be 4 whole numbers with colons between them"),
+        ("control.ScalerCrop=0:0:1640:-2", "control.ScalerCrop must be 4 whole numbers with colons between them"),
+        ("control.AeFlickerMode=Auto", "control.AeFlickerMode must be one of off, manual, found 'Auto'"),
+        ("control.AeFlickerMode=2", "control.AeFlickerMode must be one of off, manual, found '2'"),
         ("control=1", "control cannot be set in a specification"),
         ("main=1280", "main must be WIDTHxHEIGHT of even numbers"),
     ],
@@ -407,6 +415,75 @@ def test_any_control_in_a_specification(plug: Plug, board: str, spec: str, name:
     if spec.startswith("control."):
         with Picamera2Camera(0, control={name: value}):
             assert device.applied[name] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("ColourGains", "1.5:2", (1.5, 2.0)),
+        ("ColourCorrectionMatrix", "1:0:0:0:1:0:0:0:1", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)),
+    ],
+)
+def test_a_control_that_is_an_array(plug: Plug, name: str, text: str, value: tuple[float, ...]) -> None:
+    """libcamera advertises the limits of one of its numbers, and ends the process where it is given one alone."""
+    device = plug()
+    with open_camera(f"picamera2:0,control.{name}={text}"):
+        assert (device.applied[name], {type(each) for each in device.applied[name]}) == (value, {float})
+    device.applied.clear()
+    with Picamera2Camera(0, control={name: value}):
+        assert device.applied[name] == value
+    with pytest.raises(CameraError, match=f"control.{name} must be {len(value)} numbers"):
+        Picamera2Camera(0, control={name: 1.5})
+
+
+def test_arrays_of_a_libcamera_that_does_not_say_what_is_one(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
+    from libcamera import ControlId  # the stand-in
+
+    device = plug(model="imx708", lens=True)
+    monkeypatch.delattr(ControlId, "isArray")
+    with open_camera("picamera2:0,control.ColourGains=1.5:2,control.AfWindows=0:0:100:50"):
+        assert device.applied["ColourGains"] == (1.5, 2.0)
+        assert len(device.applied["AfWindows"]) == 1
+    with pytest.raises(CameraError, match="control.ColourGains must be 2 numbers"):
+        Picamera2Camera(0, control={"ColourGains": 1.5})
+
+
+@pytest.mark.parametrize(
+    "windows", ["0:0:100:50:8:4:20:10", ((0, 0, 100, 50), (8, 4, 20, 10)), (0, 0, 100, 50, 8, 4, 20, 10)]
+)
+def test_a_control_of_several_rectangles(plug: Plug, windows: Any) -> None:
+    device = plug(model="imx708", lens=True)
+    with Picamera2Camera(0, control={"AfWindows": windows}):
+        found = [(each.x, each.y, each.width, each.height) for each in device.applied["AfWindows"]]
+        assert found == [(0, 0, 100, 50), (8, 4, 20, 10)]
+    with open_camera("picamera2:0,control.AfWindows=0:0:100:50"):
+        (one,) = device.applied["AfWindows"]
+        assert (one.x, one.y, one.width, one.height) == (0, 0, 100, 50)
+    for wrong in ("0:0:100", "", "0:0:100:50:8", (), 3):
+        with pytest.raises(CameraError, match="control.AfWindows must be 4 whole numbers with colons between them"):
+            Picamera2Camera(0, control={"AfWindows": wrong})
+
+
+def test_a_lens_that_cannot_focus_continuously(plug: Plug) -> None:
+    """A mode counts only where the camera advertises it."""
+    device = plug(model="imx708", lens=True, af_modes=(0, 1))
+    with Picamera2Camera(0):
+        assert "AfMode" not in device.applied
+    with pytest.raises(CameraError, match="af must be one of manual, auto, found 'continuous'"):
+        Picamera2Camera(0, af="continuous")
+    with Picamera2Camera(0, af="auto"):
+        assert device.applied["AfMode"] == 1
+
+
+def test_white_balance_gains_that_the_camera_does_not_take_are_refused(plug: Plug) -> None:
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        applied = dict(device.applied)
+        with pytest.raises(CameraError, match=r"colour_gains must be from 0.0 to 32.0, found \(40.0, 1.5\)"):
+            camera.control(Controls(colour_gains=(40.0, 1.5), analogue_gain=2.0))
+        expose(device, camera)
+        read(camera).release()
+        assert device.applied == applied
 
 
 def test_a_control_of_several_numbers(plug: Plug) -> None:
