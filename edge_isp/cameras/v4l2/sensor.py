@@ -72,8 +72,9 @@ class SensorSettings:
         self._sensor = sensor
         self._line_ns: float | None = None
         if "pixel_rate" in controls and "horizontal_blanking" in controls:
-            pixels_per_line = width + controls.get("horizontal_blanking")
-            self._line_ns = pixels_per_line * 1e9 / controls.get("pixel_rate")
+            pixels_per_line, pixels_per_s = width + controls.get("horizontal_blanking"), controls.get("pixel_rate")
+            # A driver that does not know its clock says 0.
+            self._line_ns = pixels_per_line * 1e9 / pixels_per_s if pixels_per_s > 0 else None
 
     @property
     def readout_ns(self) -> int | None:
