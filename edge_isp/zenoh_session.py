@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import zenoh
 
 from edge_isp.errors import EdgeIspError, shortened
 
+_log = logging.getLogger(__name__)
+
 # Shared memory for frames on their way, in bytes.
 POOL_BYTES = 64 * 1024 * 1024
+# How long a side may take nothing before it is disconnected, in microseconds.
+_HANGS_US = 200_000
 
 
 def open_session(key: str, connect: str | None, listen: str | None, error: type[EdgeIspError]) -> Any:
@@ -33,6 +38,8 @@ def open_session(key: str, connect: str | None, listen: str | None, error: type[
         )
     config = zenoh.Config()
     config.insert_json5("transport/shared_memory/enabled", "true")
+    # By default, 5 s: a process that is stopped would hold up a camera's stream for as long.
+    config.insert_json5("transport/link/tx/queue/congestion_control/block/wait_before_close", str(_HANGS_US))
     try:
         for name, endpoint in (("connect", connect), ("listen", listen)):
             if endpoint is not None:
@@ -40,6 +47,19 @@ def open_session(key: str, connect: str | None, listen: str | None, error: type[
         return zenoh.open(config)
     except zenoh.ZError as problem:
         raise error(f"zenoh:{shortened(key)}: no session can be opened: {shortened(str(problem))}") from problem
+
+
+def close_session(session: Any, where: str) -> None:
+    """Closes a session; one that another host or process holds up, because it hangs, is given up.
+
+    Args:
+        session: to close.
+        where: it was used, for the log.
+    """
+    try:
+        session.close()
+    except zenoh.ZError as problem:
+        _log.warning("%s: the session is not closed in order: %s", where, shortened(str(problem)))
 
 
 def boot_id() -> str:

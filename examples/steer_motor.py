@@ -41,7 +41,12 @@ def speeds(result: FrameResult) -> tuple[float, float]:
     left, top, right, bottom = max(people, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
     turn = (left + right) / found.size[0] - 1  # -1 at the left edge, 1 at the right one
     ahead = max(0.0, 1 - (bottom - top) / found.size[1])
-    return ahead + turn / 2, ahead - turn / 2
+    return clamped(ahead + turn / 2), clamped(ahead - turn / 2)
+
+
+def clamped(speed: float) -> float:
+    """What a motor can do."""
+    return min(max(speed, -1.0), 1.0)
 
 
 def set_speed(left: float, right: float) -> None:

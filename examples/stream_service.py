@@ -10,20 +10,16 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 from edge_isp import (
-    Camera,
     FrameResult,
     ModelOptions,
-    Picamera2Camera,
     Pipeline,
     ReconnectPolicy,
-    ReplayCamera,
     StateChange,
     StreamOptions,
-    SyntheticCamera,
+    open_camera,
 )
 
 _log = logging.getLogger("stream_service")
@@ -33,7 +29,7 @@ def main(camera: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # systemd ends a service with it
     with Pipeline(
-        opener(camera),
+        partial(open_camera, camera),  # called again when the camera has failed
         ModelOptions("rfdcsanet-s", threads=2),
         StreamOptions(
             callback=look,
@@ -49,15 +45,6 @@ def main(camera: str) -> None:
             _log.info("stopped")
         for consumer in (pipeline.consumers[0], quality):
             _log.info("%s: %s", consumer.name, consumer.counts)
-
-
-def opener(camera: str) -> Callable[[], Camera]:
-    """A function that opens the camera: the pipeline calls it again when the camera has failed."""
-    if Path(camera).suffix == ".raw":
-        return lambda: ReplayCamera(camera)
-    if Path(camera).exists():
-        return lambda: SyntheticCamera(camera, fps=10, frames=60)
-    return lambda: Picamera2Camera(fps=30)
 
 
 def report(event: object) -> None:

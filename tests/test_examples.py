@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+import edge_isp
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -39,6 +42,22 @@ def test_stream_service(
     assert "running " in told
     assert any(message.startswith("rfdcsanet-s: FrameCounts(frames=2, delivered=2, skipped=0") for message in told)
     assert any(message.startswith("rfdcsanet-m: FrameCounts(frames=2, delivered=1, skipped=1") for message in told)
+
+
+def test_stream_service_opens_any_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.radial_gradient("L").convert("RGB").save(tmp_path / "photo.png")
+    opened: list[object] = []
+    open_camera = edge_isp.open_camera
+
+    def note(spec: str) -> edge_isp.Camera:
+        opened.append(spec)
+        return open_camera(spec)
+
+    monkeypatch.setattr(edge_isp, "open_camera", note)
+    spec = f"synthetic:{tmp_path}/photo.png,fps=30,width=64,height=64,frames=2"
+    monkeypatch.setattr(sys, "argv", ["stream_service.py", spec])
+    runpy.run_path(str(EXAMPLES / "stream_service.py"), run_name="__main__")
+    assert opened == [spec]
 
 
 def test_the_unit_starts_what_there_is() -> None:

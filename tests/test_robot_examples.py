@@ -50,8 +50,12 @@ def test_the_motor_turns_to_the_person() -> None:
         xyxy=np.array([[0, 10, 8, 20], [0, 0, 64, 48]], np.float32),
         size=(64, 48),
     )
-    left, right = example("steer_motor").speeds(replace(result, result=at_the_left))
+    speeds = example("steer_motor").speeds
+    left, right = speeds(replace(result, result=at_the_left))
     assert left < right
+    for box in ([0, 0, 1, 1], [63, 0, 64, 1]):  # far away, at an edge
+        far = replace(at_the_left, xyxy=np.array([box, [0, 0, 64, 48]], np.float32))
+        assert max(speeds(replace(result, result=far))) == 1.0
 
 
 def test_two_cameras(camera: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 import uuid
 from dataclasses import fields, replace
 from typing import Any
@@ -18,9 +20,9 @@ zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
 
 from edge_isp.cameras.zenoh import ZenohCamera  # noqa: E402
 from edge_isp.errors import CameraError, CameraTimeoutError, SinkError  # noqa: E402
-from edge_isp.frame import FrameStatus  # noqa: E402
+from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat  # noqa: E402
 from edge_isp.recording.raw_message import encode_metadata  # noqa: E402
-from edge_isp.results import FrameResult  # noqa: E402
+from edge_isp.results import FrameResult, Picture  # noqa: E402
 from edge_isp.sinks.spec import open_sink  # noqa: E402
 from edge_isp.sinks.zenoh import ZenohSink  # noqa: E402
 from edge_isp.testing.sink import detections_result, picture_result  # noqa: E402
@@ -167,26 +169,98 @@ def test_every_result_in_order_a_query_and_liveliness(key: str) -> None:
         assert pictures[0][:2] == b"\xff\xd8"
 
 
-def test_a_killed_subscriber_slows_nobody_and_late_ones_join(key: str) -> None:
-    """Processes: one reads and is killed, another one comes later and reads in order."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_subscriber_that_ends_or_hangs_slows_nobody_and_late_ones_join(key: str, how: signal.Signals) -> None:
+    """Processes: one takes everything and is killed or stopped, another one comes later and reads in order."""
     port = free_port()
-    publisher = Peer("publish", key, port, 150)
-    killed = Peer("read", key, port, 10_000)
+    publisher = Peer("publish", key, port, 10_000)
+    killed = Peer("watch", key, port, 0)
     publisher.go_on()
     try:
-        killed.process.kill()
+        assert killed.line() == "reads"
+        killed.process.send_signal(how)
         late = Peer("read", key, port, 60)
         try:
+            assert late.line() == "reads"
             found = json.loads(late.line())
         finally:
             late.end()
         assert len(found["numbers"]) == 60
         assert found["numbers"] == sorted(set(found["numbers"]))
+        publisher.go_on()
         published = json.loads(publisher.line())
         assert published["lost"] == 0
+        assert published["longest_s"] < 2.5  # Zenoh waits for 5 s unless it is asked not to
     finally:
         killed.end()
         publisher.end()
+
+
+def test_what_nobody_takes_is_not_made(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither JSON nor JPEG nor the message of a frame; the newest result can be asked for all the same."""
+    made: list[str] = []
+
+    def count(module: object, name: str) -> None:
+        real = getattr(module, name)
+
+        def counted(*arguments: object) -> Any:
+            made.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+
+    sink_module = sys.modules["edge_isp.sinks.zenoh"]
+    for module, name in (
+        (sink_module, "result_json"),
+        (sink_module, "encode_metadata"),
+        (sink_module, "boot_id"),
+        (Picture, "jpeg"),
+    ):
+        count(module, name)
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    made.clear()
+    for number in range(3):
+        sink.write(picture_result(number, raw=True))
+    assert made == []
+    config = zenoh.Config()
+    config.insert_json5("connect/endpoints", json.dumps([f"tcp/127.0.0.1:{port}"]))
+    with zenoh.open(config) as session:
+        for _ in range(60):  # until the two have found each other
+            replies = list(session.get(f"{key}/newest", timeout=1.0))
+            if replies:
+                break
+        assert json.loads(replies[0].ok.payload.to_bytes())["sequence"] == 2
+        made.clear()
+        came = threading.Event()
+        session.declare_subscriber(f"{key}/raw", lambda sample: came.set())
+        matched(sink, "raw")
+        for number in range(3, 6):
+            sink.write(picture_result(number, raw=True))
+        assert came.wait(60)
+        assert made == ["encode_metadata"] * 3
+    sink.close()
+
+
+def test_a_frame_is_copied_once_on_its_way_to_shared_memory(key: str) -> None:
+    layout = RawFormat(1920, 1080, Cfa.RGGB, 10, Packing.CSI2P)
+    result = raw_result(1)
+    assert result.raw is not None
+    data = np.zeros((layout.height, layout.stride), np.uint8)
+    large = replace(result, raw=replace(result.raw, data=data, format=layout))
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}"):
+        matched(sink, "raw")
+        sink.write(large)
+        tracemalloc.start()
+        try:
+            sink.write(large)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    sink.close()
+    assert data.nbytes < peak < 1.2 * data.nbytes
 
 
 @pytest.mark.parametrize("bad", ["", "/a", "a/", "a//b", "a/*", "a/$*", "a#b", "a?b"])
@@ -221,6 +295,7 @@ def test_what_is_no_frame_is_an_error(key: str) -> None:
             (b"", b"\xff\xfe\xfd"),
             (frame, '{"published_ns": 1, "boot": "", "offset_ns": 1e999}'),
             (frame, '{"published_ns": 1, "boot": "", "offset_ns": 1e300}'),
+            (frame, json.dumps({"published_ns": 1, "boot": "", "offset_ns": 10**30})),
         ):
             for _ in range(60):  # a busy machine may drop one
                 sink._publishers["raw"].put(payload, attachment=attachment)

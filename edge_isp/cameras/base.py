@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
@@ -37,6 +37,23 @@ class Controls:
     def names(self) -> list[str]:
         """The names of the settings that are asked for."""
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+    def then(self, newer: Controls) -> Controls:
+        """These settings with newer ones after them: what is fixed ends what is automatic, and the other way round.
+
+        Args:
+            newer: settings that are asked for after these.
+        """
+        kept = self
+        if newer.auto_exposure:
+            kept = replace(kept, exposure_ns=None, analogue_gain=None)
+        if newer.exposure_ns is not None or newer.analogue_gain is not None:
+            kept = replace(kept, auto_exposure=None)
+        if newer.auto_white_balance:
+            kept = replace(kept, colour_gains=None)
+        if newer.colour_gains is not None:
+            kept = replace(kept, auto_white_balance=None)
+        return replace(kept, **{name: getattr(newer, name) for name in newer.names()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,25 @@ class Camera(Adjustable, Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def with_controls(camera: Camera, controls: Controls) -> Camera:
+    """A camera that was just opened, with settings; it is closed where it refuses them.
+
+    Args:
+        camera: that was opened.
+        controls: settings; a camera that can set none must not be asked for any.
+
+    Raises:
+        CameraError: see `Camera.control`.
+    """
+    if controls.names():
+        try:
+            camera.control(controls)
+        except BaseException:
+            camera.close()
+            raise
+    return camera
 
 
 class CameraBase(ABC):

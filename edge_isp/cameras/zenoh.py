@@ -10,14 +10,41 @@ from functools import partial
 from typing import Any
 
 from edge_isp.cameras.base import CameraBase
-from edge_isp.errors import CameraError, CameraTimeoutError, FormatError
+from edge_isp.errors import CameraError, CameraTimeoutError, FormatError, shortened
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.recording.raw_message import decode_frame
 from edge_isp.wall_clock import WallClock
-from edge_isp.zenoh_session import boot_id, open_session
+from edge_isp.zenoh_session import boot_id, close_session, open_session
 
 # Messages that wait to be read; the oldest is dropped, as in any camera.
 _WAITING = 3
+
+
+def decode_sample(payload: bytes, clocks: bytes, source: str, boot_id: str, wall_clock: WallClock) -> RawFrame:
+    """The frame of a message, with its time stamp on this host's clock.
+
+    Args:
+        payload: the message.
+        clocks: attachment that says how the sink's clocks ran, JSON.
+        source: of the message, for errors.
+        boot_id: of this host.
+        wall_clock: of this host.
+
+    Raises:
+        CameraError: it is no frame.
+        MissingDependencyError: protobuf is not installed.
+    """
+    try:
+        sent = json.loads(clocks)
+        frame = decode_frame(payload, int(sent["published_ns"]), source)
+        timestamp_ns = frame.timestamp_ns
+        if sent["boot"] != boot_id or not boot_id:
+            timestamp_ns += int(sent["offset_ns"]) - wall_clock.offset_ns()
+        if abs(timestamp_ns) >= 2**63:
+            raise ValueError("its time stamp is out of range")
+    except (FormatError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise CameraError(f"{source}: what came is no frame: {shortened(str(error))}") from error
+    return replace(frame, timestamp_ns=timestamp_ns)
 
 
 class ZenohCamera(CameraBase):
@@ -64,32 +91,19 @@ class ZenohCamera(CameraBase):
             if self.closed.is_set():
                 return None
             sample = self._messages.popleft()
-        try:
-            sent = json.loads(b"" if sample.attachment is None else sample.attachment.to_bytes())
-            frame = decode_frame(sample.payload.to_bytes(), int(sent["published_ns"]), self.source)
-            timestamp_ns = self._local_ns(frame.timestamp_ns, sent)
-        except (FormatError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise CameraError(f"{self.source}: what came is no frame: {str(error)[:300]}") from error
+        clocks = b"" if sample.attachment is None else sample.attachment.to_bytes()
+        frame = decode_sample(sample.payload.to_bytes(), clocks, self.source, self._boot_id, self._wall_clock)
         status = frame.status
         if self._sequence is not None and frame.sequence > self._sequence + 1:
             status |= FrameStatus.GAP
         self._sequence = frame.sequence
-        return replace(frame, timestamp_ns=timestamp_ns, status=status)
-
-    def _local_ns(self, timestamp_ns: int, clocks: Any) -> int:
-        """A time stamp of the sink's host on this host's clock."""
-        if clocks["boot"] == self._boot_id != "":
-            return timestamp_ns
-        local_ns = timestamp_ns + int(clocks["offset_ns"]) - self._wall_clock.offset_ns()
-        if not -(2**63) <= local_ns < 2**63:
-            raise ValueError("the time stamp must be a number of 64 bits")
-        return local_ns
+        return replace(frame, status=status)
 
     def _release(self) -> None:
         with self._changed:
             self._messages.clear()
             self._changed.notify_all()
-        self._session.close()
+        close_session(self._session, self.source)
 
 
 def _take(changed: threading.Condition, messages: deque[Any], sample: Any) -> None:

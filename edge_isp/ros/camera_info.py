@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
-from edge_isp.errors import CalibrationError, MissingDependencyError
+from edge_isp.errors import CalibrationError, MissingDependencyError, shortened
 from edge_isp.files import read_file
 
 _LARGEST_FILE = 64 * 1024
@@ -36,13 +36,22 @@ def load_camera_info(path: str | Path) -> dict[str, Any]:
     text = read_file(path, CalibrationError, _LARGEST_FILE)
     try:
         found = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    # PyYAML lets through what Python raises at "!!bool maybe", "!!int ''", "!!timestamp now" and the like.
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise CalibrationError(f"{path}: is not YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(found, dict):
         raise CalibrationError(f"{path}: expected a mapping with image_width, camera_matrix and so on")
     model = found.get("distortion_model")
-    if model not in _MODELS:
-        raise CalibrationError(f"{path}: distortion_model must be one of {', '.join(_MODELS)}, found {model!r}")
+    if not isinstance(model, str) or model not in _MODELS:
+        raise CalibrationError(f"{path}: distortion_model must be one of {', '.join(_MODELS)}, found {_shown(model)}")
     info: dict[str, Any] = {
         "width": _size(path, found, "image_width"),
         "height": _size(path, found, "image_height"),
@@ -58,7 +67,7 @@ def load_camera_info(path: str | Path) -> dict[str, Any]:
 def _size(path: str | Path, found: dict[Any, Any], name: str) -> int:
     value = found.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**32:
-        raise CalibrationError(f"{path}: {name} must be a positive whole number, found {value!r}")
+        raise CalibrationError(f"{path}: {name} must be a positive whole number, found {_shown(value)}")
     return value
 
 
@@ -66,9 +75,16 @@ def _numbers(path: str | Path, found: dict[Any, Any], name: str, counts: tuple[i
     entry = found.get(name)
     values = entry.get("data") if isinstance(entry, dict) else None
     good = isinstance(values, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in values
     )
     if not isinstance(values, list) or not good or len(values) not in counts:
         expected = " or ".join(map(str, counts))
         raise CalibrationError(f"{path}: {name} must have 'data' with {expected} finite numbers")
     return [float(value) for value in values]
+
+
+def _shown(value: Any) -> str:
+    """A value in an error: of what may be endless, or too long for Python to write, the type."""
+    if value is None or isinstance(value, str | float) or (isinstance(value, int) and value.bit_length() <= 64):
+        return shortened(repr(value))
+    return type(value).__name__

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from std_srvs.srv import SetBool
 
 from edge_isp.board import Board
-from edge_isp.cameras.base import Controls
+from edge_isp.cameras.base import Camera, Controls, with_controls
 from edge_isp.cameras.spec import open_camera
 from edge_isp.errors import EdgeIspError, SinkError
 from edge_isp.models.card import find_model
-from edge_isp.pipeline import FrameResult, ModelOptions, Pipeline, PipelineState, StreamOptions
+from edge_isp.pipeline import Event, FrameResult, ModelOptions, Pipeline, PipelineState, StateChange, StreamOptions
 from edge_isp.ros.camera_info import load_camera_info
 from edge_isp.ros.messages import (
     CAMERA_INFO,
@@ -71,7 +69,8 @@ class CameraNode(LifecycleNode):
     - `/diagnostics` once a second.
 
     Services: `record` and `auto_exposure` (`std_srvs/SetBool`). The parameters `exposure_ns` and `analogue_gain` set
-    the camera while it runs; all others are read by `configure`. Stamps are the start of exposure on the node's clock.
+    the camera whenever it is opened and while it runs; all others are read by `configure`. Stamps are the start of
+    exposure on the node's clock.
 
     Args:
         name: of the node.
@@ -85,7 +84,10 @@ class CameraNode(LifecycleNode):
         self.declare_parameter("class_names", [""])
         self._pipeline: Pipeline | None = None
         self._camera_info: dict[str, Any] | None = None
-        self._thread: threading.Thread | None = None
+        self._auto_exposure: bool | None = None  # as it was asked for last, after any setting by hand
+        self._active = False
+        self._timer: Any = None
+        self._lost = 0  # frames, when diagnostics were published last
         self._lock = threading.Lock()  # of the recording
         self._recording: RosbagSink | None = None
         self._topics: dict[str, Any] = {}
@@ -93,7 +95,7 @@ class CameraNode(LifecycleNode):
         self._frame_id = ""
         self.add_on_set_parameters_callback(self._set_camera)
         self.create_service(SetBool, "~/record", self._record)
-        self.create_service(SetBool, "~/auto_exposure", self._auto_exposure)
+        self.create_service(SetBool, "~/auto_exposure", self._set_auto_exposure)
 
     def on_configure(self, state: Any) -> Any:
         """Reads the parameters, loads the model's card and makes the topics.
@@ -122,8 +124,7 @@ class CameraNode(LifecycleNode):
         except EdgeIspError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        self._thread = threading.Thread(target=self._publish_all, name="edge_isp publisher", daemon=True)
-        self._thread.start()
+        self._active = True
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: Any) -> Any:
@@ -167,12 +168,14 @@ class CameraNode(LifecycleNode):
         card = find_model(model, None)
         self.set_parameters_of_model(list(card.classes))
         self._pipeline = Pipeline(
-            partial(open_camera, self._value("camera") or None),
+            self._open,
             ModelOptions(model),
             StreamOptions(
                 keep_raw=self._value("raw"),
                 max_age_s=self._value("max_age_s") or None,
                 max_fps=self._value("max_fps") or None,
+                callback=self._deliver,
+                on_event=self._note,
                 wall_clock=WallClock(lambda: self.get_clock().now().nanoseconds),
             ),
         )
@@ -188,6 +191,7 @@ class CameraNode(LifecycleNode):
             self._topics[name] = (kind, self.create_lifecycle_publisher(kind, f"~/{name}", profile))
         kind = message_class(DIAGNOSTICS)
         self._topics["/diagnostics"] = (kind, self.create_publisher(kind, "/diagnostics", _RELIABLE_DEPTH))
+        self._timer = self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
 
     def set_parameters_of_model(self, class_names: list[str]) -> None:
         """Shows the names of the model's classes, in the order of their numbers, as the parameter `class_names`.
@@ -198,36 +202,55 @@ class CameraNode(LifecycleNode):
         self.undeclare_parameter("class_names")
         self.declare_parameter("class_names", class_names or [""])
 
-    def _publish_all(self) -> None:
-        """In a thread of its own, until the stream ends."""
-        assert self._pipeline is not None
-        said_s = 0.0
-        try:
-            for result in self._pipeline:
-                self._newest = result
-                self._publish(result)
-                if time.monotonic() - said_s >= _DIAGNOSTICS_PERIOD_S:
-                    said_s = time.monotonic()
-                    self._publish_diagnostics()
-        except Exception as error:  # noqa: BLE001 - a thread has nobody else to say it to
-            self.get_logger().error(f"{type(error).__name__}: {error}")
-        self._publish_diagnostics()
+    def _open(self) -> Camera:
+        """Opens the camera, with the settings that it had before, or that the launch file gives it."""
+        camera = open_camera(self._value("camera") or None)
+        by_hand = Controls(
+            exposure_ns=self._value("exposure_ns") or None, analogue_gain=self._value("analogue_gain") or None
+        )
+        return with_controls(camera, by_hand.then(Controls(auto_exposure=self._auto_exposure)))
+
+    def _note(self, event: Event) -> None:
+        """In threads of the pipeline."""
+        if isinstance(event, StateChange) and event.state is PipelineState.FAILED:
+            self.get_logger().error(event.reason)
+
+    def _deliver(self, result: FrameResult) -> None:
+        """In a thread of the pipeline."""
+        self._newest = result
+        self._publish(result)
 
     def _publish(self, result: FrameResult) -> None:
         time_ns, frame_id = result.timestamp_realtime_ns, self._frame_id
         if "detections" in self._topics:
             self._send("detections", detections(result.detections, time_ns, frame_id))
         for name, convert in (("image", image), ("image/compressed", compressed_image)):
-            # To compress, or copy, what nobody listens to costs time.
-            if name in self._topics and self._topics[name][1].get_subscription_count():
+            if self._is_wanted(name):
                 self._send(name, convert(result.picture, time_ns, frame_id))
-        if "image_raw" in self._topics and result.raw is not None:
+        if result.raw is not None and self._is_wanted("image_raw"):
             self._send("image_raw", bayer_image(result.raw, time_ns, frame_id))
         if self._camera_info is not None:
             self._send("camera_info", {"header": header(time_ns, frame_id), **self._camera_info})
         with self._lock:
             if self._recording is not None:
-                self._recording.write(result)
+                try:
+                    self._recording.write(result)
+                except EdgeIspError as error:  # of a full disk: the node goes on
+                    self.get_logger().error(f"the recording has ended: {error}")
+                    self._end_recording()
+
+    def _is_wanted(self, name: str) -> bool:
+        """Whether a topic is published and somebody listens: to convert, or compress, for nobody costs time."""
+        return name in self._topics and self._topics[name][1].get_subscription_count() > 0
+
+    def _end_recording(self) -> None:
+        """Completes the recording, and logs why it cannot be; with the lock."""
+        recording, self._recording = self._recording, None
+        try:
+            if recording is not None:
+                recording.close()
+        except EdgeIspError as error:
+            self.get_logger().error(str(error))
 
     def _send(self, name: str, content: dict[str, Any]) -> None:
         kind, publisher = self._topics[name]
@@ -242,7 +265,8 @@ class CameraNode(LifecycleNode):
         level = {PipelineState.FAILED: ERROR, PipelineState.STALLED: STALE, PipelineState.RECOVERING: WARN}.get(
             state, OK
         )
-        if level == OK and lost:
+        more, self._lost = lost - self._lost, lost
+        if level == OK and more > 0:
             level = WARN
         values: dict[str, object] = {"state": state, "frames": counts.frames, "delivered": counts.delivered}
         values |= {f"dropped: {reason}": frames for reason, frames in counts.dropped.items()}
@@ -251,33 +275,44 @@ class CameraNode(LifecycleNode):
         if report is not None:
             values["delegate"] = report.delegate
         values |= {f"temperature_c: {name}": degrees for name, degrees in Board().temperatures_c().items()}
-        message = str(pipeline.error or (f"{lost} frames dropped" if lost else state))
+        message = str(pipeline.error or (f"{more} frames dropped" if more > 0 else state))
         now_ns = self.get_clock().now().nanoseconds
         device = newest.source if newest is not None else self._value("camera")
         self._send("/diagnostics", diagnostics(now_ns, self.get_name(), device, level, message, values))
 
     def _set_camera(self, parameters: list[Any]) -> Any:
-        """New values of parameters; those of the camera are set at once."""
-        controls = {p.name: p.value for p in parameters if p.name in ("exposure_ns", "analogue_gain") and p.value}
-        return self._controlled(SetParametersResult(), "successful", "reason", Controls(**controls))
+        """New values of parameters; those of the camera are set at once, or when the node is activated."""
+        controls = Controls(
+            **{p.name: p.value for p in parameters if p.name in ("exposure_ns", "analogue_gain") and p.value}
+        )
+        answer = SetParametersResult()
+        if not controls.names():
+            return answer
+        if self._active:
+            self._control(answer, "successful", "reason", controls)
+        if answer.successful:
+            self._auto_exposure = None
+        return answer
 
-    def _auto_exposure(self, request: Any, response: Any) -> Any:
-        return self._controlled(response, "success", "message", Controls(auto_exposure=request.data))
+    def _set_auto_exposure(self, request: Any, response: Any) -> Any:
+        """Switches the camera's own automatic exposure on, or locks it."""
+        self._control(response, "success", "message", Controls(auto_exposure=request.data))
+        if response.success:
+            self._auto_exposure = request.data
+        return response
 
-    def _controlled(self, answer: Any, succeeded: str, why: str, controls: Controls) -> Any:
+    def _control(self, answer: Any, succeeded: str, why: str, controls: Controls) -> None:
         """Sets the camera, where it is open, and answers."""
         camera = None if self._pipeline is None else self._pipeline.camera
         problem = ""
-        if controls.names():
-            try:
-                if camera is None:
-                    raise SinkError("the camera is not open: activate the node")
-                camera.control(controls)
-            except EdgeIspError as error:
-                problem = str(error)
+        try:
+            if camera is None:
+                raise SinkError("the camera is not open: activate the node")
+            camera.control(controls)
+        except EdgeIspError as error:
+            problem = str(error)
         setattr(answer, succeeded, not problem)
         setattr(answer, why, problem)
-        return answer
 
     def _record(self, request: Any, response: Any) -> Any:
         """Begins or ends a recording: a bag in the folder of the parameter `recordings`."""
@@ -313,18 +348,20 @@ class CameraNode(LifecycleNode):
             return str(recording.folder)
 
     def _stop(self) -> None:
+        self._active = False
         if self._pipeline is not None:
             self._pipeline.stop()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self._switch_recording(on=False)
+        with self._lock:
+            self._end_recording()
 
     def _close(self) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
         self._stop()
         if self._pipeline is not None:
             self._pipeline.close()
             self._pipeline = None
         for _, publisher in self._topics.values():
             self.destroy_publisher(publisher)
-        self._topics, self._newest = {}, None
+        self._topics, self._newest, self._lost, self._auto_exposure = {}, None, 0, None

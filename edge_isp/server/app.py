@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import Send
 
 from edge_isp.errors import EdgeIspError
-from edge_isp.results import Picture
+from edge_isp.results import FrameResult
 from edge_isp.server.channel import Channel, encode_jpeg
 from edge_isp.server.live_view import LiveView
 from edge_isp.server.messages import ControlsRequest, Problem, RecordingRequest, ToneRequest
@@ -96,14 +96,14 @@ class _Live:
 
     async def snapshot_jpeg(self, request: Request) -> Response:
         channel = self._channel(request)
-        return await self._snapshot(request, lambda: encode_jpeg(_newest(channel)), "image/jpeg", "jpg")
+        return await self._snapshot(channel, lambda done: encode_jpeg(channel.picture(done)), "image/jpeg", "jpg")
 
     async def snapshot_png(self, request: Request) -> Response:
         channel = self._channel(request)
-        return await self._snapshot(request, lambda: _newest(channel).png(), "image/png", "png")
+        return await self._snapshot(channel, lambda done: channel.picture(done).png(), "image/png", "png")
 
     async def snapshot_dng(self, request: Request) -> Response:
-        return await self._snapshot(request, self._view.dng, "image/x-adobe-dng", "dng")
+        return await self._snapshot(self._view.channels["classical"], _dng, "image/x-adobe-dng", "dng")
 
     async def metrics(self, request: Request) -> Response:
         text, media_type = await run_in_threadpool(self._view.metrics.text)
@@ -184,8 +184,10 @@ class _Live:
         finally:
             self._view.listeners -= 1
 
-    async def _snapshot(self, request: Request, make: Callable[[], bytes], media_type: str, suffix: str) -> Response:
-        newest = self._view.newest
+    async def _snapshot(
+        self, channel: Channel, make: Callable[[FrameResult], bytes], media_type: str, suffix: str
+    ) -> Response:
+        newest = channel.newest
         if newest is None:
             raise HTTPException(503, "there is no frame yet", {"Retry-After": "1"})
         if self._snapshots >= MOST_SNAPSHOTS:
@@ -193,7 +195,7 @@ class _Live:
         self._snapshots += 1
         try:
             async with self._snapshot_turn:
-                content = await run_in_threadpool(make)
+                content = await run_in_threadpool(make, newest)
         finally:
             self._snapshots -= 1
         name = f"edge_isp_{newest.sequence:06d}.{suffix}"
@@ -224,10 +226,11 @@ async def _parts(channel: Channel) -> AsyncGenerator[bytes, None]:
             yield b"".join((head.encode(), picture.jpeg, f"\r\n--{_BOUNDARY}\r\n".encode()))
 
 
-def _newest(channel: Channel) -> Picture:
-    if channel.newest is None:
-        raise HTTPException(503, "there is no picture yet", {"Retry-After": "1"})
-    return channel.picture(channel.newest)
+def _dng(done: FrameResult) -> bytes:
+    from edge_isp.recording.dng import dng_bytes
+
+    assert done.raw is not None  # every result of the classical view has it
+    return dng_bytes(done.raw)
 
 
 async def _body(request: Request, kind: type[T]) -> T:

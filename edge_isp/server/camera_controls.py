@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
-from edge_isp.cameras.base import Camera, CameraBase, ControlLimits, Controls
+from edge_isp.cameras.base import Camera, CameraBase, ControlLimits, Controls, with_controls
 from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.frame import RawFrame
 from edge_isp.metering.exposure import AutoExposure
@@ -27,6 +28,7 @@ class CameraControls:
         self._lock = threading.Lock()
         # What was asked of a camera that does it itself, as cameras do at the start.
         self._own_exposure = self._own_balance = True
+        self._asked = Controls()  # all that was asked for, for a camera that is opened again
 
     def change(
         self,
@@ -50,6 +52,12 @@ class CameraControls:
         by_hand = exposure_ns is not None or analogue_gain is not None
         if by_hand and auto_exposure:
             raise CameraError("exposure and gain are set either by hand or automatically: give one of them only")
+        asked = Controls(
+            exposure_ns=exposure_ns,
+            analogue_gain=analogue_gain,
+            auto_exposure=auto_exposure if not by_hand else None,
+            auto_white_balance=auto_white_balance,
+        )
         if by_hand:
             auto_exposure = False
         with self._lock:
@@ -62,23 +70,29 @@ class CameraControls:
             if auto_exposure is not None and not own_exposure:
                 self._metering.exposure_locked = not auto_exposure
             try:
-                camera.control(
-                    Controls(
-                        exposure_ns=exposure_ns,
-                        analogue_gain=analogue_gain,
-                        auto_exposure=auto_exposure if own_exposure and not by_hand else None,
-                        auto_white_balance=auto_white_balance if own_balance else None,
-                    )
-                )
+                camera.control(_for(camera, asked))
             except EdgeIspError:
                 self._metering.exposure_locked = was_locked
                 raise
+            self._asked = self._asked.then(asked)
             if auto_exposure is not None:
                 self._own_exposure = auto_exposure
             if auto_white_balance is not None:
                 self._own_balance = auto_white_balance
                 if not own_balance:
                     self._metering.white_balance_locked = not auto_white_balance
+
+    def restored(self, camera: Camera) -> Camera:
+        """A camera that was opened again, with the settings that were asked for.
+
+        Args:
+            camera: that was just opened.
+
+        Raises:
+            CameraError: it refuses them.
+        """
+        # Without the lock: a setting of the camera that has gone may hang with it.
+        return with_controls(camera, _for(camera, self._asked))
 
     def values(self, newest: RawFrame | None) -> ControlsStatus:
         """The present settings and their limits.
@@ -110,6 +124,15 @@ class CameraControls:
             return self._camera().limits, ""
         except EdgeIspError as error:
             return None, str(error)
+
+
+def _for(camera: Camera, asked: Controls) -> Controls:
+    """What a camera is asked for: automatic settings only where it has them itself."""
+    return replace(
+        asked,
+        auto_exposure=asked.auto_exposure if _does_itself(camera, "auto_exposure") else None,
+        auto_white_balance=asked.auto_white_balance if _does_itself(camera, "auto_white_balance") else None,
+    )
 
 
 def _does_itself(camera: Camera | None, name: str) -> bool:

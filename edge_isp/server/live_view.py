@@ -122,9 +122,10 @@ class LiveView:
         self._state_reason = ""
         self._started_ns = time.monotonic_ns()
         self._board, self._board_read = Board(), 0.0
+        self._board_lock = threading.Lock()  # held while files are read, which may take long
         self._board_status: BoardStatus | None = None
         self.pipeline = Pipeline(
-            open_camera,
+            lambda: self.controls.restored(open_camera()),
             models[0],
             StreamOptions(
                 keep_raw=True,
@@ -270,19 +271,6 @@ class LiveView:
             raise SinkError("no frames are kept for events: start with before_s (edge-isp serve --before 10s)")
         self._events.trigger("the button of the live view")
 
-    def dng(self) -> bytes:
-        """The newest RAW frame as the content of a DNG file.
-
-        Raises:
-            SinkError: there is no frame yet.
-        """
-        from edge_isp.recording.dng import dng_bytes
-
-        newest = self.newest
-        if newest is None or newest.raw is None:
-            raise SinkError("there is no frame yet")
-        return dng_bytes(newest.raw)
-
     def status(self) -> Status:
         """All numbers of the page."""
         now = time.monotonic_ns()
@@ -322,7 +310,7 @@ class LiveView:
         consumer = self._consumers[place]
         with self._lock:
             self._rates.setdefault(consumer, Rate()).add(done.delivered_ns)
-            self._ages_ns[consumer] = done.age_ns
+            self._ages_ns[consumer] = done.latency_ns
         self.metrics.observe(done)
         if consumer is self._pictures_of:
             self.channels["network"].offer(done)
@@ -377,12 +365,16 @@ class LiveView:
             running=None
             if running is None
             else RunningRecording(
-                running.kind, running.file.name, round((now_ns - running.started_ns) / 1e9, 1), running.frames
+                running.kind,
+                running.file.name,
+                round((now_ns - running.started_ns) / 1e9, 1),
+                running.frames,
+                running.lost,
             ),
         )
 
     def _board_now(self) -> BoardStatus:
-        with self._lock:
+        with self._board_lock:
             if self._board_status is None or time.monotonic() - self._board_read >= _BOARD_EVERY_S:
                 throttling = self._board.throttling()
                 self._board_status = BoardStatus(

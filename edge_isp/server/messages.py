@@ -93,12 +93,13 @@ class ControlsStatus(Struct):
 
 
 class RunningRecording(Struct):
-    """A recording that runs."""
+    """A recording that runs: frames that were written, and frames that could not be."""
 
     kind: str
     file: str
     seconds: float
     frames: int
+    lost: int
 
 
 class RecordingStatus(Struct):

@@ -64,7 +64,7 @@ class Metrics:
             done: the result.
         """
         self._results.labels(done.model, done.delegate or "none").inc()
-        self._age.labels(done.model).observe(done.age_ns / 1e9)
+        self._age.labels(done.model).observe(done.latency_ns / 1e9)
         for stage, duration_ns in done.stages_ns.items():
             self._stages.labels(done.model, stage).observe(duration_ns / 1e9)
 

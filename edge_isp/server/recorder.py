@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -35,18 +35,21 @@ class Recording:
         file: that is written.
         started_ns: CLOCK_MONOTONIC.
         frames: that were written.
+        lost: frames that could not be written, because the disk is full for example.
     """
 
     kind: str
     file: Path
     started_ns: int
-    frames: int
+    frames: int = 0
+    lost: int = 0
 
 
 class Recorder:
     """A sink that passes results on to a file while a recording runs, and drops them otherwise.
 
-    A recording that fails ends with its reason in `error`; the stream goes on.
+    A recording that fails ends with its reason in `error`; the stream goes on. One of RAW frames goes on, too, and
+    counts what it loses.
 
     Args:
         folder: of the files; made when the first recording starts.
@@ -86,8 +89,7 @@ class Recorder:
     def running(self) -> Recording | None:
         """The recording that runs."""
         with self._lock:
-            running = self._running
-            return running and Recording(running.kind, running.file, running.started_ns, self._frames)
+            return self._counted(self._running, self._sink)
 
     def start(self, kind: str, *, tone: str = "camera") -> Recording:
         """Starts a recording.
@@ -110,7 +112,7 @@ class Recorder:
             file = self._free_path(kind)
             self._sink = open_sink(f"{kind}:{file}", profile=self._profile, tone=tone)
             self.error, self._frames = "", 0
-            self._running = Recording(kind, file, time.monotonic_ns(), 0)
+            self._running = Recording(kind, file, time.monotonic_ns())
             return self._running
 
     def stop(self) -> Recording:
@@ -127,7 +129,7 @@ class Recorder:
             if running is None or sink is None:
                 raise SinkError(f"no recording runs{': ' if self.error else ''}{self.error}")
             sink.close()
-            return Recording(running.kind, running.file, running.started_ns, self._frames)
+            return self._counted(running, sink) or running
 
     def write(self, result: FrameResult) -> None:
         """See `Sink.write`."""
@@ -138,7 +140,7 @@ class Recorder:
                 return
             try:
                 self._sink.write(result)
-                self._frames += not self._takes_frames
+                self._frames += 1
             except EdgeIspError as error:
                 self._fail(error)
 
@@ -151,7 +153,6 @@ class Recorder:
         arrived = getattr(self._sink, "frame_arrived", None)
         if arrived is not None:
             arrived(frame)
-            self._frames += 1
 
     def event(self, message: dict[str, Any]) -> None:
         """Passes on what happens to frames and to the pipeline; see `Sink`.
@@ -171,10 +172,14 @@ class Recorder:
             if sink is not None:
                 sink.close()
 
-    @property
-    def _takes_frames(self) -> bool:
-        """Whether the recording counts frames of the camera, and not results."""
-        return hasattr(self._sink, "frame_arrived")
+    def _counted(self, running: Recording | None, sink: Sink | None) -> Recording | None:
+        """A recording with what became of its frames: a sink of RAW frames says it, for others results were counted."""
+        if running is None:
+            return None
+        counts = getattr(sink, "counts", None)
+        if counts is None:
+            return replace(running, frames=self._frames)
+        return replace(running, frames=counts.written, lost=sum(counts.lost.values()))
 
     def _fail(self, error: EdgeIspError) -> None:
         """Ends a recording that cannot go on, such as one on a full disk."""

@@ -57,7 +57,7 @@ class MqttSink:
     - `status`: "online" or "offline"; the broker says "offline" where the connection breaks (last will). Retained.
     - `detections`: what each frame shows, as JSON; never repeated.
     - `event`: a class appears or is gone, as JSON, at least once each: `id` is the same in repetitions.
-    - `class/CLASS`: "ON" or "OFF". Retained.
+    - `class/CLASS`: "ON" or "OFF", of every class that the model knows. Retained.
     - `counts`: how many objects of each class there are, as JSON, when it changes. Retained.
     - `zone/ZONE`: how many objects are in a zone, where the pipeline counts them. Retained.
     - `snapshot`: JPEG of the last frame in which a class appeared, with its detections. Retained.
@@ -120,6 +120,7 @@ class MqttSink:
         self._closed = False
         self._problem = ""
         self._detections: paho.MQTTMessageInfo | None = None
+        self._has_begun = False  # whether the states of all classes were published
         self._temperature_s = self._picture_s = -1e9
         self._events, self._session = 0, secrets.token_hex(6)
         self._lost_detections = 0
@@ -269,6 +270,9 @@ class MqttSink:
         else:
             self._lost_detections += 1
         changes = self._presence.update(found)
+        if not self._has_begun:
+            self._has_begun = True
+            self._begin(found, changes)
         counts: dict[str, int] = {}
         for name in found.names:
             counts[name] = counts.get(name, 0) + 1
@@ -282,6 +286,15 @@ class MqttSink:
             self._retain(f"zone/{key}", str(zone.present).encode())
         if self._snapshots and any(change.present for change in changes):
             self._publish_snapshot(result)
+
+    def _begin(self, found: Detections, changes: list[ClassChange]) -> None:
+        """Names the topics of all classes, in the model's order so that a restart changes none, and takes back what the
+        broker has retained of a session before this one."""
+        appearing = {change.class_name for change in changes}
+        for name in found.class_names:
+            key = self._keys.of("class", name)
+            if name not in appearing:
+                self._retain(f"class/{key}", b"OFF")
 
     def _publish_change(self, result: FrameResult, change: ClassChange) -> None:
         key = self._keys.of("class", change.class_name)

@@ -28,18 +28,25 @@ from edge_isp.cameras.replay import DngFile, RawFile
 from edge_isp.cameras.sidecar import read_sidecar
 from edge_isp.cameras.spec import open_camera
 from edge_isp.cameras.v4l2.media import read_setup
+from edge_isp.cameras.zenoh import decode_sample
 from edge_isp.errors import FormatError
 from edge_isp.models.card import read_card, shipped_models
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.recording.mcap_recording import McapRecording
+from edge_isp.recording.raw_message import encode_metadata
 from edge_isp.recording.recorder import Recorder, RecordingOptions
 from edge_isp.recording.repair import repair
 from edge_isp.recording.schemas import KINDS, RAW
+from edge_isp.ros.camera_info import load_camera_info
 from edge_isp.sinks.spec import open_sink
 from edge_isp.tracking import load_regions
+from edge_isp.wall_clock import WallClock
+from tests.ros.test_messages import CALIBRATION
 from tests.support.dng import ASCII, write_dng
 from tests.support.recorded_frames import METADATA
 from tests.support.recorded_frames import frame as recorded_frame
+
+_BETWEEN = b"\0\1\0"
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ def targets(folder: Path) -> list[Target]:
         Target("policy", policies, lambda content, folder: QueuePolicy.parse(_decoded(content)), share=0.5),
         Target("dng", _dngs(folder), _file("a.dng", _dng), text=False, share=0.3),
         Target("mcap", _mcaps(folder), _file("a.mcap", _mcap), text=False, share=0.3),
+        Target("camera info", (CALIBRATION.encode(),), _file("a.yaml", load_camera_info)),
+        Target("zenoh", _samples(), _sample, text=False),
         Target("libcamera metadata", LIBCAMERA, _libcamera, share=0.5),
         Target("broadcom header", (BROADCOM,), _file("h.raw", _broadcom), text=False, share=0.3),
         Target("photo", _photos(), _file("a.png", lambda path: load_photo(path, 2, 2)), text=False, share=0.4),
@@ -174,6 +183,19 @@ def _broadcom(path: Path) -> None:
     for frame in RawFile(path).frames():
         frame.release()
         break
+
+
+def _sample(content: bytes, folder: Path) -> None:
+    """A message and its attachment, with a mark between them."""
+    payload, _, clocks = content.rpartition(_BETWEEN)
+    decode_sample(payload, clocks, "fuzz", "here", WallClock())
+
+
+def _samples() -> tuple[bytes, ...]:
+    frame = recorded_frame(0, size=(8, 4))
+    message = encode_metadata(frame, frame.data.nbytes) + frame.data.tobytes()
+    clocks = b'{"boot": "%s", "offset_ns": 1764324900000000000, "published_ns": 1764324900000000123}'
+    return tuple(message + _BETWEEN + clocks % boot for boot in (b"here", b"there"))
 
 
 def _camera(content: bytes, folder: Path, photo: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -161,6 +162,17 @@ def test_the_default_command_is_healthy(image: Image) -> None:
         process.wait(60)
         if process.stdout:
             process.stdout.close()
+
+
+def test_the_image_has_what_its_pages_offer() -> None:
+    """Recordings, videos and Home Assistant, under the name of the machine, which links and MQTT topics hold."""
+    (install,) = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
+    assert '"/src[serve,video,recording,mqtt]"' in install
+    page = (ROOT / "docs/configuration.md").read_text()
+    for text in (CONTAINERFILE.read_text(), page):
+        (example,) = re.findall(r"podman run --rm --read-only.*?edge-isp$", text, re.DOTALL | re.MULTILINE)
+        assert '--hostname "$(hostname)"' in example
+    assert "--no-healthcheck" in page
 
 
 def test_every_instruction_is_one_that_the_test_runs() -> None:

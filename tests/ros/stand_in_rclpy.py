@@ -11,6 +11,7 @@ import array
 import enum
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -146,6 +147,23 @@ class Logger:
         self.errors.append(text)
 
 
+class Timer:
+    """In a thread of its own, in the place of the executor's."""
+
+    def __init__(self, period_s: float, callback: Callable[[], object]) -> None:
+        self.period_s, self._callback, self._ended = period_s, callback, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.period_s / 20):
+            self._callback()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
 class LifecycleNode:
     def __init__(self, name: str) -> None:
         self._name, self._clock, self._logger = name, Clock(), Logger()
@@ -191,6 +209,12 @@ class LifecycleNode:
         return self.publishers_made[topic]
 
     create_lifecycle_publisher = create_publisher
+
+    def create_timer(self, period_s: float, callback: Callable[[], object]) -> Timer:
+        return Timer(period_s, callback)
+
+    def destroy_timer(self, timer: Timer) -> None:
+        timer.end()
 
     def destroy_publisher(self, publisher: Publisher) -> None:
         del self.publishers_made[publisher.topic]

@@ -209,6 +209,14 @@ def test_calibrations_of_camera_info_manager(calibration: Path) -> None:
         ("projection_matrix", "projection", "projection_matrix must have"),
         ("image_height: 48", "image_height: [", "is not YAML"),
         ("image_width: 64", "!!python/object/apply:os.system ['true']", "is not YAML"),
+        ("plumb_bob", "[plumb_bob]", "distortion_model must be one of .* found list"),
+        ("plumb_bob", "{a: b}", "distortion_model must be one of .* found dict"),
+        ("image_width: 64", f"image_width: 0x{'f' * 5000}", "image_width must be"),
+        ("plumb_bob", f"0x{'f' * 5000}", "distortion_model must be one of"),
+        ("[50.5,", f"[1{'0' * 400},", "camera_matrix must have"),
+        ("image_width: 64", "image_width: !!bool maybe", "is not YAML"),
+        ("image_width: 64", "image_width: !!int ''", "is not YAML"),
+        ("image_width: 64", "image_width: !!timestamp now", "is not YAML"),
     ],
 )
 def test_other_files_are_refused(calibration: Path, old: str, new: str, message: str) -> None:

@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
-from edge_isp.errors import MissingDependencyError
+from edge_isp.errors import CameraDisconnectedError, MissingDependencyError, SinkError
+from edge_isp.sinks.rosbag import RosbagSink
 from tests.ros import stand_in_rclpy
 from tests.ros.test_messages import CALIBRATION
 
@@ -121,7 +123,7 @@ def test_detections_and_names(make_node: Any, tmp_path: Path) -> None:
 
 def test_services_and_settings(make_node: Any, tmp_path: Path) -> None:
     node = make_node(raw=True)
-    assert not node.set_parameters({"exposure_ns": 5_000_000}).successful  # no camera yet
+    assert not node.call("~/auto_exposure", True).success  # no camera yet
     assert succeeds(node.trigger_configure())
     assert succeeds(node.trigger_activate())
     assert node.set_parameters({"exposure_ns": 5_000_000, "analogue_gain": 2.0}).successful
@@ -141,6 +143,114 @@ def test_services_and_settings(make_node: Any, tmp_path: Path) -> None:
     answer = node.call("~/auto_exposure", True)
     assert not answer.success  # this camera has none of its own
     assert "auto_exposure cannot be set" in answer.message
+
+
+def statuses(node: Any) -> list[Any]:
+    """The diagnostics that were published."""
+    return [message.status[0] for message in node.publishers_made["/diagnostics"].messages]
+
+
+@pytest.mark.parametrize("fails", ["write", "close"])
+def test_a_recording_that_fails_ends_and_the_node_goes_on(
+    make_node: Any, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    node = make_node()
+    assert succeeds(node.trigger_configure())
+    assert succeeds(node.trigger_activate())
+    assert node.call("~/record", True).success
+    closed = []
+    really_close = RosbagSink.close
+
+    def fail(sink: RosbagSink, *_: object) -> None:
+        raise SinkError("no space left on device")
+
+    def close(sink: RosbagSink) -> None:
+        closed.append(sink)
+        really_close(sink)
+        if fails == "close":
+            fail(sink)
+
+    monkeypatch.setattr(RosbagSink, "close", close)
+    if fails == "write":
+        monkeypatch.setattr(RosbagSink, "write", fail)
+        wait(lambda: closed)
+        messages = node.publishers_made["~/image"].messages
+        count = len(messages)
+        wait(lambda: len(messages) > count + 2)
+        assert node.call("~/record", False).message == "nothing is recorded"
+    assert succeeds(node.trigger_shutdown())
+    assert len(closed) == 1
+    assert any("no space left on device" in error for error in node.get_logger().errors)
+    assert not node.publishers_made
+    assert not [thread.name for thread in threading.enumerate() if "camera" in thread.name]
+
+
+def test_diagnostics_come_before_results_and_say_that_the_stream_has_failed(
+    make_node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node()
+    assert succeeds(node.trigger_configure())
+    wait(lambda: len(statuses(node)) > 1)  # nothing was read yet
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a broken network")
+
+    node._publish = fail
+    assert succeeds(node.trigger_activate())
+    wait(lambda: statuses(node)[-1].level == b"\x02")
+    assert statuses(node)[-1].message == "a broken network"
+    assert any("a broken network" in error for error in node.get_logger().errors)
+
+
+def test_a_warning_ends_when_no_more_frames_are_lost(make_node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = make_node(max_fps=1)
+    assert succeeds(node.trigger_configure())
+    dropped: dict[str, int] = {"too slow": 2}
+    counts = SimpleNamespace(frames=9, delivered=7, dropped=dropped)
+    monkeypatch.setattr(type(node._pipeline), "counts", property(lambda pipeline: counts))
+    wait(lambda: [s.level for s in statuses(node)][-2:] == [b"\x01", b"\x00"])
+    assert [s.message for s in statuses(node) if s.level == b"\x01"] == ["2 frames dropped"]
+    dropped["too slow"] = 5
+    wait(lambda: [s.message for s in statuses(node) if s.level == b"\x01"] == ["2 frames dropped", "3 frames dropped"])
+    values = {v.key: v.value for v in statuses(node)[-1].values}
+    assert values["dropped: too slow"] == "5"
+
+
+def test_settings_of_the_launch_file_and_by_hand_outlive_the_camera(
+    make_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(raw=True, exposure_ns=7_000_000)
+    assert succeeds(node.trigger_configure())
+    assert node.set_parameters({"analogue_gain": 2.0}).successful  # before there is a camera
+    taken: list[tuple[int, float]] = []
+    node._publish = lambda result: taken.append((result.raw.exposure_ns, result.raw.analogue_gain))
+    assert succeeds(node.trigger_activate())
+    wait(lambda: taken[-1:] == [(7_000_000, 2.0)])
+    assert node.set_parameters({"exposure_ns": 5_000_000}).successful
+    wait(lambda: taken[-1:] == [(5_000_000, 2.0)])
+    first = node._pipeline.camera
+    monkeypatch.setattr(first, "read", gone)
+    wait(lambda: node._pipeline.camera not in (None, first))
+    taken.clear()
+    wait(lambda: taken)
+    wait(lambda: taken[-1] == (5_000_000, 2.0))
+    assert succeeds(node.trigger_deactivate())
+    assert node.set_parameters({"exposure_ns": 10**12}).successful
+    assert not succeeds(node.trigger_activate())
+    assert "exposure_ns must be from" in node.get_logger().errors[-1]
+
+
+def gone(timeout_s: float | None = None) -> None:
+    raise CameraDisconnectedError("unplugged")
+
+
+def test_a_mosaic_is_made_only_for_those_who_listen(make_node: Any) -> None:
+    node = make_node(raw=True)
+    assert succeeds(node.trigger_configure())
+    node.publishers_made["~/image_raw"].subscribers = 0
+    assert succeeds(node.trigger_activate())
+    wait(lambda: len(node.publishers_made["~/image"].messages) > 2)
+    assert not node.publishers_made["~/image_raw"].messages
 
 
 def test_what_is_wrong_is_said_and_the_node_stays(make_node: Any) -> None:

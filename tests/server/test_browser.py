@@ -76,12 +76,17 @@ def opened(browser: Any, url: str, size: dict[str, int], **device: Any) -> Itera
     page, errors = context.new_page(), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("requestfailed", lambda request: errors.append(request.url) if "stream" not in request.url else None)
+    page.on("requestfailed", lambda request: None if is_endless(request.url) else errors.append(request.url))
     page.goto(url)
     wait(page, "window.players && window.players.network.pictures > 0")
     yield page
     context.close()
     assert not errors, errors
+
+
+def is_endless(url: str) -> bool:
+    """Whether a request ends by being given up."""
+    return "/stream" in url or url.endswith("/detections")
 
 
 def wait(page: Any, condition: str, argument: object = None) -> None:
@@ -201,6 +206,24 @@ def test_the_button_of_events(page: Any, served: Any) -> None:
     wait(page, "document.querySelector('[data-kind=event]').textContent === 'Recording an event'")
     wait(page, "document.querySelector('[data-kind=event]').textContent === 'Keep the last 5 s (1)'")
     assert served[0].status().events.files == 1
+
+
+def test_frames_that_a_recording_loses_are_shown(page: Any) -> None:
+    shown = page.evaluate("""() => {
+      const running = {file: "a.mcap", seconds: 3, frames: 40, lost: 0};
+      const texts = [0, 7].map((lost) => {
+        showRecording({running: {...running, lost}, kinds: ["mcap"], error: ""}, null);
+        return document.querySelector("#recording button").textContent;
+      });
+      return texts;
+    }""")
+    assert shown == ["Stop a.mcap: 3 s, 40 frames", "Stop a.mcap: 3 s, 40 frames, 7 lost"]
+
+
+def test_events_that_were_refused_are_asked_for_again(page: Any) -> None:
+    """A browser closes them for good where the server says that it is busy."""
+    page.evaluate("() => { events.close(); boxes.clear(); }")
+    wait(page, "events.readyState === EventSource.OPEN && boxes.size > 0")
 
 
 def test_snapshots_are_whole_files(page: Any, tmp_path: Path) -> None:

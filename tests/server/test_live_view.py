@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,19 +18,25 @@ import pytest
 from PIL import Image
 
 from edge_isp import plugins
+from edge_isp.board import Board
 from edge_isp.calibration.profile import load_profile
 from edge_isp.cameras.base import Camera
 from edge_isp.cameras.mcap import McapCamera
 from edge_isp.errors import CameraDisconnectedError, SinkError
+from edge_isp.frame import RawFrame
 from edge_isp.pipeline import DropReason, ModelOptions, ReconnectPolicy
-from edge_isp.results import FrameResult
+from edge_isp.recording.mcap_recording import McapRecording
+from edge_isp.results import FrameResult, Picture
+from edge_isp.server.app import make_app
 from edge_isp.server.messages import EventsStatus
 from edge_isp.server.recorder import Recorder
 from edge_isp.server.tone import Tone
 from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.testing import check_sink
+from edge_isp.testing.sink import detections_result, picture_result
 from tests.server.support import FPS, HEIGHT, WIDTH, live_view, open_scene
 from tests.server.test_security import origin_of, wait_for
+from tests.support.recorded_frames import FaultyDisk
 
 httpx = pytest.importorskip("httpx", reason="needs the package 'httpx'")
 pytest.importorskip("uvicorn", reason="needs the extra [serve]")
@@ -146,6 +155,46 @@ def test_snapshots_show_the_newest_frame(client: Any) -> None:
             image.load()
             assert (image.format, image.size) == (kind, (WIDTH, HEIGHT))
         assert answer.headers["content-disposition"].startswith('inline; filename="edge_isp_')
+
+
+class Moving:
+    """A live view and its channel, to which a new frame has come whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self.channels = {"classical": self}
+        self.shown: list[int] = []
+
+    @property
+    def newest(self) -> FrameResult:
+        return picture_result(next(self._numbers), raw=True)
+
+    def channel(self, name: str | None) -> Moving:
+        return self
+
+    def picture(self, result: FrameResult) -> Picture:
+        self.shown.append(result.sequence)
+        return result.picture
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "dng"])
+def test_a_snapshot_is_named_after_the_frame_that_it_shows(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    moving: Any = Moving()
+
+    def dng(raw: RawFrame) -> bytes:
+        moving.shown.append(raw.sequence)
+        return b""
+
+    monkeypatch.setattr("edge_isp.recording.dng.dng_bytes", dng)
+
+    async def get() -> Any:
+        transport = httpx.ASGITransport(make_app(moving, needs_token=False))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get(f"/snapshot.{suffix}")
+
+    answer = asyncio.run(get())
+    (number,) = moving.shown
+    assert answer.headers["content-disposition"] == f'inline; filename="edge_isp_{number:06d}.{suffix}"'
 
 
 def test_a_dng_snapshot_holds_the_frame(client: Any, tmp_path: Path) -> None:
@@ -316,6 +365,45 @@ def test_metrics_are_prometheus_s(client: Any) -> None:
     assert 1e-5 < exposure < 1
 
 
+def test_ages_are_those_of_the_delivery(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a result waits for its turn to be counted."""
+    live = view[0]
+    observed: list[float] = []
+    done = replace(detections_result(1), model="late")
+    late = replace(done, delivered_ns=done.timestamp_ns + 30_000_000, now_ns=lambda: done.timestamp_ns + 900_000_000)
+    labels = live.metrics._age.labels("late")
+    monkeypatch.setattr(type(labels), "observe", lambda self, seconds: observed.append(seconds))
+    live.metrics.observe(late)
+    assert observed[0] == 0.03
+    monkeypatch.setattr(live, "_ages_ns", {})
+    monkeypatch.setattr(live, "_consumers", [object()])
+    live._deliver(0, late)
+    assert list(live._ages_ns.values()) == [30_000_000]
+
+
+def test_results_are_passed_on_while_the_board_is_read(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sensor of the board that hangs holds up no result."""
+    live = view[0]
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(board: Board) -> dict[str, float]:
+        asked.set()
+        answers.wait(60)
+        return {}
+
+    monkeypatch.setattr(Board, "temperatures_c", hang)
+    monkeypatch.setattr(live, "_board_status", None)
+    reader = threading.Thread(target=live.status)
+    reader.start()
+    try:
+        assert asked.wait(30)
+        delivered = live.pipeline.counts.delivered
+        wait_for(lambda: live.pipeline.counts.delivered > delivered + 1)
+    finally:
+        answers.set()
+        reader.join()
+
+
 def test_counters_never_go_back_over_a_camera_restart(tmp_path: Path) -> None:
     from edge_isp.server.live_view import LiveView
     from edge_isp.server.serving import LiveServer
@@ -345,6 +433,31 @@ def test_counters_never_go_back_over_a_camera_restart(tmp_path: Path) -> None:
                 assert not gone, gone
                 before = after
             assert next(value for key, value in before.items() if key[0] == "edge_isp_camera_restarts_total") == 2
+
+
+def test_settings_by_hand_outlive_the_camera(tmp_path: Path) -> None:
+    from edge_isp.server.live_view import LiveView
+
+    opened: list[Camera] = []
+
+    def open_camera() -> Camera:
+        opened.append(open_scene())
+        return opened[-1]
+
+    policy = ReconnectPolicy(first_wait_s=0.01)
+    with LiveView(open_camera, PICTURES, auto_exposure=True, recordings=tmp_path, reconnect=policy) as live:
+        live.start()
+        wait_for(lambda: live.ready, 60)
+        live.controls.change(exposure_ns=4_000_000, analogue_gain=1.0)
+        live.controls.change(analogue_gain=2.5)
+        lose(opened[-1])
+        wait_for(lambda: len(opened) == 2, 60)
+        wait_for(lambda: opened[-1] is live.pipeline.camera, 60)
+        delivered = live.pipeline.counts.delivered
+        wait_for(lambda: live.pipeline.counts.delivered > delivered + 2, 60)
+        raw = live.newest.raw  # type: ignore[union-attr]
+        assert raw is not None
+        assert (raw.exposure_ns, raw.analogue_gain) == (4_000_000, 2.5)
 
 
 def lose(camera: Camera) -> None:
@@ -479,8 +592,6 @@ def test_a_recording_of_raw_frames_gets_each_frame_as_it_came(tmp_path: Path, me
             recorder.start("mcap")
             recorder.frame_arrived(frame)
             recorder.event({"kind": "dropped"})
-            assert recorder.running is not None
-            assert recorder.running.frames == 1
             recorder.stop()
             recorder.frame_arrived(frame)
             recorder.event({"kind": "dropped"})
@@ -488,6 +599,31 @@ def test_a_recording_of_raw_frames_gets_each_frame_as_it_came(tmp_path: Path, me
         del memory.frame_arrived, memory.event
     assert frames == [frame.sequence]
     assert events == [{"kind": "dropped"}]
+
+
+def test_what_a_full_disk_loses_of_raw_frames_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mcap", reason="needs the extra [recording]")
+    from edge_isp.recording.recorder import Recorder as McapRecorder
+
+    disk = FaultyDisk()
+    defaults = McapRecorder.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "open_output", disk.open)
+    with live_view(tmp_path, models=PICTURES) as (live, server):
+        wait_for(lambda: live.ready, 60)
+        live.start_recording("mcap")
+        wait_for(lambda: live.status().recording.running.frames >= 2)
+        assert live.status().recording.running.lost == 0
+        disk.room = 10_000  # less than a frame
+        wait_for(lambda: live.status().recording.running.lost >= 2)
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+            running = client.get("/api/status").json()["recording"]["running"]
+        assert running["lost"] >= 2
+        disk.room = None  # somebody made room
+        stopped = live.recorder.stop()
+        with McapRecording(disk.save(tmp_path)[0]) as recording:
+            (camera,) = recording.cameras
+            assert stopped.frames == len(list(recording.frames(camera)))
 
 
 def test_a_recording_in_a_folder_that_cannot_be_made(tmp_path: Path, memory: Any) -> None:

@@ -92,9 +92,9 @@ def test_what_is_published(broker: Broker) -> None:
         ("gone", "person", 4),
     ]
     assert len({event["id"] for event in events}) == 4
-    assert client.of("home/door/class/person") == [b"ON", b"OFF"]
-    assert client.of("home/door/class/cell_phone") == [b"ON"]
-    assert client.of("home/door/class/cell_phone_2") == [b"ON"]
+    assert client.of("home/door/class/person") == [b"OFF", b"ON", b"OFF"]
+    assert client.of("home/door/class/cell_phone") == [b"OFF", b"ON"]
+    assert client.of("home/door/class/cell_phone_2") == [b"OFF", b"ON"]
     assert [json.loads(c) for c in client.of("home/door/counts")][:2] == [{}, {"person": 2}]
     assert client.of("home/door/zone/front_yard") == [b"1"]
     assert Image.open(io.BytesIO(client.of("home/door/snapshot")[-1])).format == "JPEG"
@@ -104,6 +104,37 @@ def test_what_is_published(broker: Broker) -> None:
     retained = Client(broker.port)
     retained.wait(lambda: len(retained.of("home/door/class/person")) == 1)
     retained.close()
+
+
+@needs_mosquitto
+def test_a_restart_takes_back_what_was_there_before(broker: Broker) -> None:
+    """Each class has the topic that it had, in whichever order classes appear."""
+    retained: list[dict[str, list[bytes]]] = []
+    keys = ("person", "cell_phone", "cell_phone_2", "class")
+
+    def says(client: Client, status: bytes) -> bool:
+        return client.of("x/status")[-1:] == [status]
+
+    def has_all(client: Client) -> bool:
+        return all(client.of(f"x/class/{key}") for key in keys)
+
+    for number, class_ids in enumerate(((2, 0), (1,), ())):
+        sink = MqttSink(f"//127.0.0.1:{broker.port}/x", snapshots=False)
+        client = Client(broker.port)
+        client.wait(partial(says, client, b"online"))
+        sink.write(seen(1, *class_ids))
+        sink.close()
+        client.wait(partial(says, client, b"offline"))
+        client.close()
+        late = Client(broker.port, f"late {number}")
+        late.wait(partial(has_all, late))
+        late.close()
+        retained.append({key: late.of(f"x/class/{key}") for key in keys})
+    assert retained == [
+        {"person": [b"ON"], "cell_phone": [b"OFF"], "cell_phone_2": [b"ON"], "class": [b"OFF"]},
+        {"person": [b"OFF"], "cell_phone": [b"ON"], "cell_phone_2": [b"OFF"], "class": [b"OFF"]},
+        {"person": [b"OFF"], "cell_phone": [b"OFF"], "cell_phone_2": [b"OFF"], "class": [b"OFF"]},
+    ]
 
 
 # What Home Assistant's documentation of its MQTT integration lists (binary_sensor.mqtt, camera.mqtt, sensor.mqtt).

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import numpy as np
+import zenoh
 
 from edge_isp.cameras.zenoh import ZenohCamera
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
@@ -24,19 +27,24 @@ def full_hd(number: int) -> RawFrame:
 
 
 def publish(key: str, port: int, frames: int) -> None:
-    """Publishes RAW frames at 30 per second, and prints the CPU time that it took."""
+    """Publishes RAW frames at 30 per second until it gets a line; prints the CPU time, and the longest time of one."""
     sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
     print("ready", flush=True)
     sys.stdin.readline()
     begun, cpu = time.monotonic(), time.process_time()
     result = detections_result(1)
-    ready = full_hd(0)
+    ready, longest_s = full_hd(0), 0.0
     for number in range(frames):
         raw = replace(ready, sequence=number, timestamp_ns=time.monotonic_ns())
         sink.write(replace(result, raw=raw, sequence=number, timestamp_ns=raw.timestamp_ns))
-        time.sleep(max(0.0, begun + (number + 1) / 30 - time.monotonic()))
+        longest_s = max(longest_s, (time.monotonic_ns() - raw.timestamp_ns) / 1e9)
+        wait_s = max(0.0, begun + (number + 1) / 30 - time.monotonic())
+        if select.select([sys.stdin], [], [], wait_s)[0]:
+            sys.stdin.readline()
+            break
     used = time.process_time() - cpu
-    print(json.dumps({"core": used / (time.monotonic() - begun), "lost": sink.lost}), flush=True)
+    figures = {"core": used / (time.monotonic() - begun), "lost": sink.lost, "longest_s": longest_s}
+    print(json.dumps(figures), flush=True)
     sys.stdin.readline()
     sink.close()
 
@@ -47,6 +55,7 @@ def read(key: str, port: int, frames: int) -> None:
         print("ready", flush=True)
         first = camera.read(60)
         assert first is not None
+        print("reads", flush=True)
         begun, cpu = time.monotonic(), time.process_time()
         numbers, ages_ms = [first.sequence], []
         while len(numbers) < frames:
@@ -59,5 +68,18 @@ def read(key: str, port: int, frames: int) -> None:
     print(json.dumps({"core": core, "numbers": numbers, "age_ms": float(np.median(ages_ms))}), flush=True)
 
 
+def watch(key: str, port: int, frames: int) -> None:
+    """Takes all that is published, until it is ended."""
+    config = zenoh.Config()
+    config.insert_json5("connect/endpoints", json.dumps([f"tcp/127.0.0.1:{port}"]))
+    found = threading.Event()
+    with zenoh.open(config) as session:
+        session.declare_subscriber(f"{key}/**", lambda sample: found.set())
+        print("ready", flush=True)
+        found.wait()
+        print("reads", flush=True)
+        sys.stdin.readline()
+
+
 if __name__ == "__main__":
-    {"publish": publish, "read": read}[sys.argv[1]](sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    {"publish": publish, "read": read, "watch": watch}[sys.argv[1]](sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -154,7 +154,8 @@ window.players = players;
 
 let events = null;
 function listen() {
-  if (events || !status || !status.detector) return;
+  // A refused request, as of a server that is busy, closes the stream of events for good.
+  if ((events && events.readyState !== EventSource.CLOSED) || !status || !status.detector) return;
   events = new EventSource("/detections");
   events.onmessage = (event) => {
     const found = JSON.parse(event.data);
@@ -392,8 +393,8 @@ function showRecording(recording, events) {
     if (focused && place.firstChild) place.firstChild.focus();
   }
   if (recording.running) {
-    const { file, seconds: passed, frames } = recording.running;
-    put(place.firstChild, `Stop ${file}: ${passed.toFixed(0)} s, ${frames} frames`);
+    const { file, seconds: passed, frames, lost } = recording.running;
+    put(place.firstChild, `Stop ${file}: ${passed.toFixed(0)} s, ${frames} frames${lost ? `, ${lost} lost` : ""}`);
   }
   if (events) {
     const button = place.lastChild;
