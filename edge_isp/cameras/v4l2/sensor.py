@@ -138,8 +138,9 @@ class SensorSettings:
             raise CameraError(f"{self._where}: the frame rate of this camera cannot be set")
         self._controls.refresh()
         blanking = self._controls.describe("vertical_blanking")
-        wanted = round(1e9 / fps / self._line_ns) - self._height
-        if not blanking.least <= wanted <= blanking.greatest:
+        lines = 1e9 / fps / self._line_ns  # infinite for the least of rates
+        wanted = round(lines) - self._height if math.isfinite(lines) else None
+        if wanted is None or not blanking.least <= wanted <= blanking.greatest:
             slowest, fastest = (
                 1e9 / (self._line_ns * (self._height + lines)) for lines in (blanking.greatest, blanking.least)
             )

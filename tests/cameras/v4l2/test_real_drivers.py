@@ -187,7 +187,7 @@ def test_a_gain_is_reported_when_it_takes_effect(kernel: FakeKernel, sensor: str
 # 7: rates.
 
 
-@pytest.mark.parametrize("fps", [5000.0, 0.01, float("inf"), float("nan"), 0.0])
+@pytest.mark.parametrize("fps", [5000.0, 1e300, 2.0**32 + 30, 0.01, 1e-9, 1e-310, float("inf"), float("nan"), 0.0])
 def test_rates_that_a_device_does_not_have_are_refused(kernel: FakeKernel, fps: float) -> None:
     node = kernel.add(VideoNode(period_ns=33_000_000))
     with pytest.raises(CameraError, match=r"fps must be|frames/s, but the driver made it"):
@@ -197,6 +197,22 @@ def test_rates_that_a_device_does_not_have_are_refused(kernel: FakeKernel, fps: 
         with pytest.raises(CameraError, match=r"fps must be|frames/s, but the driver made it"):
             camera.control(Controls(fps=fps))
         assert node.rate == (1, 15), "what is refused changes nothing"
+
+
+@pytest.mark.parametrize("fps", [5000.0, 1e300, 0.01, 1e-9, 1e-310])
+def test_rates_that_a_sensors_blanking_does_not_have_are_refused(
+    kernel: FakeKernel, tmp_path: Path, fps: float
+) -> None:
+    _, sensor = board(kernel, "unicam")
+    setup = setup_file(tmp_path, f'media = "unicam"\nvideo = "image"\nsensor = "{SENSOR}"\n')
+    with pytest.raises(CameraError, match="fps must be from 0.81 to 42.80 at this size"):
+        V4l2Camera(setup=setup, fps=fps)
+    with V4l2Camera(setup=setup) as camera:
+        with pytest.raises(CameraError, match="fps must be from 0.81 to 42.80 at this size"):
+            camera.control(Controls(fps=fps))
+        assert sensor.by_name["Vertical Blanking"].value == 531
+        camera.control(Controls(fps=20))
+        assert sensor.by_name["Vertical Blanking"].value == 1413  # 50 ms of lines of 18.904 us, less 1232
 
 
 @pytest.mark.parametrize(
