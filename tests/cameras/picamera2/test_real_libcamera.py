@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import pytest
 
 from edge_isp.cameras.base import Controls
 from edge_isp.cameras.picamera2 import camera as camera_module
+from edge_isp.cameras.picamera2 import devices as devices_module
 from edge_isp.cameras.picamera2.camera import Picamera2Camera
 from edge_isp.cameras.spec import open_camera
-from edge_isp.errors import CameraDisconnectedError, CameraError, FormatError
+from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.layout import Flips
 from edge_isp.kernels.unpack import unpack
@@ -174,6 +176,31 @@ def test_a_camera_that_is_gone_is_said_to_be_gone(plug: Plug, lose: str, limit_s
     with Picamera2Camera(0) as camera:  # it is back
         expose(device, camera)
         read(camera).release()
+
+
+@pytest.mark.parametrize("limit_s", [5.0, None])
+def test_a_camera_whose_device_is_gone_though_libcamera_lists_it(
+    plug: Plug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_s: float | None
+) -> None:
+    """libcamera learns it from udev, which may be slow, and in a container is not there."""
+    device = plug()
+    nodes = [tmp_path / "81:5", tmp_path / "81:6"]
+    for node in nodes:
+        node.touch()
+    from libcamera import ControlId  # the stand-in
+
+    device.properties[ControlId("SystemDevices")] = (os.makedev(81, 5), os.makedev(81, 6))
+    monkeypatch.setattr(devices_module, "_CHARACTER_DEVICES", tmp_path)
+    with Picamera2Camera(0) as camera:
+        expose(device, camera)
+        read(camera).release()
+        with pytest.raises(CameraTimeoutError):
+            camera.read(timeout_s=0.01)
+        timer = threading.Timer(0.1, nodes[1].unlink)
+        timer.start()
+        with pytest.raises(CameraDisconnectedError, match="the camera is gone"):
+            camera.read(timeout_s=limit_s)
+        timer.join()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -501,8 +528,6 @@ def test_a_mode_by_its_name(plug: Plug) -> None:
 
 
 def test_a_tuning_file_is_passed_on(plug: Plug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     plug()
     path = tmp_path / "tuning.json"
     path.write_text("{}")
