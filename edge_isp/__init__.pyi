@@ -57,6 +57,7 @@ from edge_isp.models.card import ModelCard as ModelCard
 from edge_isp.models.card import find_model as find_model
 from edge_isp.pipeline.consumer import Consumer as Consumer
 from edge_isp.pipeline.drops import DeadlineMissed as DeadlineMissed
+from edge_isp.pipeline.drops import DelegateChange as DelegateChange
 from edge_isp.pipeline.drops import DropReason as DropReason
 from edge_isp.pipeline.drops import FrameCounts as FrameCounts
 from edge_isp.pipeline.drops import FramesDropped as FramesDropped

@@ -19,6 +19,9 @@ _SINCE_START = 16
 # Raspberry Pi 5, and it has been below `axi` as well; its driver's folder links to it under whichever name it has.
 _FIRMWARE = ("sys/bus/platform/drivers/raspberrypi-firmware/*", "sys/devices/platform/*/*:firmware")
 
+# Until the next start of the machine; the kernel's own interface, so that no package is needed.
+FIX_GOVERNOR = "to fix it: echo performance | sudo tee /sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
+
 
 @dataclass(frozen=True, slots=True)
 class ClockPolicy:

@@ -25,6 +25,7 @@ from edge_isp.cameras.base import CameraDevice
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.delegates import DelegateSpec, access_denied, delegates, probe
 from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.parity import ParityLimits
 from edge_isp.errors import CameraError, EdgeIspError
 from edge_isp.models.card import find_model, read_card, shipped_models
 from edge_isp.models.memory import default_tile, stream_bytes
@@ -213,7 +214,8 @@ def _try(spec: DelegateSpec) -> EngineReport:
     """Runs the smallest shipped model on a delegate; raises an EdgeIspError where it does not work."""
     card = find_model("rfdcsanet-s", None)
     delegation = Delegation(spec.name, time_limit_s=_TRIAL_LIMIT_S)
-    with FallbackEngine(card.path, delegation=delegation, tolerance_lsb=card.tolerance_lsb) as engine:
+    allowed = ParityLimits(card.agreement.rms_lsb, card.agreement.mean_lsb)
+    with FallbackEngine(card.path, delegation=delegation, limits=allowed) as engine:
         engine.resize((1, _TRIAL_CELLS, _TRIAL_CELLS, card.input.shape[3]))
         slope = np.linspace(-128, 127, _TRIAL_CELLS)
         frame = np.add.outer(slope, slope)[None, :, :, None] / 2 + np.arange(card.input.shape[3])

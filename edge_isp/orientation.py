@@ -1,4 +1,4 @@
-"""Turning results upright: the orientations 1 to 8 of TIFF and EXIF.
+"""Turning pictures upright: the orientations 1 to 8 of TIFF and EXIF.
 
 An orientation says which side of the upright picture the stored picture's first row and first column are.
 """
@@ -19,6 +19,15 @@ _STEPS = {
     7: (True, True, True),
     8: (True, True, False),
 }
+
+
+def upright_steps(orientation: int) -> tuple[bool, bool, bool]:
+    """What turns a stored picture upright: whether to exchange rows and columns, then to mirror rows, and columns.
+
+    Args:
+        orientation: of the stored picture, 1 to 8.
+    """
+    return _STEPS[orientation]
 
 
 def upright_picture(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -47,28 +56,3 @@ def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
         orientation: of the stored picture, 1 to 8.
     """
     return (height, width) if _STEPS[orientation][0] else (width, height)
-
-
-def upright_boxes(xyxy: NDArray[np.float32], width: int, height: int, orientation: int) -> NDArray[np.float32]:
-    """Boxes in a stored picture, in the coordinates of the upright one.
-
-    Args:
-        xyxy: float32 (n, 4), x0, y0, x1, y1 in pixels.
-        width: of the stored picture, in pixels.
-        height: of the stored picture, in pixels.
-        orientation: of the stored picture, 1 to 8.
-
-    Returns:
-        float32 (n, 4). `xyxy` itself for orientation 1.
-    """
-    if orientation == 1:
-        return xyxy
-    exchanged, rows, columns = _STEPS[orientation]
-    x0, y0, x1, y1 = xyxy.T
-    if exchanged:
-        x0, y0, x1, y1, width, height = y0, x0, y1, x1, height, width
-    if columns:
-        x0, x1 = width - x1, width - x0
-    if rows:
-        y0, y1 = height - y1, height - y0
-    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)

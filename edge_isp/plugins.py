@@ -40,6 +40,7 @@ BUILT_IN: dict[str, dict[str, Spec]] = {
         "zenoh": Spec("edge_isp.cameras.zenoh:ZenohCamera", (("zenoh", "zenoh"), ("google", "zenoh"))),
     },
     "engines": {
+        "compiled-model": Spec("edge_isp.engines.compiled_model:CompiledModelEngine"),
         "hailo": Spec("edge_isp.engines.hailo:HailoEngine", (("hailo_platform", ""),)),
         "litert": Spec("edge_isp.engines.litert:LiteRtEngine"),
         "onnxruntime": Spec("edge_isp.engines.onnxruntime:OnnxRuntimeEngine", (("onnxruntime", "onnx"),)),

@@ -130,6 +130,12 @@ def detect(
     model: str = "raw-detector",
     confidence: float | None = None,
     input_size: int | None = None,
+    iou_threshold: float | None = None,
+    max_detections: int | None = None,
+    classes: Sequence[str] = (),
+    min_size: float = 0,
+    regions: Sequence[tuple[float, float, float, float]] = (),
+    class_agnostic: bool = False,
 ) -> Detections:
     """Finds objects in one RAW frame; no picture is made.
 
@@ -144,14 +150,24 @@ def detect(
         model: name of a shipped detector, or the path of one.
         confidence: minimum confidence of a detection, 0 to 1; by default 0.3.
         input_size: width and height in pixels of the mosaic that the detector sees; by default the model's.
+        iou_threshold: overlap (intersection over union) with a better box of its class from which on a box is dropped,
+            0 to 1; by default 0.45.
+        max_detections: maximum number of detections; by default 100.
+        classes: names of the classes that the detector looks for; empty for all.
+        min_size: minimum width and height of a detection, in pixels of the frame.
+        regions: rectangles (x0, y0, x1, y1) in parts of the picture's width and height, in one of which the middle of a
+            detection must lie; empty for the whole picture.
+        class_agnostic: whether a better box of any class makes a box a duplicate, not only one of its own.
 
     Returns:
         Boxes in pixels of the frame, the most confident first.
 
     Raises:
-        FormatError: see `develop`; or the frame is smaller than the detector's input.
+        FormatError: see `develop`.
         CameraError: see `develop`.
-        ModelError: there is no such model, it is no detector, or the input size is none for it.
+        ModelError: there is no such model, it is no detector, the input size is none for it, or it does not know a
+            class.
+        ValueError: a threshold or a region is out of range.
         EngineError: see `develop`.
     """
     description = _Description(
@@ -164,7 +180,17 @@ def detect(
     )
     frame = _frame(raw, description, None)
     card = _card(model, "detector", frame.sensor)
-    task = task_for(card, input_size=input_size, confidence=confidence)
+    task = task_for(
+        card,
+        input_size=input_size,
+        confidence=confidence,
+        iou_threshold=iou_threshold,
+        max_detections=max_detections,
+        classes=classes,
+        min_size=min_size,
+        regions=regions,
+        class_agnostic=class_agnostic,
+    )
     return cast(Detections, _run(model, card, task, complete_frame(frame)))
 
 

@@ -133,12 +133,31 @@ def detect(
     Raises:
         ValueError: An array has the wrong shape or dtype, or a limit is out of range.
     """
+    boxes, scores, class_ids = candidates(outputs, levels)
+    kept = suppress(boxes, scores, class_ids, iou_threshold=iou_threshold, max_detections=max_detections)
+    return boxes[kept], scores[kept], class_ids[kept]
+
+
+def candidates(
+    outputs: Sequence[tuple[I8Array, I8Array, I8Array]], levels: Sequence[LevelTables]
+) -> tuple[F32Array, F32Array, I32Array]:
+    """A network's outputs to everything that is certain enough, in the order of level, row and column.
+
+    Args:
+        outputs: see `detect`.
+        levels: see `detect`.
+
+    Returns:
+        Boxes, scores and classes, see `detect`.
+
+    Raises:
+        ValueError: An array has the wrong shape or dtype.
+    """
     if not outputs or len(outputs) != len(levels):
         raise ValueError(f"expected outputs of {max(len(levels), 1)} levels, found {len(outputs)}")
     cells = _check_outputs(outputs)
     for level in levels:
         _check_tables(level)
-    check_limits(iou_threshold, max_detections)
     boxes, scores = np.empty((cells, 4), np.float32), np.empty(cells, np.float32)
     class_ids = np.empty(cells, np.int32)
     count = 0
@@ -146,9 +165,7 @@ def detect(
         count = _find_candidates(
             read_only(box), read_only(objectness), read_only(classes), level, boxes, scores, class_ids, count
         )
-    boxes, scores, class_ids = boxes[:count], scores[:count], class_ids[:count]
-    kept = suppress(boxes, scores, class_ids, iou_threshold=iou_threshold, max_detections=max_detections)
-    return boxes[kept], scores[kept], class_ids[kept]
+    return boxes[:count], scores[:count], class_ids[:count]
 
 
 def _check_outputs(outputs: Sequence[tuple[I8Array, I8Array, I8Array]]) -> int:

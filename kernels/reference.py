@@ -223,18 +223,22 @@ def encode_resampled(
     border: float = 0,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
+    second_column: bool = False,
 ) -> NDArray[Any]:
     """See `kernels.resample.encode_resampled`; `shape` is that of `out`, without the planes."""
-    cells = planes(unpack(data, layout), layout.cfa).astype(np.float32)
-    scale = min(shape[0] / cells.shape[0], shape[1] / cells.shape[1])
+    codes, cfa = unpack(data, layout), layout.cfa
+    if second_column:
+        codes, cfa = codes[:, 1:-1], cfa[1] + cfa[0] + cfa[3] + cfa[2]
+    cells = planes(codes, cfa).astype(np.float32)
+    scale = min(shape[0] / cells.shape[0], shape[1] / cells.shape[1], 1)
     height, width = max(1, round(cells.shape[0] * scale)), max(1, round(cells.shape[1] * scale))
     means = _area_average(np.float32(0), cells, height)
     # The rounding's half is added first: sums of float32 depend on their order.
     means = _area_average(np.float32(0.5), means.swapaxes(0, 1), width).swapaxes(0, 1)
-    codes = np.minimum(means, np.float32(tables.shape[1] - 1)).astype(np.int64)
-    picture = np.empty(codes.shape, tables.dtype)
+    rounded = np.minimum(means, np.float32(tables.shape[1] - 1)).astype(np.int64)
+    picture = np.empty(rounded.shape, tables.dtype)
     for plane in range(4):
-        picture[..., plane] = tables[plane][codes[..., plane]]
+        picture[..., plane] = tables[plane][rounded[..., plane]]
     out = np.full((*shape, 4), border, tables.dtype)
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     out[top : top + height, left : left + width] = _flipped(picture, flip_vertical, flip_horizontal)

@@ -17,6 +17,8 @@ from edge_isp.kernels.rows import U8Array, U16Array, cell_buffers, read_cells
 def letterbox(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
     """The largest picture of the source's proportions in the middle of the target: (top, left, height, width).
 
+    It is never larger than the source: a small one stands in the middle in its own size.
+
     Args:
         source: height and width of what is to be fitted.
         target: height and width of what it is to be fitted into.
@@ -26,7 +28,7 @@ def letterbox(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, in
     """
     if min(*source, *target) < 1:
         raise ValueError(f"source and target must be positive heights and widths, found {source} and {target}")
-    scale = min(target[0] / source[0], target[1] / source[1])
+    scale = min(target[0] / source[0], target[1] / source[1], 1)
     height, width = max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
     return (target[0] - height) // 2, (target[1] - width) // 2, height, width
 
@@ -40,6 +42,7 @@ def encode_resampled(
     border: float = 0,
     flip_vertical: bool = False,
     flip_horizontal: bool = False,
+    second_column: bool = False,
     rows: tuple[int, int] | None = None,
 ) -> None:
     """RAW bytes to planes R, Gr, Gb, B of a smaller size, with the window's proportions kept.
@@ -49,26 +52,30 @@ def encode_resampled(
 
     Args:
         data: uint8 (rows, stride); rows may be padded.
-        out: (h, w, 4), C-contiguous, of the tables' dtype. The picture lies in its middle, see `letterbox`; it must
-            not be larger than the window's cells.
+        out: (h, w, 4), C-contiguous, of the tables' dtype. The picture lies in its middle, see `letterbox`.
         layout: of the window of `data` to read; its width and height are even.
         tables: (4, 2**bit_depth), C-contiguous; see `kernels.tables`.
         border: what fills the rest of `out`, in the tables' dtype.
         flip_vertical: make the first row of cells the last of the picture; colours stay in their planes.
         flip_horizontal: make the first column of cells the last of the picture; colours stay in their planes.
+        second_column: begin the cells at the window's second column and end them before its last, which moves the
+            mosaic's pattern by a column and mirrors nothing: a GRBG window is read as RGGB.
         rows: first and last (exclusive) row of `out` to write; by default all.
 
     Raises:
-        ValueError: The window's size is odd, an array has the wrong shape or dtype, or `out` is larger than the window.
+        ValueError: The window's size is odd, or too small for `second_column`, or an array has the wrong shape or
+            dtype.
     """
     height, width = layout.cells
+    if second_column:
+        width -= 1
+        if not width:
+            raise ValueError(f"width must be at least 4 for cells from the second column on, found {layout.width}")
     flat, plan = plan_rows(data, layout)
     check_tables(tables, (4, layout.highest + 1))
     target = check_image("out", out, (tables.dtype.type,), 4)
     check_output("out", out, tables.dtype, (*target, 4), data=data, tables=tables)
     box = letterbox((height, width), target)
-    if box[2] > height or box[3] > width:
-        raise ValueError(f"out must not be larger than the {height} x {width} cells, found {target}")
     _encode_resampled(
         flat,
         plan,
@@ -80,6 +87,7 @@ def encode_resampled(
         _area_weights(height, box[2]),
         _area_weights(width, box[3]),
         (flip_vertical, flip_horizontal),
+        bool(second_column),
         check_rows(rows, out.shape[0]),
     )
 
@@ -120,6 +128,7 @@ def _encode_resampled(
     row_taps: tuple[NDArray[np.uint32], NDArray[np.float32]],
     column_taps: tuple[NDArray[np.uint32], NDArray[np.float32]],
     flips: tuple[bool, bool],
+    second_column: bool,
     rows: tuple[int, int],
 ) -> None:
     top, left, height, width = box
@@ -144,7 +153,9 @@ def _encode_resampled(
                     read_cells(flat, plan, source, buffers)
                     held = source
                 for plane in range(4):
-                    _add_weighted(sums[plane], buffers[plane, skip : skip + columns], weights[tap], tap == 0)
+                    # The planes of even columns then are those of the next cell.
+                    begin = skip + 1 if second_column and plane % 2 == plan.red_column else skip
+                    _add_weighted(sums[plane], buffers[plane, begin : begin + columns], weights[tap], tap == 0)
         _interleave(sums[0], sums[1], sums[2], sums[3], cells)
         _encode_means(cells, column_taps[0], column_taps[1], tables, out[i, left : left + width], flips[1])
 

@@ -13,6 +13,9 @@ from hypothesis import settings
 from edge_isp.frame import Cfa, Packing, RawFormat
 from edge_isp.kernels.pack import pack
 
+# The models of the person who runs the tests are none of the tests' business.
+os.environ["EDGE_ISP_MODELS"] = "/nonexistent/models"
+
 # Compilation of a kernel falls into the first example, so there is no deadline.
 settings.register_profile("edge_isp", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("edge_isp")

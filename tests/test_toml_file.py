@@ -54,7 +54,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         "input": {"shape": [1, 2, 2, 4], "dtype": "int8", "scale": 0.5, "zero_point": 0, "layout": "rggb"},
         "outputs": [{"shape": [1, 2, 2, 12], "dtype": "int8", "scale": 1, "zero_point": 0, "layout": "planes12"}],
         "agreement": {"rms_lsb": 1.0},
-        "variants": {"npu": {"file": "b.tflite", "sha256": "0"}},
+        "variants": {"npu": {"64x48": {"file": "b.tflite", "sha256": "0"}}},
     },
     "profile": {
         "sensor": {"name": "x", "bit_depth": 10, "cfa": "RGGB", "black_level": [1, 1, 1, 1], "white_level": 1023},

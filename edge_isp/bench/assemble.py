@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -33,8 +34,8 @@ from edge_isp.bench.report import (
     Software,
 )
 from edge_isp.bench.sampler import Sampler
-from edge_isp.board import Board
-from edge_isp.engines.base import EngineReport
+from edge_isp.board import FIX_GOVERNOR, Board
+from edge_isp.engines.base import EngineReport, Library
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline import DropReason
 
@@ -57,6 +58,7 @@ class Measurement:
         card: the model's card.
         shape: of the model's input.
         init_ns: nanoseconds from the beginning to the first result.
+        init_bytes: of memory that were taken meanwhile.
         samples: values of every measured frame, with a column "interval".
         sampler: memory, temperature and energy over the same time.
     """
@@ -78,6 +80,7 @@ class Measurement:
     drops: Drops = field(default_factory=lambda: Drops(total=0, by_cause={}, unexplained=0))
     reconnects: int = 0
     overhead: Overhead | None = None
+    init_bytes: int | None = None
 
 
 def make_report(measured: Measurement, subject: Subject, plan: Plan) -> Report:
@@ -135,6 +138,7 @@ def make_report(measured: Measurement, subject: Subject, plan: Plan) -> Report:
             rss_growth_bytes=sampler.rss_growth_bytes(),
             cpu_percent=sampler.cpu_percent,
             load_avg=os.getloadavg()[0],
+            rss_init_bytes=measured.init_bytes,
         ),
         thermal=sampler.thermal(),
         energy=sampler.energy(measured.samples.n),
@@ -175,7 +179,7 @@ def _invalid_reasons(measured: Measurement) -> list[str]:
         reasons.append(f"{n} frames are too few for p99: at least {_LEAST_FRAMES}")
     governor = sampler.board.governor()
     if governor not in (None, "performance"):
-        reasons.append(f"the CPU's clock is not fixed: governor {governor}")
+        reasons.append(f"the CPU's clock is not fixed: governor {governor}; {FIX_GOVERNOR}")
     throttling = sampler.board.throttling()
     if throttling is not None and throttling.now:
         reasons.append(f"the machine is throttled: {', '.join(throttling.now)} ({throttling.flags:#x})")
@@ -200,17 +204,41 @@ def _cpus_of_others(sampler: Sampler) -> float:
 
 
 def _software(engine: EngineReport | None) -> Software:
-    runtime, _, runtime_version = engine.engine.partition(" ") if engine else ("", "", "")
-    has_delegate = engine is not None and engine.delegate != "none"
+    name, _, runtime_version = engine.engine.partition(" ") if engine else ("", "", "")
+    runtime, delegate = None, None
+    if engine is not None:
+        lib = engine.runtime_library
+        runtime_version = runtime_version.partition(" ")[0] or (lib.version if lib else "")
+        runtime = Runtime(name=name, version=runtime_version or None, lib=_path(lib), sha256=_sha256(lib))
+    if engine is not None and engine.delegate != "none":
+        lib = engine.delegate_library
+        delegate = Delegate(
+            name=engine.delegate, lib=_path(lib), sha256=_sha256(lib), version=lib.version or None if lib else None
+        )
     return Software(
         edge_isp=edge_isp.__version__,
         python=platform.python_version(),
         numpy=np.__version__,
         numba=version("numba"),
-        runtime=Runtime(name=runtime, version=runtime_version or None) if engine else None,
-        delegate=Delegate(name=engine.delegate, lib=None, sha256=None) if engine and has_delegate else None,
+        runtime=runtime,
+        delegate=delegate,
         git_commit=_commit(),
     )
+
+
+def _path(library: Library | None) -> str | None:
+    return library.path if library else None
+
+
+def _sha256(library: Library | None) -> str | None:
+    """SHA-256 of a library's file; None where it cannot be read."""
+    if library is None:
+        return None
+    try:
+        with open(library.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _commit() -> str | None:

@@ -1,4 +1,4 @@
-"""Other implementations on the same frames: NumPy with float32, OpenCV and rawpy, in turns.
+"""Other implementations on the same frames: NumPy with float32, OpenCV, rawpy, and ISPs before a detector, in turns.
 
 Each runs in a process of its own, so that its memory can be told apart: `python -m edge_isp.bench.baselines` gets a job
 as JSON and prints its figures as JSON. All get the same frames, packed as the sensor sends them, in memory. Their
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +23,16 @@ from numpy.typing import NDArray
 
 from edge_isp.bench.figures import distribution, rate
 from edge_isp.bench.frames import MemoryCamera
+from edge_isp.bench.picture_baselines import (
+    objects_by_isp,
+    objects_by_picamera2,
+    objects_by_software_isp,
+    objects_through_pictures,
+    software_isp,
+)
 from edge_isp.bench.report import Baseline
 from edge_isp.bench.sampler import Meters
-from edge_isp.errors import BenchError
+from edge_isp.errors import BenchError, CameraError
 from edge_isp.frame import RawFrame
 
 # Frames at the beginning that do not count.
@@ -190,26 +197,76 @@ def rawpy_half(model: str, frame: RawFrame) -> Develop:
     return develop
 
 
-# By name: what it makes, the modules that it needs, and what prepares it; None for our pipeline, which streams. The
-# modules are imported before memory is read for the first time.
-BASELINES: dict[str, tuple[str, tuple[str, ...], Callable[[str, RawFrame], Develop] | None]] = {
-    "edge_isp": (
-        "picture by the network, int8",
-        ("numpy", "numba", "ai_edge_litert.interpreter", "edge_isp.pipeline", "edge_isp.engines.litert"),
-        None,
-    ),
+# Prepares a baseline for a model and a camera; gives the time stamps of the frames as they are done.
+Stream = Callable[[str, MemoryCamera], AbstractContextManager[Iterator[int]]]
+
+
+@contextmanager
+def _stream(model: str, camera: MemoryCamera) -> Iterator[Iterator[int]]:
+    """Time stamps of results as our pipeline delivers them."""
+    from edge_isp.pipeline import Pipeline, QueuePolicy, StreamOptions
+
+    with Pipeline(camera, model, StreamOptions(policy=QueuePolicy.BLOCK)) as pipeline:
+        yield (done.timestamp_ns for done in pipeline)
+
+
+def _one_by_one(prepare: Callable[[str, RawFrame], Callable[[RawFrame], Any]]) -> Stream:
+    """Frames that are read and developed one after the other."""
+
+    @contextmanager
+    def stream(model: str, camera: MemoryCamera) -> Iterator[Iterator[int]]:
+        with camera:
+            first = camera.read()
+            assert first is not None
+            develop = prepare(model, first)
+
+            def results() -> Iterator[int]:
+                while (frame := camera.read()) is not None:
+                    with frame:
+                        develop(frame)
+                    yield frame.timestamp_ns
+
+            yield results()
+
+    return stream
+
+
+# By name: what it makes, the modules that it needs, and what runs it. The modules are imported before memory is read
+# for the first time.
+_OURS = ("numpy", "numba", "ai_edge_litert.interpreter", "edge_isp.pipeline", "edge_isp.engines.litert")
+_Baselines = dict[str, tuple[str, tuple[str, ...], Stream]]
+
+BASELINES: _Baselines = {
+    "edge_isp": ("picture by the network, int8", _OURS, _stream),
     "numpy_float32": (
         "picture by the same network, float32 in ONNX Runtime",
         ("numpy", "cv2", "onnxruntime", "onnx", "edge_isp.bench.float_onnx"),
-        numpy_float32,
+        _one_by_one(numpy_float32),
     ),
-    "opencv": ("picture by edge-aware demosaicing", ("numpy", "cv2"), opencv),
-    "rawpy": ("picture of half the size by LibRaw", ("numpy", "rawpy", "tifffile"), rawpy_half),
+    "opencv": ("picture by edge-aware demosaicing", ("numpy", "cv2"), _one_by_one(opencv)),
+    "software_isp": ("picture as by libcamera's software ISP", ("numpy", "cv2"), _one_by_one(software_isp)),
+    "rawpy": ("picture of half the size by LibRaw", ("numpy", "rawpy", "tifffile"), _one_by_one(rawpy_half)),
+}
+
+DETECTOR_BASELINES: _Baselines = {
+    "edge_isp": ("boxes from RAW", _OURS, _stream),
+    "through_picture": ("boxes in pictures by the network", (*_OURS, "cv2"), objects_through_pictures),
+    "software_isp": (
+        "boxes in pictures as by libcamera's software ISP",
+        (*_OURS, "cv2"),
+        _one_by_one(objects_by_software_isp),
+    ),
+    "isp_path": ("boxes in pictures that cost nothing", (*_OURS, "cv2"), _one_by_one(objects_by_isp)),
+    "picamera2": (
+        "boxes in the main stream of a camera, at its pace",
+        (*_OURS, "cv2", "picamera2"),
+        _one_by_one(objects_by_picamera2),
+    ),
 }
 
 
 def measure_baselines(model: str, *, width: int, height: int, rounds: int = 3, seconds: float = 5.0) -> list[Baseline]:
-    """Runs all baselines in turns.
+    """Runs all baselines of the model's task in turns.
 
     Args:
         model: the name of the model.
@@ -219,21 +276,30 @@ def measure_baselines(model: str, *, width: int, height: int, rounds: int = 3, s
         seconds: the length of each turn.
 
     Raises:
-        BenchError: one failed, and not for want of a package.
+        BenchError: one failed, and not for want of a package or a camera.
+        ModelError: there is no such model.
     """
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in BASELINES}
-    missing: dict[str, str] = {}
+    from edge_isp.models.card import find_model
+
+    task = find_model(model, None).task
+    baselines = _baselines_of(task)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in baselines}
+    skipped: dict[str, str] = {}
     for _ in range(rounds):
-        for name in BASELINES:
-            if name in missing:
+        for name in baselines:
+            if name in skipped:
                 continue
-            job = {"baseline": name, "model": model, "width": width, "height": height, "seconds": seconds}
+            job = {"task": task, "baseline": name, "model": model, "width": width, "height": height, "seconds": seconds}
             measured = _in_process(job)
-            if "missing" in measured:
-                missing[name] = f"the package {measured['missing']} is not installed"
+            if "skipped" in measured:
+                skipped[name] = measured["skipped"]
             else:
                 found[name].append(measured)
-    return [_medians(name, rounds, found[name], missing.get(name)) for name in BASELINES]
+    return [_medians(name, makes, found[name], skipped.get(name)) for name, (makes, _, _) in baselines.items()]
+
+
+def _baselines_of(task: str) -> _Baselines:
+    return DETECTOR_BASELINES if task == "detector" else BASELINES
 
 
 def _in_process(job: dict[str, Any]) -> dict[str, Any]:
@@ -246,14 +312,14 @@ def _in_process(job: dict[str, Any]) -> dict[str, Any]:
     return measured
 
 
-def _medians(name: str, rounds: int, found: list[dict[str, Any]], skipped: str | None) -> Baseline:
+def _medians(name: str, makes: str, found: list[dict[str, Any]], skipped: str | None) -> Baseline:
     def median(figure: str) -> float | None:
         return float(np.median([each[figure] for each in found])) if found else None
 
     above, peak = median("rss_above_imports_bytes"), median("rss_peak_bytes")
     return Baseline(
         name=name,
-        makes=BASELINES[name][0],
+        makes=makes,
         rounds=len(found),
         fps=median("fps"),
         latency_p50_ns=median("latency_p50_ns"),
@@ -267,29 +333,31 @@ def _medians(name: str, rounds: int, found: list[dict[str, Any]], skipped: str |
 
 def _run(job: dict[str, Any]) -> dict[str, Any]:
     """Measures a baseline in the process that was started for it."""
-    _, modules, prepare = BASELINES[job["baseline"]]
+    _, modules, stream = _baselines_of(job["task"])[job["baseline"]]
     try:
         for module in modules:
             importlib.import_module(module)
     except ModuleNotFoundError as error:
-        return {"missing": error.name}
+        return {"skipped": f"the package {error.name} is not installed"}
     camera = MemoryCamera(job["width"], job["height"], fps=None)
     before = Meters().rss_bytes() or 0
     _forget_peak()
-    results = _stream(job["model"], camera) if prepare is None else _one_by_one(prepare, job["model"], camera)
     ages: list[int] = []
     times: list[int] = []
     cpu_s = 0.0
-    with results as done:
-        for timestamp_ns in done:
-            now = time.monotonic_ns()
-            if len(times) == _WARMUP:
-                cpu_s = time.process_time()
-            times.append(now)
-            ages.append(now - timestamp_ns)
-            if len(times) > _WARMUP + 2 and now - times[_WARMUP] > job["seconds"] * 1e9:
-                break
-        cpu_s = time.process_time() - cpu_s
+    try:
+        with stream(job["model"], camera) as done:
+            for timestamp_ns in done:
+                now = time.monotonic_ns()
+                if len(times) == _WARMUP:
+                    cpu_s = time.process_time()
+                times.append(now)
+                ages.append(now - timestamp_ns)
+                if len(times) > _WARMUP + 2 and now - times[_WARMUP] > job["seconds"] * 1e9:
+                    break
+            cpu_s = time.process_time() - cpu_s
+    except CameraError as error:  # of a baseline that needs a camera of its own
+        return {"skipped": str(error)}
     counted = len(times) - _WARMUP
     latency = distribution("e2e", ages[_WARMUP:])
     peak = _peak_bytes()
@@ -301,34 +369,6 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         "rss_above_imports_bytes": peak - before,
         "rss_peak_bytes": peak,
     }
-
-
-@contextmanager
-def _stream(model: str, camera: MemoryCamera) -> Iterator[Iterator[int]]:
-    """Time stamps of results as our pipeline delivers them."""
-    from edge_isp.pipeline import Pipeline, QueuePolicy, StreamOptions
-
-    with Pipeline(camera, model, StreamOptions(policy=QueuePolicy.BLOCK)) as pipeline:
-        yield (done.timestamp_ns for done in pipeline)
-
-
-@contextmanager
-def _one_by_one(
-    prepare: Callable[[str, RawFrame], Develop], model: str, camera: MemoryCamera
-) -> Iterator[Iterator[int]]:
-    """Time stamps of frames that were read and developed one after the other."""
-    with camera:
-        first = camera.read()
-        assert first is not None
-        develop = prepare(model, first)
-
-        def results() -> Iterator[int]:
-            while (frame := camera.read()) is not None:
-                with frame:
-                    develop(frame)
-                yield frame.timestamp_ns
-
-        yield results()
 
 
 def _forget_peak() -> None:

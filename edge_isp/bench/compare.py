@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_isp.bench.report import Distribution, Report
+from edge_isp.bench.report import Cell, Distribution, Matrix, Report
 from edge_isp.errors import BenchError
 
 _STATISTICS = ("mean", "min", "p50", "p90", "p95", "p99", "p999", "max")
@@ -123,6 +124,66 @@ def compare_reports(old: Report, new: Report, limits: list[Limit]) -> Comparison
     return Comparison(changes, _differences(old, new), failures)
 
 
+@dataclass(frozen=True, slots=True)
+class CellComparison:
+    """One combination on several boards.
+
+    Attributes:
+        cell: the combination, as it was measured now.
+        p50_ns: the median inference of each matrix that was compared, and now's at the end; None where it was not
+            measured.
+    """
+
+    cell: Cell
+    p50_ns: tuple[float | None, ...]
+
+
+def compare_matrices(earlier: Sequence[Matrix], new: Matrix) -> list[CellComparison]:
+    """The same combinations, on other boards or at other times.
+
+    Args:
+        earlier: what they are compared with.
+        new: whose combinations are compared.
+    """
+    found = [{_key(cell): _median(cell) for cell in matrix.cells} for matrix in earlier]
+    return [CellComparison(cell, (*(each.get(_key(cell)) for each in found), _median(cell))) for cell in new.cells]
+
+
+def matrix_failures(earlier: Sequence[Matrix], new: Matrix, limits: list[Limit]) -> list[str]:
+    """The limits that combinations exceed, and those that were measured earlier and cannot be measured now.
+
+    Args:
+        earlier: what they are compared with.
+        new: whose combinations are compared.
+        limits: how much figures may change; without any, nothing fails.
+
+    Raises:
+        BenchError: a report has no figure that a limit names.
+    """
+    failures = []
+    for matrix in earlier if limits else ():
+        before = {_key(cell): cell.report for cell in matrix.cells}
+        for cell in new.cells:
+            old = before.get(_key(cell))
+            name = (
+                f"{cell.model} {cell.width}x{cell.height}, {cell.engine or ''} {cell.delegate}, {cell.threads} threads"
+            )
+            if old is not None and cell.report is None:
+                failures.append(f"{name}: {cell.error}")
+            elif old is not None and cell.report is not None:
+                failures += [f"{name}: {text}" for text in compare_reports(old, cell.report, limits).failures]
+    return failures
+
+
+def _key(cell: Cell) -> tuple[object, ...]:
+    """What makes two cells the same combination; an engine may have other options on another board."""
+    return (cell.model, cell.width, cell.height, cell.engine, cell.delegate.partition(",")[0], cell.threads)
+
+
+def _median(cell: Cell) -> float | None:
+    return None if cell.report is None else _figure(cell.report, "infer.p50")
+
+
 def _figure(report: Report, name: str) -> float | None:
     if name in _RATES:
         value: float | None = getattr(report.rates, name)
@@ -147,6 +208,7 @@ def _differences(old: Report, new: Report) -> list[str]:
         "model": (old.model.sha256[:12], new.model.sha256[:12]),
         "input": (old.model.input_shape, new.model.input_shape),
         "threads": (old.settings.threads, new.settings.threads),
+        "delegate": (_executor(old), _executor(new)),
         "policy": (old.settings.policy, new.settings.policy),
         "camera rate": (_camera_rate(old), _camera_rate(new)),
     }
@@ -154,6 +216,10 @@ def _differences(old: Report, new: Report) -> list[str]:
     for when, report in (("then", old), ("now", new)):
         found += [f"INVALID {when}: {reason}" for reason in report.invalid_reasons]
     return found
+
+
+def _executor(report: Report) -> str | None:
+    return report.software.delegate.name if report.software.delegate else None
 
 
 def _camera_rate(report: Report) -> float | None:

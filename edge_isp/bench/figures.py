@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_isp.bench.report import Distribution, Intervals
+from edge_isp.bench.report import Distribution, Intervals, Report
 
 # Of the median interval: what lies outside the first two is early or late (the classes of picamera2's
 # check_timestamps), what lies beyond the third has missed a whole frame.
@@ -79,6 +79,15 @@ def intervals(values_ns: Sequence[int] | NDArray[np.int64]) -> Intervals | None:
         late=int(((values > _LATE * p50) & (values <= _VERY_LATE * p50)).sum()),
         very_late=int((values > _VERY_LATE * p50).sum()),
     )
+
+
+def infer(report: Report) -> Distribution:
+    """The durations of the inferences.
+
+    Args:
+        report: of a model or a pipeline, both of which have that stage.
+    """
+    return next(stage for stage in report.stages if stage.name == "infer")
 
 
 class Samples:

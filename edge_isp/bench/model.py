@@ -12,7 +12,7 @@ from edge_isp.bench.figures import Samples, distribution, rate
 from edge_isp.bench.frames import MemoryCamera
 from edge_isp.bench.plan import Plan, Subject, pinned
 from edge_isp.bench.report import Rates, Report
-from edge_isp.bench.sampler import Sampler
+from edge_isp.bench.sampler import InitialMemory, Sampler
 from edge_isp.pipeline.runner import Model, Runner
 
 
@@ -32,7 +32,7 @@ def measure_model(subject: Subject, plan: Plan, *, width: int, height: int) -> R
         PluginError: there is no such engine.
     """
     with pinned(plan.pinned):
-        started, begun_ns = datetime.now(UTC), time.monotonic_ns()
+        started, begun_ns, rss = datetime.now(UTC), time.monotonic_ns(), InitialMemory()
         model = Model(subject.model_options)
         runner = Runner(model, subject.model_options)
         with MemoryCamera(width, height, fps=None) as camera:
@@ -50,7 +50,7 @@ def measure_model(subject: Subject, plan: Plan, *, width: int, height: int) -> R
             return before, time.monotonic_ns()
 
         before, after = timed()
-        first_ns = after - before
+        first_ns, init_bytes = after - before, rss.added()
         begin, done = time.monotonic_ns(), 0
         while not plan.is_warm(done, time.monotonic_ns() - begin):
             timed()
@@ -77,6 +77,7 @@ def measure_model(subject: Subject, plan: Plan, *, width: int, height: int) -> R
         card=card,
         shape=shape,
         init_ns=init_ns,
+        init_bytes=init_bytes,
         stages=[distribution("infer", samples.column("infer"), first_ns)],
         rates=Rates(
             sensor_fps=None, captured_fps=None, processed_fps=rate(samples.n, first_end, last), delivered_fps=None

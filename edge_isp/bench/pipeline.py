@@ -14,7 +14,7 @@ from edge_isp.bench.figures import Samples, distribution, rate
 from edge_isp.bench.frames import WatchedOpener
 from edge_isp.bench.plan import Plan, Subject, pinned
 from edge_isp.bench.report import CameraMode, Distribution, Drops, Latency, Overhead, Rates, Report
-from edge_isp.bench.sampler import Sampler
+from edge_isp.bench.sampler import InitialMemory, Sampler
 from edge_isp.cameras.base import Camera
 from edge_isp.errors import BenchError
 from edge_isp.pipeline import DropReason, Event, FrameResult, FramesDropped, Pipeline, StreamOptions
@@ -52,7 +52,7 @@ def measure_pipeline(
     opener, losses = WatchedOpener(open_camera), _Losses()
     with pinned(plan.pinned), ExitStack() as sampling:
         stream = _Stream(plan, losses, sampling)
-        started, begun_ns = datetime.now(UTC), time.monotonic_ns()
+        started, begun_ns, rss = datetime.now(UTC), time.monotonic_ns(), InitialMemory()
         with Pipeline(
             opener,
             subject.model_options,
@@ -61,7 +61,7 @@ def measure_pipeline(
             runner = pipeline.consumers[0].runner
             for done in pipeline:
                 if stream.n == 0:
-                    stream.init_ns = time.monotonic_ns() - begun_ns
+                    stream.init_ns, stream.init_bytes = time.monotonic_ns() - begun_ns, rss.added()
                 if not stream.add(done):
                     break
             sampling.close()
@@ -77,6 +77,7 @@ def measure_pipeline(
         card=card,
         shape=shape,
         init_ns=stream.init_ns,
+        init_bytes=stream.init_bytes,
         stages=list(stream.distributions(STAGES, "stage")),
         waits=list(stream.distributions(WAITS, "wait")),
         rates=stream.rates(),
@@ -139,6 +140,7 @@ class _Stream:
         self.samples = Samples(columns, capacity=SAMPLE_CAPACITY, seed=plan.seed)
         self.sampler: Sampler | None = None
         self.n = 0
+        self.init_bytes: int | None = None
         self.init_ns = self.first_age_ns = self.first_ns = self.last_ns = 0
         self._previous: FrameResult | None = None
         self._begun_ns = 0

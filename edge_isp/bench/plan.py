@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from edge_isp.engines.candidates import Delegation
 from edge_isp.errors import BenchError
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy
 
@@ -63,19 +64,28 @@ class Subject:
     Attributes:
         model: the name of a shipped model or the path of one.
         engine: the name of the engine; None for the default of the model's file.
-        threads: threads of the engine; None for one per core.
+        threads: threads of the engine; None for one fewer than there are cores.
         policy: the policy of the pipeline's queues; None for the default of the camera.
+        delegate: what may run the model, see `Delegation`.
+        python: the path of another Python, for engines whose packages this one does not have.
     """
 
     model: str = "rfdcsanet-s"
     engine: str | None = None
     threads: int | None = None
     policy: str | None = None
+    delegate: str = "auto"
+    python: str | None = None
 
     @property
     def model_options(self) -> ModelOptions:
         """The model as a pipeline takes it."""
-        return ModelOptions(self.model, engine=self.engine, threads=self.threads)
+        return ModelOptions(
+            self.model,
+            engine=self.engine,
+            threads=self.threads,
+            delegation=Delegation(self.delegate, python=self.python),
+        )
 
     @property
     def queue_policy(self) -> QueuePolicy | None:

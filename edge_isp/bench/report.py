@@ -6,7 +6,7 @@ Durations are integers in nanoseconds, or floats where they are statistics. What
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ SCHEMA_VERSION = 1
 PERCENTILES = "numpy linear"
 
 _LARGEST_FILE_BYTES = 1 << 24
+
+_Document = TypeVar("_Document")
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -38,18 +40,24 @@ class Host(_Part):
 
 
 class Runtime(_Part):
-    """What runs the model."""
+    """What runs the model. `sha256` is that of its shared library `lib`, where it is known."""
 
     name: str
     version: str | None
+    lib: str | None = None
+    sha256: str | None = None
 
 
 class Delegate(_Part):
-    """The delegate that runs nodes of the graph in place of the runtime's own kernels."""
+    """The delegate that runs nodes of the graph in place of the runtime's own kernels.
+
+    `sha256` is that of its shared library `lib`; all three are null where the delegate is a part of the runtime.
+    """
 
     name: str
     lib: str | None
     sha256: str | None
+    version: str | None = None
 
 
 class Software(_Part):
@@ -159,7 +167,8 @@ class Drops(_Part):
 
 class Resources(_Part):
     """Resources of the process. `rss_growth_bytes` is the highest resident memory after the first minute less that at
-    its end; null for shorter runs. `cpu_percent` is in percent of one CPU."""
+    its end; null for shorter runs. `cpu_percent` is in percent of one CPU. `rss_init_bytes` is what loading the runtime
+    and the model, and the first inference, added to the resident memory of this process and the engine's own."""
 
     rss_start_bytes: int | None
     rss_end_bytes: int | None
@@ -167,6 +176,17 @@ class Resources(_Part):
     rss_growth_bytes: int | None
     cpu_percent: float
     load_avg: float | None
+    rss_init_bytes: int | None = None
+
+
+class OperatorTime(_Part):
+    """The nodes of one operator, as the runtime's profiler has timed them: their number in the graph, what runs them,
+    and their nanoseconds together per inference."""
+
+    operator: str
+    executor: str
+    nodes: int
+    ns: float
 
 
 class Throttled(_Part):
@@ -259,9 +279,34 @@ class Report(_Part):
     valid: bool
     invalid_reasons: list[str]
     samples_file: str | None
+    operators: list[OperatorTime] | None = None
 
 
-def to_json(report: Report) -> str:
+class Cell(_Part):
+    """What was measured of one combination, or why it could not be."""
+
+    model: str
+    width: int
+    height: int
+    engine: str | None
+    delegate: str
+    threads: int | None
+    report: Report | None
+    error: str | None
+
+
+class Matrix(_Part):
+    """Reports of several combinations on one machine, each measured in a process of its own: what `edge-isp bench
+    matrix` writes, and `bench model` and `bench pipeline` where an option is repeated."""
+
+    schema_version: Literal[1]
+    kind: Literal["matrix"]
+    started_utc: str
+    board: str
+    cells: list[Cell]
+
+
+def to_json(report: Report | Matrix) -> str:
     """Strict JSON with sorted keys; NaN is written as null.
 
     Args:
@@ -279,11 +324,27 @@ def read_report(path: Path) -> Report:
     Raises:
         BenchError: it cannot be read, or it is not a report of this schema version.
     """
+    return _read(path, Report, "report")
+
+
+def read_matrix(path: Path) -> Matrix:
+    """Reads the reports of several combinations.
+
+    Args:
+        path: of their file.
+
+    Raises:
+        BenchError: it cannot be read, or it is not a matrix of this schema version.
+    """
+    return _read(path, Matrix, "matrix")
+
+
+def _read(path: Path, kind: type[_Document], name: str) -> _Document:
     content = read_file(path, BenchError, _LARGEST_FILE_BYTES)
     try:
-        return msgspec.json.decode(content, type=Report)
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BenchError(f"{path}: not a report of schema version {SCHEMA_VERSION}: {shortened(str(error))}") from error
+        raise BenchError(f"{path}: not a {name} of schema version {SCHEMA_VERSION}: {shortened(str(error))}") from error
 
 
 def json_schema() -> dict[str, Any]:

@@ -52,8 +52,33 @@ class Meters:
 
     def rss_bytes(self) -> int | None:
         """Resident memory of this process."""
-        text = read_text(self.root / "proc/self/statm")
+        return self._rss_bytes("self")
+
+    def rss_with_children_bytes(self) -> int | None:
+        """Resident memory of this process and of those that it has started, which engines may run in."""
+        own = self._rss_bytes("self")
+        if own is None:
+            return None
+        lists = (read_text(path) for path in self.root.glob("proc/self/task/*/children"))
+        children = [number for text in lists for number in (text or "").split()]
+        return own + sum(self._rss_bytes(number) or 0 for number in children)
+
+    def _rss_bytes(self, process: str) -> int | None:
+        text = read_text(self.root / "proc" / process / "statm")
         return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") if text else None
+
+
+class InitialMemory:
+    """What is added to the resident memory from here on, in this process and in those that engines run in."""
+
+    def __init__(self) -> None:
+        self._meters = Meters()
+        self._before = self._meters.rss_with_children_bytes()
+
+    def added(self) -> int | None:
+        """Bytes since the beginning; None where the kernel does not count them."""
+        now = self._meters.rss_with_children_bytes()
+        return None if now is None or self._before is None else now - self._before
 
 
 @dataclass

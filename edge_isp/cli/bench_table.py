@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from edge_isp.bench.figures import infer
+from edge_isp.bench.plot import executor_name, median_ms
 from edge_isp.cli.tables import figures_table, plain_console
 
 if TYPE_CHECKING:
-    from edge_isp.bench.compare import Comparison
+    from edge_isp.bench.compare import CellComparison, Comparison
     from edge_isp.bench.kernels import KernelReport, KernelResult
-    from edge_isp.bench.report import Baseline, Distribution, Report
+    from edge_isp.bench.report import Baseline, Cell, Distribution, Matrix, OperatorTime, Report
 
 
 def show_report(report: Report, console: Console) -> None:
@@ -30,6 +32,8 @@ def show_report(report: Report, console: Console) -> None:
     console.print(table)
     for line in _footer(report):
         console.print(line)
+    if report.operators:
+        console.print(_operators(report.operators))
     if report.baselines:
         console.print(_baselines(report.baselines))
     console.print("VALID" if report.valid else f"INVALID: {'; '.join(report.invalid_reasons)}")
@@ -70,6 +74,52 @@ def show_kernels(report: KernelReport) -> None:
     )
 
 
+def show_matrix(matrix: Matrix, console: Console) -> None:
+    """Reports of several combinations: a line for each, and why the others were not measured."""
+    console.print(matrix.board)
+    table = figures_table(
+        "times of an inference in ms; memory that loading added in MB",
+        "model",
+        "size",
+        "runs on",
+        "threads",
+        "p50",
+        "p95",
+        "fps",
+        "first",
+        "memory",
+    )
+    for cell in matrix.cells:
+        if cell.report is not None:
+            table.add_row(*_cell_row(cell, cell.report))
+    console.print(table)
+    for cell in matrix.cells:
+        if cell.report is None:
+            show_cell(cell, console)
+
+
+def show_cell(cell: Cell, console: Console) -> None:
+    """One combination in a line."""
+    threads = "" if cell.threads is None else f", {cell.threads} threads"
+    name = f"{cell.model} {cell.width}x{cell.height} on {executor_name(cell)}{threads}"
+    median = median_ms(cell)
+    reason = " ".join((cell.error or "").split())
+    console.print(f"{name}: {reason if median is None else f'{median:.1f} ms'}", soft_wrap=True)
+
+
+def show_matrices(matrices: list[Matrix], comparisons: list[CellComparison], console: Console) -> None:
+    """The same combinations in several matrices, the last of which is new: medians, and the ratio to the last."""
+    boards = [f"{matrix.board} {matrix.started_utc[:10]}" for matrix in matrices]
+    table = figures_table("median inference in ms, and how much longer than now", "combination", *boards)
+    for comparison in comparisons:
+        cell, (*others, now) = comparison.cell, comparison.p50_ns
+        threads = "" if cell.threads is None else f" {cell.threads} threads"
+        shown = ["" if then is None else f"{then / 1e6:.1f}{f' ({then / now:.2f}x)' if now else ''}" for then in others]
+        name = f"{cell.model} {cell.width}x{cell.height} {executor_name(cell)}{threads}"
+        table.add_row(name, *shown, "" if now is None else f"{now / 1e6:.1f}")
+    console.print(table)
+
+
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """What changed, and which limits are exceeded."""
     table = figures_table("changes since the earlier report", "figure", "then", "now", "change")
@@ -92,11 +142,17 @@ def _header(report: Report) -> list[str]:
     host, software, model = report.host, report.software, report.model
     runtime = f"{software.runtime.name} {software.runtime.version}" if software.runtime else "-"
     delegate = software.delegate.name if software.delegate else "no delegate"
+    libraries = [
+        f"{library.lib} ({(library.sha256 or 'cannot be read')[:12]})"
+        for library in (software.runtime, software.delegate)
+        if library and library.lib
+    ]
     lines = [
         f"{host.board or 'unknown board'}, {host.soc or host.arch}, {host.cpu_count} CPUs, kernel {host.kernel}, "
         f"governor {host.governor or 'none'}",
         f"edge_isp {software.edge_isp} ({software.git_commit or 'no checkout'}), Python {software.python}, "
         f"NumPy {software.numpy}, {runtime}, {delegate}, {report.settings.threads} threads",
+        *(f"library {library}" for library in libraries),
         f"{model.name} ({model.sha256[:12]}), input {'x'.join(map(str, model.input_shape))} {model.dtype}",
     ]
     if report.camera:
@@ -105,6 +161,23 @@ def _header(report: Report) -> list[str]:
         policy = report.settings.policy or "its default policy"
         lines.append(f"{camera.backend} {camera.mode} {camera.bayer} {camera.packing}, {pace}, {policy}")
     return lines
+
+
+def _cell_row(cell: Cell, report: Report) -> list[str]:
+    times = infer(report)
+    added = report.resources.rss_init_bytes
+    fps = report.rates.delivered_fps or report.rates.processed_fps
+    return [
+        cell.model,
+        f"{cell.width}x{cell.height}",
+        executor_name(cell),
+        "" if cell.threads is None else str(cell.threads),
+        f"{times.p50 / 1e6:.2f}",
+        f"{times.p95 / 1e6:.2f}",
+        _figure(fps, 1, 1),
+        _figure(times.first, 1e6, 1),
+        _figure(added, 1e6, 0),
+    ]
 
 
 def _row(values: Distribution) -> list[str]:
@@ -144,6 +217,8 @@ def _resources(report: Report) -> str:
     parts = [f"CPU {used.cpu_percent:.0f} %"]
     if used.rss_peak_bytes is not None:
         parts.append(f"memory {used.rss_peak_bytes / 1e6:.1f} MB at most")
+    if used.rss_init_bytes is not None:
+        parts.append(f"{used.rss_init_bytes / 1e6:.1f} MB of it for loading the model and its runtime")
     if used.rss_growth_bytes is not None:
         parts.append(f"{used.rss_growth_bytes / 1e6:+.2f} MB after the first minute")
     if report.thermal.max_c is not None:
@@ -155,6 +230,15 @@ def _resources(report: Report) -> str:
     if report.energy.j_per_frame is not None:
         parts.append(f"{report.energy.j_per_frame:.3f} J per frame ({report.energy.source})")
     return ", ".join(parts)
+
+
+def _operators(operators: list[OperatorTime]) -> Table:
+    total = sum(operator.ns for operator in operators)
+    table = figures_table("operators, by the runtime's profiler", "operator", "nodes", "ms", "share")
+    for each in operators:
+        share = f"{100 * each.ns / total:.1f} %" if total else ""
+        table.add_row(f"{each.operator} ({each.executor})", str(each.nodes), f"{each.ns / 1e6:.2f}", share)
+    return table
 
 
 def _baselines(baselines: list[Baseline]) -> Table:

@@ -31,6 +31,12 @@ OF_MODEL = {
     "profile",
     "input_size",
     "confidence",
+    "iou",
+    "max_detections",
+    "class",
+    "min_size",
+    "region",
+    "class_agnostic",
     "track",
     "zone",
     "lens_shading",
@@ -50,7 +56,18 @@ OF_MODEL = {
 }
 # Those that only models of one task have, with their values for the others.
 _OF_TASK: Mapping[str, Mapping[str, Any]] = {
-    "detector": {"confidence": None, "input_size": None, "track": False, "zone": None},
+    "detector": {
+        "confidence": None,
+        "iou": None,
+        "max_detections": None,
+        "class": (),
+        "min_size": 0.0,
+        "region": (),
+        "class_agnostic": False,
+        "input_size": None,
+        "track": False,
+        "zone": None,
+    },
     "isp": {"lens_shading": None, "tile": None},
 }
 # What else a table of a further model may hold: sinks, and "every", the first frame and every Nth one after it.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from edge_isp.board import FIX_GOVERNOR
 from edge_isp.cli import options
 
 
@@ -34,6 +35,8 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
             f"{policy['name']}: {policy['governor']}, {_mhz(policy['frequency_khz'])} of "
             f"{_mhz(policy['maximum_khz'])} MHz",
         )
+    if any(policy["governor"] not in (None, "performance") for policy in processor["policies"]):
+        yield _line("", f"the clock changes while something is measured; {FIX_GOVERNOR}")
     temperatures = ", ".join(f"{name} {value:.1f} °C" for name, value in found["temperatures_c"].items())
     yield _line("temperature", temperatures or "not known")
     throttled = found["throttled"]

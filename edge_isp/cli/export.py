@@ -21,9 +21,10 @@ _Format = Annotated[
     str,
     typer.Option(
         "--format",
-        metavar="tflite|onnx",
-        help="Format of the file. An .onnx has QuantizeLinear and DequantizeLinear; this needs: pip install "
-        "'edge-isp[onnx]'.",
+        metavar="tflite|onnx|onnx-nchw|onnx-float",
+        help="Format of the file. An .onnx has QuantizeLinear and DequantizeLinear. For compilers, and without a card: "
+        "'onnx-nchw' has channels before rows and columns, as Rockchip's compiler reads it; 'onnx-float' also, and is "
+        "not quantised. All but 'tflite' need: pip install 'edge-isp[onnx]'.",
     ),
 ]
 

@@ -19,6 +19,7 @@ from edge_isp import __version__
 from edge_isp.cli import signals, streams
 from edge_isp.cli.bench import bench
 from edge_isp.cli.calibrate import calibrate
+from edge_isp.cli.compile import compile_for_npu
 from edge_isp.cli.config import config
 from edge_isp.cli.configuration import configured
 from edge_isp.cli.devices import devices
@@ -46,6 +47,7 @@ app.command()(run)
 app.command()(ros)
 app.command()(serve)
 app.command()(devices)
+app.command("compile")(compile_for_npu)
 app.command()(warmup)
 app.command()(doctor)
 app.command()(install_service)

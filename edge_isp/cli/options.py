@@ -14,6 +14,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from edge_isp.errors import shortened
+
 
 class Size(NamedTuple):
     """Width and height in pixels, as `--size` has them."""
@@ -36,6 +38,27 @@ def parse_size(text: str | Size) -> Size:
     if min(size) < 2 or size.width % 2 or size.height % 2:
         raise typer.BadParameter(f"expected WIDTHxHEIGHT in pixels, both even, such as 1280x720; found '{text}'")
     return size
+
+
+def parse_region(text: str) -> tuple[float, float, float, float]:
+    """The rectangle of a text such as "0,0.5,1,1"; see `edge_isp.tasks.detect.check_region`.
+
+    Args:
+        text: x0, y0, x1, y1 in parts of the picture's width and height.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    from edge_isp.tasks.detect import check_region
+
+    try:
+        return check_region([float(value) for value in text.split(",")])
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected X0,Y0,X1,Y1 with 0 <= X0 < X1 <= 1 and 0 <= Y0 < Y1 <= 1, in parts of the picture's width and "
+            f"height, such as 0,0.5,1,1; found '{shortened(text)}'",
+            param_hint="--region",
+        ) from error
 
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -156,6 +179,49 @@ Confidence = Annotated[
     float | None,
     typer.Option("--confidence", min=0, max=1, help="Minimum confidence of a detection, 0.3 by default."),
 ]
+Iou = Annotated[
+    float | None,
+    typer.Option(
+        "--iou",
+        min=0,
+        max=1,
+        help="Overlap (intersection over union) of two boxes of a class from which on the less certain one is dropped, "
+        "0.45 by default.",
+    ),
+]
+MaxDetections = Annotated[
+    int | None,
+    typer.Option(
+        "--max-detections", metavar="N", min=1, help="Maximum number of detections in a frame, 100 by default."
+    ),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help="A class that the detector looks for, such as 'person'. May be repeated. By default all of its classes.",
+    ),
+]
+MinSize = Annotated[
+    float,
+    typer.Option(
+        "--min-size", metavar="PIXELS", min=0, help="Minimum width and height of a detection in pixels of the sensor."
+    ),
+]
+DetectionRegions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region",
+        metavar="X0,Y0,X1,Y1",
+        help="A rectangle in which the middle of a detection must lie, in parts of the picture's width and height, "
+        "such as 0,0.5,1,1 for the lower half. May be repeated. By default the whole picture.",
+    ),
+]
+ClassAgnostic = Annotated[
+    bool,
+    typer.Option("--class-agnostic", help="Drop a box that overlaps a more certain one of another class as well."),
+]
 Track = Annotated[
     bool, typer.Option("--track", help="Number the detector's objects, so that each keeps its number in every frame.")
 ]
@@ -231,16 +297,21 @@ Engine = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", min=1, help="Threads of the runtime. By default it has one per core."),
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="Threads of the runtime. By default it has one fewer than there are cores.",
+    ),
 ]
 Delegate = Annotated[
     str,
     typer.Option(
         "--delegate",
         metavar="NAME",
-        help="Where the model runs. 'auto' takes the first NPU that works, else the CPU; 'none' takes the CPU. Any "
-        "other must work: a name that 'edge-isp doctor' lists, or the path of a delegate library. Its options follow, "
-        "as in edgetpu,device=usb.",
+        help="Where the model runs. 'auto' takes the fastest that works, an NPU or the CPU; 'none' takes the CPU. Any "
+        "other must work and is used however slow it is: a name that 'edge-isp doctor' lists, or the path of a "
+        "delegate library. Its options follow, as in edgetpu,device=usb.",
     ),
 ]
 RequireFullDelegation = Annotated[
@@ -252,13 +323,18 @@ TimeLimit = Annotated[
         "--time-limit",
         metavar="SECONDS",
         min=0.001,
-        help="Longest time of one inference. The NPU then runs in a process of its own, which is ended when it hangs.",
+        help="Longest time of an inference on the NPU, after the first one, before its process is ended. By default it "
+        "is five seconds. Frames do not wait so long: the CPU runs those for which the NPU is late.",
     ),
 ]
 CheckEvery = Annotated[
     int,
     typer.Option(
-        "--check-every", metavar="N", min=0, help="Compare the NPU with the CPU every N frames; 0 compares only once."
+        "--check-every",
+        metavar="N",
+        min=0,
+        help="Compare whole frames of the NPU with the CPU every N frames, besides the checks that are always made; 0 "
+        "adds none.",
     ),
 ]
 EnginePython = Annotated[

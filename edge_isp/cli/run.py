@@ -35,6 +35,12 @@ def run(
     profile: options.Profile = None,
     input_size: options.InputSize = None,
     confidence: options.Confidence = None,
+    iou: options.Iou = None,
+    max_detections: options.MaxDetections = None,
+    classes: options.Classes = None,
+    min_size: options.MinSize = 0.0,
+    region: options.DetectionRegions = None,
+    class_agnostic: options.ClassAgnostic = False,
     track: options.Track = False,
     zone: options.ZoneFile = None,
     lens_shading: options.LensShading = None,
@@ -62,6 +68,7 @@ def run(
     from edge_isp.pipeline import QueuePolicy, StreamOptions
 
     of_model = {name: value for name, value in context.params.items() if name in OF_MODEL}
+    of_model["class"] = classes  # no name that a parameter of a function may have
     run_stream(
         camera,
         _model_options(of_model),
@@ -113,6 +120,12 @@ def _model_options(values: Mapping[str, Any]) -> ModelOptions:
         tone=values["tone"],
         input_size=values["input_size"],
         confidence=values["confidence"],
+        iou_threshold=values["iou"],
+        max_detections=values["max_detections"],
+        classes=tuple(values["class"] or ()),
+        min_size=values["min_size"],
+        detection_regions=tuple(map(options.parse_region, values["region"] or ())),
+        class_agnostic=values["class_agnostic"],
         track=values["track"],
         regions=load_regions(values["zone"]) if values["zone"] else None,
         tile=None if values["tile"] is None else options.parse_size(values["tile"]),

@@ -122,6 +122,8 @@ def run_stream(
                         messages.print(*_first_lines(done, pipeline, shown), sep="\n", soft_wrap=True)
                     summary.add(done, stages_ns, pipeline)
                     show(done, stages_ns, saved)
+                if summary.frames != shown.frames:
+                    pipeline.run()  # the camera has ended; further models may not have come to its last frames yet
                 for sink in itertools.chain(sinks, *further_sinks):
                     sink.wait(_LAST_RESULTS_S)
                 if pipeline.error is not None:

@@ -12,12 +12,14 @@ from edge_isp.cli import options
 
 def serve(
     camera: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--camera",
-            metavar="SPEC",
-            help="The source of frames, as 'edge-isp run' takes it. Without this option it is a simulated camera that "
-            "looks at a photograph.",
+            metavar="[NAME=]SPEC",
+            help="The source of frames, as 'edge-isp run' takes it. May be repeated: the page then has a tile for each "
+            "camera, which opens the camera's own view. The name, such as door in door=picamera2:0, is that of the "
+            "tile, the address, the metrics and the folder of recordings; it is camera1, camera2 and so on where none "
+            "is given. Without this option it is a simulated camera that looks at a photograph.",
         ),
     ] = None,
     model: Annotated[
@@ -83,11 +85,25 @@ def serve(
     profile: options.Profile = None,
     tone: options.Tone = "camera",
     confidence: options.Confidence = None,
+    iou: options.Iou = None,
+    max_detections: options.MaxDetections = None,
+    classes: options.Classes = None,
+    min_size: options.MinSize = 0.0,
+    region: options.DetectionRegions = None,
+    class_agnostic: options.ClassAgnostic = False,
     track: options.Track = False,
     zone: options.ZoneFile = None,
     engine: options.Engine = None,
     threads: options.Threads = None,
     delegate: options.Delegate = "auto",
+    at_once: Annotated[
+        bool,
+        typer.Option(
+            "--at-once",
+            help="With several cameras: let the models of different cameras run at the same time, for a machine with "
+            "an NPU or enough cores for each. By default all models take turns.",
+        ),
+    ] = False,
     auto_exposure: options.AutoExposure = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -96,7 +112,7 @@ def serve(
 
     serve_view(
         Served(
-            camera=camera,
+            cameras=tuple(camera or ()),
             models=tuple(model or ("rfdcsanet-s", "raw-detector")),
             host=host,
             port=port,
@@ -107,11 +123,18 @@ def serve(
             profile=profile,
             tone=tone,
             confidence=confidence,
+            iou=iou,
+            max_detections=max_detections,
+            classes=tuple(classes or ()),
+            min_size=min_size,
+            regions=tuple(map(options.parse_region, region or ())),
+            class_agnostic=class_agnostic,
             track=track,
             zone=zone,
             engine=engine,
             threads=threads,
             delegate=delegate,
+            at_once=at_once,
             auto_exposure=auto_exposure,
             verbose=verbose,
         )

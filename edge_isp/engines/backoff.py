@@ -32,19 +32,20 @@ class Backoff:
         has_proved_itself = self._clock() - self._restored_at_s > self.wait_s
         self._wait(FIRST_WAIT_S if has_proved_itself or not self.wait_s else 2 * self.wait_s)
 
-    def tried(self, *, restored: bool, best: bool) -> None:
+    def begin(self) -> None:
+        """What was lost is being tried again, so that nothing is due."""
+        self._due_at_s = float("inf")
+
+    def tried(self, *, restored: bool) -> None:
         """What was lost has been tried again.
 
         Args:
-            restored: whether anything was restored.
-            best: whether the best there is runs now, so that there is nothing more to try.
+            restored: whether it works.
         """
-        if best:
-            self._due_at_s = float("inf")
+        if restored:
+            self._due_at_s, self._restored_at_s = float("inf"), self._clock()
         else:
             self._wait(2 * self.wait_s)
-        if restored:
-            self._restored_at_s = self._clock()
 
     def _wait(self, duration_s: float) -> None:
         self.wait_s = min(duration_s, LONGEST_WAIT_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +48,60 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """A shared library that runs a model, or a part of it.
+
+    Attributes:
+        path: of its file.
+        version: of the package that brings it, or by its file's name; "" where neither says.
+    """
+
+    path: str
+    version: str = ""
+
+    @classmethod
+    def of_file(cls, path: Path | str) -> Library:
+        """A library that no package brings: `libteflon.so.1.2`, to which a link may lead, is of version 1.2.
+
+        Args:
+            path: of its file.
+        """
+        match = re.search(r"\.so\.(\d+(?:\.\d+)*)$", Path(path).resolve().name)
+        return cls(str(path), match[1] if match else "")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputParity:
+    """The difference of one output from the CPU's, in steps of its quantisation (of 1/255 of its range in float).
+
+    Attributes:
+        name: of the output.
+        rms_lsb: root mean square difference.
+        mean_lsb: mean difference, with its sign: other rounding is off in both directions, a fault often in one.
+        values: number of values that were compared.
+    """
+
+    name: str
+    rms_lsb: float
+    mean_lsb: float
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
 class ParityCheck:
     """The difference of outputs from the CPU's, in steps of their quantisation (of 1/255 of their range in float).
 
     Attributes:
-        rms_lsb: root mean square difference.
+        rms_lsb: root mean square difference of all values.
         max_lsb: greatest difference.
         equal: share of the values that are equal.
+        outputs: each output by itself.
     """
 
     rms_lsb: float
     max_lsb: float
     equal: float
+    outputs: tuple[OutputParity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +109,10 @@ class EngineEvent:
     """Something that happened to a delegate.
 
     Attributes:
-        kind: "absent" (it is not on this machine), "refused" (it is there and does not work), "chosen", "dropped" (it
-            failed while frames streamed) or "restored" (it failed, was tried again, and works).
+        kind: "absent" (it is not on this machine), "refused" (it is there and does not work), "chosen" (it runs the
+            frames from now on), "slower" (it works, and something else is faster), "late" (it has not answered in
+            time, and the CPU runs its frames until it does), "dropped" (it failed while frames streamed) or "restored"
+            (it was late or had failed, and works again).
         delegate: its name.
         reason: in words.
         frame: the number of frames that had been delivered before.
@@ -89,14 +134,16 @@ class EngineReport:
             fallback engine: what ran the last frame.
         threads: the threads that the runtime was given.
         partitions: which executor runs which part of the graph; empty where the runtime does not report it.
-        first_inference_ns: duration of the delegate's first inference, 0 before it.
+        first_inference_ns: duration of the first inference of what runs the frames, 0 before it.
         steady_ns: median duration of the last inferences after the first, 0 before there are any.
-        cpu_ns: duration of the CPU's last inference on a frame that the two were compared on, 0 where there is none.
+        cpu_ns: duration of the CPU's fastest inference of the last hundred; 0 before there are any.
         parity: with the CPU, on the last such frame.
         frames: the number of frames that each delegate ran, those of the warm-up included.
         events: the last hundred, oldest first.
         tile: height and width of the part of the input that the engine runs at a time; None for the whole. Where frames
             are cut into tiles, durations are those of one tile.
+        runtime_library: of the runtime; None where it is not known.
+        delegate_library: of the delegate; None where it has none of its own.
     """
 
     engine: str
@@ -110,6 +157,8 @@ class EngineReport:
     frames: tuple[tuple[str, int], ...] = ()
     events: tuple[EngineEvent, ...] = ()
     tile: tuple[int, int] | None = None
+    runtime_library: Library | None = None
+    delegate_library: Library | None = None
 
     @property
     def nodes(self) -> int:
@@ -129,6 +178,30 @@ def tensors_from(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]
         entries: what `dataclasses.asdict` and JSON have made of each tensor.
     """
     return tuple(TensorInfo(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
+
+
+def report_from(entry: Mapping[str, Any]) -> EngineReport:
+    """The report of an engine that has just been loaded, from plain values.
+
+    Args:
+        entry: what `dataclasses.asdict` and JSON have made of it.
+    """
+    partitions = tuple(
+        Partition(part["executor"], tuple((name, count) for name, count in part["operators"]))
+        for part in entry["partitions"]
+    )
+    return EngineReport(
+        entry["engine"],
+        entry["delegate"],
+        entry["threads"],
+        partitions,
+        runtime_library=_library_from(entry["runtime_library"]),
+        delegate_library=_library_from(entry["delegate_library"]),
+    )
+
+
+def _library_from(entry: Mapping[str, str] | None) -> Library | None:
+    return None if entry is None else Library(**entry)
 
 
 class Engine(Protocol):
@@ -249,10 +322,13 @@ def read_model(path: Path, sha256: str | None = None) -> bytes:
 def default_threads(threads: int | None) -> int:
     """The number of threads for a runtime.
 
+    One core is left to what comes before and after the network: capture, encoding, decoding. With a thread on every
+    core, a detector's pipeline on two cores delivers two thirds of the frames that it delivers with one.
+
     Args:
-        threads: the number that was asked for; None for one per core.
+        threads: the number that was asked for; None for one fewer than this process has cores, at least one.
     """
-    return threads or os.cpu_count() or 1
+    return threads or max(len(os.sched_getaffinity(0)) - 1, 1)
 
 
 def check_open(path: Path, runtime: object) -> None:

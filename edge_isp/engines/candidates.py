@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,13 @@ from edge_isp.engines.base import Engine, EngineReport, TensorInfo
 from edge_isp.engines.cpu import TFLITE_ENGINES
 from edge_isp.engines.delegates import DelegateSpec, Probe, delegates, find_delegate, is_installed, probe, resolve
 from edge_isp.engines.launch import Launcher
-from edge_isp.errors import EngineError, ModelError
+from edge_isp.engines.process import ProcessEngine
+from edge_isp.errors import EdgeIspError, EngineError, ModelError
+
+# Some runtimes compile the graph in the first inference, for seconds or, in a simulator, for a minute.
+_FIRST_LIMIT_S = 120.0
+# After which an inference is over for its process even if nobody is left to end it.
+_ANSWER_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +29,16 @@ class Delegation:
     """What may run a model.
 
     Attributes:
-        delegate: "auto" (the first NPU that works, else the CPU), "none" (the CPU), or one that must work when the
-            model is loaded: a delegate's name or the path of a delegate library of TensorFlow Lite, followed by its
-            options ("edgetpu,device=usb").
+        delegate: "auto" (the fastest that works: an NPU or the CPU), "none" (the CPU), or one that must work and is
+            used however slow it is: a delegate's name or the path of a delegate library of TensorFlow Lite, followed by
+            its options ("edgetpu,device=usb").
         require_full: fail where the delegate leaves any node to the CPU, or is lost.
-        check_every: the number of frames after which the delegate's outputs are compared with the CPU's again, as those
-            of its first two frames are; 0 for never.
-        time_limit_s: seconds for one inference. The delegate then runs in a process of its own, which is ended when the
-            time is up. None for no limit.
+        check_every: the number of frames after which all of the delegate's outputs are compared with the CPU's, besides
+            the first, second, fourth, eighth frame and so on, and besides the parts that are compared once a second; 0
+            for none besides.
+        time_limit_s: seconds after which a delegate that has not answered is ended and dropped; the first inference has
+            two minutes. None for five seconds, or ten times what it usually takes. The stream does not wait so long:
+            the CPU takes over as soon as a frame is late.
         python: the path of another Python, for engines whose packages this one does not have.
         isolate: run the model in a process of its own, on the CPU too: a model that makes its runtime crash, hang or
             eat memory then ends that process alone.
@@ -47,17 +56,18 @@ class Delegation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A delegate that was found on this board, and the model's file for it.
+    """A delegate that was found on this board, and the model's files for it.
 
     Attributes:
         spec: the delegate, with the options that it is to be loaded with.
         found: where it was found.
-        model: the path of the model's file, or of its variant for the delegate.
+        model: the path of the file for inputs of a shape: the model's own, or its variant for the delegate; None where
+            there is none for them.
     """
 
     spec: DelegateSpec
     found: Probe
-    model: Path
+    model: Callable[[tuple[int, ...]], Path | None]
 
     @property
     def name(self) -> str:
@@ -71,8 +81,9 @@ class Candidate:
         inputs: tuple[TensorInfo, ...],
         outputs: tuple[TensorInfo, ...],
         time_limit_s: float | None,
-    ) -> Engine:
-        """Loads the delegate with its model.
+        cancelled: threading.Event | None = None,
+    ) -> ProcessEngine:
+        """Loads the delegate with its model, in a process of its own: only that can be ended when a driver hangs.
 
         Args:
             launcher: opens the engine.
@@ -80,18 +91,29 @@ class Candidate:
             inputs: the inputs of the model on the CPU; the first one has the size of the frames.
             outputs: the outputs of the model on the CPU.
             time_limit_s: see `Delegation`.
+            cancelled: see `ProcessEngine`.
 
         Raises:
-            EngineError: it cannot be loaded.
-            PluginError: its engine is not installed.
+            EngineError: it cannot be loaded, or the model has no variant for it and this size of frames.
+            ModelError: the variant is not what the model's card says.
         """
-        shared = self.spec.engine in TFLITE_ENGINES and engine in TFLITE_ENGINES
-        return launcher.open(
-            engine if shared else self.spec.engine,
-            self.model,
-            isolated=launcher.python is not None and not is_installed(self.spec),
-            time_limit_s=time_limit_s,
-            delegate=replace(resolve(self.spec, self.found, self.model), inputs=inputs, outputs=outputs),
+        model = self.model(inputs[0].shape)
+        if model is None:
+            wanted = self.spec.models[self.found.board]
+            raise EngineError(
+                f"the model's card has no variant '{wanted}' for inputs of {inputs[0].shape}; "
+                f"'edge-isp compile --npu {wanted} --size WIDTHxHEIGHT' makes one"
+            )
+        name = engine if self.spec.engine in TFLITE_ENGINES and engine in TFLITE_ENGINES else self.spec.engine
+        if launcher.python is not None and is_installed(self.spec) and launcher.is_here(name):
+            launcher = replace(launcher, python=None)
+        return launcher.open_process(
+            name,
+            model,
+            time_limit_s=time_limit_s or _ANSWER_LIMIT_S,
+            first_limit_s=_FIRST_LIMIT_S,
+            cancelled=cancelled,
+            delegate=replace(resolve(self.spec, self.found, model), inputs=inputs, outputs=outputs),
             shape=inputs[0].shape,
         )
 
@@ -100,8 +122,8 @@ def find_candidates(
     delegation: Delegation,
     path: Path,
     engine: str,
-    variant: Callable[[str], Path | None],
-    absent: Callable[[str, str], None],
+    variant: Callable[[str, tuple[int, ...]], Path | None],
+    unusable: Callable[[str, str, str], None],
 ) -> list[Candidate]:
     """The delegates that may run a model here, the most wanted first.
 
@@ -109,12 +131,12 @@ def find_candidates(
         delegation: what is wanted.
         path: of the model's file.
         engine: the name of the engine on the CPU.
-        variant: the path of the model's variant of a name, None where it has none.
-        absent: is called with the name of each delegate that is not here, and the reason.
+        variant: the path of the model's variant for an NPU and a shape of the input, None where it has none.
+        unusable: is called with the kind of an event ("absent" or "refused"), the name of each delegate that cannot be
+            used, and the reason.
 
     Raises:
         EngineError: a delegate is demanded and cannot be used here.
-        ModelError: a variant is not what the model's card says.
         PluginError: there is no delegate of the name.
     """
     name, options = _parse(delegation.delegate)
@@ -122,21 +144,50 @@ def find_candidates(
         if delegation.require_full:
             raise EngineError("full delegation is required, and the delegate is 'none'")
         return []
+    if name != "auto":
+        return [_candidate(_demanded(name, engine), options, delegation, path, variant)]
     candidates = []
-    for spec in delegates() if name == "auto" else (_demanded(name, engine),):
-        spec = replace(spec, options={**spec.options, **options})
-        found = probe(spec, packages=delegation.python is None)
-        model = None if found.missing else _model_for(spec, found, path, variant)
-        if model is not None:
-            candidates.append(Candidate(spec, found, model))
-            continue
-        reason = found.missing or f"the model has no variant '{spec.models[found.board]}' in its card"
-        if name != "auto":
-            raise EngineError(f"delegate '{spec.name}' ({spec.title}) cannot be used: {reason}")
-        absent(spec.name, reason)
+    for spec in delegates(refused=lambda other, reason: unusable("refused", other, reason)):
+        try:
+            candidates.append(_candidate(spec, options, delegation, path, variant))
+        except _AbsentError as error:
+            unusable("absent", spec.name, error.reason)
+        except Exception as error:  # noqa: BLE001 - one delegate that is broken does not stop a stream
+            unusable("refused", spec.name, reason_of(error))
     if not candidates and delegation.require_full:
         raise EngineError("full delegation is required, and there is no NPU; 'edge-isp doctor' says why not")
     return candidates
+
+
+def reason_of(error: Exception) -> str:
+    """Why a delegate is refused: what an error says, with its type where it is not one of ours.
+
+    Args:
+        error: whatever a vendor's package or the system has raised.
+    """
+    return str(error) if isinstance(error, EdgeIspError) else f"{type(error).__name__}: {error}"
+
+
+class _AbsentError(EngineError):
+    """A delegate is not on this machine."""
+
+    def __init__(self, spec: DelegateSpec, reason: str) -> None:
+        super().__init__(f"delegate '{spec.name}' ({spec.title}) cannot be used: {reason}")
+        self.reason = reason
+
+
+def _candidate(
+    spec: DelegateSpec,
+    options: dict[str, str],
+    delegation: Delegation,
+    path: Path,
+    variant: Callable[[str, tuple[int, ...]], Path | None],
+) -> Candidate:
+    spec = replace(spec, options={**spec.options, **options})
+    found = probe(spec, packages=delegation.python is None)
+    if found.missing:
+        raise _AbsentError(spec, found.missing)
+    return Candidate(spec, found, _model_for(spec, found, path, variant))
 
 
 def check_partitions(report: EngineReport, *, require_full: bool) -> None:
@@ -163,13 +214,20 @@ def check_partitions(report: EngineReport, *, require_full: bool) -> None:
         )
 
 
-def check_tensors(candidate: Candidate, loaded: Engine, reference: Engine, path: Path) -> None:
+def check_tensors(
+    candidate: Candidate,
+    loaded: Engine,
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+    path: Path,
+) -> None:
     """Refuses a variant that is not the same model.
 
     Args:
         candidate: the delegate.
         loaded: the engine with the delegate.
-        reference: the model on the CPU.
+        inputs: of the model on the CPU.
+        outputs: of the model on the CPU.
         path: of the model's file on the CPU, for the message.
 
     Raises:
@@ -177,16 +235,15 @@ def check_tensors(candidate: Candidate, loaded: Engine, reference: Engine, path:
         ModelError: its tensors are others.
     """
     for what, ours, theirs in (
-        ("input", reference.inputs, loaded.inputs),
-        ("output", reference.outputs, loaded.outputs),
+        ("input", inputs, loaded.inputs),
+        ("output", outputs, loaded.outputs),
     ):
         if [_essence(tensor) for tensor in ours] == [_essence(tensor) for tensor in theirs]:
             continue
+        model = candidate.model(inputs[0].shape)
         if [tensor.shape for tensor in ours] != [tensor.shape for tensor in theirs]:
-            raise EngineError(
-                f"{candidate.model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}"
-            )
-        raise ModelError(f"{candidate.model}: {what} must be {_essences(ours)} as in {path}, is {_essences(theirs)}")
+            raise EngineError(f"{model}: is for {what} {_shapes(theirs)}, and these frames need {_shapes(ours)}")
+        raise ModelError(f"{model}: {what} must be {_essences(ours)} as in {path}, is {_essences(theirs)}")
 
 
 def _demanded(name: str, engine: str) -> DelegateSpec:
@@ -202,9 +259,19 @@ def _demanded(name: str, engine: str) -> DelegateSpec:
     )
 
 
-def _model_for(spec: DelegateSpec, found: Probe, path: Path, variant: Callable[[str], Path | None]) -> Path | None:
-    wanted = spec.models[found.board]
-    return path if path.suffix == f".{wanted}" else variant(wanted)
+def _model_for(
+    spec: DelegateSpec, found: Probe, path: Path, variant: Callable[[str, tuple[int, ...]], Path | None]
+) -> Callable[[tuple[int, ...]], Path | None]:
+    """The file for inputs of a shape."""
+    wanted = [spec.models[found.board]]
+    if spec.provider and "onnx" not in wanted:
+        wanted.append("onnx")
+
+    def find(shape: tuple[int, ...]) -> Path | None:
+        files = (path if path.suffix == f".{name}" else variant(name, shape) for name in wanted)
+        return next((file for file in files if file is not None), None)
+
+    return find
 
 
 def _parse(text: str) -> tuple[str, dict[str, str]]:

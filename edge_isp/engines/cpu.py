@@ -15,6 +15,7 @@ from edge_isp.errors import EngineError
 
 # The engines that run TensorFlow Lite's interpreter, which has kernels of its own beside XNNPACK's.
 TFLITE_ENGINES = ("litert", "tflite-runtime")
+_LOAD_A_SIZE = (*TFLITE_ENGINES, "onnxruntime")
 
 
 class CpuEngine(ClosingEngine):
@@ -25,6 +26,7 @@ class CpuEngine(ClosingEngine):
         engine: the name of the engine.
         launcher: opens it.
         time_limit_s: seconds for one inference, in a process of its own; None for no limit.
+        shape: of the first input; None for the file's.
         notify: is called with the kind of an event ("refused" or "dropped"), the executor that failed, and the reason.
 
     Raises:
@@ -40,12 +42,13 @@ class CpuEngine(ClosingEngine):
         notify: Callable[[str, str, str], None],
         *,
         time_limit_s: float | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         self._time_limit_s = time_limit_s
         self._path, self._name, self._launcher, self._notify = path, engine, launcher, notify
         # What is left to try, the best first; the first entry is what runs.
         self._settings: list[dict[str, Any]] = [{}, {"xnnpack": False}] if engine in TFLITE_ENGINES else [{}]
-        self._engine = self._open(None)
+        self._engine = self._open(shape)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -108,7 +111,9 @@ class CpuEngine(ClosingEngine):
         while True:
             engine: Engine | None = None
             try:
-                engine = self._launch(self._settings[0])
+                # Where a runtime can, it is loaded for the size at once, rather than for the file's first.
+                at_once = {"shape": shape} if shape is not None and self._name in _LOAD_A_SIZE else {}
+                engine = self._launch({**self._settings[0], **at_once})
                 if shape is not None:
                     engine.resize(shape)
             except EngineError as error:

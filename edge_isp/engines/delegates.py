@@ -12,9 +12,9 @@ import os
 import platform
 import pwd
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,14 +32,17 @@ class DelegateSpec:
         title: of the hardware, for people.
         engine: name of the engine that loads it.
         models: which of a card's variants it runs, by a pattern of the device tree's "compatible" ("*" fits every
-            board). "tflite" and "onnx" stand for the model's own file where it is of that format. On a board that no
+            board). "tflite" and "onnx" stand for the model's own file where it is of that format. An execution provider
+            of ONNX Runtime takes an "onnx" where there is no variant that was compiled for it. On a board that no
             pattern fits, it is not tried.
         libraries: file names or paths; the first that is there is loaded.
         devices: patterns of device files, of which it needs one.
         usb: (vendor, product) in hexadecimal, any of which stands for a device file.
         package: Python package that it needs.
+        distribution: what it needs to be installed with pip, where that brings a package under another's name, as
+            onnxruntime-openvino brings `onnxruntime`.
         options: that it is loaded with. `{variant}` and `{package}` in a value stand for the folder of the variant's
-            file and that of the Python package.
+            file and that of the Python package, `{threads}` for the number of threads.
         provider: of ONNX Runtime: the execution provider's name.
         limits: what it is known to refuse or to be slow at.
     """
@@ -52,6 +55,7 @@ class DelegateSpec:
     devices: tuple[str, ...] = ()
     usb: tuple[tuple[str, str], ...] = ()
     package: str = ""
+    distribution: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     provider: str = ""
     limits: str = ""
@@ -125,7 +129,7 @@ DELEGATES: tuple[DelegateSpec, ...] = (
         models={"fsl,imx93*": "ethos-u65-256"},
         libraries=("/usr/lib/libethosu_delegate.so",),
         devices=("/dev/ethosu*",),
-        limits="takes only what Vela compiled, for one frame size; DEPTH_TO_SPACE and large MEANs stay on the CPU",
+        limits="takes only what Vela compiled, for one frame size; large MEANs stay on the CPU",
     ),
     DelegateSpec(
         name="neutron",
@@ -172,7 +176,11 @@ DELEGATES: tuple[DelegateSpec, ...] = (
         name="qnn",
         title="Qualcomm Hexagon by the execution provider of ONNX Runtime",
         engine="onnxruntime",
-        models={"qcom,*": "onnx"},
+        models={
+            **dict.fromkeys(("qcom,qcm6490*", "qcom,qcs6490*", "qcom,sc7280*"), "qnn-v68"),
+            **dict.fromkeys(("qcom,qcs8550*", "qcom,sm8550*"), "qnn-v73"),
+            "qcom,*": "onnx",
+        },
         package="onnxruntime_qnn",
         devices=("/dev/fastrpc-cdsp*", "/dev/adsprpc-smd*"),
         options={"backend_path": "{package}/libQnnHtp.so"},
@@ -209,6 +217,49 @@ DELEGATES: tuple[DelegateSpec, ...] = (
         limits="takes only what Hailo's compiler made for this chip, for one frame size",
     ),
     DelegateSpec(
+        name="openvino",
+        title="Intel NPUs, GPUs and CPUs by the execution provider of OpenVINO",
+        engine="onnxruntime",
+        models={"*": "onnx"},
+        distribution="onnxruntime-openvino",
+        options={"device_type": "CPU", "num_of_threads": "{threads}"},
+        provider="OpenVINOExecutionProvider",
+        limits="runs on the CPU by default: device_type=NPU and device_type=GPU name another device",
+    ),
+    DelegateSpec(
+        name="litert-intel",
+        title="Intel NPUs, GPUs and CPUs by LiteRT's CompiledModel",
+        engine="compiled-model",
+        models={"*": "tflite"},
+        package="ai_edge_litert_sdk_intel",
+        devices=("/dev/accel/accel*", "/dev/dri/renderD*"),
+        options={"accelerator": "npu", "vendor": "intel_openvino", "graph_backend": "NPU"},
+        limits="compiles when it is loaded, for the frame size of the model's file, and takes the whole graph or none",
+    ),
+    DelegateSpec(
+        name="litert-npu",
+        title="NPUs by a vendor's dispatch library for LiteRT's CompiledModel",
+        engine="compiled-model",
+        models={"*": "tflite"},
+        libraries=(
+            "libLiteRtDispatch_Qualcomm.so",
+            "libLiteRtDispatch_MediaTek.so",
+            "libLiteRtDispatch_GoogleTensor.so",
+        ),
+        options={"accelerator": "npu"},
+        limits="compiles when it is loaded, for the frame size of the model's file, and takes the whole graph or none",
+    ),
+    DelegateSpec(
+        name="litert-gpu",
+        title="GPUs by WebGPU in LiteRT's CompiledModel",
+        engine="compiled-model",
+        models={"*": "tflite"},
+        package="ai_edge_litert",
+        devices=("/dev/dri/renderD*",),
+        options={"accelerator": "gpu"},
+        limits="needs a driver of Vulkan; takes the whole graph or none, for the frame size of the model's file",
+    ),
+    DelegateSpec(
         name="armnn",
         title="Arm NN (Mali GPUs)",
         engine="litert",
@@ -220,15 +271,26 @@ DELEGATES: tuple[DelegateSpec, ...] = (
 )
 
 
-def delegates() -> tuple[DelegateSpec, ...]:
+def delegates(refused: Callable[[str, str], object] | None = None) -> tuple[DelegateSpec, ...]:
     """All delegates, ours and others', in the order in which `auto` tries them: others' first.
 
+    Args:
+        refused: is called with the name and the reason of each entry point that cannot be loaded; None makes it an
+            error.
+
     Raises:
-        PluginError: another package's is none, or two have one name.
+        PluginError: another package's is none or cannot be loaded, or two have one name.
     """
     found: dict[str, DelegateSpec] = {}
     for entry in entry_points(group="edge_isp.delegates"):
-        spec = entry.load()
+        try:
+            spec = entry.load()
+        except Exception as error:
+            reason = f"{entry.value} cannot be loaded: {type(error).__name__}: {error}"
+            if refused is None:
+                raise PluginError(f"delegate '{entry.name}': {reason}") from error
+            refused(entry.name, reason)
+            continue
         if not isinstance(spec, DelegateSpec):
             raise PluginError(f"delegate '{entry.name}' ({entry.value}) must be a DelegateSpec, found {type(spec)}")
         found[spec.name] = spec
@@ -257,12 +319,12 @@ def find_delegate(name: str) -> DelegateSpec:
 
 
 def is_installed(spec: DelegateSpec) -> bool:
-    """Whether this Python has the package that a delegate needs; True where it needs none.
+    """Whether this Python has the packages that a delegate needs; True where it needs none.
 
     Args:
         spec: the delegate.
     """
-    return not spec.package or find_spec(spec.package) is not None
+    return not _missing_package(spec)
 
 
 def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) -> Probe:
@@ -277,8 +339,8 @@ def probe(spec: DelegateSpec, root: Path = Path("/"), *, packages: bool = True) 
     board = next((p for p in spec.models if p == "*" or any(fnmatch.fnmatch(c, p) for c in compatible)), "")
     if not board:
         return Probe(f"is on boards of {', '.join(spec.models)}; this is {compatible[0] if compatible else 'another'}")
-    if packages and not is_installed(spec):
-        return Probe(f"the Python package '{spec.package}' is not installed", board=board)
+    if packages and (missing := _missing_package(spec)):
+        return Probe(missing, board=board)
     library = ""
     if spec.libraries:
         library = next(filter(None, (_find_library(name, root) for name in spec.libraries)), "")
@@ -358,6 +420,29 @@ def access_denied(device: Path) -> str:
         else "a udev rule must give it to a group"
     )
     return f"no permission on {device} (group {group}, mode {status.st_mode & 0o777:04o}): {remedy}"
+
+
+def _missing_package(spec: DelegateSpec) -> str:
+    """Why this Python cannot load a delegate for want of a package; "" where it has them all."""
+    if spec.package and find_spec(spec.package) is None:
+        return f"the Python package '{spec.package}' is not installed"
+    if spec.distribution and not _has_distribution(spec.distribution):
+        return f"'{spec.distribution}' is not installed; it needs a virtual environment of its own: --engine-python"
+    # Both bring the package of the same name, of which the one that was installed last is there.
+    if spec.distribution and spec.engine != spec.distribution and _has_distribution(spec.engine):
+        return (
+            f"'{spec.distribution}' and '{spec.engine}' are both installed, and each overwrites the other's files; "
+            f"install '{spec.distribution}' in a virtual environment of its own: --engine-python"
+        )
+    return ""
+
+
+def _has_distribution(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _missing_device(spec: DelegateSpec, root: Path) -> str:

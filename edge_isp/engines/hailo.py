@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hailo_platform
@@ -10,14 +12,20 @@ import numpy as np
 from hailo_platform.pyhailort.pyhailort import HailoRTException
 from numpy.typing import NDArray
 
-from edge_isp.engines.vendor import VendorEngine
+from edge_isp.engines.base import Partition
+from edge_isp.engines.vendor import VendorEngine, unsigned
 from edge_isp.errors import EngineError
 
 _LIMIT_MS = 60_000
+# Devices of one group are one chip, which HailoRT's scheduler shares between the networks; by default a device is the
+# chip's only one, and a second network finds it in use.
+_GROUP = "SHARED"
 
 
 class HailoEngine(VendorEngine):
     """A `.hef` model in the runtime of Hailo; it has one size of frames.
+
+    Networks share a chip: those of one process in any case, those of several by HailoRT's service, where it runs.
 
     Args:
         path: path of the compiled model.
@@ -42,9 +50,7 @@ class HailoEngine(VendorEngine):
 
     def _load(self) -> None:
         try:
-            settings = hailo_platform.VDevice.create_params()
-            settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
-            self._device = hailo_platform.VDevice(settings).__enter__()
+            self._device = _open_device(self.path)
             model = self._device.create_infer_model(str(self.path))
             self._input_names, self._output_names = list(model.input_names), list(model.output_names)
             for name in self._input_names:
@@ -58,17 +64,38 @@ class HailoEngine(VendorEngine):
                 )
             self._configured = model.configure().__enter__()
             self._bindings = self._configured.create_bindings()
+            # All of a .hef runs on the chip: Hailo's compiler refuses a model of which it cannot place a part.
+            self.report = replace(self.report, partitions=(Partition(self._delegate.name, (("HEF", 1),)),))
         except HailoRTException as error:
             raise EngineError(f"{self.path}: HailoRT cannot load this model: {error}") from error
 
-    def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:
+    def _infer(self, inputs: list[NDArray[np.int8]]) -> Sequence[NDArray[Any]]:
         outputs = [np.empty(tensor.shape[1:], np.float32) for tensor in self.outputs]
         try:
             for name, array in zip(self._input_names, inputs, strict=True):
-                self._bindings.input(name).set_buffer(np.ascontiguousarray(array[0]))
+                self._bindings.input(name).set_buffer(np.ascontiguousarray(unsigned(array)[0]))
             for name, output in zip(self._output_names, outputs, strict=True):
                 self._bindings.output(name).set_buffer(output)
             self._configured.run([self._bindings], _LIMIT_MS)
         except HailoRTException as error:
             raise EngineError(f"{self.path}: HailoRT failed to run this model: {error}") from error
         return outputs
+
+
+def _open_device(model: Path) -> Any:
+    """The chip, by HailoRT's service, which shares it between processes, or without it, for this process alone."""
+    settings = hailo_platform.VDevice.create_params()
+    settings.scheduling_algorithm = hailo_platform.HailoSchedulingAlgorithm.ROUND_ROBIN
+    settings.group_id = _GROUP
+    settings.multi_process_service = True
+    try:
+        return hailo_platform.VDevice(settings).__enter__()
+    except HailoRTException:  # the service does not run
+        settings.multi_process_service = False
+    try:
+        return hailo_platform.VDevice(settings).__enter__()
+    except HailoRTException as error:
+        raise EngineError(
+            f"{model}: HailoRT cannot open the chip: {error}; where another process uses it, HailoRT's service shares "
+            "it: sudo systemctl enable --now hailort"
+        ) from error

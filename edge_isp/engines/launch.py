@@ -18,7 +18,7 @@ class Launcher:
     """Opens engines that share their settings.
 
     Attributes:
-        threads: of each engine; None for one per core.
+        threads: of each engine; None for one fewer than there are cores.
         python: the path of another Python, for engines whose packages this one does not have; None where there is none.
         isolate: open every engine in a process of its own.
         memory_limit_bytes: of each such process; None for no limit.
@@ -31,15 +31,12 @@ class Launcher:
     memory_limit_bytes: int | None = None
     sha256: Mapping[Path, str] = field(default_factory=dict)
 
-    def open(
-        self, name: str, path: Path, *, isolated: bool = False, time_limit_s: float | None = None, **settings: Any
-    ) -> Engine:
+    def open(self, name: str, path: Path, *, time_limit_s: float | None = None, **settings: Any) -> Engine:
         """Opens an engine.
 
         Args:
             name: the engine's.
             path: of the model's file.
-            isolated: True opens it in a process of its own in any case.
             time_limit_s: seconds for one inference, which implies a process of its own; None for no limit.
             **settings: further arguments of the engine's class.
 
@@ -47,23 +44,49 @@ class Launcher:
             EngineError: it cannot load the model.
             PluginError: there is no such engine, or its packages are not installed and there is no other Python.
         """
-        if path in self.sha256:
-            settings["sha256"] = self.sha256[path]
-        if not isolated and not self.isolate and time_limit_s is None:
+        if not self.isolate and time_limit_s is None:
             try:
                 engine_class = load("engines", name)
             except PluginError:
                 if self.python is None:
                     raise
             else:
+                if path in self.sha256:
+                    settings["sha256"] = self.sha256[path]
                 engine: Engine = engine_class(path, threads=self.threads, **settings)
                 return engine
+        return self.open_process(name, path, time_limit_s=time_limit_s, **settings)
+
+    def is_here(self, name: str) -> bool:
+        """Whether this Python has the packages of an engine.
+
+        Args:
+            name: the engine's.
+        """
+        try:
+            load("engines", name)
+        except PluginError:
+            return False
+        return True
+
+    def open_process(self, name: str, path: Path, **settings: Any) -> ProcessEngine:
+        """Opens an engine in a process of its own.
+
+        Args:
+            name: the engine's.
+            path: of the model's file.
+            **settings: further arguments of `ProcessEngine`.
+
+        Raises:
+            EngineError: it cannot load the model.
+        """
+        if path in self.sha256:
+            settings["sha256"] = self.sha256[path]
         return ProcessEngine(
             path,
             engine=name,
             threads=self.threads,
             python=self.python,
-            time_limit_s=time_limit_s,
             memory_limit_bytes=self.memory_limit_bytes,
             **settings,
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
 
 from ai_edge_litert import interpreter
 
+from edge_isp.engines.base import Library
 from edge_isp.engines.tflite import TfliteEngine
 
 
@@ -16,7 +18,7 @@ class LiteRtEngine(TfliteEngine):
 
     Args:
         path: path of the model's file.
-        threads: threads on the CPU; None for one per core.
+        threads: threads on the CPU; None for one fewer than there are cores.
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
@@ -28,3 +30,4 @@ class LiteRtEngine(TfliteEngine):
     runtime = interpreter
     name = f"litert {version('ai-edge-litert')}"
     title = "LiteRT"
+    library = Library(str(Path(interpreter.__file__).parent / "libpywrap_litert_common.so"), version("ai-edge-litert"))

@@ -7,6 +7,7 @@ import platform
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnxruntime
@@ -16,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors  # pyr
 from edge_isp.engines.base import (
     DescribedEngine,
     EngineReport,
+    Library,
     Partition,
     TensorInfo,
     check_inputs,
@@ -38,7 +40,7 @@ class OnnxRuntimeEngine(DescribedEngine):
 
     Args:
         path: of the model's file.
-        threads: None for one per core.
+        threads: None for one fewer than there are cores.
         delegate: the execution provider that takes what it can of the graph before the CPU's.
         shape: of the first input; by default the file's.
         sha256: of the file, hexadecimal; None verifies nothing.
@@ -101,15 +103,55 @@ class OnnxRuntimeEngine(DescribedEngine):
             raise EngineError(f"{self.path}: ONNX Runtime failed to run this model: {error}") from error
         return outputs
 
+    def operator_times(
+        self, inputs: list[NDArray[Any]], *, warmup: int = 2, runs: int = 10
+    ) -> list[tuple[str, str, int, float]]:
+        """Profiles the model, in a session of its own: profiling costs time.
+
+        Args:
+            inputs: as of `run`.
+            warmup: the number of inferences that are left out.
+            runs: the number of inferences that are measured.
+
+        Returns:
+            For each operator and executor: the operator's name, the executor's, the number of nodes, and their
+            nanoseconds together per inference; the slowest first. The nodes are those that ONNX Runtime has made of the
+            graph's.
+
+        Raises:
+            EngineError: an input does not fit, or the runtime fails.
+        """
+        check_open(self.path, self._session)
+        check_inputs(self.path, inputs, self._inputs)
+        feed = {info.name: array for info, array in zip(self._inputs, inputs, strict=True)}
+        with TemporaryDirectory(prefix="edge-isp-profile-") as folder:
+            session = self._load(self._open_sizes, profile=f"{folder}/profile")
+            try:
+                for _ in range(warmup + runs):
+                    session.run(None, feed)
+                events = json.loads(Path(session.end_profiling()).read_bytes())
+            except _ERRORS as error:
+                raise EngineError(f"{self.path}: ONNX Runtime failed to run this model: {error}") from error
+        times: dict[tuple[str, str, str], list[int]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                node = event["args"]
+                times.setdefault((node["op_name"], node["provider"], event["name"]), []).append(event["dur"])
+        found: dict[tuple[str, str], list[float]] = {}
+        for (operator, provider, _), microseconds in times.items():
+            found.setdefault((operator, provider), []).append(1e3 * sum(microseconds[warmup:]) / runs)
+        totals = [(operator, where, len(each), sum(each)) for (operator, where), each in found.items()]
+        return sorted(totals, key=lambda total: -total[3])
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
 
     def _prepare(self, shape: tuple[int, ...], *, anew: bool = False) -> None:
         """Loads the model for one size: ONNX Runtime then plans its memory, and says the outputs' shapes."""
-        open_sizes = {name: n for name, n in zip(self._declared, shape, strict=True) if isinstance(name, str)}
-        if open_sizes or anew:
-            self._session = self._load(open_sizes)
+        self._open_sizes = {name: n for name, n in zip(self._declared, shape, strict=True) if isinstance(name, str)}
+        if self._open_sizes or anew:
+            self._session = self._load(self._open_sizes)
         self._inputs = self._describe(self._session.get_inputs())
         self._outputs = self._describe(self._session.get_outputs())
         self._report = EngineReport(
@@ -117,10 +159,14 @@ class OnnxRuntimeEngine(DescribedEngine):
             self._delegate.name if self._delegate else "none",
             self._threads,
             self._partitions(),
+            runtime_library=Library(str(runtime_errors.__file__), onnxruntime.__version__),
+            delegate_library=_library_of(self._delegate) if self._delegate else None,
         )
 
-    def _load(self, open_sizes: dict[str, int]) -> Any:
+    def _load(self, open_sizes: dict[str, int], *, profile: str = "") -> Any:
         options = onnxruntime.SessionOptions()
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, profile
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3  # errors
         for name, size in open_sizes.items():
@@ -130,7 +176,7 @@ class OnnxRuntimeEngine(DescribedEngine):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         providers: list[Any] | None = ["CPUExecutionProvider"]
         if self._delegate is not None:
-            providers = _add_provider(options, self._delegate)
+            providers = _add_provider(options, self._delegate, self._threads)
         try:
             return onnxruntime.InferenceSession(self._content, options, providers=providers)
         except _ERRORS as error:
@@ -175,12 +221,25 @@ class OnnxRuntimeEngine(DescribedEngine):
         return tuple(described)
 
 
-def _add_provider(options: Any, delegate: Delegate) -> list[Any] | None:
+def _library_of(delegate: Delegate) -> Library | None:
+    """The library of an execution provider: of its package, of its own, or beside ONNX Runtime's."""
+    if delegate.package:
+        package = import_module(delegate.package)
+        return Library(package.get_library_path(), getattr(package, "__version__", ""))
+    if delegate.library:
+        return Library.of_file(delegate.library)
+    short = delegate.provider.removesuffix("ExecutionProvider").lower()
+    beside = Path(str(runtime_errors.__file__)).with_name(f"libonnxruntime_providers_{short}.so")
+    return Library(str(beside), onnxruntime.__version__) if beside.exists() else None
+
+
+def _add_provider(options: Any, delegate: Delegate, threads: int) -> list[Any] | None:
     """Adds an execution provider to a session's options; returns the session's `providers`.
 
     A plug-in is registered with its library and then added by its device; what was built into ONNX Runtime is named.
     """
-    name, settings = delegate.provider, dict(delegate.options)
+    name = delegate.provider
+    settings = {key: value.replace("{threads}", str(threads)) for key, value in delegate.options.items()}
     if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
         # A provider whose backend cannot be loaded leaves the whole graph to the CPU, and nothing else says so.
         raise EngineError(

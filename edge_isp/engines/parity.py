@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import ParityCheck, TensorInfo
+from edge_isp.engines.base import OutputParity, ParityCheck, TensorInfo
 from edge_isp.errors import EngineError
 
-# The two int8 arithmetics of LiteRT itself, XNNPACK's and that of its own kernels, are 0.7 LSB apart after 16 operators
-# and 1.4 LSB after 56; an error in a channel, a tile or a scale is tens of LSB.
-DEFAULT_TOLERANCE_LSB = 2.0
+_STANDARD_ERRORS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ParityLimits:
+    """How far a delegate's outputs may be from the CPU's, in steps of their quantisation.
+
+    The defaults: the two int8 arithmetics of LiteRT itself, XNNPACK's and that of its own kernels, are 0.7 LSB rms
+    apart after 16 operators and 1.4 LSB after 56; an error in a channel, a tile or a scale is tens of LSB.
+
+    Attributes:
+        rms_lsb: root mean square difference, of each output; one number holds for all.
+        mean_lsb: mean difference in either direction, likewise.
+    """
+
+    rms_lsb: tuple[float, ...] = (2.0,)
+    mean_lsb: tuple[float, ...] = (2.0,)
+
+    def of(self, output: int) -> tuple[float, float]:
+        """The two limits of an output.
+
+        Args:
+            output: its index.
+        """
+        return self.rms_lsb[min(output, len(self.rms_lsb) - 1)], self.mean_lsb[min(output, len(self.mean_lsb) - 1)]
+
+
+class DisagreementError(EngineError):
+    """A delegate's outputs are not those of the CPU."""
 
 
 def compare(
     outputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]], tensors: Sequence[TensorInfo]
 ) -> ParityCheck:
-    """The difference of outputs from a reference, over all tensors together.
+    """The difference of outputs from a reference, of each tensor and over all together.
 
     Args:
         outputs: the tensors to check.
@@ -28,30 +55,56 @@ def compare(
             where it is not quantised.
     """
     squares, values, equal, greatest = 0.0, 0, 0, 0.0
+    each = []
     for found, expected, tensor in zip(outputs, reference, tensors, strict=True):
-        difference = found.astype(np.float64) - expected
-        if not tensor.scale:  # not quantised
-            difference /= (float(np.ptp(expected)) or 1.0) / 255
-        squares += float(np.square(difference).sum())
+        difference = difference_lsb(found, expected, tensor)
+        total = float(np.square(difference).sum(dtype=np.float64))
+        size = max(difference.size, 1)
+        mean = float(difference.sum(dtype=np.float64)) / size
+        each.append(OutputParity(tensor.name, (total / size) ** 0.5, mean, difference.size))
+        squares += total
         equal += int(np.count_nonzero(difference == 0))
         values += difference.size
-        greatest = max(greatest, float(np.abs(difference).max(initial=0)))
-    return ParityCheck((squares / max(values, 1)) ** 0.5, greatest, equal / max(values, 1))
+        greatest = float(np.maximum(greatest, np.abs(difference).max(initial=0)))  # NaN stays NaN
+    return ParityCheck((squares / max(values, 1)) ** 0.5, greatest, equal / max(values, 1), tuple(each))
 
 
-def require_parity(check: ParityCheck, tolerance_lsb: float) -> None:
+def difference_lsb(found: NDArray[Any], expected: NDArray[Any], tensor: TensorInfo) -> NDArray[Any]:
+    """The difference of one output from a reference.
+
+    Args:
+        found: the output.
+        expected: the reference, of the same shape.
+        tensor: see `compare`.
+    """
+    difference: NDArray[Any] = np.subtract(found, expected, dtype=np.float32 if found.itemsize == 1 else np.float64)
+    if not tensor.scale:  # not quantised
+        difference /= (float(np.ptp(expected)) or 1.0) / 255
+    return difference
+
+
+def require_parity(check: ParityCheck, limits: ParityLimits, *, factor: float = 1.0) -> None:
     """Refuses outputs that are too far from the CPU's.
 
     Args:
         check: the comparison.
-        tolerance_lsb: the root mean square difference that is allowed, in steps of the outputs' quantisation.
+        limits: what is allowed.
+        factor: of the limits.
 
     Raises:
-        EngineError: they are too far off.
+        DisagreementError: an output is too far off.
     """
-    # `not <=` refuses NaN as well, which a broken delegate makes of float outputs.
-    if not check.rms_lsb <= tolerance_lsb:
-        raise EngineError(f"it disagrees with the CPU: {describe(check)}, allowed {tolerance_lsb:g} LSB")
+    for index, output in enumerate(check.outputs):
+        rms_lsb, mean_lsb = (factor * limit for limit in limits.of(index))
+        # The mean of few values is off by chance.
+        mean_lsb += _STANDARD_ERRORS * output.rms_lsb / max(output.values, 1) ** 0.5
+        # `not <=` refuses NaN as well, which a broken delegate makes of float outputs.
+        if not output.rms_lsb <= rms_lsb or not abs(output.mean_lsb) <= mean_lsb:
+            raise DisagreementError(
+                f"it disagrees with the CPU: {describe(check)}; output '{output.name}' is off by "
+                f"{output.rms_lsb:.2f} LSB rms and {output.mean_lsb:+.2f} LSB in the mean, allowed {rms_lsb:g} LSB rms "
+                f"and {mean_lsb:.1f} LSB in the mean"
+            )
 
 
 def describe(check: ParityCheck) -> str:

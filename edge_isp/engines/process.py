@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
+import threading
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,9 @@ from numpy.typing import NDArray
 
 from edge_isp.engines.base import (
     DescribedEngine,
-    EngineReport,
-    Partition,
     check_inputs,
     default_threads,
+    report_from,
     tensors_from,
 )
 from edge_isp.engines.delegates import Delegate
@@ -32,17 +34,32 @@ from edge_isp.errors import EngineError
 
 # A vendor's compiler may take a minute for a large graph; what takes longer hangs.
 LOAD_LIMIT_S = 180.0
-_LEAVE_S = 5.0
+# How long a process may take to leave by itself, and to be gone after it was killed: one that waits for a driver
+# cannot be.
+_LEAVE_S, _KILLED_S = 5.0, 1.0
+# Waits are counted in steps. One in which this process was paused counts once, so that the other one, which may have
+# been paused with it, still has its time.
+_STEP_S = 0.005
 
-# Makes the package known to a Python that it is not installed for, without the other packages beside it.
+# Makes the package known to a Python that it is not installed for, without the other packages beside it. What keeps it
+# from starting is the answer to the first request. This much must be readable by a Python that is too old.
 _START = """
-import sys
+import json, os, sys
+def refuse(reason):
+    content = json.dumps({"error": sys.executable + ": " + reason}).encode()
+    os.write(int(sys.argv[2]), len(content).to_bytes(4, "little") + content)
+    sys.exit(1)
+if sys.version_info < (3, 11):
+    refuse("is Python %d.%d, and an engine's process needs 3.11 or later" % sys.version_info[:2])
 from importlib.util import module_from_spec, spec_from_file_location
 folder = sys.argv[1]
-spec = spec_from_file_location("edge_isp", folder + "/__init__.py", submodule_search_locations=[folder])
-sys.modules["edge_isp"] = module_from_spec(spec)
-spec.loader.exec_module(sys.modules["edge_isp"])
-from edge_isp.engines.worker import serve
+try:
+    spec = spec_from_file_location("edge_isp", folder + "/__init__.py", submodule_search_locations=[folder])
+    sys.modules["edge_isp"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["edge_isp"])
+    from edge_isp.engines.worker import serve
+except Exception as error:
+    refuse("cannot run an engine: %s: %s" % (type(error).__name__, error))
 serve(int(sys.argv[2]), int(sys.argv[3]))
 """
 
@@ -53,14 +70,20 @@ class ProcessEngine(DescribedEngine):
     Args:
         path: of the model's file.
         engine: name of the engine that runs it there.
-        threads: of the engine; None for one per core.
+        threads: of the engine; None for one fewer than there are cores.
         python: path of the other Python, 3.11 or later, which needs NumPy and the engine's runtime; by default this
             one.
         time_limit_s: of one inference; by default it may take for ever. Loading has three minutes.
+        first_limit_s: of the first inference after loading and after a resize, in which some runtimes compile the
+            graph; None for `time_limit_s`.
+        cancelled: ends whatever is waited for once it is set, with an EngineError; None for never.
         memory_limit_bytes: of private memory that the process may have (Linux's RLIMIT_DATA: heap, stacks and other
             writable pages, whether they are touched or not; the tensors shared with it do not count); None for no
             limit.
         options: of the engine, see its class.
+
+    Attributes:
+        run_ns: duration of the last inference in the process, 0 before there is one.
 
     Raises:
         EngineError: the process cannot be started, or the engine cannot load the model.
@@ -74,13 +97,17 @@ class ProcessEngine(DescribedEngine):
         threads: int | None = None,
         python: str | None = None,
         time_limit_s: float | None = None,
+        first_limit_s: float | None = None,
+        cancelled: threading.Event | None = None,
         memory_limit_bytes: int | None = None,
         delegate: Delegate | None = None,
         shape: tuple[int, ...] | None = None,
         **options: Any,
     ) -> None:
         self.path = Path(path)
-        self._name, self._limit_s = engine, time_limit_s
+        self._name, self._limit_s, self._first_limit_s = engine, time_limit_s, first_limit_s or time_limit_s
+        self._cancelled = cancelled
+        self._has_run, self.run_ns = False, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._arrays: list[NDArray[Any]] = []
         try:
@@ -133,11 +160,43 @@ class ProcessEngine(DescribedEngine):
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine.run`; EngineError also where the time is up or the process has ended, which is then final."""
+        self.send(inputs)
+        return self.receive()
+
+    def send(self, inputs: list[NDArray[Any]]) -> None:
+        """Begins an inference: the first half of `run`.
+
+        Args:
+            inputs: see `Engine.run`.
+
+        Raises:
+            EngineError: they do not fit, or the process has ended.
+        """
         check_inputs(self.path, inputs, self._inputs)
         for array, value in zip(self._arrays, inputs, strict=False):
             array[...] = value
-        self._ask({"do": "run"}, self._limit_s)
-        return [array.copy() for array in self._arrays[len(inputs) :]]
+        self._send({"do": "run"}, self._run_limit_s)
+
+    def wait(self, limit_s: float) -> bool:
+        """Waits for the end of the inference that was begun.
+
+        Args:
+            limit_s: seconds; those in which this process was paused do not count.
+
+        Returns:
+            Whether it has ended, so that `receive` does not wait.
+        """
+        return self._process is None or self._wait(limit_s)
+
+    def receive(self) -> list[NDArray[Any]]:
+        """The outputs of the inference that was begun: the second half of `run`.
+
+        Raises:
+            EngineError: the runtime fails, the time is up, or the process has ended.
+        """
+        self.run_ns = int(self._receive(self._run_limit_s)["run_ns"])
+        self._has_run = True
+        return [array.copy() for array in self._arrays[len(self._inputs) :]]
 
     @property
     def has_ended(self) -> bool:
@@ -151,14 +210,28 @@ class ProcessEngine(DescribedEngine):
         self._connection.close()  # it leaves by itself
         self._end(self._process)
 
-    def _end(self, process: subprocess.Popen[bytes], patience_s: float = _LEAVE_S) -> int:
-        """Waits for the process, kills it where it stays, and lets go of all that was shared; its exit status."""
+    def kill(self) -> None:
+        """Ends the process at once, whatever it does. Idempotent."""
+        if self._process is not None:
+            self._end(self._process, patience_s=0)
+
+    @property
+    def _run_limit_s(self) -> float | None:
+        return self._limit_s if self._has_run else self._first_limit_s
+
+    def _end(self, process: subprocess.Popen[bytes], patience_s: float = _LEAVE_S) -> str:
+        """Waits for the process, kills it where it stays, and lets go of all that was shared; how it ended."""
         try:
             process.wait(patience_s)
         except subprocess.TimeoutExpired:
             process.kill()
         self._free()
-        return process.wait()
+        try:
+            status = process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:  # a driver holds it
+            threading.Thread(target=process.wait, name="edge_isp engine's end", daemon=True).start()
+            return "nothing: it was killed and its driver holds it"
+        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
     def _free(self) -> None:
         self._process = None
@@ -169,19 +242,15 @@ class ProcessEngine(DescribedEngine):
     def _ask_tensors(self, request: dict[str, Any]) -> None:
         """Asks for what may change the tensors, and maps the memory anew."""
         try:
+            self._has_run = False
             answer = self._ask(request, LOAD_LIMIT_S)
         except EngineError:
             if request["do"] == "load":
                 self.close()
             raise
         self._inputs, self._outputs = tensors_from(answer["inputs"]), tensors_from(answer["outputs"])
-        report = answer["report"]
-        partitions = tuple(
-            Partition(s["executor"], tuple((name, n) for name, n in s["operators"])) for s in report["partitions"]
-        )
-        self._report = EngineReport(
-            f"{report['engine']} in its own process", report["delegate"], report["threads"], partitions
-        )
+        report = report_from(answer["report"])
+        self._report = replace(report, engine=f"{report.engine} in its own process")
         tensors = (*self._inputs, *self._outputs)
         self._arrays = []
         try:
@@ -193,23 +262,47 @@ class ProcessEngine(DescribedEngine):
             ) from error
 
     def _ask(self, request: dict[str, Any], limit_s: float | None) -> dict[str, Any]:
+        self._send(request, limit_s)
+        return self._receive(limit_s)
+
+    def _send(self, request: dict[str, Any], limit_s: float | None) -> None:
         if self._process is None:
             raise EngineError(f"{self.path}: the process of engine '{self._name}' has ended")
-        self._connection.settimeout(limit_s)
-        try:
+        with suppress(OSError):  # it has ended, and may have said why before
             send(self._connection, {**request, "limit_s": limit_s})
-            answer = receive(self._connection)
-        except TimeoutError as error:
+
+    def _receive(self, limit_s: float | None) -> dict[str, Any]:
+        if self._process is None:
+            raise EngineError(f"{self.path}: the process of engine '{self._name}' has ended")
+        if not self._wait(limit_s):
             self._end(self._process, patience_s=0)
             raise EngineError(
-                f"{self.path}: engine '{self._name}' did not answer within {limit_s} s; its process was ended"
-            ) from error
+                f"{self.path}: engine '{self._name}' did not answer within {limit_s:g} s; its process was ended"
+            )
+        try:
+            answer = receive(self._connection)
         except OSError:
             answer = None
         if answer is None:
-            ended = self._end(self._process)
-            how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit status {ended}"
-            raise EngineError(f"{self.path}: the process of engine '{self._name}' ended with {how}")
+            raise EngineError(
+                f"{self.path}: the process of engine '{self._name}' ended with {self._end(self._process)}"
+            )
         if "error" in answer:
             raise EngineError(answer["error"])
         return answer
+
+    def _wait(self, limit_s: float | None) -> bool:
+        """Waits until there is an answer, or the process has ended; False where the time is up first."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        left_s = limit_s
+        while not poll.poll(1000 * (_STEP_S if left_s is None else min(left_s, _STEP_S))):
+            if self._cancelled is not None and self._cancelled.is_set():
+                assert self._process is not None
+                self._end(self._process, patience_s=0)
+                raise EngineError(f"{self.path}: is not needed any more")
+            if left_s is not None:
+                left_s -= _STEP_S
+                if left_s <= 0:
+                    return False
+        return True

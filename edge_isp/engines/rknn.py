@@ -1,4 +1,8 @@
-"""Rockchip's NPU, by rknn-toolkit-lite2. Written by its documentation; not yet run on a board."""
+"""Rockchip's NPU, by rknn-toolkit-lite2. Written by its documentation; not yet run on a board.
+
+`edge-isp compile` has the compiler keep the model's integers: int8 goes in and comes out. The compiled model is NCHW,
+so that its outputs are; the runtime takes inputs NHWC all the same.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,8 @@ class RknnEngine(VendorEngine):
 
     name = f"rknn-toolkit-lite2 {version('rknn-toolkit-lite2')}"
 
+    _channels_first = True
+
     _runtime: Any = None
 
     def _unload(self) -> None:
@@ -48,9 +54,9 @@ class RknnEngine(VendorEngine):
                 "model is for another SoC"
             )
 
-    def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:
+    def _infer(self, inputs: list[NDArray[np.int8]]) -> Sequence[NDArray[Any]]:
         outputs: Sequence[NDArray[Any]] | None = self._runtime.inference(
-            inputs=inputs, data_type="uint8", data_format="nhwc"
+            inputs=inputs, data_type="int8", data_format="nhwc"
         )
         if outputs is None:
             raise EngineError(f"{self.path}: rknn-toolkit-lite2 failed to run this model")

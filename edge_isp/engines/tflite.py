@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_isp.engines.base import (
     DescribedEngine,
     EngineReport,
+    Library,
     Partition,
     TensorInfo,
     check_inputs,
@@ -24,6 +25,7 @@ from edge_isp.engines.base import (
     read_model,
 )
 from edge_isp.engines.delegates import Delegate, require_library
+from edge_isp.engines.tflite_content import with_shapes
 from edge_isp.errors import EngineError
 
 
@@ -34,7 +36,7 @@ class TfliteEngine(DescribedEngine):
 
     Args:
         path: path of the model's file.
-        threads: threads on the CPU; None for one per core.
+        threads: threads on the CPU; None for one fewer than there are cores.
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
@@ -47,6 +49,7 @@ class TfliteEngine(DescribedEngine):
     runtime: ClassVar[ModuleType]
     name: ClassVar[str]
     title: ClassVar[str]
+    library: ClassVar[Library]
 
     def __init__(
         self,
@@ -96,11 +99,9 @@ class TfliteEngine(DescribedEngine):
         self._loaded = None
 
     def _change(self, shape: tuple[int, ...]) -> None:
-        if self._delegate is not None:  # a delegated graph cannot be changed
+        if self._delegate is not None or self._stated_shapes:  # neither can be changed in a running interpreter
             self._start(shape)
             return
-        if len(shape) != len(self._inputs[0].shape) or min(shape) < 1:
-            raise EngineError(f"{self.path}: {self.title} cannot resize this model to {shape}")
         self._resize(shape)
         self._allocate(f"resize this model to {shape}")
         self._read_details()
@@ -112,24 +113,21 @@ class TfliteEngine(DescribedEngine):
         except EngineError:
             self.close()
             raise
+        except (ValueError, RuntimeError) as error:  # of a damaged file, such as a name that is no UTF-8
+            self.close()
+            raise EngineError(f"{self.path}: {self.title} cannot describe this model: {_text(error)}") from error
 
     def _load(self, shape: tuple[int, ...] | None) -> None:
-        resolver = self.runtime.OpResolverType
-        try:
-            self._interpreter = self.runtime.Interpreter(
-                model_content=self._content,
-                num_threads=self._threads,
-                experimental_op_resolver_type=resolver.AUTO
-                if self._xnnpack
-                else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
-        except (ValueError, RuntimeError) as error:
-            raise EngineError(f"{self.path}: {self.title} cannot load this model: {error}") from error
+        self._interpreter = self._open(self._content)
         # The interpreter lists every node of the file, and then those that stand for what a delegate took.
         self._file_nodes = self._own_nodes = len(self._operator_nodes())
         inputs = self._interpreter.get_input_details()
         self._input_indices = [entry["index"] for entry in inputs]
-        if shape is not None and shape != tuple(int(n) for n in inputs[0]["shape"]):
+        self._stated_shapes = self._find_stated_shapes()
+        before = tuple(int(n) for n in inputs[0]["shape"])
+        if shape is not None and shape != before:
+            if self._stated_shapes:
+                self._interpreter = self._open(with_shapes(self._content, self._scaled_shapes(before, shape)))
             self._resize(shape)
         if self._delegate is not None:
             self._loaded = self._load_delegate(self._delegate)
@@ -145,6 +143,40 @@ class TfliteEngine(DescribedEngine):
             self._own_nodes = len(self._operator_nodes())
         self._allocate(f"resize this model to {shape}" if shape else "load this model")
         self._read_details()
+
+    def _open(self, content: bytes) -> Any:
+        resolver = self.runtime.OpResolverType
+        try:
+            return self.runtime.Interpreter(
+                model_content=content,
+                num_threads=self._threads,
+                experimental_op_resolver_type=resolver.AUTO
+                if self._xnnpack
+                else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"{self.path}: {self.title} cannot load this model: {error}") from error
+
+    def _scaled_shapes(self, before: tuple[int, ...], shape: tuple[int, ...]) -> dict[int, list[int]]:
+        """What the file states, for another input: batch, height and width follow it, as every other tensor's do."""
+        self._check_rank(shape)
+        scaled = {}
+        for index, values in self._stated_shapes.items():
+            sizes = [divmod(n * new, old) for n, new, old in zip(values[:3], shape, before, strict=False)]
+            if any(rest for _, rest in sizes):
+                raise EngineError(
+                    f"{self.path}: {self.title} cannot resize this model to {shape}: its upsampled tensors would not "
+                    f"have whole sizes; it is made for {before}"
+                )
+            scaled[index] = [*(size for size, _ in sizes), *values[3:]]
+        return scaled
+
+    def _find_stated_shapes(self) -> dict[int, list[int]]:
+        """Constants that state the shape of a transposed convolution's output, by the index of their tensor."""
+        nodes = self._operator_nodes()[: self._file_nodes]
+        computed = {int(index) for node in nodes for index in node["outputs"]} | set(self._input_indices)
+        stated = {int(node["inputs"][0]) for node in nodes if node["op_name"] == "TRANSPOSE_CONV"} - computed
+        return {index: self._interpreter.get_tensor(index).tolist() for index in stated}
 
     def _operator_nodes(self) -> Sequence[Mapping[str, Any]]:
         """The nodes of the graph as the runtime lists them, for which its package has no public name."""
@@ -166,7 +198,12 @@ class TfliteEngine(DescribedEngine):
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"delegate '{delegate.name}' cannot be created: {_text(error)}") from error
 
+    def _check_rank(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != len(self._interpreter.get_input_details()[0]["shape"]) or min(shape) < 1:
+            raise EngineError(f"{self.path}: {self.title} cannot resize this model to {shape}")
+
     def _resize(self, shape: tuple[int, ...]) -> None:
+        self._check_rank(shape)
         try:
             self._interpreter.resize_tensor_input(self._input_indices[0], list(shape))
         except (ValueError, RuntimeError) as error:
@@ -188,8 +225,8 @@ class TfliteEngine(DescribedEngine):
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input_indices = [entry["index"] for entry in inputs]
         self._output_indices = [entry["index"] for entry in outputs]
-        self._inputs = tuple(_info(entry) for entry in inputs)
-        self._outputs = tuple(_info(entry) for entry in outputs)
+        self._inputs = tuple(tensor_info(entry) for entry in inputs)
+        self._outputs = tuple(tensor_info(entry) for entry in outputs)
         partitions = _partitions(
             self._operator_nodes(),
             self._file_nodes,
@@ -198,7 +235,14 @@ class TfliteEngine(DescribedEngine):
         )
         executors = [partition.executor for partition in partitions if partition.executor != "interpreter"]
         named = self._delegate.name if self._delegate else executors[0] if executors else "none"
-        self._report = EngineReport(self.name, named, self._threads, partitions)
+        self._report = EngineReport(
+            self.name,
+            named,
+            self._threads,
+            partitions,
+            runtime_library=self.library,
+            delegate_library=Library.of_file(self._delegate.library) if self._delegate else None,
+        )
 
 
 def _partitions(
@@ -234,7 +278,12 @@ def _text(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _info(entry: dict[str, Any]) -> TensorInfo:
+def tensor_info(entry: Mapping[str, Any]) -> TensorInfo:
+    """A tensor as the interpreter describes it.
+
+    Args:
+        entry: of the interpreter's details of its inputs or outputs.
+    """
     scale, zero_point = entry["quantization"]
     return TensorInfo(
         name=entry["name"],

@@ -10,6 +10,7 @@ from importlib.metadata import version
 import numpy as np
 import tflite_runtime  # noqa: F401
 
+from edge_isp.engines.base import Library
 from edge_isp.engines.tflite import TfliteEngine
 from edge_isp.errors import PluginError
 
@@ -19,7 +20,7 @@ if int(np.__version__.split(".")[0]) >= 2:  # its interpreter can be imported al
         "it a virtual environment of its own, which --engine-python names"
     )
 
-from tflite_runtime import interpreter
+from tflite_runtime import _pywrap_tensorflow_interpreter_wrapper, interpreter
 
 
 class TfliteRuntimeEngine(TfliteEngine):
@@ -29,7 +30,7 @@ class TfliteRuntimeEngine(TfliteEngine):
 
     Args:
         path: path of the model's file.
-        threads: threads on the CPU; None for one per core.
+        threads: threads on the CPU; None for one fewer than there are cores.
         delegate: takes what it can of the graph.
         shape: shape of the first input; None for the file's.
         xnnpack: False leaves XNNPACK out.
@@ -41,3 +42,4 @@ class TfliteRuntimeEngine(TfliteEngine):
     runtime = interpreter
     name = f"tflite-runtime {version('tflite-runtime')}"
     title = "tflite-runtime"
+    library = Library(str(_pywrap_tensorflow_interpreter_wrapper.__file__), version("tflite-runtime"))

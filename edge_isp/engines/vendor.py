@@ -1,7 +1,7 @@
-"""What the engines of vendors' own runtimes have in common: codes go in as uint8, values come out as float.
+"""What the engines of vendors' own runtimes have in common: they know a model's tensors by its card only.
 
-Their compilers quantise a model anew, so that the card's integers are only what goes in and what comes out: codes are
-shifted from int8 to uint8, which the compiler was set to divide by 255, and outputs are quantised as the card says.
+Where a compiler has kept the integers of the model, outputs are the card's codes. One that quantises anew gives values,
+which are quantised as the card says. Runtimes may give channels before rows and columns.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class VendorEngine(ClosingEngine):
     """
 
     name = ""
+    # Whether outputs have channels before rows and columns where their shapes do not tell.
+    _channels_first = False
 
     def __init__(
         self,
@@ -64,6 +66,9 @@ class VendorEngine(ClosingEngine):
         except EngineError:
             self.close()
             raise
+        except Exception as error:
+            self.close()
+            raise self._translated("load", error) from error
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """See `Engine.resize`."""
@@ -75,15 +80,28 @@ class VendorEngine(ClosingEngine):
         if self._closed:
             raise EngineError(f"{self.path}: the engine is closed")
         check_inputs(self.path, inputs, self.inputs)
-        values = self._infer([np.bitwise_xor(array.view(np.uint8), np.uint8(0x80)) for array in inputs])
+        try:
+            values = self._infer(inputs)
+        except EngineError:
+            raise
+        except Exception as error:
+            raise self._translated("run", error) from error
         if len(values) != len(self.outputs):
             raise EngineError(f"{self.path}: expected {len(self.outputs)} outputs, found {len(values)}")
-        return [_quantised(self.path, value, info) for value, info in zip(values, self.outputs, strict=True)]
+        arranged = _with_channels_last(values, self.outputs, self._channels_first)
+        return [_quantised(self.path, value, info) for value, info in zip(arranged, self.outputs, strict=True)]
 
     def close(self) -> None:
-        """See `Engine.close`."""
+        """See `Engine.close`; EngineError where the vendor's package fails."""
         self._closed = True
-        self._unload()
+        try:
+            self._unload()
+        except Exception as error:
+            raise self._translated("unload", error) from error
+
+    def _translated(self, doing: str, error: Exception) -> EngineError:
+        """What a vendor's package raises, which may be anything."""
+        return EngineError(f"{self.path}: {self.name} cannot {doing} this model: {type(error).__name__}: {error}")
 
     def _load(self) -> None:
         raise NotImplementedError
@@ -91,8 +109,40 @@ class VendorEngine(ClosingEngine):
     def _unload(self) -> None:
         raise NotImplementedError
 
-    def _infer(self, inputs: list[NDArray[np.uint8]]) -> Sequence[NDArray[Any]]:
+    def _infer(self, inputs: list[NDArray[np.int8]]) -> Sequence[NDArray[Any]]:
         raise NotImplementedError
+
+
+def unsigned(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Codes as uint8, 128 higher, which a compiler that quantises anew was set to divide by 255.
+
+    Args:
+        codes: of an input, int8.
+    """
+    return np.bitwise_xor(codes.view(np.uint8), np.uint8(0x80))
+
+
+def _with_channels_last(
+    values: Sequence[NDArray[Any]], tensors: Sequence[TensorInfo], channels_first: bool
+) -> list[NDArray[Any]]:
+    """Outputs NHWC. Those whose shape does not tell, as 80 channels of 80x80, are arranged like the others."""
+    orders = {_order(value.shape, tensor.shape) for value, tensor in zip(values, tensors, strict=True)}
+    if "nchw" not in orders and ("nhwc" in orders or not channels_first):
+        return list(values)
+    return [
+        np.ascontiguousarray(np.moveaxis(value, 1, -1)) if _order(value.shape, tensor.shape) in ("nchw", "") else value
+        for value, tensor in zip(values, tensors, strict=True)
+    ]
+
+
+def _order(found: tuple[int, ...], nhwc: tuple[int, ...]) -> str:
+    """The order of a tensor's axes: "nhwc", "nchw", "" where it may be both, "unknown" where it is another tensor."""
+    if len(found) != 4 or len(nhwc) != 4:
+        return "unknown"
+    nchw = (nhwc[0], nhwc[3], *nhwc[1:3])
+    if found == nhwc == nchw:
+        return ""
+    return "nhwc" if found == nhwc else "nchw" if found == nchw else "unknown"
 
 
 def _quantised(path: Path, value: NDArray[Any], tensor: TensorInfo) -> NDArray[Any]:
@@ -100,7 +150,7 @@ def _quantised(path: Path, value: NDArray[Any], tensor: TensorInfo) -> NDArray[A
         value = value[None]  # a batch of one
     if value.shape != tensor.shape:
         raise EngineError(f"{path}: output '{tensor.name}' must be {tensor.shape}, the NPU gave {value.shape}")
-    if not tensor.scale:
+    if not tensor.scale or value.dtype == tensor.dtype:
         return value.astype(tensor.dtype)
     limits = np.iinfo(tensor.dtype)
     steps = np.rint(value / np.float32(tensor.scale)) + tensor.zero_point

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -87,7 +88,9 @@ def serve(socket_fd: int, memory_fd: int) -> None:
                 engine.resize(tuple(request["shape"]))
             if engine and request["do"] == "run":
                 count = len(engine.inputs)
+                begun = time.monotonic_ns()
                 outputs = engine.run(arrays[:count])
+                answer = {"run_ns": time.monotonic_ns() - begun}
                 for array, output in zip(arrays[count:], outputs, strict=True):
                     array[...] = output
             elif engine:
@@ -106,8 +109,12 @@ def serve(socket_fd: int, memory_fd: int) -> None:
             limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
             allowed = f", which may have {limit} bytes" if limit != resource.RLIM_INFINITY else ""
             answer = {"error": f"out of memory in the engine's process{allowed}"}
+        except Exception as error:  # noqa: BLE001 - a vendor's package may raise anything, and that is an answer
+            answer = {"error": f"{request['do']}: {type(error).__name__}: {error}"}
         faulthandler.cancel_dump_traceback_later()
         send(connection, answer)
+    # A driver may hang while it is unloaded, and nobody may be left to end this process.
+    faulthandler.dump_traceback_later(_GRACE_S, exit=True)
 
 
 def _open(request: dict[str, Any]) -> Engine:

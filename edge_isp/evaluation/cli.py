@@ -105,7 +105,9 @@ def evaluate_detector(
     labels: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", exists=True, file_okay=False, help="Folder of the images' labels in YOLO's format."
+            metavar="PATH",
+            exists=True,
+            help="Labels of the images: a folder in YOLO's format, or a .json in COCO's.",
         ),
     ],
     teacher: options.Teacher,
@@ -122,6 +124,14 @@ def evaluate_detector(
         bool, typer.Option("--classical", help="Measure the teacher on classical pictures of the RAW as well.")
     ] = False,
     sensors: options.Sensors = _SENSORS,
+    cfa: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cfa",
+            metavar="ORDER",
+            help="A colour order to give the sensors, such as BGGR. May be repeated. By default each sensor's own.",
+        ),
+    ] = None,
     exposures: Annotated[
         list[str],
         typer.Option(
@@ -140,7 +150,11 @@ def evaluate_detector(
     results: options.Results = None,
     json: options.Json = False,
 ) -> None:
-    """Measure COCO's average precision of detectors on simulated RAW, and of their teacher on pictures of it."""
+    """Measure COCO's average precision of detectors on simulated RAW, and of their teacher on pictures of it.
+
+    Detections from a confidence of 0.01 on count, duplicates are suppressed from an overlap of 0.65 on, as COCO's
+    figures of YOLOX are made. Objects are small below 32x32 pixels of the image, and large from 96x96 on.
+    """
     command = "edge-isp evaluate detector"
     need(command, "torch", "torch", "train")
     need(command, "faster_coco_eval", "faster-coco-eval", "evaluate")
@@ -163,6 +177,7 @@ def evaluate_detector(
         pictures=tuple(pictures or ()),
         classical=classical,
         sensors=tuple(sensors),
+        cfas=tuple(cfa or ()),
         exposures=parsed,
         against=against,
         results=results,

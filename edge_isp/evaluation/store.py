@@ -60,6 +60,7 @@ class Key(NamedTuple):
 
     method: str
     sensor: str
+    cfa: str
     colour_temperature_k: float
     exposure: float
     analogue_gain: float
@@ -301,7 +302,7 @@ def combinations(plan: Plan[Any]) -> Iterator[tuple[Capture, SensorModel, Method
 
 def _key(method: Method[Any], sensor: SensorModel, capture: Capture, image: Path) -> Key:
     temperature, exposure, gain = capture.colour_temperature_k, capture.exposure, capture.analogue_gain
-    return Key(method.name, sensor.profile.name, temperature, exposure, gain, image.stem)
+    return Key(method.name, sensor.profile.name, sensor.profile.cfa, temperature, exposure, gain, image.stem)
 
 
 def _software() -> dict[str, str]:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from edge_isp.errors import MissingDependencyError, ModelError
 from edge_isp.files import replace_files
-from edge_isp.models.card import ModelCard, read_card
+from edge_isp.models.card import ModelCard, card_path, read_card
 from edge_isp.models.tflite_graph import TfliteGraph
 
-FORMATS = ("tflite", "onnx")
+# The formats that edge_isp runs, which get a card, and those that only compilers take.
+RUN_FORMATS, COMPILER_FORMATS = ("tflite", "onnx"), ("onnx-nchw", "onnx-float")
+FORMATS = (*RUN_FORMATS, *COMPILER_FORMATS)
 LAYOUTS = ("planes12", "rgb")
 
 
@@ -24,10 +26,11 @@ class Export:
     """What to make of a model.
 
     Attributes:
-        format: "tflite", or "onnx" with QuantizeLinear and DequantizeLinear around float operators.
+        format: "tflite"; "onnx" with QuantizeLinear and DequantizeLinear around float operators; for compilers
+            "onnx-nchw", the same with int8 inputs and outputs NCHW, or "onnx-float", float32 NCHW without quantisation.
         layout: "planes12" leaves the model's outputs as they are; "rgb" puts its 12 planes together to a picture.
-        size: (width, height) of the frames, both even, or of the mosaic that a detector sees; None, for "onnx" only,
-            leaves it open.
+        size: (width, height) of the frames, both even, or of the mosaic that a detector sees; None,
+            which "tflite" cannot, leaves it open.
     """
 
     format: str
@@ -38,13 +41,44 @@ class Export:
 def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
     """Writes a model and its card into a folder, whole or not at all; returns the model's path.
 
-    The file holds the integers of the card's `.tflite`: the weights are not quantised again. The card is the model's
-    own with another file, SHA-256, shapes and output layout.
+    The file holds the integers of the card's `.tflite`, or the values that they stand for: the weights are not
+    quantised again. The card is the model's own with another file, SHA-256, shapes and output layout. What only
+    compilers take has none; scales and zero points stand in its metadata "edge_isp", as JSON.
 
     Raises:
         ModelError: what is asked for does not exist, the model is not what its card says, or nothing can be written.
         MissingDependencyError: an `.onnx` is asked for and the package `onnx` is not installed.
     """
+    content, changes = _made(card, export)
+    size = f"-{export.size[0]}x{export.size[1]}" if export.size else ""
+    rgb = "-rgb" if export.layout == "rgb" else ""
+    suffix, _, form = export.format.partition("-")
+    path = folder / f"{card.name}{size}{rgb}{f'-{form}' if form else ''}.{suffix}"
+    if export.format in COMPILER_FORMATS:
+        _write(path, {path: content})
+        return path
+    changes["model", "file"] = f'"{path.name}"'
+    changes["model", "sha256"] = f'"{hashlib.sha256(content).hexdigest()}"'
+    _write(path, {path: content, _new_card_path(path): card_text(card, changes).encode()})
+    return path
+
+
+def exported(card: ModelCard, export: Export) -> bytes:
+    """The content of the file that `export_model` writes.
+
+    Args:
+        card: of the model.
+        export: what to make of it.
+
+    Raises:
+        ModelError: what is asked for does not exist, or the model is not what its card says.
+        MissingDependencyError: an `.onnx` is asked for and the package `onnx` is not installed.
+    """
+    return _made(card, export)[0]
+
+
+def _made(card: ModelCard, export: Export) -> tuple[bytes, dict[tuple[str, str], str]]:
+    """The content of a file, and what its card says otherwise than the model's own."""
     _verify(card, export)
     card.verify_file()
     graph = TfliteGraph(card.path.read_bytes(), str(card.path))
@@ -52,19 +86,13 @@ def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
     rows, columns = card.input_size(width, height)
     graph.resize(rows, columns)
     rgb = export.layout == "rgb"
-    if export.format == "onnx":
-        content = _onnx(graph, static=export.size is not None, rgb=rgb)
+    if export.format != "tflite":
+        content = _onnx(graph, export)
     else:
         if rgb:
             graph.append_depth_to_space()
         content = graph.to_bytes()
-    size = f"-{width}x{height}" if export.size else ""
-    path = folder / f"{card.name}{size}{'-rgb' if rgb else ''}.{export.format}"
-    changes = {
-        ("model", "file"): f'"{path.name}"',
-        ("model", "sha256"): f'"{hashlib.sha256(content).hexdigest()}"',
-        ("input", "shape"): str([1, rows, columns, card.input.shape[3]]),
-    }
+    changes = {("input", "shape"): str([1, rows, columns, card.input.shape[3]])}
     if card.task == "isp":
         shape = [1, height, width, 3] if rgb else [1, rows, columns, card.outputs[0].shape[3]]
         changes["output", "shape"] = str(shape)
@@ -72,8 +100,7 @@ def export_model(card: ModelCard, folder: Path, export: Export) -> Path:
     else:
         for place, index in enumerate(graph.outputs):
             changes[f"outputs.{place}", "shape"] = str(list(graph.shape(index)))
-    _write(path, content, _card_text(card, changes))
-    return path
+    return content, changes
 
 
 def _verify(card: ModelCard, export: Export) -> None:
@@ -105,23 +132,28 @@ def _verify(card: ModelCard, export: Export) -> None:
         raise ModelError(f"size must be whole steps of {step} for '{card.name}'; found {width}x{height}")
 
 
-def _onnx(graph: TfliteGraph, *, static: bool, rgb: bool) -> bytes:
+def _onnx(graph: TfliteGraph, export: Export) -> bytes:
     try:
-        from edge_isp.models.qdq_onnx import qdq_onnx
+        from edge_isp.models.qdq_onnx import Form, qdq_onnx
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
         raise MissingDependencyError("export to .onnx", "onnx", "onnx") from error
-    return qdq_onnx(graph, static=static, rgb=rgb)
+    form = {"onnx": Form.QDQ, "onnx-nchw": Form.QDQ_NCHW, "onnx-float": Form.FLOAT_NCHW}[export.format]
+    return qdq_onnx(graph, static=export.size is not None, rgb=export.layout == "rgb", form=form)
 
 
-def _card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
+def card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
     """The card's text, comments and all, with other values; without variants, which are of another file.
 
     Args:
+        card: of the model.
         changes: by section and key; the tables of an array are its sections "NAME.0", "NAME.1" and so on.
+
+    Raises:
+        ModelError: a value does not stand on a line of its own.
     """
-    source = card.path.with_suffix(".toml")
+    source = card_path(card.path)
     lines, section, tables = [], "", Counter[str]()
     for line in source.read_text(encoding="utf-8").splitlines():
         if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
@@ -147,15 +179,17 @@ def _card_text(card: ModelCard, changes: Mapping[tuple[str, str], str]) -> str:
     return text
 
 
-def _write(path: Path, content: bytes, card: str) -> None:
-    card_path = path.with_suffix(".toml")
+def _new_card_path(path: Path) -> Path:
+    """Where the card of a new file stands: see `card.card_path`. A card of another file keeps its place."""
+    found = card_path(path)
+    if found.exists() and read_card(found).path.name != path.name:
+        return path.with_name(f"{path.name}.toml")
+    return found
+
+
+def _write(path: Path, contents: Mapping[Path, bytes]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if card_path.exists() and (described := read_card(card_path).path.name) != path.name:
-            raise ModelError(
-                f"{card_path}: is the card of {described}, and a card describes one file; "
-                f"export {path.name} into another folder"
-            )
-        replace_files({path: content, card_path: card.encode()})
+        replace_files(contents)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from error

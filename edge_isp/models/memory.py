@@ -104,7 +104,8 @@ def _bytes_per_cell(path: Path) -> float:
     except (OSError, ModelError):
         return _UNKNOWN_BYTES_PER_CELL
     _, height, width, _ = graph.shape(graph.input)
-    return _MARGIN * (_pointer_bytes(graph) + _live_bytes(graph)) / (height * width)
+    copies = math.prod(graph.shape(graph.input)) + sum(math.prod(graph.shape(index)) for index in graph.outputs)
+    return _MARGIN * (_pointer_bytes(graph) + activation_bytes(graph) + copies) / (height * width)
 
 
 def _pointer_bytes(graph: TfliteGraph) -> int:
@@ -118,9 +119,12 @@ def _pointer_bytes(graph: TfliteGraph) -> int:
     return total
 
 
-def _live_bytes(graph: TfliteGraph) -> int:
-    """The most int8 activations that are needed at a time, operator by operator; input and outputs twice, since the
-    caller has a copy."""
+def activation_bytes(graph: TfliteGraph) -> int:
+    """The most int8 activations that are needed at a time, operator by operator, input and outputs among them.
+
+    Args:
+        graph: at the size of the frames.
+    """
     last_use = {index: step for step, operator in enumerate(graph.operators) for index in operator.inputs}
     size = {index: math.prod(graph.shape(index)) for index in (graph.input, *(o.output for o in graph.operators))}
     live = {graph.input}
@@ -129,4 +133,4 @@ def _live_bytes(graph: TfliteGraph) -> int:
         live.add(operator.output)
         most = max(most, sum(size[index] for index in live))
         live = {index for index in live if last_use.get(index, step + 1) > step}
-    return most + size[graph.input] + sum(size[index] for index in graph.outputs)
+    return most

@@ -24,6 +24,7 @@ _KINDS = {
     schema.BuiltinOperator.MEAN: "mean",
     schema.BuiltinOperator.MAX_POOL_2D: "maxpool",
     schema.BuiltinOperator.DEPTH_TO_SPACE: "depth_to_space",
+    schema.BuiltinOperator.TRANSPOSE_CONV: "upsample",
     schema.BuiltinOperator.PAD: "pad",
 }
 _NUMPY_TYPES = {schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
@@ -36,10 +37,11 @@ class Operator:
 
     Attributes:
         kind: "conv", "depthwise", "add", "mul", "concat" (over channels), "sigmoid", "mean" (over height and width),
-            "maxpool" (keeps the size), "depth_to_space" (a quarter of the channels, twice the height and width) or
-            "pad" (for a convolution of stride 2).
+            "maxpool" (keeps the size), "depth_to_space" (a quarter of the channels, twice the height and width),
+            "upsample" (every value four times, in a square: a transposed convolution whose weights are 1) or "pad" (for
+            a convolution of stride 2).
         inputs: indices of the input tensors; those of a convolution are its input, its weights and, where it has one,
-            its bias.
+            its bias, those of an "upsample" its input, its weights and the shape of its output.
         output: index of the output tensor.
         relu: a ReLU is fused into its output.
         dilation: of a convolution, (y, x).
@@ -112,6 +114,9 @@ class TfliteGraph:
         for operator in self.operators:
             shapes = [self.shape(index) for index in operator.inputs]
             self._set_shape(operator.output, _output_shape(operator, shapes))
+            if operator.kind == "upsample":  # the file states the size
+                shape = np.asarray(self.shape(operator.output), np.int32)
+                self.model.buffers[self.tensors[operator.inputs[2]].buffer].data = shape.view(np.uint8)
 
     def append_depth_to_space(self) -> None:
         """Makes a picture of 12 planes, (1, 2 * height, 2 * width, 3): the planes are in the operator's own order.
@@ -164,9 +169,12 @@ class TfliteGraph:
             size = self._window(options, output)
         elif kind == "pad":
             sides = self._sides(inputs[1], output)
+        elif kind == "upsample":
+            inputs = inputs[::-1]
+            self._check_upsample(options, inputs, output)
         else:
             self._check_arrangement(kind, options, inputs, output)
-        for index in (*(inputs[:1] if kind in ("conv", "depthwise", "mean", "pad") else inputs), output):
+        for index in (*(inputs[:1] if kind in ("conv", "depthwise", "mean", "pad", "upsample") else inputs), output):
             if self.tensors[index].type != schema.TensorType.INT8:
                 self._refuse(index, "an int8 tensor", f"type {self.tensors[index].type}")
             if self.model.buffers[self.tensors[index].buffer].data is not None:
@@ -206,6 +214,28 @@ class TfliteGraph:
             self._refuse(output, "padding of height and width alike", str(found))
         return sides
 
+    def _check_upsample(self, options: Any, inputs: tuple[int, ...], output: int) -> None:
+        """Refuses transposed convolutions that do more than to write every value four times."""
+        expected = (
+            "a transposed convolution of 2x2, stride 2, without bias, whose weights are 1 from a channel to itself"
+        )
+        channels, found = self.shape(output)[_CHANNEL_AXIS], (options.padding, options.strideH, options.strideW)
+        if len(inputs) != 3 or found != (schema.Padding.VALID, 2, 2) or options.fusedActivationFunction:
+            self._refuse(output, expected, f"{len(inputs)} inputs, padding {found[0]}, stride {found[1:]}")
+        source, weights, shape = inputs
+        types = (self.tensors[weights].type, self.tensors[shape].type)
+        if types != (schema.TensorType.INT8, schema.TensorType.INT32) or self.shape(shape) != (4,):
+            self._refuse(output, expected, f"weights of type {types[0]} and a shape of type {types[1]}")
+        if self.model.buffers[self.tensors[shape].buffer].data is None:
+            self._refuse(output, expected, "a shape that is computed")
+        same = self.scale(source) == self.scale(output) and self.zero_point(source) == self.zero_point(output)
+        if not same or self.shape(weights) != (channels, 2, 2, channels):
+            self._refuse(output, expected, f"weights {self.shape(weights)}, or another quantisation than the input's")
+        # (out, y, x, in), one scale for all or one for each output.
+        values = self.constant(weights) * self.scale(weights).reshape(-1, 1, 1, 1)
+        if np.any(values != np.eye(channels, dtype=np.float32)[:, None, None, :]):
+            self._refuse(output, expected, "other weights")
+
     def _check_arrangement(self, kind: str, options: Any, inputs: tuple[int, ...], output: int) -> None:
         """Refuses operators that arrange or average values otherwise than the exporters know."""
         if kind == "depth_to_space" and options.blockSize != 2:
@@ -235,6 +265,8 @@ def _output_shape(operator: Operator, shapes: Sequence[tuple[int, ...]]) -> tupl
             return (first[0], first[1] + sum(operator.sides), first[2] + sum(operator.sides), first[_CHANNEL_AXIS])
         case "depth_to_space":
             return (first[0], 2 * first[1], 2 * first[2], first[_CHANNEL_AXIS] // 4)
+        case "upsample":
+            return (first[0], 2 * first[1], 2 * first[2], first[_CHANNEL_AXIS])
         case "add" | "mul":
             return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
         case "concat":

@@ -3,6 +3,7 @@
 from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.drops import (
     DeadlineMissed,
+    DelegateChange,
     DropReason,
     Event,
     FrameCounts,
@@ -22,6 +23,7 @@ from edge_isp.results import FrameResult
 __all__ = [
     "Consumer",
     "DeadlineMissed",
+    "DelegateChange",
     "DropReason",
     "Event",
     "FrameCounts",

@@ -119,7 +119,26 @@ class WallClockStepped:
     time_ns: int
 
 
-Event = FramesDropped | StateChange | MetadataIgnored | DeadlineMissed | WallClockStepped
+@dataclass(frozen=True, slots=True)
+class DelegateChange:
+    """Something happened to an NPU: it was refused, chosen, late, dropped or restored.
+
+    Attributes:
+        model: the name of the model that it is for.
+        kind: see `EngineEvent`.
+        delegate: its name.
+        reason: in words.
+        time_ns: when it was noticed, CLOCK_MONOTONIC.
+    """
+
+    model: str
+    kind: str
+    delegate: str
+    reason: str
+    time_ns: int
+
+
+Event = FramesDropped | StateChange | MetadataIgnored | DeadlineMissed | WallClockStepped | DelegateChange
 
 
 def event_message(event: Event) -> dict[str, Any]:
@@ -159,6 +178,9 @@ def event_message(event: Event) -> dict[str, Any]:
         case WallClockStepped():
             reason = f"the wall clock was set by {event.step_ns / 1e9:.3f} s"
             return {"kind": "wall clock stepped", "time_ns": event.time_ns, "reason": reason}
+        case DelegateChange():
+            reason = f"{event.model}: '{event.delegate}' {event.kind}: {event.reason}"
+            return {"kind": "delegate", "time_ns": event.time_ns, "reason": reason}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.calibration.tone import check_tone
 from edge_isp.engines.fallback import Delegation
-from edge_isp.errors import ModelError, PipelineError, shortened
+from edge_isp.errors import ModelError, PipelineError, ZoneError, shortened
 from edge_isp.metering.exposure import AutoExposure
 from edge_isp.models.card import ModelCard
 from edge_isp.pipeline.clock import Clock
 from edge_isp.pipeline.drops import Event
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.results import FrameResult
-from edge_isp.tasks.detect import DEFAULT_CONFIDENCE
+from edge_isp.tasks.detect import DEFAULT_CONFIDENCE, Region
 from edge_isp.tasks.protocol import Task
 from edge_isp.tasks.registry import task_for
 from edge_isp.tracking.following import UNCERTAIN, ObjectFollower
 from edge_isp.tracking.regions import Regions
 from edge_isp.wall_clock import WallClock
+
+if TYPE_CHECKING:
+    from edge_isp.pipeline.consumer import Consumer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,8 @@ class ModelOptions:
         model: a shipped model's name or the path of one, see `find_model`.
         engine: name of the engine on the CPU; None chooses by the model's file (LiteRT for `.tflite`, ONNX Runtime for
             `.onnx`).
-        threads: number of the engine's threads; None is one per core.
-        delegation: which NPU may run the model, and what happens when it fails; None takes the first that works.
+        threads: number of the engine's threads; None is one fewer than there are cores.
+        delegation: which NPU may run the model, and what happens when it fails; None takes the fastest that works.
         profile: the sensor's profile; None is the shipped profile of the frames' sensor.
         correct_shading: whether a picture's lens shading is corrected; None corrects it where it is known, see
             `IspTask`.
@@ -110,6 +113,14 @@ class ModelOptions:
         tone: "camera" for the camera's own tone curve, or "srgb", see `IspTask`.
         input_size: width and height in pixels of the mosaic that a detector sees; None is the model's own.
         confidence: minimum confidence of a detection, 0 to 1; None is the task's default.
+        iou_threshold: overlap (intersection over union) from which on a box is the duplicate of a better one; None is
+            the task's default.
+        max_detections: maximum number of a frame's detections; None is the task's default.
+        classes: names of the classes that a detector looks for; empty for all.
+        min_size: minimum width and height of a detection, in pixels of the sensor.
+        detection_regions: rectangles (x0, y0, x1, y1) in parts of the picture's width and height, in one of which the
+            middle of a detection must lie; empty for the whole picture.
+        class_agnostic: whether a better box of any class makes a box a duplicate, not only one of its own.
         track: whether a detector's objects are numbered from frame to frame, see `Detections.track_id`.
         regions: zones and lines in which objects are counted, see `Detections.zones`; objects are tracked then.
         tile: width and height in pixels of the parts that a frame is run in, overlap included, for NPUs whose models
@@ -118,7 +129,7 @@ class ModelOptions:
         memory_budget_bytes: memory that the engine may take for a frame before it is run in tiles; None is half of what
             is available.
         make_task: makes the task for the model's card, in place of `profile`, `correct_shading`, `correct_defects`,
-            `tone`, `input_size` and `confidence`, such as `lambda card: DetectTask(card, max_detections=1)`. The task
+            `tone`, and all options of a detector, such as `lambda card: DetectTask(card, max_detections=1)`. The task
             encodes in one thread and decodes in another, when the frame's data belongs to the camera again.
 
     Raises:
@@ -138,6 +149,12 @@ class ModelOptions:
     tone: str = "camera"
     input_size: int | None = None
     confidence: float | None = None
+    iou_threshold: float | None = None
+    max_detections: int | None = None
+    classes: tuple[str, ...] = ()
+    min_size: float = 0
+    detection_regions: tuple[Region, ...] = ()
+    class_agnostic: bool = False
     track: bool = False
     regions: Regions | None = None
     tile: tuple[int, int] | None = None
@@ -153,6 +170,12 @@ class ModelOptions:
             "tone": self.tone != "camera",
             "input_size": self.input_size is not None,
             "confidence": self.confidence is not None,
+            "iou_threshold": self.iou_threshold is not None,
+            "max_detections": self.max_detections is not None,
+            "classes": bool(self.classes),
+            "min_size": bool(self.min_size),
+            "detection_regions": bool(self.detection_regions),
+            "class_agnostic": self.class_agnostic,
         }
         given = [name for name, is_given in replaced.items() if is_given]
         if self.make_task is not None and given:
@@ -203,6 +226,12 @@ class ModelOptions:
             tone=self.tone,
             input_size=self.input_size,
             confidence=confidence,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+            classes=self.classes,
+            min_size=self.min_size,
+            regions=self.detection_regions,
+            class_agnostic=self.class_agnostic,
         )
 
     def follower(self, card: ModelCard) -> ObjectFollower | None:
@@ -213,12 +242,15 @@ class ModelOptions:
 
         Raises:
             ModelError: the model is no detector.
-            ZoneError: a zone or a line names a class that the model does not know.
+            ZoneError: a zone or a line names a class that the model does not know, or that is not looked for.
         """
         if not self.track and self.regions is None:
             return None
         if card.task != "detector":
             raise ModelError(f"'{card.name}' makes pictures: only a detector's objects can be tracked or counted")
+        for name in self.regions.classes if self.regions and self.classes else ():
+            if name in card.classes and name not in self.classes:
+                raise ZoneError(f"a zone or a line counts '{name}', which is not among the classes that are looked for")
         return ObjectFollower(confidence=self._least_confidence, regions=self.regions, class_names=card.classes)
 
     @property
@@ -243,8 +275,10 @@ class StreamOptions:
         auto_brightness: whether results are brightened or darkened until the mean of their light is 18 % grey, for
             recordings whose exposure is off; see `metering.brightness`.
         reconnect: which failures the stream survives; None is `ReconnectPolicy()`.
-        on_event: called with each `Event` (`FramesDropped`, `StateChange` and so on), in threads of the pipeline; it
-            must return quickly, and its exception ends the stream.
+        on_event: called with each `Event` (`FramesDropped`, `StateChange`, `DelegateChange` and so on), in threads of
+            the pipeline; it must return quickly, and its exception ends the stream.
+        in_turn_with: the first consumer's model never runs at the same time as the model of this consumer, which may be
+            of another pipeline: for several cameras and one NPU.
         notify_systemd: whether to tell the service manager when the first result is there (READY), that every stage
             responds (WATCHDOG), and the state.
         clock: for simulations; None is the system's monotonic clock.
@@ -263,6 +297,7 @@ class StreamOptions:
     auto_brightness: bool = False
     reconnect: ReconnectPolicy | None = None
     on_event: Callable[[Event], object] | None = None
+    in_turn_with: Consumer | None = None
     notify_systemd: bool = False
     clock: Clock | None = None
     wall_clock: WallClock | None = None

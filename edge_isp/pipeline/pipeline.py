@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edge_isp.cameras.base import Camera
-from edge_isp.engines.base import EngineReport
+from edge_isp.engines.base import EngineEvent, EngineReport
 from edge_isp.errors import PipelineError
 from edge_isp.frame import RawFrame
 from edge_isp.kernels.warmup import compile_pipeline_kernels
@@ -20,7 +20,7 @@ from edge_isp.pipeline.branch import Branch
 from edge_isp.pipeline.clock import SystemClock
 from edge_isp.pipeline.consumer import Consumer
 from edge_isp.pipeline.deadline import Deadline
-from edge_isp.pipeline.drops import Account, Event, FrameCounts, PipelineState, event_message
+from edge_isp.pipeline.drops import Account, DelegateChange, Event, FrameCounts, PipelineState, event_message
 from edge_isp.pipeline.options import ModelOptions, QueuePolicy, StreamOptions, check_policy
 from edge_isp.pipeline.reconnect import ReconnectPolicy
 from edge_isp.pipeline.runner import Model, Runner
@@ -101,6 +101,7 @@ class Pipeline:
             max_fps=options.max_fps,
             callback=options.callback,
             keep_raw=options.keep_raw,
+            in_turn_with=options.in_turn_with,
         )
 
     def add_consumer(
@@ -132,7 +133,8 @@ class Pipeline:
                 unlimited.
             callback: called with each result, in a thread of the pipeline; its exception ends the stream.
             keep_raw: whether results carry a copy of their RAW frame, see `FrameResult.raw`.
-            in_turn_with: never runs its model at the same time as this consumer's model: for two models on one NPU.
+            in_turn_with: never runs its model at the same time as this consumer's model: for two models on one NPU. The
+                consumer may be of another pipeline.
 
         Raises:
             ModelError: see `Pipeline`.
@@ -151,7 +153,7 @@ class Pipeline:
                 branch = self._branch_of(of)
             else:
                 assert model is not None
-                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else Turns()
+                turns = in_turn_with.turns if in_turn_with else Turns()
                 limiter = None if max_fps is None else RateLimiter(max_fps)
                 branch = self._new_branch(
                     ModelOptions.of(model), every=every, limiter=limiter, policy=policy, in_turn=turns
@@ -459,7 +461,7 @@ class Pipeline:
         model = Model(options)
         return Branch(
             model,
-            Runner(model, options),
+            Runner(model, options, partial(self._on_engine_event, model.name)),
             every=every,
             limiter=limiter,
             policy=policy,
@@ -516,6 +518,7 @@ class Pipeline:
             "start": self._start_first,
             "start_soon": self._start_soon,
             "runner": branch.runner,
+            "turns": branch.in_turn,
         }
 
     def _on_event(self, event: Event) -> None:
@@ -524,6 +527,10 @@ class Pipeline:
             listener(event_message(event))
         if self._options.on_event is not None:
             self._options.on_event(event)
+
+    def _on_engine_event(self, model: str, event: EngineEvent) -> None:
+        """Reports what happened to an NPU as an event of the stream."""
+        self._status.report(DelegateChange(model, event.kind, event.delegate, event.reason, self._clock.now_ns()))
 
     def _start_first(self) -> None:
         """Starts the stream when the first result is asked for; not after `stop`, which may have come between two

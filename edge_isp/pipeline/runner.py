@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import Engine, EngineReport
+from edge_isp.engines.base import Engine, EngineEvent, EngineReport
 from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.parity import ParityLimits
 from edge_isp.engines.tiled import TiledEngine
 from edge_isp.errors import EdgeIspError, EngineError, ModelError
 from edge_isp.frame import RawFrame
@@ -22,6 +23,7 @@ from edge_isp.models.card import ModelCard, find_model
 from edge_isp.pipeline.options import ModelOptions
 from edge_isp.pipeline.tiling import Tiling
 from edge_isp.plugins import load
+from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.isp import IspTask
 from edge_isp.tasks.protocol import Task
 
@@ -101,8 +103,10 @@ class Runner:
     Args:
         model: whose card says which engine its file takes.
         options: engine, threads and delegation.
+        on_event: see `FallbackEngine`.
 
     Attributes:
+        live: whether frames come at their own pace, see `FallbackEngine`; for models that are loaded from now on.
         card: of the model that was loaded last; None before the first frame.
         shape: of the input tensor that the engine is ready for; () before the first frame.
 
@@ -111,7 +115,10 @@ class Runner:
         PluginError: there is no such engine.
     """
 
-    def __init__(self, model: Model, options: ModelOptions) -> None:
+    def __init__(
+        self, model: Model, options: ModelOptions, on_event: Callable[[EngineEvent], object] | None = None
+    ) -> None:
+        self.live, self._on_event = False, on_event
         self._engine_name = options.engine or _engine_for(model.card)
         self._delegation = options.delegation or Delegation()
         if self._delegation.python is None:
@@ -157,7 +164,12 @@ class Runner:
                 engine=self._engine_name,
                 threads=self._threads,
                 delegation=self._delegation,
-                tolerance_lsb=card.tolerance_lsb,
+                limits=ParityLimits(card.agreement.rms_lsb, card.agreement.mean_lsb),
+                same_results=task.compare_results if isinstance(task, DetectTask) else None,
+                radius=card.receptive_field_radius,
+                multiple=card.input_multiple,
+                live=self.live,
+                on_event=self._on_event,
                 variant=card.find_variant,
                 sha256=card.checksums,
             )

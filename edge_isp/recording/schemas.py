@@ -64,6 +64,7 @@ EVENT_KINDS = (
     "metadata ignored",
     "deadline missed",
     "wall clock stepped",
+    "delegate",
     "not recorded",
     "trigger",
 )

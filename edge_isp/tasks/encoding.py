@@ -16,9 +16,10 @@ from edge_isp.calibration.profile import UNKNOWN_NOISE, SensorProfile
 from edge_isp.engines.base import TensorInfo
 from edge_isp.errors import FormatError, ModelError
 from edge_isp.frame import RawFormat, RawFrame
-from edge_isp.kernels.layout import RawLayout, flips_to_rggb, mirrored_cfa
+from edge_isp.kernels.layout import RawLayout, mirrored_cfa, red_place
 from edge_isp.kernels.tables import CURVES, encoding_table, step_table
 from edge_isp.models.card import ModelCard, TensorCard
+from edge_isp.orientation import upright_steps
 
 
 def normalised_gains(frame: RawFrame) -> tuple[float, float, float]:
@@ -86,40 +87,59 @@ def frame_noise(frame: RawFrame, profile: SensorProfile | None) -> tuple[float, 
 
 @dataclass(frozen=True, slots=True)
 class UprightWindow:
-    """How to read a frame as RGGB without turning the scene upside down; made by `upright_window`.
+    """How to read a frame as an RGGB mosaic of the upright scene; made by `upright_window`.
 
     Attributes:
-        first_row: of the frame; the rows above it are left out, and the layout counts from it.
         layout: of the rows from `first_row` on.
-        flip_horizontal: whether to exchange left and right.
+        first_row: 1 leaves out the first and the last row of the frame, and the layout counts from the second.
+        first_column: 1 leaves out the first and the last column of the layout.
+        flip_vertical: whether to make the first row the last, before rows and columns are exchanged.
+        flip_horizontal: whether to make the first column the last, likewise.
+        exchanged: whether the upright scene's rows are the frame's columns.
     """
 
-    first_row: int
     layout: RawLayout
+    first_row: int
+    first_column: int
+    flip_vertical: bool
     flip_horizontal: bool
+    exchanged: bool
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of whole 2x2 cells of the frame, before they are exchanged."""
+        rows, columns = self.layout.cells
+        return rows, columns - self.first_column
 
 
-@lru_cache(maxsize=16)
-def upright_window(raw_format: RawFormat) -> UprightWindow:
-    """How to read frames of a format as RGGB without turning the scene upside down.
+@lru_cache(maxsize=64)
+def upright_window(raw_format: RawFormat, orientation: int = 1) -> UprightWindow:
+    """How to read frames of a format as RGGB, with the scene upright and not mirrored, as a detector has learnt it.
 
-    Mirroring rows as well, as `kernels.layout.flips_to_rggb` asks for, would turn it upside down, which a network that
-    restores pictures does not mind, but a detector does. So the first and the last row are left out if red is not in
-    the first; left and right may be exchanged.
+    Mirroring alone, as `kernels.layout.flips_to_rggb` asks for, would turn the scene, which a network that restores
+    pictures does not mind. So the first and the last row are left out where red would not be in the first otherwise,
+    and the first and the last column likewise: the pattern of the mosaic moves by a pixel.
 
     Args:
         raw_format: of the frames.
+        orientation: of the frames, 1 to 8, see `edge_isp.orientation`.
 
     Raises:
-        FormatError: the frames have only two rows, and red is in the second.
+        FormatError: the frames have only two rows or columns, and one would have to be left out.
     """
-    flips = flips_to_rggb(raw_format.cfa)
-    if not flips.vertical:
-        return UprightWindow(0, raw_format.layout, flips.horizontal)
-    if raw_format.height < 4:
-        raise FormatError(f"frames of CFA order {raw_format.cfa} need at least 4 rows, found {raw_format.height}")
-    cfa = mirrored_cfa(raw_format.cfa, vertical=True, horizontal=False)
-    return UprightWindow(1, replace(raw_format.layout, height=raw_format.height - 2, cfa=cfa), flips.horizontal)
+    exchanged, rows, columns = upright_steps(orientation)
+    flip_vertical, flip_horizontal = (columns, rows) if exchanged else (rows, columns)
+    red_row, red_column = red_place(raw_format.cfa)
+    # A flip takes red from the second row or column to the first.
+    first_row, first_column = int(red_row != flip_vertical), int(red_column != flip_horizontal)
+    for name, side, first in (("rows", raw_format.height, first_row), ("columns", raw_format.width, first_column)):
+        if side < 2 + 2 * first:
+            raise FormatError(f"frames of CFA order {raw_format.cfa} need at least 4 {name}, found {side}")
+    layout = raw_format.layout
+    if first_row:
+        cfa = mirrored_cfa(raw_format.cfa, vertical=True, horizontal=False)
+        layout = replace(layout, height=raw_format.height - 2, cfa=cfa)
+    return UprightWindow(layout, first_row, first_column, flip_vertical, flip_horizontal, exchanged)
 
 
 def levels(frame: RawFrame) -> tuple[Any, ...]:

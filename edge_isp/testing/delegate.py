@@ -9,6 +9,7 @@ import numpy as np
 from edge_isp.engines.base import EngineReport
 from edge_isp.engines.delegates import DelegateSpec, delegates, probe
 from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.parity import ParityLimits
 from edge_isp.models.card import find_model
 from edge_isp.plugins import names
 
@@ -71,7 +72,8 @@ def _check_specification(spec: DelegateSpec) -> None:
 def _check_runs(spec: DelegateSpec, model: str) -> EngineReport:
     card = find_model(model, None)
     delegation = Delegation(spec.name)
-    with FallbackEngine(card.path, delegation=delegation, tolerance_lsb=card.tolerance_lsb) as engine:
+    allowed = ParityLimits(card.agreement.rms_lsb, card.agreement.mean_lsb)
+    with FallbackEngine(card.path, delegation=delegation, limits=allowed) as engine:
         engine.resize((1, *_SMALL, engine.inputs[0].shape[3]))
         rng = np.random.default_rng(0)
         info = engine.inputs[0]

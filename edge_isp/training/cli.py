@@ -134,10 +134,10 @@ def train_detector(
     labels: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
+            metavar="PATH",
             exists=True,
-            file_okay=False,
-            help="Folder of the images' labels in YOLO's format, to learn from instead of the teacher.",
+            help="Labels of the images, to learn from instead of the teacher: a folder in YOLO's format, or a .json in "
+            "COCO's.",
         ),
     ] = None,
     init: Init = None,

@@ -356,6 +356,29 @@ def test_partial_delegation_makes_a_run_invalid(engine: type[ScriptedEngine], mo
     assert "partial delegation: npu runs 9 of 12 nodes" in found.invalid_reasons
 
 
+def test_a_clock_that_is_not_fixed_is_named_with_what_fixes_it(
+    engine: type[ScriptedEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_isp.board.Board.governor", lambda self: "ondemand")
+    found = measure_model(Subject(engine="scripted"), SHORT, width=64, height=48)
+    (reason,) = (text for text in found.invalid_reasons if "governor" in text)
+    assert reason.startswith("the CPU's clock is not fixed: governor ondemand; to fix it: echo performance | sudo tee ")
+    assert reason.endswith("/scaling_governor")
+
+
+def test_memory_of_the_engines_process_counts(tmp_path: Path) -> None:
+    """The resident memory of this process and of those that it started, in pages."""
+    files = {"self/statm": "9 3 1", "self/task/7/children": "8 ", "self/task/9/children": "10 11", "8/statm": "9 20 1"}
+    for name, text in {**files, "10/statm": "9 100 1"}.items():
+        path = tmp_path / "proc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    page = os.sysconf("SC_PAGE_SIZE")
+    assert Meters(tmp_path).rss_bytes() == 3 * page
+    assert Meters(tmp_path).rss_with_children_bytes() == 123 * page
+    assert Meters(tmp_path / "none").rss_with_children_bytes() is None
+
+
 def test_a_camera_that_ends_too_soon(engine: type[ScriptedEngine]) -> None:
     class Short(MemoryCamera):
         def read(self, timeout_s: float | None = None) -> Any:

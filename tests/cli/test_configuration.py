@@ -206,7 +206,11 @@ def test_several_models_of_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 @pytest.mark.parametrize(
     ("first", "options", "second"),
     [
-        ("raw-detector", "confidence = 0.5\ninput_size = 320\ntrack = true\nzone = 'zones.toml'", "rfdcsanet-s"),
+        (
+            "raw-detector",
+            "confidence = 0.5\nclass = ['person']\niou = 0.5\ninput_size = 320\ntrack = true\nzone = 'zones.toml'",
+            "rfdcsanet-s",
+        ),
         ("rfdcsanet-s", "lens_shading = false\ntile = '640x480'", "raw-detector"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,33 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
         return Runtime("litert", None)
     other: Runtime = request.getfixturevalue("tflite_runtime")
     return other
+
+
+@pytest.fixture
+def faulty_npu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes delegates known that run in `FaultyEngine`, each with the options given, and the engine "slow" of a CPU.
+
+    Their engines are in a package of their own, which the processes of engines find.
+    """
+    packages = tmp_path / "packages"
+    info = packages / "faulty-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(HERE / "faulty_engine.py", packages)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[edge_isp.engines]\nfaulty = faulty_engine:FaultyEngine\nslow = faulty_engine:SlowEngine\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{packages}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(packages)
+
+    def make_known(**npus: dict[str, str]) -> None:
+        specs = tuple(
+            DelegateSpec(name, "a faulty NPU", "faulty", {"*": "tflite"}, package="numpy", options=options)
+            for name, options in npus.items()
+        )
+        monkeypatch.setattr(delegates, "DELEGATES", specs)
+
+    return make_known
 
 
 @pytest.fixture

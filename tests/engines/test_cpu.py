@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_isp.engines.base import DescribedEngine, EngineReport, TensorInfo
+from edge_isp.engines.base import DescribedEngine, EngineReport, TensorInfo, default_threads
 from edge_isp.engines.cpu import CpuEngine
 from edge_isp.engines.launch import Launcher
 from edge_isp.errors import EngineError
@@ -64,7 +64,15 @@ class Scene:
         self.events: list[tuple[str, str, str]] = []
         monkeypatch.setattr(Launcher, "open", self._open)
 
-    def _open(self, name: str, path: Path, *, xnnpack: bool = True, time_limit_s: float | None = None) -> Scripted:
+    def _open(
+        self,
+        name: str,
+        path: Path,
+        *,
+        xnnpack: bool = True,
+        time_limit_s: float | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Scripted:
         engine = Scripted(self.fails, xnnpack)
         self.opened.append(engine)
         return engine
@@ -137,3 +145,11 @@ def test_other_runtimes_have_one_kind_of_kernels(scene: Scene) -> None:
     with pytest.raises(EngineError, match="XNNPACK cannot load"):
         scene.engine("onnxruntime")
     assert scene.events == []
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (4, 3)])
+def test_a_core_is_left_to_the_pipeline(monkeypatch: pytest.MonkeyPatch, cores: int, threads: int) -> None:
+    """Of the cores that this process may use, which taskset and containers limit."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    assert default_threads(None) == threads
+    assert default_threads(7) == 7

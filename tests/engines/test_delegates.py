@@ -43,7 +43,7 @@ def test_every_delegate_of_the_table_can_be_used() -> None:
     assert len({spec.name for spec in DELEGATES}) == len(DELEGATES)
     for spec in DELEGATES:
         assert spec.engine in plugins.names("engines")
-        assert spec.libraries or spec.package
+        assert spec.libraries or spec.package or spec.distribution
         assert (spec.engine == "onnxruntime") == bool(spec.provider)
         assert spec.models
         assert probe(spec, Path("/nowhere")).missing  # a machine without anything has none of them

@@ -11,10 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_isp import doctor
+from edge_isp.board import FIX_GOVERNOR
 from edge_isp.cameras.base import CameraDevice, CameraMode
 from edge_isp.cameras.picamera2 import import_check
 from edge_isp.cameras.picamera2.camera import Picamera2Camera
 from edge_isp.cameras.v4l2.camera import V4l2Camera
+from edge_isp.cli.doctor import _page
 from edge_isp.cli.main import app
 from edge_isp.doctor import examine
 from edge_isp.errors import CameraError, EdgeIspError
@@ -67,6 +69,9 @@ def test_a_raspberry_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert found["processor"]["policies"] == [
         {"name": "policy0", "governor": "ondemand", "frequency_khz": 1500000, "maximum_khz": 2400000}
     ]
+    assert any(FIX_GOVERNOR in line for line in _page(found))
+    found["processor"]["policies"][0]["governor"] = "performance"
+    assert not any(FIX_GOVERNOR in line for line in _page(found))
     assert found["temperatures_c"] == {"cpu-thermal (thermal_zone0)": 61.85}
     assert found["throttled"] == {
         "now": ["under-voltage", "throttled"],

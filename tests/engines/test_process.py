@@ -102,6 +102,36 @@ def test_a_process_leaves_with_the_one_that_owns_it() -> None:
         os.close(ended)
 
 
+def test_a_python_that_is_too_old_says_so(tmp_path: Path) -> None:
+    """The program of the process, run by a Python that says it is another."""
+    old = tmp_path / "python3.9"
+    old.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version_info = (3, 9)\nprogram = sys.argv[2]\n"
+        "sys.argv = ['-c', *sys.argv[3:]]\nexec(program)\n"
+    )
+    old.chmod(0o755)
+    with pytest.raises(EngineError, match=r"python.*: is Python 3.9, and an engine's process needs 3.11 or later"):
+        ProcessEngine(SMALL.path, engine="litert", python=str(old))
+
+
+def test_a_python_without_numpy_says_so(tmp_path: Path) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    with pytest.raises(EngineError, match="cannot run an engine: ModuleNotFoundError: No module named 'numpy'"):
+        ProcessEngine(SMALL.path, engine="litert", python=str(bare))
+
+
+def test_a_model_whose_names_are_no_text_is_an_engine_error(tmp_path: Path) -> None:
+    """LiteRT reports names as they are in the file, and its package cannot decode them."""
+    content = SMALL.path.read_bytes()
+    name = LiteRtEngine(SMALL.path, threads=1).outputs[0].name.encode()
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(content.replace(name, b"\xff" * len(name)))
+    with pytest.raises(EngineError, match="damaged.tflite: LiteRT cannot describe this model: 'utf-8' codec"):
+        LiteRtEngine(path, threads=1)
+
+
 def damaged(folder: Path, seed: int) -> Path:
     """The small model with one byte of its graph changed."""
     content = bytearray(SMALL.path.read_bytes())

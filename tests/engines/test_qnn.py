@@ -13,6 +13,7 @@ import pytest
 from edge_isp.engines import delegates
 from edge_isp.engines.delegates import find_delegate
 from edge_isp.engines.fallback import Delegation, FallbackEngine
+from edge_isp.engines.parity import ParityLimits
 from edge_isp.errors import EngineError
 from edge_isp.models.export import Export, export_model
 from tests.engines import npu_tools
@@ -35,7 +36,11 @@ def open_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(delegates, "entry_points", lambda group: [entry])
         delegation = Delegation("simulator", require_full=True, python=python)
         fallback = FallbackEngine(
-            SMALL.path, threads=1, delegation=delegation, tolerance_lsb=2, variant={"onnx": model}.get
+            SMALL.path,
+            threads=1,
+            delegation=delegation,
+            limits=ParityLimits(),
+            variant=lambda npu, shape: model if npu == "onnx" else None,
         )
         fallback.resize((1, 12, 12, 8))
         return fallback

@@ -326,6 +326,7 @@ def test_figures_are_kept_and_not_measured_again(images: Path, tmp_path: Path) -
         "method": "counting",
         "made_with": "",
         "sensor": "imx219",
+        "cfa": "RGGB",
         "colour_temperature_k": 5700.0,
         "analogue_gain": 1.0,
         "exposure": 1.0,

@@ -204,7 +204,9 @@ def _encode_resampled(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
             for dtype in (np.int8, np.uint8, np.int16, np.float32):
                 out = allocate((max(1, layout.height // 3), max(1, layout.width // 5), 4), dtype)
                 tables = _table(allocate, (4, layout.highest + 1), dtype)
-                yield {"data": data, "out": out, "layout": layout, "tables": tables, **flips}
+                for second_column in {False, layout.width > 2}:
+                    call = {"data": data, "out": out, "layout": layout, "tables": tables, **flips}
+                    yield call | {"second_column": second_column}
 
 
 def _squeeze(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
@@ -316,6 +318,11 @@ def _detect(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
         }
 
 
+def _candidates(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
+    for call in _detect(allocate, at_end):
+        yield {"outputs": call["outputs"], "levels": call["levels"]}
+
+
 def _suppress(allocate: Allocate, at_end: bool) -> Iterator[Arguments]:
     for count in (40, 1, 3, 129):
         boxes, scores, class_ids = (
@@ -374,6 +381,7 @@ _CALLS: dict[str, Callable[[Allocate, bool], Iterator[Arguments]]] = {
     "decode.rgb_to_yuyv": _rgb_to_yuyv,
     "demosaic.demosaic": _demosaic,
     "demosaic.develop": _develop,
+    "detect.candidates": _candidates,
     "detect.detect": _detect,
     "detect.suppress": _suppress,
     "encode.encode": _encode,

@@ -64,6 +64,7 @@ def test_encode_equals_its_reference(
     dtypes,
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.integers(1, 100),
     st.integers(1, 100),
     st.booleans(),
@@ -74,18 +75,20 @@ def test_encode_resampled_equals_its_reference(
     dtype: type,
     flip_vertical: bool,
     flip_horizontal: bool,
+    second_column: bool,
     height: int,
     width: int,
     fits: bool,
     seed: int,
 ) -> None:
-    # A target within the window, or one that the letterbox fills up in one direction.
-    target = (1 + height % sample.layout.cells[0], 1 + width % (sample.layout.cells[1] if fits else 60))
+    # A target within the window, or one that may be larger in one direction or both.
+    target = (1 + height % (sample.layout.cells[0] if fits else 60), 1 + width % 60)
     arguments: dict[str, Any] = {
         "tables": random_tables(seed, sample.layout.bit_depth, dtype),
         "border": 7,
         "flip_vertical": flip_vertical,
         "flip_horizontal": flip_horizontal,
+        "second_column": second_column and sample.layout.width > 2,
     }
     out: NDArray[Any] = np.zeros((*target, 4), dtype)
     encode_resampled(sample.data, out, sample.layout, **arguments)
@@ -164,13 +167,30 @@ def test_encode_refuses_what_cannot_be(width: int, change: dict[str, Any], messa
 
 
 def test_resampling_does_not_enlarge() -> None:
-    with pytest.raises(ValueError, match="must not be larger than the 2 x 4 cells"):
-        encode_resampled(
-            np.zeros((4, 8), np.uint8),
-            np.zeros((6, 12, 4), np.int8),
-            RawLayout(8, 4, "u8", 8, "RGGB"),
-            tables=np.zeros((4, 256), np.int8),
-        )
+    """A small frame stands in the middle, code by code, with the border around it."""
+    codes = np.arange(32, dtype=np.uint8).reshape(4, 8)
+    tables = np.tile(np.arange(256, dtype=np.int16), (4, 1))
+    out = np.zeros((6, 12, 4), np.int16)
+    encode_resampled(codes, out, RawLayout(8, 4, "u8", 8, "RGGB"), tables=tables, border=-1)
+    inside = np.zeros((2, 4, 4), np.int16)
+    encode(codes, inside, RawLayout(8, 4, "u8", 8, "RGGB"), tables=tables)
+    expected = np.full((6, 12, 4), -1)
+    expected[2:4, 4:8] = inside
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(("cfa", "read_as"), [("GRBG", "RGGB"), ("BGGR", "GBRG")])
+def test_cells_from_the_second_column_on(cfa: str, read_as: str) -> None:
+    codes = np.random.default_rng(0).integers(0, 4096, (8, 12)).astype(np.uint16)
+    tables = np.tile(np.arange(4096, dtype=np.int16), (4, 1))
+    out, expected = np.zeros((4, 5, 4), np.int16), np.zeros((4, 5, 4), np.int16)
+    data = pack(codes, packing="csi2p", bit_depth=12)
+    encode_resampled(data, out, RawLayout(12, 8, "csi2p", 12, cfa), tables=tables, second_column=True)
+    inner = np.ascontiguousarray(codes[:, 1:-1]).view(np.uint8)
+    encode(inner, expected, RawLayout(10, 8, "u16", 12, read_as), tables=tables)
+    np.testing.assert_array_equal(out, expected)
+    with pytest.raises(ValueError, match="width must be at least 4 for cells from the second column on, found 2"):
+        encode_resampled(data, out, RawLayout(2, 8, "csi2p", 12, cfa), tables=tables, second_column=True)
 
 
 def table_of(dtype: type, **change: Any) -> Any:

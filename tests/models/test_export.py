@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +21,8 @@ from typer.testing import CliRunner
 from edge_isp.cli.main import app
 from edge_isp.engines.base import TensorInfo
 from edge_isp.engines.litert import LiteRtEngine
-from edge_isp.errors import EdgeIspError, MissingDependencyError, ModelError
-from edge_isp.models.card import ModelCard, read_card, shipped_models
+from edge_isp.errors import EdgeIspError, EngineError, MissingDependencyError, ModelError
+from edge_isp.models.card import ModelCard, find_model, read_card, shipped_models
 from edge_isp.models.export import Export, export_model
 from edge_isp.models.tflite_graph import TfliteGraph
 from edge_isp.tasks.isp import IspTask
@@ -141,7 +143,7 @@ def test_the_card_of_a_picture_says_so_and_edge_isp_does_not_run_it(tmp_path: Pa
         (Export("tflite", size=(63, 48)), "size must be even, at least 2x2, .*; found 63x48"),
         (Export("onnx", size=(64, 47)), "size must be even, .*; found 64x47"),
         (Export("tflite", size=(0, 48)), "size must be even, at least 2x2, .*; found 0x48"),
-        (Export("rknn", size=(64, 48)), "format must be one of tflite, onnx, found 'rknn'"),
+        (Export("rknn", size=(64, 48)), "format must be one of tflite, onnx, onnx-nchw, onnx-float, found 'rknn'"),
         (Export("onnx", "bgr"), "layout must be one of planes12, rgb, found 'bgr'"),
     ],
 )
@@ -170,16 +172,22 @@ def test_a_card_that_cannot_be_rewritten(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_one_card_describes_one_file(tmp_path: Path) -> None:
-    card = picture_model()
-    first = export_model(card, tmp_path, Export("tflite", size=(64, 48)))
-    again = first.read_bytes()
-    assert export_model(card, tmp_path, Export("tflite", size=(64, 48))).read_bytes() == again
-    with pytest.raises(
-        ModelError, match="is the card of .*tflite, and a card describes one file; export .*onnx into anot"
-    ):
-        export_model(card, tmp_path, Export("onnx", size=(64, 48)))
-    assert {path.suffix for path in tmp_path.iterdir()} == {".tflite", ".toml"}
+@pytest.mark.parametrize("formats", [("tflite", "onnx"), ("onnx", "tflite")])
+def test_formats_stand_in_one_folder_each_with_its_card(formats: tuple[str, str], tmp_path: Path) -> None:
+    card, size = picture_model(), (64, 48)
+    paths = [export_model(card, tmp_path, Export(format, size=size)) for format in (*formats, *formats)]
+    assert paths[:2] == paths[2:]
+    for compiled in ("onnx-nchw", "onnx-float"):
+        export_model(card, tmp_path, Export(compiled, size=size))
+    stem = f"{card.name}-64x48"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(f"{stem}.tflite", f"{stem}.onnx", f"{stem}-nchw.onnx", f"{stem}-float.onnx"),
+        *(f"{stem}.toml", f"{stem}.{formats[1]}.toml"),
+    }
+    for path in paths[:2]:
+        found = find_model(str(path), None)
+        assert found.path == path
+        found.verify_file()
 
 
 def test_an_export_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +258,81 @@ def options_of(graph: TfliteGraph, kind: str) -> schema.Conv2DOptionsT:
 def test_models_that_edge_isp_does_not_write(change: Callable[[TfliteGraph], None], message: str) -> None:
     with pytest.raises(ModelError, match=f"theirs.tflite: .*{message}"):
         TfliteGraph(changed(change), "theirs.tflite")
+
+
+DETECTOR = read_card(shipped_models()["raw-detector-generic"])
+
+
+def detector_input(rows: int, columns: int) -> NDArray[np.int8]:
+    return np.random.default_rng(0).integers(-128, 128, (1, rows, columns, 4)).astype(np.int8)
+
+
+def test_a_detector_is_a_graph_that_accelerators_take_whole() -> None:
+    """Vela leaves DEPTH_TO_SPACE to the CPU, OpenVINO cannot compile it, XNNPACK leaves RESIZE_NEAREST_NEIGHBOR."""
+    kinds = Counter(operator.kind for operator in TfliteGraph(DETECTOR.path.read_bytes(), "detector").operators)
+    assert kinds["upsample"] == 2
+    assert not kinds["depth_to_space"]
+    with LiteRtEngine(DETECTOR.path, threads=1) as engine:
+        (partition,) = engine.report.partitions
+        assert (partition.executor, dict(partition.operators)["TRANSPOSE_CONV"]) == ("XNNPACK", 2)
+
+
+@pytest.mark.parametrize("xnnpack", [True, False])
+def test_a_detector_of_one_file_is_that_of_every_size(xnnpack: bool, tmp_path: Path) -> None:
+    """The file states the size that its upsampling makes, which the engine states anew."""
+    with LiteRtEngine(DETECTOR.path, threads=1, xnnpack=xnnpack) as engine:
+        for rows, columns in ((48, 64), (16, 16), (208, 208)):
+            path = export_model(DETECTOR, tmp_path, Export("tflite", size=(2 * columns, 2 * rows)))
+            x = detector_input(rows, columns)
+            engine.resize(x.shape)
+            found = engine.run([x])
+            with LiteRtEngine(path, threads=1, xnnpack=xnnpack) as static:
+                for a, b in zip(found, static.run([x]), strict=True):
+                    np.testing.assert_array_equal(a, b)
+            path.with_suffix(".toml").unlink()
+
+
+def test_a_size_that_a_detector_cannot_have_leaves_the_engine_as_it_was() -> None:
+    x = detector_input(208, 208)
+    with LiteRtEngine(DETECTOR.path, threads=1, xnnpack=False) as engine:
+        expected = engine.run([x])
+        for shape in ((1, 100, 100, 4), (1, 208, 208), (1, 0, 16, 4)):
+            with pytest.raises(EngineError, match="cannot resize this model to"):
+                engine.resize(shape)
+        assert engine.inputs[0].shape == x.shape
+        for a, b in zip(engine.run([x]), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def upsampling(change: Callable[[TfliteGraph, Any], None]) -> bytes:
+    graph = TfliteGraph(DETECTOR.path.read_bytes(), "model")
+    index = next(i for i, operator in enumerate(graph.operators) if operator.kind == "upsample")
+    change(graph, graph.model.subgraphs[0].operators[index])
+    return graph.to_bytes()
+
+
+def other_weights(graph: TfliteGraph, entry: Any) -> None:
+    weights = graph.model.buffers[graph.tensors[entry.inputs[1]].buffer]
+    weights.data = np.roll(weights.data, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (other_weights, "other weights"),
+        (lambda g, e: setattr(g.tensors[e.inputs[1]].quantization, "scale", [0.5]), "other weights"),
+        (lambda g, e: setattr(g.tensors[e.outputs[0]].quantization, "scale", [3.0]), "another quantisation"),
+        (lambda g, e: setattr(e.builtinOptions, "strideW", 1), r"stride \(2, 1\)"),
+        (lambda g, e: setattr(e.builtinOptions, "padding", 0), "padding 0"),
+        (lambda g, e: setattr(e.builtinOptions, "fusedActivationFunction", 1), "3 inputs"),
+        (lambda g, e: setattr(e, "inputs", [*e.inputs, e.inputs[0]]), "4 inputs"),
+        (lambda g, e: setattr(g.tensors[e.inputs[1]], "type", 0), "weights of type 0"),
+        (lambda g, e: setattr(g.tensors[e.inputs[0]], "buffer", 0), "a shape that is computed"),
+    ],
+)
+def test_a_transposed_convolution_that_is_no_upsampling(change: Callable[[TfliteGraph, Any], None], found: str) -> None:
+    with pytest.raises(ModelError, match=f"expected a transposed convolution of 2x2, .* found .*{found}"):
+        TfliteGraph(upsampling(change), "theirs.tflite")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a flatbuffer at all, but long enough to be read"])

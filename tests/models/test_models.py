@@ -56,7 +56,7 @@ def test_models_are_found_by_name_family_and_path(model: Path, monkeypatch: pyte
 
 
 def test_missing_models(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(ModelError, match=f"no model 'nope'; shipped are: .*{SHIPPED}"):
+    with pytest.raises(ModelError, match=f"no model 'nope'; there are: .*{SHIPPED}"):
         find_model("nope", None)
     with pytest.raises(ModelError, match="nope.toml: no such file; a model needs its card"):
         find_model(str(tmp_path / "nope.tflite"), None)
@@ -124,6 +124,33 @@ def test_malformed_cards(model: Path, find: str, replacement: str, message: str)
     assert find in model.read_text()
     model.write_text(model.read_text().replace(find, replacement, 1))
     with pytest.raises(ModelError, match=f"{SHIPPED}.toml: .*{message}"):
+        read_card(model)
+
+
+def test_variants_are_found_by_npu_and_size(model: Path) -> None:
+    for name in ("small", "large", "any"):
+        model.with_name(f"{name}.bin").write_text(name)
+    with model.open("a") as file:
+        for size, name in (("640x480", "small"), ("1280x720", "large"), ("any", "any")):
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            file.write(f'[variants.npu.{size}]\nfile = "{name}.bin"\nsha256 = "{digest}"\n')
+        file.write('[variants.other.640x480]\nfile = "small.bin"\nsha256 = "0"\n')
+    card = read_card(model)
+    assert [(v.npu, v.size_name) for v in card.variants][1:3] == [("npu", "1280x720"), ("npu", "any")]
+    for shape, name in (((1, 240, 320, 4), "small"), ((1, 360, 640, 4), "large"), ((1, 8, 8, 4), "any")):
+        assert card.find_variant("npu", shape) == model.with_name(f"{name}.bin")
+    assert card.find_variant("other", (1, 8, 8, 4)) is None
+    assert card.find_variant("none", (1, 240, 320, 4)) is None
+    assert set(card.checksums) == {card.path, *(model.with_name(f"{n}.bin") for n in ("small", "large", "any"))}
+    with pytest.raises(ModelError, match="small.bin: is not the model that its card describes"):
+        card.find_variant("other", (1, 240, 320, 4))
+
+
+@pytest.mark.parametrize("size", ["1280", "0x720", "1280x720x3", "1280 x 720"])
+def test_variants_that_are_not_named_by_a_size(model: Path, size: str) -> None:
+    with model.open("a") as file:
+        file.write(f'[variants.npu."{size}"]\nfile = "x"\nsha256 = "0"\n')
+    with pytest.raises(ModelError, match=r"must be named by the size of its frames, such as \[variants.npu.1280x720\]"):
         read_card(model)
 
 

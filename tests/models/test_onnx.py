@@ -18,17 +18,20 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from edge_isp.cameras.replay import ReplayCamera
+from edge_isp.cameras.spec import demo_recording
 from edge_isp.cli.main import app
 from edge_isp.engines import onnxruntime as engine_module
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.engines.onnxruntime import OnnxRuntimeEngine
 from edge_isp.errors import EngineError, MissingDependencyError, ModelError
-from edge_isp.models.card import find_model, read_card, shipped_models
+from edge_isp.metering.meter import complete_frame
+from edge_isp.models.card import ModelCard, find_model, read_card, shipped_models
 from edge_isp.models.export import Export, export_model
 from edge_isp.models.qdq_onnx import qdq_onnx
 from edge_isp.models.tflite_graph import TfliteGraph
 from edge_isp.pipeline import ModelOptions, Pipeline
 from edge_isp.tasks.isp import IspTask
+from edge_isp.tasks.registry import task_for
 
 Recording = Callable[..., Path]
 Int8 = NDArray[np.int8]
@@ -45,6 +48,20 @@ def random_input(shape: tuple[int, ...]) -> Int8:
     return np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
 
 
+def real_input(card: ModelCard) -> Int8:
+    """The middle of the recording that ships, as a model's input; for a detector the whole of it."""
+    task = task_for(card)
+    with ReplayCamera(demo_recording()) as camera:
+        frame = camera.read()
+        assert frame
+        frame = complete_frame(frame)
+        tensor = np.zeros(task.input_shape(frame.format), np.int8)
+        task.encode(frame, tensor)
+    if card.task == "detector":
+        return tensor
+    return np.ascontiguousarray(tensor[:, 40:72, 40:88])
+
+
 def both(graph: TfliteGraph, folder: Path, x: Int8) -> tuple[Int8, Int8]:
     """What LiteRT and ONNX Runtime make of an input."""
     graph.resize(*x.shape[1:3])
@@ -52,6 +69,33 @@ def both(graph: TfliteGraph, folder: Path, x: Int8) -> tuple[Int8, Int8]:
     (folder / "model.onnx").write_bytes(qdq_onnx(graph, static=True, rgb=False))
     with LiteRtEngine(folder / "model.tflite", threads=1) as ours, OnnxRuntimeEngine(folder / "model.onnx") as theirs:
         return ours.run([x])[0], theirs.run([x])[0]
+
+
+@pytest.mark.parametrize("name", list(shipped_models()))
+def test_forms_for_compilers_hold_the_same_network(name: str, tmp_path: Path) -> None:
+    """NCHW has the integers of NHWC; float has the values, but for the rounding of the activations."""
+    card = read_card(shipped_models()[name])
+    x = real_input(card)
+    size = (card.cell * x.shape[2], card.cell * x.shape[1])
+    to_nchw, to_nhwc = (0, 3, 1, 2), (0, 2, 3, 1)
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for format in ("onnx", "onnx-nchw", "onnx-float"):
+        path = export_model(card, tmp_path, Export(format, size=size))
+        with OnnxRuntimeEngine(path, threads=1) as engine:
+            (info,) = engine.inputs
+            values = x if format == "onnx" else x.transpose(to_nchw)
+            if format == "onnx-float":
+                values = ((values.astype(np.float32) - info.zero_point) * info.scale).astype(np.float32)
+            assert (info.shape, info.dtype) == (values.shape, str(values.dtype))
+            assert info.scale == pytest.approx(card.input.scale)
+            outputs = engine.run([np.ascontiguousarray(values)])
+            assert [o.scale for o in engine.outputs] == pytest.approx([o.scale for o in card.outputs])
+            assert [o.zero_point for o in engine.outputs] == [o.zero_point for o in card.outputs]
+        found[format] = [o.astype(np.float64) if format == "onnx" else o.transpose(to_nhwc) for o in outputs]
+    for integers, nchw, real, tensor in zip(*found.values(), card.outputs, strict=True):
+        np.testing.assert_array_equal(nchw, integers)
+        codes = np.clip(np.rint(real / tensor.scale) + tensor.zero_point, -128, 127)
+        assert np.corrcoef(codes.ravel(), integers.ravel())[0, 1] > 0.95
 
 
 def differences(expected: Int8, found: Int8) -> NDArray[np.int16]:

@@ -202,7 +202,7 @@ def test_run_json_is_one_object_a_frame(recording: Recording, tmp_path: Path) ->
     ("arguments", "message"),
     [
         (["--camera", "none.raw"], "camera 'none.raw': no such file or folder"),
-        (["--model", "nope"], "no model 'nope'; shipped are: raw-detector-generic"),
+        (["--model", "nope"], "no model 'nope'; there are: raw-detector-generic"),
         (["--save", "/proc/none/here"], "/proc/none/here: cannot write pictures there"),
     ],
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import json
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from edge_isp.tasks.classical import ClassicalIsp
 from edge_isp.tasks.detect import DetectTask
 from edge_isp.tasks.isp import IspTask
 from edge_isp.tasks.registry import task_for
+from tests.cli import in_process
 from tests.support.fake_detector import (
     CLASSES,
     CONFIDENCE,
@@ -39,6 +42,7 @@ from tests.support.fake_detector import (
     FakeDetectorEngine,
     write_fake_detector,
 )
+from tests.support.turned import STORED, stored
 
 # (x0, y0, x1, y1) in sensor pixels, even, by the class of that colour; unlike under every mirroring.
 OBJECTS = {"red": (60, 40, 200, 130), "green": (400, 60, 560, 330), "blue": (100, 300, 280, 420)}
@@ -61,13 +65,23 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> str:
     return "fake"
 
 
-def scene(width: int, height: int, cfa: str, objects: dict[str, tuple[int, int, int, int]]) -> np.ndarray:
-    """10-bit codes of coloured rectangles on dark grey."""
+def colours(width: int, height: int, objects: dict[str, tuple[int, int, int, int]]) -> np.ndarray:
+    """Coloured rectangles on dark grey, uint16 (height, width, 3)."""
     rgb = np.full((height, width, 3), 90, np.uint16)
     for name, (x0, y0, x1, y1) in objects.items():
         rgb[y0:y1, x0:x1] = 64
         rgb[y0:y1, x0:x1, CLASSES.index(name)] = 900
-    codes = np.empty((height, width), np.uint16)
+    return rgb
+
+
+def scene(width: int, height: int, cfa: str, objects: dict[str, tuple[int, int, int, int]]) -> np.ndarray:
+    """10-bit codes of coloured rectangles on dark grey."""
+    return mosaic(colours(width, height, objects), cfa)
+
+
+def mosaic(rgb: np.ndarray, cfa: str) -> np.ndarray:
+    """What a sensor's pixels see of a picture."""
+    codes = np.empty(rgb.shape[:2], np.uint16)
     for place, letter in enumerate(cfa):
         y, x = divmod(place, 2)
         codes[y::2, x::2] = rgb[y::2, x::2, "RGB".index(letter)]
@@ -123,15 +137,44 @@ def test_boxes_lie_where_the_objects_are(
     assert (found.class_names, found.source, found.sequence) == (CLASSES, "folder/scene.raw", 7)
 
 
-@pytest.mark.parametrize("cfa", list(CELL_PLANES))
-def test_up_stays_up(card: ModelCard, cfa: str) -> None:
-    """Left and right may be exchanged, but no detector has learnt to see things upside down."""
-    task, frame = DetectTask(card), shot(cfa=cfa, objects={"red": (40, 60, 600, 120)})
+def turned_frame(rgb: np.ndarray, cfa: str, orientation: int) -> RawFrame:
+    codes = mosaic(stored(rgb, orientation), cfa)
+    height, width = codes.shape
+    return replace(
+        shot(width, height, cfa),
+        data=pack(codes, packing="csi2p", bit_depth=10),
+        orientation=orientation,
+    )
+
+
+TURNS = [(cfa, orientation) for cfa in CELL_PLANES for orientation in STORED]
+
+
+@pytest.mark.parametrize(("cfa", "orientation"), TURNS)
+def test_the_network_sees_an_rggb_mosaic_of_the_upright_scene(card: ModelCard, cfa: str, orientation: int) -> None:
+    """No detector has learnt to see things upside down, mirrored, or with another mosaic: pixel by pixel."""
+    rgb = np.random.default_rng(0).integers(64, 1024, (48, 56, 3)).astype(np.uint16)
+    task, frame = DetectTask(card, input_size=64), turned_frame(rgb, cfa, orientation)
     tensor = np.zeros(task.input_shape(frame.format), np.int8)
     task.encode(frame, tensor)
-    red = tensor[0, :, :, 0].astype(int).sum(1)
-    inside = red[27:180]  # without the border
-    assert inside[: len(inside) // 2].sum() > inside[len(inside) // 2 :].sum() + 1000
+    expected = DetectTask(card, input_size=64)
+    matches = []
+    for top in (0, 1):  # a mosaic that begins with another colour begins one pixel later
+        for left in (0, 1):
+            inner = np.ascontiguousarray(rgb[top : 48 - top, left : 56 - left])
+            upright = np.zeros_like(tensor)
+            expected.encode(turned_frame(inner, "RGGB", 1), upright)
+            matches.append(np.array_equal(tensor, upright))
+    assert sum(matches) == 1
+
+
+@pytest.mark.parametrize(("cfa", "orientation"), TURNS)
+def test_boxes_of_turned_frames_are_those_of_the_upright_picture(card: ModelCard, cfa: str, orientation: int) -> None:
+    found, _ = detected(DetectTask(card), turned_frame(colours(640, 480, OBJECTS), cfa, orientation))
+    assert found.size == (640, 480)
+    assert sorted(found.names) == sorted(OBJECTS)
+    for name, box in zip(found.names, found.xyxy, strict=True):
+        np.testing.assert_allclose(box, OBJECTS[name], atol=2 * 640 / 416 + 0.012 * 270, err_msg=name)
 
 
 @pytest.mark.parametrize("cfa", list(CELL_PLANES))
@@ -145,10 +188,14 @@ def test_a_box_by_hand(card: ModelCard, cfa: str) -> None:
     (box,) = task.decode(outputs, frame, np.zeros(task.input_shape(frame.format), np.int8)).xyxy
     # Of the mosaic of 416: centre (240, 160), size 8. The frame fills its width, and its rows 52 to 364.
     x0, y0, x1, y1 = 236 * 640 / 416, (156 - 52) * 480 / 312, 244 * 640 / 416, (164 - 52) * 480 / 312
-    if cfa in ("GRBG", "BGGR"):
-        x0, x1 = 640 - x1, 640 - x0
-    if cfa in ("GBRG", "BGGR"):  # the first row and the last are left out: 478 rows in 310
+    if cfa == "GBRG":  # the first row and the last are left out: 478 rows in 310
         y0, y1 = (156 - 52) * 478 / 310 + 1, (164 - 52) * 478 / 310 + 1
+    if cfa in ("GRBG", "BGGR"):  # the first column and the last likewise: 638 columns in 416
+        x0, x1 = 236 * 638 / 416 + 1, 244 * 638 / 416 + 1
+    if cfa == "GRBG":  # 480 rows in 312 and a half, rounded to whole cells: 156
+        y0, y1 = (156 - 52) * 480 / 312, (164 - 52) * 480 / 312
+    if cfa == "BGGR":
+        y0, y1 = (156 - 52) * 478 / 312 + 1, (164 - 52) * 478 / 312 + 1
     np.testing.assert_allclose(box, [x0, y0, x1, y1], atol=1e-3)
 
 
@@ -233,6 +280,65 @@ def test_too_many_detections_are_cut_and_unlikely_ones_left_out(card: ModelCard)
     assert nothing.xyxy.shape == (0, 4)
 
 
+# Boxes of 80x80 pixels of the mosaic of 416 by the cell of stride 32 that they are in (row, column), best first, and
+# their classes. The first two overlap by 0.43: their centres are 32 pixels apart.
+CROWD = {(5, 4): "red", (5, 5): "green", (5, 10): "red", (9, 2): "blue"}
+
+
+def crowd(card: ModelCard, size: int = 80) -> list[np.ndarray]:
+    outputs = [np.full(output.shape, -128, np.int8) for output in card.outputs]
+    scale, zero_point = QUANTISATION["box"]
+    for place, ((row, column), name) in enumerate(CROWD.items()):
+        box = outputs[ORDER.index((32, "box"))][0, row, column]
+        box[:2] = zero_point
+        box[2:] = round(np.log(size / 32) / scale) + zero_point
+        outputs[ORDER.index((32, "objectness"))][0, row, column] = 120 - 8 * place
+        outputs[ORDER.index((32, "class"))][0, row, column, CLASSES.index(name)] = 60
+    return outputs
+
+
+def seen(card: ModelCard, frame: RawFrame | None = None, **options: Any) -> list[str]:
+    task = DetectTask(card, **options)
+    frame = frame or shot(416, 416)
+    return list(task.decode(crowd(card), frame, np.zeros(task.input_shape(frame.format), np.int8)).names)
+
+
+def test_duplicates(card: ModelCard) -> None:
+    assert seen(card) == ["red", "green", "red", "blue"]
+    assert seen(card, class_agnostic=True, iou_threshold=0.5) == ["red", "green", "red", "blue"]
+    assert seen(card, class_agnostic=True, iou_threshold=0.3) == ["red", "red", "blue"]
+    assert seen(card, iou_threshold=0.3) == ["red", "green", "red", "blue"]
+
+
+def test_classes_that_are_looked_for(card: ModelCard) -> None:
+    assert seen(card, classes=["green", "blue"]) == ["green", "blue"]
+    # What is not looked for takes no place, and hides nothing.
+    assert seen(card, classes=("blue",), max_detections=1) == ["blue"]
+    assert seen(card, classes=["green"], class_agnostic=True, iou_threshold=0.3) == ["green"]
+    with pytest.raises(ModelError, match="'fake-detector-generic' knows no class 'gren'; did you mean 'green'"):
+        DetectTask(card, classes=["gren"])
+    with pytest.raises(ModelError, match="classes must be a list of names, found the text 'green'"):
+        DetectTask(card, classes="green")
+
+
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
+@pytest.mark.parametrize("orientation", STORED)
+def test_regions_are_parts_of_the_upright_picture(card: ModelCard, cfa: str, orientation: int) -> None:
+    frame = replace(shot(416, 416, cfa), orientation=orientation)
+    # Middles at x 128, 160, 320, 64 and y 160, 160, 160, 288 of 416.
+    assert seen(card, frame, regions=[(0, 0, 0.35, 0.5)]) == ["red"]
+    assert seen(card, frame, regions=[(0.7, 0, 1, 1), (0, 0.6, 1, 1)]) == ["red", "blue"]
+    assert seen(card, frame, regions=[(0.9, 0.9, 1, 1)]) == []
+    assert seen(card, frame, regions=[(0, 0.6, 1, 1)], max_detections=1) == ["blue"]
+
+
+def test_sizes_are_those_of_the_sensor(card: ModelCard) -> None:
+    assert seen(card, min_size=77) == ["red", "green", "red", "blue"]
+    assert seen(card, min_size=85) == []
+    assert len(seen(card, shot(832, 832), min_size=154)) == 4  # the frame was made half as large
+    assert seen(card, shot(832, 832), min_size=170) == []
+
+
 def test_metering_balances_frames_without_gains(card: ModelCard) -> None:
     _, own_gains = detected(DetectTask(card), shot(gains=(2.0, 1.0)))
     _, without = detected(DetectTask(card), complete_frame(shot(gains=None)))
@@ -248,12 +354,40 @@ def test_tables_follow_the_gains_of_each_frame(card: ModelCard) -> None:
     assert not np.array_equal(tensors[0], tensors[1])
 
 
-def test_frames_smaller_than_the_input_say_what_to_do(card: ModelCard) -> None:
-    with pytest.raises(
-        FormatError, match="frames of 64x48 are smaller than the 416x416 .*; choose a smaller input size"
-    ):
-        DetectTask(card).input_shape(shot(64, 48, objects={}).format)
-    assert DetectTask(card, input_size=64).input_shape(shot(64, 48, objects={}).format) == (1, 32, 32, 4)
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (416, 240), (240, 640), (64, 48)])
+def test_frames_smaller_than_the_input_are_padded(card: ModelCard, cfa: str, width: int, height: int) -> None:
+    objects = {"red": (8, 8, 40, 32), "blue": (24, 36, 60, 46)}
+    found, tensor = detected(DetectTask(card), shot(width, height, cfa, objects))
+    assert tensor.shape == (1, 208, 208, 4)
+    assert (tensor[0, 0] == 114 - 128).all() or height > 416
+    assert (tensor[0, :, 0] == 114 - 128).all() or width == 416
+    assert sorted(found.names) == sorted(objects)
+    for name, box in zip(found.names, found.xyxy, strict=True):
+        np.testing.assert_allclose(box, objects[name], atol=4, err_msg=name)
+
+
+@pytest.mark.parametrize("cfa", list(CELL_PLANES))
+def test_the_smallest_frames(card: ModelCard, cfa: str) -> None:
+    task = DetectTask(card, input_size=64)
+    found, _ = detected(task, shot(4, 4, cfa, objects={}))
+    assert len(found) == 0
+    if cfa == "RGGB":
+        detected(task, shot(2, 2, cfa, objects={}))
+        return
+    side = "rows" if cfa in ("GBRG", "BGGR") else "columns"
+    with pytest.raises(FormatError, match=f"frames of CFA order {cfa} need at least 4 {side}, found 2"):
+        detected(task, shot(2, 2, cfa, objects={}))
+
+
+def test_a_stream_with_a_small_frame_goes_on(tmp_path: Path, card: ModelCard, fake_engine: str) -> None:
+    objects = {"red": (8, 8, 40, 32)}
+    for name, width, height in (("a", 640, 480), ("b", 64, 48), ("c", 320, 640), ("d", 640, 480)):
+        write_recording(tmp_path / f"{name}.raw", scene(width, height, "BGGR", objects), "BGGR")
+    with Pipeline(ReplayCamera(tmp_path), ModelOptions(str(card.path), engine=fake_engine)) as pipeline:
+        done = list(pipeline)
+    assert [list(d.detections.names) for d in done] == [["red"]] * 4
+    assert [d.detections.size for d in done] == [(640, 480), (64, 48), (320, 640), (640, 480)]
 
 
 @pytest.mark.parametrize("input_size", [0, -32, 400, 20])
@@ -268,6 +402,12 @@ def test_an_input_size_must_be_a_multiple(card: ModelCard, input_size: int) -> N
         ({"confidence": 30}, "confidence must be within 0 and 1, found 30"),
         ({"iou_threshold": -1}, "iou_threshold must be within 0 and 1, found -1"),
         ({"max_detections": 0}, "max_detections must be a whole number from 1 to"),
+        ({"min_size": -1}, "min_size must be a number of pixels, at least 0, found -1"),
+        ({"min_size": float("nan")}, "min_size must be a number of pixels, at least 0, found nan"),
+        ({"regions": [(0, 0, 1)]}, r"a region must be x0, y0, x1, y1 .* found \(0, 0, 1\)"),
+        ({"regions": [(0, 0, 1, 1), (0, 0.5, 1, 0.5)]}, r"a region must be .* found \(0, 0.5, 1, 0.5\)"),
+        ({"regions": [(-0.1, 0, 1, 1)]}, "a region must be x0, y0, x1, y1"),
+        ({"regions": [(0, 0, 416, 416)]}, "a region must be x0, y0, x1, y1"),
     ],
 )
 def test_thresholds_must_make_sense(card: ModelCard, options: dict[str, Any], message: str) -> None:
@@ -423,13 +563,18 @@ def test_detections_as_a_ros_message() -> None:
     assert nothing().to_vision_msgs()["detections"] == []
 
 
-def recorded(folder: Path, frames: int = 2) -> Path:
-    path = folder / "scene.raw"
-    path.write_bytes(pack(scene(640, 480, "GBRG", OBJECTS), packing="csi2p", bit_depth=10).tobytes() * frames)
+def write_recording(path: Path, codes: np.ndarray, cfa: str, frames: int = 1) -> None:
+    height, width = codes.shape
+    path.write_bytes(pack(codes, packing="csi2p", bit_depth=10).tobytes() * frames)
     path.with_suffix(".toml").write_text(
-        '[format]\nwidth = 640\nheight = 480\ncfa = "GBRG"\nbit_depth = 10\npacking = "csi2p"\n'
+        f'[format]\nwidth = {width}\nheight = {height}\ncfa = "{cfa}"\nbit_depth = 10\npacking = "csi2p"\n'
         '[sensor]\nname = "imx219"\n[frame]\ncolour_gains = [1.0, 1.0]\ncolour_temperature_k = 5700\n'
     )
+
+
+def recorded(folder: Path, frames: int = 2) -> Path:
+    path = folder / "scene.raw"
+    write_recording(path, scene(640, 480, "GBRG", OBJECTS), "GBRG", frames)
     return path
 
 
@@ -489,6 +634,87 @@ def test_run_json_lists_the_detections(
             np.testing.assert_allclose(entry["box"], OBJECTS[entry["class_name"]], atol=8)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--class", "red", "--class", "blue"), {"red", "blue"}),
+        (("--min-size", 150), {"green"}),
+        (("--region", "0,0,0.5,0.5", "--region", "0,0.5,0.5,1"), {"red", "blue"}),
+        (("--max-detections", 3, "--iou", 0.9, "--class-agnostic"), set(OBJECTS)),
+    ],
+)
+def test_run_keeps_what_is_asked_for(
+    tmp_path: Path, card: ModelCard, fake_engine: str, options: tuple[object, ...], expected: set[str]
+) -> None:
+    common = ("--camera", recorded(tmp_path, frames=1), "--model", card.path, "--engine", fake_engine, "--json")
+    code, output = run(*common, *options)
+    assert code == 0
+    assert {entry["class_name"] for entry in json.loads(output)["detections"]} == expected
+
+
+def test_a_configuration_file_says_what_is_kept(tmp_path: Path, card: ModelCard, fake_engine: str) -> None:
+    """In [run], and otherwise for a further model."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f'[run]\nmodel = "{card.path}"\nengine = "{fake_engine}"\nclass = ["red", "blue"]\n'
+        'region = ["0,0,0.5,0.5"]\niou = 0.5\nmax_detections = 7\nmin_size = 20\nclass_agnostic = true\n'
+        f'[[run.models]]\nmodel = "{card.path}"\nclass = ["green"]\nregion = []\n'
+    )
+    done = in_process.run("run", "--config", file, "--camera", recorded(tmp_path, frames=1), "--json")
+    assert done.returncode == 0, done.stderr
+    found = [{entry["class_name"] for entry in json.loads(line)["detections"]} for line in done.stdout.splitlines()]
+    assert sorted(map(sorted, found)) == [["green"], ["red"]]
+
+
+def test_the_last_frames_of_a_further_model_are_waited_for(
+    tmp_path: Path, card: ModelCard, fake_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first model comes to the recording's end before the other has decoded anything."""
+    first_has_ended, decode, run_to_the_end = threading.Event(), DetectTask.decode, Pipeline.run
+
+    def slow(task: DetectTask, *arguments: Any) -> Detections:
+        if task.card.path != card.path:
+            first_has_ended.wait(2)
+        return decode(task, *arguments)
+
+    def run_on(pipeline: Pipeline) -> None:
+        first_has_ended.set()
+        run_to_the_end(pipeline)
+
+    monkeypatch.setattr(DetectTask, "decode", slow)
+    monkeypatch.setattr(Pipeline, "run", run_on)
+    (tmp_path / "other").mkdir()
+    other = write_fake_detector(tmp_path / "other")
+    file = tmp_path / "config.toml"
+    file.write_text(f'[run]\nmodel = "{card.path}"\nengine = "{fake_engine}"\n[[run.models]]\nmodel = "{other}"\n')
+    done = in_process.run("run", "--config", file, "--camera", recorded(tmp_path, frames=3), "--json")
+    assert done.returncode == 0, done.stderr
+    assert first_has_ended.is_set()
+    assert len(done.stdout.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--iou", "1.5"), "Invalid value for '--iou'"),
+        (("--max-detections", "0"), "Invalid value for '--max-detections'"),
+        (("--min-size", "-3"), "Invalid value for '--min-size'"),
+        (("--region", "0,0,1"), "expected X0,Y0,X1,Y1 with"),
+        (("--region", "0,0,640,480"), "expected X0,Y0,X1,Y1 with"),
+        (("--region", "a,b,c,d"), "expected X0,Y0,X1,Y1 with"),
+    ],
+)
+def test_run_refuses_options_out_of_range(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(app, ["run", "--camera", str(recorded(tmp_path)), "--model", "raw-detector", *options])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_an_unknown_class_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="'raw-detector-generic' knows no class 'persn'; did you mean 'person'"):
+        run("--camera", recorded(tmp_path), "--model", "raw-detector", "--class", "persn")
+
+
 def test_run_draws_boxes_on_the_picture(tmp_path: Path, card: ModelCard, fake_engine: str) -> None:
     path = recorded(tmp_path, frames=1)
     arguments = ("--camera", path, "--model", card.path, "--engine", fake_engine, "--json", "--save", tmp_path / "out")
@@ -542,5 +768,7 @@ def test_run_refuses_before_the_first_frame(
 
 
 def test_an_input_size_is_not_for_pictures(recording: Callable[..., Path]) -> None:
-    with pytest.raises(ModelError, match="input size and confidence are a detector's"):
+    with pytest.raises(ModelError, match="input size and confidence are a detector's, .* found input size"):
         run("--camera", recording(), "--input-size", "416")
+    with pytest.raises(ModelError, match="found iou threshold, classes, class-agnostic suppression"):
+        run("--camera", recording(), "--iou", "0.5", "--class", "cat", "--class-agnostic")

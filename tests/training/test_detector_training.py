@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +42,7 @@ from edge_isp.training.detector.recordings import load_recordings  # noqa: E402
 from edge_isp.training.export.tflite import to_float_tflite  # noqa: E402
 from edge_isp.training.graph import trace  # noqa: E402
 from edge_isp.training.networks.yolox import (  # noqa: E402
+    CLASS_NAMES,
     Decoded,
     YoloxNano,
     decode,
@@ -289,6 +292,77 @@ def test_labels_are_read_in_pixels(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("person 0.5 0.5\n")
     with pytest.raises(DatasetError, match="expected lines of class"):
         load_labels([tmp_path / "a.png"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("80 0.5 0.5 0.1 0.2", "line 2: class 80 is not among the classes, which are numbered 0 to 79"),
+        ("-1 0.5 0.5 0.1 0.2", "line 2: class -1 is not among"),
+        ("1.5 0.5 0.5 0.1 0.2", "line 2: class 1.5 is not among"),
+        ("nan 0.5 0.5 0.1 0.2", "line 2: class nan is not among"),
+        ("1 nan 0.5 0.1 0.2", "line 2: x, y, width and height must be finite, .* found nan, 0.5, 0.1, 0.2"),
+        ("1 0.5 0.5 -0.1 0.2", "line 2: .* sizes not negative"),
+    ],
+)
+def test_yolo_labels_that_are_wrong(tmp_path: Path, line: str, message: str) -> None:
+    """Class 80 was an IndexError in the middle of the training, class -1 the last class, 1.5 the class 1."""
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text(f"79 0.5 0.5 0.1 0.2\n{line}\n")
+    with pytest.raises(DatasetError, match=rf"a\.txt: {message}"):
+        load_labels([tmp_path / "a.png"], tmp_path, CLASS_NAMES)
+
+
+def coco_labels(path: Path, **changes: Any) -> Path:
+    document = {
+        "images": [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "folder/b.png"}],
+        "categories": [{"id": 1, "name": "person"}, {"id": 39, "name": "baseball bat"}],
+        "annotations": [
+            {"id": 5, "image_id": 7, "category_id": 39, "bbox": [90, 40, 20, 20], "iscrowd": 0},
+            {"id": 6, "image_id": 7, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrowd": 1},
+            {"id": 9, "image_id": 8, "category_id": 1, "bbox": [1, 2, 3, 4]},
+        ],
+    }
+    for key, change in changes.items():
+        document["annotations"][0][key] = change
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_coco_labels_are_known_by_their_names(tmp_path: Path) -> None:
+    found = load_labels([Path("a.png"), Path("b.png")], coco_labels(tmp_path / "labels.json"), CLASS_NAMES)
+    np.testing.assert_array_equal(found["a"].xyxy, [[90, 40, 110, 60]])
+    np.testing.assert_array_equal(found["b"].xyxy, [[1, 2, 4, 6]])
+    assert (found["a"].class_id.tolist(), found["b"].class_id.tolist()) == ([34], [0])
+    assert CLASS_NAMES[34] == "baseballbat"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"category_id": 91}, "annotation 5: category_id 91 is not among the file's 2 categories"),
+        ({"category_id": -1}, "annotation 5: category_id -1 is not among"),
+        ({"category_id": None}, "annotation 5: category_id None is not among"),
+        ({"image_id": 3}, "annotation 5: image_id 3 is not among the file's images"),
+        ({"bbox": [1, 2, 3]}, "expected labels in COCO's format"),
+        ({"bbox": [1, 2, -3, 4]}, "annotation 5: bbox must be finite"),
+    ],
+)
+def test_coco_labels_that_are_wrong(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = coco_labels(tmp_path / "labels.json", **changes)
+    with pytest.raises(DatasetError, match=rf"labels\.json: {message}"):
+        load_labels([Path("a.png")], path, CLASS_NAMES)
+
+
+def test_coco_labels_of_other_classes_and_images(tmp_path: Path) -> None:
+    path = coco_labels(tmp_path / "labels.json")
+    with pytest.raises(DatasetError, match="annotation 5: class 'baseball bat' is not among the 2 classes; did you me"):
+        load_labels([Path("a.png")], path, ["person", "baseball cat"])
+    with pytest.raises(DatasetError, match="does not name the image 'c', nor 0 more"):
+        load_labels([Path("a.png"), Path("c.png")], path, CLASS_NAMES)
+    path.write_text("[]")
+    with pytest.raises(DatasetError, match="expected labels in COCO's format"):
+        load_labels([Path("a.png")], path, CLASS_NAMES)
 
 
 def test_detections_are_kept_and_made_again_where_weights_changed(tmp_path: Path) -> None:

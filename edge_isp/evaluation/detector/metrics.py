@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_isp.training.detector.labels import Boxes
 
 # Of `agreement`: a detection of at least this confidence must be found again, by one of at least that.
-_SURE, _FOUND_AGAIN = 0.3, 0.2
+SURE, _FOUND_AGAIN = 0.3, 0.2
 _SAME_PLACE = 0.5
 
 
@@ -26,11 +26,17 @@ class Precision:
         ap: average precision over IoU 0.5 to 0.95.
         ap50: average precision at IoU 0.5.
         ar100: average recall of 100 detections.
+        ap_small: `ap` of objects below 32x32 pixels, by the area of their boxes; None where there are none.
+        ap_medium: of those between.
+        ap_large: of those from 96x96 pixels on.
     """
 
     ap: float
     ap50: float
     ar100: float
+    ap_small: float | None = None
+    ap_medium: float | None = None
+    ap_large: float | None = None
 
 
 def mean_average_precision(
@@ -77,7 +83,8 @@ def mean_average_precision(
         evaluation = COCOeval_faster(labels, labels.loadRes(results), "bbox")
         evaluation.run()
     stats = evaluation.stats
-    return Precision(*(100 * float(stats[i]) for i in (0, 1, 8)))
+    by_size = [None if stats[i] < 0 else 100 * float(stats[i]) for i in (3, 4, 5)]
+    return Precision(*(100 * float(stats[i]) for i in (0, 1, 8)), *by_size)
 
 
 def bootstrap(
@@ -119,15 +126,18 @@ class Agreement:
     count: int
 
 
-def agreement(reference: Mapping[str, Boxes], found: Mapping[str, Boxes]) -> Agreement:
-    """Detections of confidence 0.3 and more, matched with the other's of 0.2 and more; IoU 0.5 is the same place.
+def agreement(
+    reference: Mapping[str, Boxes], found: Mapping[str, Boxes], found_again: float = _FOUND_AGAIN
+) -> Agreement:
+    """Detections of confidence 0.3 and more, matched with the other's; IoU 0.5 is the same place.
 
     Args:
-        reference: detections by image.
+        reference: detections by image, or labels.
         found: detections by image that are compared with them.
+        found_again: minimum confidence of a detection that another's is matched with.
     """
-    again = [overlap for name in reference for overlap in _best_overlaps(reference[name], found[name])]
-    known = [overlap for name in reference for overlap in _best_overlaps(found[name], reference[name])]
+    again = [overlap for name in reference for overlap in _best_overlaps(reference[name], found[name], found_again)]
+    known = [overlap for name in reference for overlap in _best_overlaps(found[name], reference[name], found_again)]
     matched = [overlap for overlap in again if overlap >= _SAME_PLACE]
     return Agreement(
         recall=len(matched) / max(1, len(again)),
@@ -137,13 +147,11 @@ def agreement(reference: Mapping[str, Boxes], found: Mapping[str, Boxes]) -> Agr
     )
 
 
-def _best_overlaps(sure: Boxes, others: Boxes) -> list[float]:
+def _best_overlaps(sure: Boxes, others: Boxes, found_again: float) -> list[float]:
     """For each sure detection the overlap with the best other of its class."""
     out = []
-    possible = others.confidence >= _FOUND_AGAIN
-    for xyxy, class_id in zip(
-        sure.xyxy[sure.confidence >= _SURE], sure.class_id[sure.confidence >= _SURE], strict=True
-    ):
+    possible = others.confidence >= found_again
+    for xyxy, class_id in zip(sure.xyxy[sure.confidence >= SURE], sure.class_id[sure.confidence >= SURE], strict=True):
         overlaps = overlap(xyxy, others.xyxy[possible & (others.class_id == class_id)])
         out.append(float(overlaps.max(initial=0.0)))
     return out

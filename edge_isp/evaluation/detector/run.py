@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,25 @@ from rich.table import Table
 
 from edge_isp.calibration.profile import load_profile
 from edge_isp.calibration.simulation import SensorModel
-from edge_isp.errors import EvaluationError
+from edge_isp.errors import EvaluationError, shortened
 from edge_isp.evaluation.detector.methods import model_method
-from edge_isp.evaluation.detector.metrics import Agreement, Precision, agreement, bootstrap, mean_average_precision
+from edge_isp.evaluation.detector.metrics import (
+    SURE,
+    Agreement,
+    Precision,
+    agreement,
+    bootstrap,
+    mean_average_precision,
+)
 from edge_isp.evaluation.detector.weights import clean_method, picture_method, student_method
 from edge_isp.evaluation.exposures import DAYLIGHT_K, SimulatedExposure, expose_image
 from edge_isp.evaluation.isp.classical import STRENGTHS, classical_methods
 from edge_isp.evaluation.isp.methods import model_method as isp_method
 from edge_isp.evaluation.progress import progress
 from edge_isp.evaluation.store import SHA256_DIGITS, Method, Plan, Store, combinations
+from edge_isp.kernels.layout import CELL_PLANES
 from edge_isp.training.detector.labels import Boxes, load_labels
-from edge_isp.training.networks.yolox import YoloxNano, fold, load_teacher
+from edge_isp.training.networks.yolox import CLASS_NAMES, YoloxNano, fold, load_teacher
 from edge_isp.training.simulation.samples import Capture, find_photos
 from edge_isp.training.weights import start_from
 
@@ -44,6 +52,7 @@ class DetectorEvaluation:
     teacher: Path
     sensors: tuple[str, ...]
     exposures: tuple[tuple[float, float], ...]
+    cfas: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     weights: tuple[Path, ...] = ()
     pictures: tuple[str, ...] = ()
@@ -59,9 +68,11 @@ class DetectionQuality:
     Attributes:
         method: its name.
         sensor: name of its profile.
+        cfa: its colour order.
         capture: the circumstances.
         images: how many.
         precision: COCO's figures.
+        found: recall and precision of the detections of at least 0.3, against the labels.
         agreement: with the plan's first method; None of that itself.
         difference: the interval of the difference in AP to the method that the others are compared with; None where
             there is none, and of that itself.
@@ -69,9 +80,11 @@ class DetectionQuality:
 
     method: str
     sensor: str
+    cfa: str
     capture: Capture
     images: int
     precision: Precision
+    found: Agreement
     agreement: Agreement | None
     difference: tuple[float, float] | None
 
@@ -80,10 +93,13 @@ class DetectionQuality:
         return {
             "method": self.method,
             "sensor": self.sensor,
+            "cfa": self.cfa,
             "analogue_gain": self.capture.analogue_gain,
             "exposure": self.capture.exposure,
             "images": self.images,
             **asdict(self.precision),
+            "recall_at_confidence_03": 100 * self.found.recall,
+            "precision_at_confidence_03": 100 * self.found.precision,
             "agreement": None if self.agreement is None else asdict(self.agreement),
             "ap_difference": self.difference,
         }
@@ -102,7 +118,7 @@ def run_evaluation(asked: DetectorEvaluation, console: Console) -> list[Detectio
         ModelError: a teacher, weights or a model cannot be loaded.
         ProfileError: there is no such sensor profile.
     """
-    sensors = [SensorModel(load_profile(name)) for name in asked.sensors]
+    sensors = _sensors(asked)
     captures = [Capture(DAYLIGHT_K, exposure, gain) for gain, exposure in asked.exposures]
     methods = _methods(asked)
     reference = next((method for method in methods if method.name == asked.against), None)
@@ -111,7 +127,7 @@ def run_evaluation(asked: DetectorEvaluation, console: Console) -> list[Detectio
         raise EvaluationError(f"no method is called '{asked.against}'; there are: {names}")
     store = Store(asked.results, "detections")
     plan = detection_plan(methods, sensors, captures, find_photos(asked.images))
-    truth = load_labels(list(plan.images), asked.labels)
+    truth = load_labels(list(plan.images), asked.labels, CLASS_NAMES)
     with progress(console, "images", plan.missing(store)) as report:
         plan.measure(store, report)
     return [
@@ -181,6 +197,15 @@ def _methods(asked: DetectorEvaluation) -> list[Method[Boxes]]:
     return methods + [model_method(model) for model in asked.models]
 
 
+def _sensors(asked: DetectorEvaluation) -> list[SensorModel]:
+    """Each sensor in each order of colours that is asked for."""
+    for cfa in asked.cfas:
+        if cfa not in CELL_PLANES:
+            raise EvaluationError(f"CFA order must be one of {', '.join(CELL_PLANES)}, found '{shortened(cfa)}'")
+    profiles = [load_profile(name) for name in asked.sensors]
+    return [SensorModel(replace(profile, cfa=cfa)) for profile in profiles for cfa in asked.cfas or (profile.cfa,)]
+
+
 def _student(path: Path) -> YoloxNano:
     student = YoloxNano()
     start_from(student, path)
@@ -207,9 +232,11 @@ def _quality(
     return DetectionQuality(
         method=method.name,
         sensor=sensor.profile.name,
+        cfa=sensor.profile.cfa,
         capture=capture,
         images=len(found),
         precision=mean_average_precision(truth, found),
+        found=agreement(truth, found, found_again=SURE),
         agreement=None if method is first else agreement(detections(plan, store, first, sensor, capture), found),
         difference=difference,
     )
@@ -222,21 +249,28 @@ def quality_tables(found: list[DetectionQuality], against: str | None) -> list[T
         found: how good the methods' detections are.
         against: name of the method that the others are compared with; None where there is none.
     """
-    columns = ["AP", "AP50", "AR100", "recall", "precision", "IoU", *([f"AP - {against}"] if against else [])]
-    tables: dict[tuple[str, Capture], Table] = {}
+    columns = ["AP", "AP50", "small", "medium", "large", "AR100", "recall", "precision", "found again", "known", "IoU"]
+    columns += [f"AP - {against}"] if against else []
+    tables: dict[tuple[str, str, Capture], Table] = {}
     for quality in found:
-        key = (quality.sensor, quality.capture)
+        key = (quality.sensor, quality.cfa, quality.capture)
         if key not in tables:
             title = (
-                f"{quality.sensor}, analogue gain {quality.capture.analogue_gain:g}, exposure "
-                f"{quality.capture.exposure:g}: {quality.images} images; AP, AP50, AR100 in percent; recall, precision "
-                f"and IoU against '{found[0].method}'"
+                f"{quality.sensor}, {quality.cfa}, analogue gain {quality.capture.analogue_gain:g}, exposure "
+                f"{quality.capture.exposure:g}: {quality.images} images; AP, AP by size, AR100, and recall and "
+                f"precision at confidence 0.3 in percent; found again, known and IoU against '{found[0].method}'"
             )
             tables[key] = Table("method", title=title, title_justify="left")
             for column in columns:
                 tables[key].add_column(column, justify="right")
         like, precision = quality.agreement, quality.precision
-        cells = [f"{precision.ap:.1f}", f"{precision.ap50:.1f}", f"{precision.ar100:.1f}"]
+        cells = [f"{precision.ap:.1f}", f"{precision.ap50:.1f}"]
+        cells += [
+            "" if ap is None else f"{ap:.1f}" for ap in (precision.ap_small, precision.ap_medium, precision.ap_large)
+        ]
+        cells += [
+            f"{100 * share:.1f}" for share in (precision.ar100 / 100, quality.found.recall, quality.found.precision)
+        ]
         cells += ["", "", ""] if like is None else [f"{v:.2f}" for v in (like.recall, like.precision, like.overlap)]
         if against:
             cells.append("" if quality.difference is None else "{:+.1f} to {:+.1f}".format(*quality.difference))

@@ -42,15 +42,13 @@ def student_method(
             profile, frame = sensor.profile, exposure.frame()
             gains = profile.normalised_gains(exposure.capture.colour_temperature_k)
             window = upright_window(frame.format)
-            codes = exposure.codes[window.first_row :][: window.layout.height]
-            codes = np.ascontiguousarray(codes[:, ::-1] if window.flip_horizontal else codes)
+            row, column = window.first_row, window.first_column
+            height, width = (2 * n for n in window.cells)
+            codes = np.ascontiguousarray(exposure.codes[row : row + height, column : column + width])
             with torch.inference_mode():
                 planes = torch.from_numpy(encode(codes, profile, gains, size))
                 found = boxes_of(decode(run(planes[None])), codes.shape, size)
-            xyxy = found.xyxy + np.array([0, window.first_row, 0, window.first_row])
-            if window.flip_horizontal:
-                xyxy[:, [0, 2]] = codes.shape[1] - xyxy[:, [2, 0]]
-            return replace(found, xyxy=xyxy)
+            return replace(found, xyxy=found.xyxy + np.array([column, row, column, row]))
 
         yield detect
 

@@ -142,7 +142,7 @@ def encode(
 
 
 def encode_bytes(
-    data: NDArray[np.uint8], tables: NDArray[np.int8], size: int, layout: RawLayout, *, flip_horizontal: bool = False
+    data: NDArray[np.uint8], tables: NDArray[np.int8], size: int, layout: RawLayout, *, second_column: bool = False
 ) -> NDArray[np.float32]:
     """RAW bytes to the student's planes, see `encode` and `kernels.resample.encode_resampled`.
 
@@ -151,11 +151,11 @@ def encode_bytes(
         tables: that encode them, see `kernels.tables`.
         size: side of the network's input in pixels.
         layout: of the RAW bytes.
-        flip_horizontal: whether the mosaic is mirrored left to right.
+        second_column: whether the first and the last column are left out.
     """
     out = np.empty((size // 2, size // 2, 4), np.int8)
     border = BORDER + INPUT_ZERO_POINT
-    encode_resampled(data, out, layout, tables=tables, border=border, flip_horizontal=flip_horizontal)
+    encode_resampled(data, out, layout, tables=tables, border=border, second_column=second_column)
     return (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
 
 

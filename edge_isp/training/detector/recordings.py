@@ -64,13 +64,12 @@ class Recording:
             self.tables,
             size,
             replace(window.layout, width=width, height=height, left=left, top=top),
-            flip_horizontal=window.flip_horizontal,
+            second_column=bool(window.first_column),
         )
-        seen = self._preview_of(top + window.first_row, left, height, width)
-        seen = seen[:, ::-1] if window.flip_horizontal else seen
-        return Pair(
-            mosaic, picture(np.ascontiguousarray(seen), size), np.empty((0, NO_OBJECTS.shape[1] + 1), np.float32)
-        )
+        # Of a window that begins at its second column, the last is left out as well.
+        column, width = left + window.first_column, width - 2 * window.first_column
+        seen = self._preview_of(top + window.first_row, column, height, width)
+        return Pair(mosaic, picture(seen, size), np.empty((0, NO_OBJECTS.shape[1] + 1), np.float32))
 
     def _preview_of(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """A window of the frame, out of the preview, in the window's size."""

@@ -155,7 +155,7 @@ def _views(paths: Sequence[Path], labels: Path | None) -> list[View]:
     """Whole images, with their objects where there are labels."""
     if labels is None:
         return [View(load_photo(path), NO_OBJECTS) for path in paths]
-    known = load_labels(paths, labels)
+    known = load_labels(paths, labels, CLASS_NAMES)
     objects = {name: np.concatenate([found.class_id[:, None], found.xyxy], 1) for name, found in known.items()}
     return [View(load_photo(path), objects[path.stem].astype(np.float32)) for path in paths]
 

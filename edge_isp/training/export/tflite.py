@@ -23,7 +23,7 @@ _OPERATORS = {
     "sigmoid": (schema.BuiltinOperator.LOGISTIC, 2),
     "mean": (schema.BuiltinOperator.MEAN, 2),
     "maxpool": (schema.BuiltinOperator.MAX_POOL_2D, 2),
-    "depth_to_space": (schema.BuiltinOperator.DEPTH_TO_SPACE, 1),
+    "upsample": (schema.BuiltinOperator.TRANSPOSE_CONV, 2),
     "pad": (schema.BuiltinOperator.PAD, 2),
 }
 _CHANNEL_AXIS = 3  # NHWC
@@ -109,16 +109,22 @@ class _Writer:
         self._operator(kind, inputs, self._activation(node.name, shape), _options(node))
 
     def _upsample(self, node: Node) -> None:
-        """Four copies of the channels, which then are the four pixels of each cell: unlike RESIZE_NEAREST_NEIGHBOR,
-        XNNPACK runs that."""
+        """A transposed convolution of 2x2 and stride 2 that gives every channel to itself: XNNPACK and NPUs run that,
+        unlike RESIZE_NEAREST_NEIGHBOR or DEPTH_TO_SPACE."""
         batch, height, width, channels = self.shapes[node.inputs[0]]
-        copies = Node("concat", f"{node.name}/copies", node.inputs * 4)
-        index = self._activation(copies.name, (batch, height, width, 4 * channels), like=node.name)
-        self._operator("concat", [self.index[name] for name in copies.inputs], index, _options(copies))
-        target = self._activation(node.name, (batch, 2 * height, 2 * width, channels))
-        options = schema.DepthToSpaceOptionsT()
-        options.blockSize = 2
-        self._operator("depth_to_space", [index], target, (schema.BuiltinOptions.DepthToSpaceOptions, options))
+        shape = (batch, 2 * height, 2 * width, channels)
+        ones = np.zeros((channels, 2, 2, channels), np.float32 if self.quantised is None else np.int8)
+        ones[np.arange(channels), :, :, np.arange(channels)] = 1
+        inputs = [
+            self._constant(f"{node.name}/shape", np.array(shape, np.int32)),
+            self._constant(f"{node.name}/weight", ones, None if self.quantised is None else [1.0]),
+            self.index[node.inputs[0]],
+        ]
+        options = schema.TransposeConvOptionsT()
+        options.padding = schema.Padding.VALID
+        options.strideW = options.strideH = 2
+        target = self._activation(node.name, shape)
+        self._operator("upsample", inputs, target, (schema.BuiltinOptions.TransposeConvOptions, options))
 
     def _padded(self, node: Node) -> int:
         """The input of a convolution of stride 2 with its padding: TensorFlow would pad at the other end. XNNPACK makes
