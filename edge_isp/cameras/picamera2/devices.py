@@ -76,7 +76,8 @@ def is_gone(opened: Any) -> bool:
     if all(camera is not known for known in opened.camera_manager.cameras):
         return True
     numbers = opened.camera_properties.get("SystemDevices") or ()
-    nodes = [_CHARACTER_DEVICES / f"{os.major(number)}:{os.minor(number)}" for number in numbers]
+    # 0 stands for an entity without a device node.
+    nodes = [_CHARACTER_DEVICES / f"{os.major(number)}:{os.minor(number)}" for number in numbers if number]
     return _CHARACTER_DEVICES.is_dir() and not all(node.exists() for node in nodes)
 
 

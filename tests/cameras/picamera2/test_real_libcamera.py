@@ -189,7 +189,7 @@ def test_a_camera_whose_device_is_gone_though_libcamera_lists_it(
         node.touch()
     from libcamera import ControlId  # the stand-in
 
-    device.properties[ControlId("SystemDevices")] = (os.makedev(81, 5), os.makedev(81, 6))
+    device.properties[ControlId("SystemDevices")] = (os.makedev(81, 5), 0, os.makedev(81, 6))
     monkeypatch.setattr(devices_module, "_CHARACTER_DEVICES", tmp_path)
     with Picamera2Camera(0) as camera:
         expose(device, camera)
