@@ -304,6 +304,22 @@ def test_a_value_of_0_or_no_number_is_absent(plug: Plug, name: str, value: Any) 
     assert ours[name] is None
 
 
+@pytest.mark.parametrize("which", ["raw_status", "status"])
+def test_a_startup_frame_is_not_handed_to_a_reader_that_waits(plug: Plug, which: str) -> None:
+    """Its status has no name in libcamera's Python module, and only one of a request's buffers may have it."""
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        for _ in range(2):
+            with pytest.raises(CameraTimeoutError):
+                camera.read(timeout_s=0.05)
+            expose(device, camera, **{which: "Startup"})
+        with pytest.raises(CameraTimeoutError):
+            camera.read(timeout_s=0.3)
+        expose(device, camera)
+        with read(camera) as frame:
+            assert (frame.sequence, frame.status) == (2, FrameStatus.OK)
+
+
 # 7: autofocus, flips, modes and everything else.
 
 
