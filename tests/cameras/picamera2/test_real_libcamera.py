@@ -312,7 +312,7 @@ def test_a_startup_frame_is_not_handed_to_a_reader_that_waits(plug: Plug, which:
         for _ in range(2):
             with pytest.raises(CameraTimeoutError):
                 camera.read(timeout_s=0.05)
-            expose(device, camera, **{which: "Startup"})
+            expose(device, camera, 0, **{which: "Startup"})
         with pytest.raises(CameraTimeoutError):
             camera.read(timeout_s=0.3)
         expose(device, camera)
