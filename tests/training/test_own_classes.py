@@ -207,7 +207,7 @@ def test_recorded_frames_are_upright_whatever_their_order(tmp_path: Path, cfa: C
     back = {6: 8, 8: 6}.get(orientation, orientation)  # what undoes a turn
     # The bytes of its codes are turned one by one: a picture has bytes.
     low, high = (upright_picture((upright >> shift).astype(np.uint8)[..., None], back)[..., 0] for shift in (0, 8))
-    stored = low.astype(np.uint16) | high.astype(np.uint16) << 8
+    stored = (low.astype(np.uint16) | high.astype(np.uint16) << 8).astype(np.uint16)
     frames = [frame(i, stored, cfa, orientation) for i in range(2)]
     record(tmp_path / "ride.mcap", frames)
     (tmp_path / "ride_000001.txt").write_text(f"0 {32 / 128} {24 / 96} {48 / 128} {32 / 96}\n")
