@@ -226,9 +226,10 @@ class FallbackEngine(ClosingEngine):
         return outputs
 
     def settle(self, limit_s: float | None = None) -> bool:
-        """Waits until every candidate has been tried; the next frame is then run by the fastest.
+        """Waits until every candidate has been tried; the fastest then runs the next frame, or the fifth.
 
-        Needs a frame that is not empty to have been run, since candidates are proved on one.
+        Needs a frame that is not empty to have been run, since candidates are proved on one; the CPU's speed is known
+        after four. May be called from any thread.
 
         Args:
             limit_s: seconds; None for no limit.
