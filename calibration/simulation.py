@@ -73,6 +73,9 @@ class SensorModel:
     exposure, colour filter array, shot noise (Poisson) and read noise (normal) at the analogue gain,
     black level, rounding, clipping to 0 and white level.
 
+    Attributes:
+        profile: of the sensor.
+
     Raises:
         ProfileError: the profile lacks noise, AWB curve or colour matrices.
     """

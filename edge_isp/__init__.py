@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The module of each public name, as __init__.pyi has it. A name is imported when it is first used (PEP 562), so that
 # `import edge_isp` loads neither numba nor a runtime.

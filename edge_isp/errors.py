@@ -106,6 +106,9 @@ class PluginError(EdgeIspError):
 class MissingDependencyError(PluginError):
     """A part of edge_isp needs a package that is not installed.
 
+    Args:
+        needed_by: what needs it, as the beginning of the message.
+
     Attributes:
         package: the package that cannot be imported.
         extra: the extra of edge-isp that installs it; "" where none does.

@@ -128,7 +128,8 @@ class RawFrame:
         black_level: codes at the format's bit depth, in the order R, Gr, Gb, B.
         white_level: code at the format's bit depth where the sensor clips.
         sensor: the sensor's name ("imx219"), where it is known.
-        exposure_ns, analogue_gain: where the camera reports them.
+        exposure_ns: where the camera reports it.
+        analogue_gain: likewise.
         digital_gain: factor on the light that the camera adds in its own pictures, not in the codes; None is 1.
         colour_gains: white-balance gains red and blue (green is 1), where the camera reports them.
         colour_temperature_k: of the light, where the camera reports it.
@@ -151,6 +152,7 @@ class RawFrame:
             neither dark nor bright.
         status: what is known to be wrong with the frame.
         origins: where these values come from.
+        on_release: called once, when the frame is given back; None where nothing is to be done.
     """
 
     data: NDArray[np.uint8]

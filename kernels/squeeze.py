@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +53,12 @@ def squeeze(data: NDArray[np.uint8], layout: RawLayout, out: NDArray[np.uint8]) 
 
 
 @kernel
+def _word(flat: U8Array, at: int) -> Any:
+    """A word of 16 bits; without the JIT, NumPy would shift within 8 bits."""
+    return np.int64(flat[at]) | np.int64(flat[at + 1]) << 8
+
+
+@kernel
 def _squeeze_10(flat: U8Array, plan: RowPlan, out: U8Array) -> int:
     lost = 0
     shift, highest = plan.shift, plan.highest
@@ -58,8 +66,8 @@ def _squeeze_10(flat: U8Array, plan: RowPlan, out: U8Array) -> int:
         begin, row = plan.first_byte + y * plan.stride, out[y]
         for group in range(len(row) // 5):
             at = begin + 8 * group
-            a, b = flat[at] | flat[at + 1] << 8, flat[at + 2] | flat[at + 3] << 8
-            c, d = flat[at + 4] | flat[at + 5] << 8, flat[at + 6] | flat[at + 7] << 8
+            a, b = _word(flat, at), _word(flat, at + 2)
+            c, d = _word(flat, at + 4), _word(flat, at + 6)
             lost |= (a | b | c | d) & ~(highest << shift)
             a, b, c, d = a >> shift, b >> shift, c >> shift, d >> shift
             row[5 * group] = a >> 2 & 255
@@ -78,7 +86,7 @@ def _squeeze_12(flat: U8Array, plan: RowPlan, out: U8Array) -> int:
         begin, row = plan.first_byte + y * plan.stride, out[y]
         for group in range(len(row) // 3):
             at = begin + 4 * group
-            a, b = flat[at] | flat[at + 1] << 8, flat[at + 2] | flat[at + 3] << 8
+            a, b = _word(flat, at), _word(flat, at + 2)
             lost |= (a | b) & ~(highest << shift)
             a, b = a >> shift, b >> shift
             row[3 * group] = a >> 4 & 255

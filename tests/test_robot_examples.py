@@ -83,9 +83,12 @@ def test_doorbell(camera: str, tmp_path: Path) -> None:
         broker.kill()
 
 
-def test_fleet(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
+def test_fleet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
     from edge_isp.sinks.zenoh import ZenohSink
+    from tests.support.zenoh_alone import only_named_endpoints
+
+    monkeypatch.setattr(zenoh, "Config", only_named_endpoints)
 
     port, stop = free_port(), threading.Event()
     sink = ZenohSink("fleet_test/door", listen=f"tcp/127.0.0.1:{port}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import tracemalloc
 import uuid
 from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import pytest
 
 zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
 
-from edge_isp.cameras.zenoh import ZenohCamera  # noqa: E402
+from edge_isp.cameras.zenoh import ZenohCamera, _take  # noqa: E402
 from edge_isp.errors import CameraError, CameraTimeoutError, SinkError  # noqa: E402
 from edge_isp.frame import Cfa, FrameStatus, Packing, RawFormat  # noqa: E402
 from edge_isp.recording.raw_message import encode_metadata  # noqa: E402
@@ -27,6 +29,14 @@ from edge_isp.sinks.spec import open_sink  # noqa: E402
 from edge_isp.sinks.zenoh import ZenohSink  # noqa: E402
 from edge_isp.testing.sink import detections_result, picture_result  # noqa: E402
 from tests.sinks.brokers import free_port  # noqa: E402
+from tests.support.broken_link import BrokenLink  # noqa: E402
+from tests.support.zenoh_alone import only_named_endpoints  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session of another test or program takes part."""
+    monkeypatch.setattr(zenoh, "Config", only_named_endpoints)
 
 
 @pytest.fixture
@@ -196,6 +206,77 @@ def test_a_subscriber_that_ends_or_hangs_slows_nobody_and_late_ones_join(key: st
         publisher.end()
 
 
+def in_order(results: list[Any], frames: list[Any]) -> list[int]:
+    """The numbers of results; those of frames and results grow, and frames say where one is missing."""
+    numbers = [result["sequence"] for result in results]
+    assert numbers == sorted(set(numbers))
+    for result in results:
+        assert result["timestamp_ns"] == 1_000_000_000 + result["sequence"] * 33_333_333
+    for before, frame in itertools.pairwise(frames):
+        assert frame.sequence > before.sequence
+        is_next = frame.sequence == before.sequence + 1
+        assert is_next or FrameStatus.GAP in frame.status
+    return numbers
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_a_link_that_breaks_again_and_again(key: str, how: str) -> None:
+    """What is lost leaves gaps; nothing comes twice, out of order or changed; the stream goes on with the link."""
+    port = free_port()
+    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    results: list[Any] = []
+    written: list[int] = []
+    stop, came = threading.Event(), threading.Condition()
+
+    def note(sample: Any) -> None:
+        with came:
+            results.append(json.loads(sample.payload.to_bytes()))
+            came.notify_all()
+
+    def publish() -> None:
+        for number in itertools.count():
+            if stop.wait(0.01):
+                return
+            sink.write(raw_result(number))
+            with came:
+                written.append(number)
+                came.notify_all()
+
+    def wait_for_more(found: list[Any], count: int) -> None:
+        with came:
+            enough = len(found) + count
+            assert came.wait_for(lambda: len(found) > enough, 60)
+
+    with BrokenLink(port) as link, ZenohCamera(key, connect=f"tcp/127.0.0.1:{link.port}") as camera:
+        camera._session.declare_subscriber(f"{key}/result", note)
+        matched(sink, "result")
+        matched(sink, "raw")
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        frames = []
+        try:
+            for connections in range(1, 5):
+                wait_for_more(results, 20)
+                frames += [camera.read(60) for _ in range(3)]
+                if connections == 4:
+                    break
+                if how == "cut":
+                    link.cut()
+                else:
+                    link.stall()
+                wait_for_more(written, 30)
+                link.flow()
+        finally:
+            stop.set()
+            publisher.join()
+    sink.close()
+    numbers = in_order(results, frames)
+    if how == "cut":
+        assert link.connections >= 4
+        assert len(numbers) < numbers[-1] + 1  # some were lost
+    assert sink.lost == 0
+
+
 def test_what_nobody_takes_is_not_made(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither JSON nor JPEG nor the message of a frame; the newest result can be asked for all the same."""
     made: list[str] = []
@@ -279,13 +360,11 @@ def test_endpoints_that_are_none(key: str) -> None:
 
 
 def test_what_is_no_frame_is_an_error(key: str) -> None:
-    port = free_port()
-    sink = ZenohSink(key, raw=True, listen=f"tcp/127.0.0.1:{port}")
+    """Messages as Zenoh hands them over, without a network that may drop them."""
     sent = raw_result(0).raw
     assert sent is not None
     frame = encode_metadata(sent, sent.data.nbytes) + sent.data.tobytes()
-    with ZenohCamera(key, connect=f"tcp/127.0.0.1:{port}") as camera:
-        matched(sink, "raw")
+    with ZenohCamera(key) as camera:
         for payload, attachment in (
             (b"nonsense", "{}"),
             (b"", None),
@@ -297,14 +376,13 @@ def test_what_is_no_frame_is_an_error(key: str) -> None:
             (frame, '{"published_ns": 1, "boot": "", "offset_ns": 1e300}'),
             (frame, json.dumps({"published_ns": 1, "boot": "", "offset_ns": 10**30})),
         ):
-            for _ in range(60):  # a busy machine may drop one
-                sink._publishers["raw"].put(payload, attachment=attachment)
-                with pytest.raises(CameraError) as raised:
-                    camera.read(1)
-                if not isinstance(raised.value, CameraTimeoutError):
-                    break
-            assert "what came is no frame" in str(raised.value)
-    sink.close()
+            clocks = None if attachment is None else zenoh.ZBytes(attachment)
+            sample = SimpleNamespace(payload=zenoh.ZBytes(payload), attachment=clocks)
+            _take(camera._changed, camera._messages, sample)
+            with pytest.raises(CameraError, match="what came is no frame"):
+                camera.read(60)
+        with pytest.raises(CameraTimeoutError):  # each of them once
+            camera.read(0)
 
 
 def test_a_dropped_camera_ends_its_session(key: str) -> None:

@@ -148,7 +148,8 @@ class Camera(Adjustable, Protocol):
     `read` never returns a frame whose buffer can change under the reader before the frame is released.
 
     A recording, which waits for its reader, has an attribute `live = False`. Frames of a camera without this attribute
-    come at their own pace, and are lost where nobody reads them.
+    come at their own pace, and are lost where nobody reads them. One that a driver synchronises with other cameras has
+    an attribute `synchronised = True`: `pair` then leaves its frame rate alone.
     """
 
     def read(self, timeout_s: float | None = None) -> RawFrame | None:

@@ -60,8 +60,16 @@ class Continuity:
         self._rhythm: deque[int] = deque(maxlen=len(_ISOLATED))  # the last intervals, in periods
         self._isolated = 0  # gaps in a regular rhythm that the numbers do not show
 
-    def restart_period(self) -> None:
-        """Forgets the frame period: to be called when the frame rate is changed."""
+    def restart_period(self, period_ns: int) -> None:
+        """Forgets the frame period: to be called when the frame rate is changed. After a small change, as of
+        `PhaseLoop`, which makes one with every frame, the measured period stays good enough to find lost frames.
+
+        Args:
+            period_ns: the new one.
+        """
+        measured = sorted(self._intervals_ns)
+        if measured and abs(measured[len(measured) // 2] - period_ns) <= _AGREE * period_ns:
+            return
         self._intervals_ns.clear()
         self._rhythm.clear()
 

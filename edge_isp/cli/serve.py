@@ -12,12 +12,14 @@ from edge_isp.cli import options
 
 def serve(
     camera: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--camera",
-            metavar="SPEC",
-            help="The source of frames, as 'edge-isp run' takes it. Without this option it is a simulated camera that "
-            "looks at a photograph.",
+            metavar="[NAME=]SPEC",
+            help="The source of frames, as 'edge-isp run' takes it. May be repeated: the page then has a tile for each "
+            "camera, which opens the camera's own view. The name, such as door in door=picamera2:0, is that of the "
+            "tile, the address, the metrics and the folder of recordings; it is camera1, camera2 and so on where none "
+            "is given. Without this option it is a simulated camera that looks at a photograph.",
         ),
     ] = None,
     model: Annotated[
@@ -94,6 +96,14 @@ def serve(
     engine: options.Engine = None,
     threads: options.Threads = None,
     delegate: options.Delegate = "auto",
+    at_once: Annotated[
+        bool,
+        typer.Option(
+            "--at-once",
+            help="With several cameras: let the models of different cameras run at the same time, for a machine with "
+            "an NPU or enough cores for each. By default all models take turns.",
+        ),
+    ] = False,
     auto_exposure: options.AutoExposure = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -102,7 +112,7 @@ def serve(
 
     serve_view(
         Served(
-            camera=camera,
+            cameras=tuple(camera or ()),
             models=tuple(model or ("rfdcsanet-s", "raw-detector")),
             host=host,
             port=port,
@@ -124,6 +134,7 @@ def serve(
             engine=engine,
             threads=threads,
             delegate=delegate,
+            at_once=at_once,
             auto_exposure=auto_exposure,
             verbose=verbose,
         )

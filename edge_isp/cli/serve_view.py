@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +18,9 @@ from edge_isp.cameras.spec import demo_scene, open_camera
 from edge_isp.cli.configuration import for_task
 from edge_isp.cli.tables import plain_console
 from edge_isp.engines.fallback import Delegation
+from edge_isp.errors import ServerError
 from edge_isp.pipeline import ModelOptions
+from edge_isp.server.cameras_view import CamerasView, check_name
 from edge_isp.server.live_view import LiveView
 from edge_isp.server.serving import LiveServer, check_packages, read_token
 from edge_isp.tracking import load_regions
@@ -25,7 +30,7 @@ from edge_isp.tracking import load_regions
 class Served:
     """What is served; see the options of `edge-isp serve`."""
 
-    camera: str | None
+    cameras: tuple[str, ...]
     models: tuple[str, ...]
     host: str
     port: int
@@ -47,6 +52,7 @@ class Served:
     engine: str | None
     threads: int | None
     delegate: str
+    at_once: bool
     auto_exposure: bool
     verbose: bool
 
@@ -67,25 +73,60 @@ def serve_view(served: Served) -> None:
         handlers=[RichHandler(console=plain_console(stderr=True), show_path=False)],
     )
     token = read_token(served.token_file) if served.token_file else None
+    cameras = named_cameras(served.cameras) or {"": f"synthetic:{demo_scene()},fps=15,width=640,height=480"}
     failed = threading.Event()
-    camera = served.camera or f"synthetic:{demo_scene()},fps=15,width=640,height=480"
-    with LiveView(
-        partial(open_camera, camera),
-        _models(served),
-        auto_exposure=served.auto_exposure,
-        recordings=served.recordings,
-        before_s=served.before_s,
-        after_s=served.after_s,
-        on_failed=failed.set,
-        notify_systemd=True,
-    ) as view:
-        view.start()  # what is wrong with the camera is said before there is a link
+    with ExitStack() as stack:
+        views: dict[str, LiveView] = {}
+        for name, spec in cameras.items():
+            first = next(iter(views.values()), None)
+            views[name] = stack.enter_context(_live_view(served, name, spec, first, failed, alone=len(cameras) == 1))
+        view: LiveView | CamerasView = next(iter(views.values()))
+        if len(views) > 1:
+            view = stack.enter_context(CamerasView(views, on_failed=failed.set, notify_systemd=True))
+        view.start()  # what is wrong with a camera is said before there is a link
         with LiveServer(view, host=served.host, port=served.port, token=token) as server:
             print(f"live view: {server.url}", flush=True)
             failed.wait()
-        error = view.pipeline.error
+        error = next(iter(views.values())).pipeline.error
         if error is not None:
             raise error
+
+
+def _live_view(
+    served: Served, name: str, spec: str, first: LiveView | None, failed: threading.Event, *, alone: bool
+) -> LiveView:
+    """The view of a camera, alone or one of several."""
+    return LiveView(
+        partial(open_camera, spec),
+        _models(served),
+        auto_exposure=served.auto_exposure,
+        recordings=served.recordings if alone else served.recordings / name,
+        before_s=served.before_s,
+        after_s=served.after_s,
+        on_failed=failed.set if alone else None,
+        notify_systemd=alone,
+        in_turn_with=None if served.at_once else first,
+    )
+
+
+def named_cameras(cameras: Sequence[str]) -> dict[str, str]:
+    """Specifications of cameras by name.
+
+    Args:
+        cameras: each [NAME=]SPEC, as `--camera` takes it.
+
+    Raises:
+        ServerError: a name is none, or two cameras have the same.
+    """
+    named: dict[str, str] = {}
+    for number, text in enumerate(cameras, 1):
+        match = re.fullmatch(r"([^=:,./]*)=(.+)", text, re.DOTALL)
+        name, spec = (match[1], match[2]) if match else (f"camera{number}", text)
+        check_name(name)
+        if name in named:
+            raise ServerError(f"two cameras are named '{name}': give each its own name, as in door=picamera2:0")
+        named[name] = spec
+    return named
 
 
 def _models(served: Served) -> list[ModelOptions]:

@@ -94,15 +94,23 @@ class Candidate:
             cancelled: see `ProcessEngine`.
 
         Raises:
-            EngineError: it cannot be loaded, or the model has no variant for it and this size of frames.
+            EngineError: it cannot be loaded, or the model has no variant for it and this size of frames; `NotHereError`
+                where it may not be there at all.
             ModelError: the variant is not what the model's card says.
         """
         model = self.model(inputs[0].shape)
         if model is None:
             wanted = self.spec.models[self.found.board]
-            raise EngineError(
-                f"the model's card has no variant '{wanted}' for inputs of {inputs[0].shape}; "
-                f"'edge-isp compile --npu {wanted} --size WIDTHxHEIGHT' makes one"
+            command = (
+                f"export isp --format {wanted}"
+                if wanted in ("onnx", "tflite")
+                else f"compile --npu {wanted} --size WIDTHxHEIGHT"
+            )
+            # Whether another Python has a package is seen once it loads it, for which there is nothing here.
+            unknown = self.spec.distribution and launcher.python is not None and not is_installed(self.spec)
+            raise (NotHereError if unknown else EngineError)(
+                f"the model's card has no variant '{wanted}' for inputs of {inputs[0].shape}; 'edge-isp {command}' "
+                "makes one"
             )
         name = engine if self.spec.engine in TFLITE_ENGINES and engine in TFLITE_ENGINES else self.spec.engine
         if launcher.python is not None and is_installed(self.spec) and launcher.is_here(name):
@@ -166,6 +174,10 @@ def reason_of(error: Exception) -> str:
         error: whatever a vendor's package or the system has raised.
     """
     return str(error) if isinstance(error, EdgeIspError) else f"{type(error).__name__}: {error}"
+
+
+class NotHereError(EngineError):
+    """A delegate may not be on this machine, and there is nothing to try it with."""
 
 
 class _AbsentError(EngineError):

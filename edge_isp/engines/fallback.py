@@ -33,7 +33,14 @@ from edge_isp.engines.base import (
     TensorInfo,
     check_inputs,
 )
-from edge_isp.engines.candidates import Candidate, Delegation, check_partitions, check_tensors, find_candidates
+from edge_isp.engines.candidates import (
+    Candidate,
+    Delegation,
+    NotHereError,
+    check_partitions,
+    check_tensors,
+    find_candidates,
+)
 from edge_isp.engines.checks import SpotChecks, part_size
 from edge_isp.engines.cpu import CpuEngine
 from edge_isp.engines.launch import Launcher
@@ -369,6 +376,9 @@ class FallbackEngine(ClosingEngine):
         if isinstance(outcome, Refused):
             if backoff is not None:
                 backoff.tried(restored=False)
+            if isinstance(outcome.error, NotHereError) and not self._is_demanded:
+                self._notify("absent", name, outcome.reason, logging.INFO)
+                return
             again = f"; it is tried again in {backoff.wait_s:.0f} s" if backoff is not None else ""
             self._notify("refused", name, outcome.reason + again)
             return

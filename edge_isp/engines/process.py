@@ -80,6 +80,8 @@ class ProcessEngine(DescribedEngine):
         memory_limit_bytes: of private memory that the process may have (Linux's RLIMIT_DATA: heap, stacks and other
             writable pages, whether they are touched or not; the tensors shared with it do not count); None for no
             limit.
+        delegate: of the engine; None for none.
+        shape: of the input that the model is loaded for; None for its own.
         options: of the engine, see its class.
 
     Attributes:

@@ -124,6 +124,7 @@ class ModelCard:
             sensor's colour matrix follows); else empty.
         sha256: of the file, hexadecimal.
         licence: SPDX identifier of the weights.
+        input: the only input: shape, dtype, scale, zero point, curve.
         outputs: in the file's order.
         classes: of a "detector": their names, in the order of its class logits.
         document: the whole card, for what else it says (training, quality).

@@ -44,7 +44,7 @@ class Branch:
         every: takes the first frame and every Nth one after it.
         limiter: takes no more frames per second than it passes; None takes all.
         policy: of the queue of frames; None is the stream's.
-        in_turn: held while the model runs.
+        in_turn: held while the model runs; other models may share it, those of other pipelines too.
         follower: tracks the objects of a detector; None tracks nothing.
 
     Attributes:
@@ -64,6 +64,7 @@ class Branch:
     ) -> None:
         self.model, self.runner, self.every, self.policy, self.in_turn = model, runner, every, policy, in_turn
         self.limiter, self.follower = limiter, follower
+        self.engine_in_use = threading.Lock()  # by a thread that runs it, or waits for its turn
         self.consumers: list[Consumer] = []
         self._lock = threading.Lock()  # of the two below
         self._run: BranchRun | None = None
@@ -139,13 +140,13 @@ class Branch:
 
     def close(self) -> None:
         """Closes the engine; not one that a thread is in which was left behind, since that may crash the process."""
-        if not self.in_turn.acquire(blocking=False):
+        if not self.engine_in_use.acquire(blocking=False):
             _log.error("%s: the engine has not returned from its last call and is left behind", self.model.name)
             return
         try:
             self.runner.close()
         finally:
-            self.in_turn.release()
+            self.engine_in_use.release()
         self._tensors.clear()
 
 
@@ -382,7 +383,7 @@ class BranchRun:
         waiting = self._clock.now_ns()
         heartbeat, runner = self.heartbeats["infer"], self.branch.runner
         heartbeat.begin(waiting, self._prepare_s)  # another model may be made ready before it is this one's turn
-        with self.branch.in_turn:
+        with self.branch.engine_in_use, self.branch.in_turn:
             heartbeat.begin(self._clock.now_ns(), self._prepare_s)
             try:
                 runner.prepare(work.card, work.task, work.tensor.shape)

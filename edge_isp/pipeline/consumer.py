@@ -15,6 +15,7 @@ from edge_isp.pipeline.drops import Account, DropReason, FrameCounts
 from edge_isp.pipeline.options import QueuePolicy
 from edge_isp.pipeline.queue import Ended, FrameQueue
 from edge_isp.pipeline.runner import Runner
+from edge_isp.pipeline.turns import Turns
 from edge_isp.pipeline.watchdog import Heartbeat
 from edge_isp.rate_limit import RateLimiter
 from edge_isp.results import FrameResult
@@ -41,6 +42,7 @@ class Consumer:
         start: starts the stream when the first result is asked for.
         start_soon: starts it without waiting until it has started.
         runner: runs the model.
+        turns: in which the model runs, see `Pipeline.add_consumer`.
 
     Attributes:
         name: in events and statistics.
@@ -48,6 +50,7 @@ class Consumer:
         idle: whether results are skipped, because nobody asks for them.
         asked: whether a result was ever asked for.
         deadline: see above.
+        turns: see above.
         live: whether the frames of the stream come at the camera's own pace.
     """
 
@@ -67,13 +70,14 @@ class Consumer:
         start: Callable[[], None],
         start_soon: Callable[[], None],
         runner: Runner,
+        turns: Turns,
     ) -> None:
         self.name, self.every, self.policy = name, every, policy
         self.callback, self.keep_raw, self.account = callback, keep_raw, account
         self.offered, self.idle, self.asked = 0, False, False
         self.deadline, self.live, self._limiter = deadline, True, limiter
         self._never_blocks = never_blocks
-        self._clock, self._runner = clock, runner
+        self._clock, self._runner, self.turns = clock, runner, turns
         self._start, self._start_soon = start, start_soon
         self._results: FrameQueue[FrameResult] = FrameQueue(QueuePolicy.LATEST)
 

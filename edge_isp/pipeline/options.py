@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from edge_isp.calibration.profile import SensorProfile
 from edge_isp.calibration.tone import check_tone
@@ -23,6 +23,9 @@ from edge_isp.tasks.registry import task_for
 from edge_isp.tracking.following import UNCERTAIN, ObjectFollower
 from edge_isp.tracking.regions import Regions
 from edge_isp.wall_clock import WallClock
+
+if TYPE_CHECKING:
+    from edge_isp.pipeline.consumer import Consumer
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +277,8 @@ class StreamOptions:
         reconnect: which failures the stream survives; None is `ReconnectPolicy()`.
         on_event: called with each `Event` (`FramesDropped`, `StateChange`, `DelegateChange` and so on), in threads of
             the pipeline; it must return quickly, and its exception ends the stream.
+        in_turn_with: the first consumer's model never runs at the same time as the model of this consumer, which may be
+            of another pipeline: for several cameras and one NPU.
         notify_systemd: whether to tell the service manager when the first result is there (READY), that every stage
             responds (WATCHDOG), and the state.
         clock: for simulations; None is the system's monotonic clock.
@@ -292,6 +297,7 @@ class StreamOptions:
     auto_brightness: bool = False
     reconnect: ReconnectPolicy | None = None
     on_event: Callable[[Event], object] | None = None
+    in_turn_with: Consumer | None = None
     notify_systemd: bool = False
     clock: Clock | None = None
     wall_clock: WallClock | None = None

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 from edge_isp.errors import CameraTimeoutError, PipelineError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.pipeline.pipeline import Pipeline
+from edge_isp.pipeline.synchroniser import Synchroniser
 
 # Frames of a camera that wait for those of the others.
 _CAPACITY = 8
@@ -193,18 +194,24 @@ class Pairs:
         sources: see `pair`.
         tolerance_s: see `pair`.
         on_unpaired: see `pair`.
+        synchronise_fps: see `pair`.
 
     Raises:
         PipelineError: see `pair`.
     """
 
     def __init__(
-        self, sources: Sequence[Readable], tolerance_s: float, on_unpaired: Callable[[Unpaired], object] | None
+        self,
+        sources: Sequence[Readable],
+        tolerance_s: float,
+        on_unpaired: Callable[[Unpaired], object] | None,
+        synchronise_fps: float | None,
     ) -> None:
         if not 0 <= tolerance_s < math.inf:
             raise PipelineError(f"tolerance_s must be a number of seconds, at least 0, found {tolerance_s}")
         self._pairer = FramePairer(len(sources), round(tolerance_s * 1e9))
         self._sources, self._on_unpaired = sources, on_unpaired
+        self._synchroniser = None if synchronise_fps is None else Synchroniser(sources, synchronise_fps)
         self._changed = threading.Condition()
         self._pairs: deque[FramePair] = deque()
         self._unpaired: list[Counter[UnpairedReason]] = [Counter() for _ in sources]
@@ -231,6 +238,14 @@ class Pairs:
         """How many frames of each camera have no partners, by reason."""
         with self._changed:
             return tuple(dict(counts) for counts in self._unpaired)
+
+    @property
+    def phase_errors_ns(self) -> tuple[float | None, ...]:
+        """By how many nanoseconds the last exposure of each camera began after the first camera's nearest one, where
+        `pair` synchronises them; None for the first camera and for one that is not driven."""
+        if self._synchroniser is None:
+            return (None,) * len(self._sources)
+        return self._synchroniser.errors_ns
 
     def __iter__(self) -> Iterator[FramePair]:
         self._start()
@@ -279,6 +294,8 @@ class Pairs:
                     continue
                 if item is None:
                     break
+                if self._synchroniser is not None:
+                    self._synchroniser.noted(camera, item)
                 self._add(camera, _owned(item), waits=not _is_live(source))
         except BaseException as error:  # noqa: BLE001 - the iteration raises it
             self._end(error)
@@ -331,7 +348,11 @@ class Pairs:
 
 
 def pair(
-    sources: Sequence[Readable], *, tolerance_s: float, on_unpaired: Callable[[Unpaired], object] | None = None
+    sources: Sequence[Readable],
+    *,
+    tolerance_s: float,
+    on_unpaired: Callable[[Unpaired], object] | None = None,
+    synchronise_fps: float | None = None,
 ) -> Pairs:
     """Frames of several cameras that were exposed at the same moment, or the results of several pipelines.
 
@@ -346,11 +367,15 @@ def pair(
         sources: cameras, pipelines or consumers; at least 2.
         tolerance_s: longest time between the first and the last start of exposure, less than half the frame period.
         on_unpaired: called with each frame that has no partners, in threads of the pairing.
+        synchronise_fps: nominal frame rate of all cameras, which are then brought to expose together: the frame rate of
+            each but the first is changed by up to 1 %. Cameras that a driver synchronises are left to it, those whose
+            frame rate cannot be set are left alone. None changes nothing.
 
     Raises:
-        PipelineError: there are less than two sources, or the tolerance is not a number of seconds.
+        PipelineError: there are less than two sources, the tolerance is not a number of seconds, or `synchronise_fps`
+            is not a positive number, or is given for what is neither a camera nor a pipeline.
     """
-    return Pairs(sources, tolerance_s, on_unpaired)
+    return Pairs(sources, tolerance_s, on_unpaired, synchronise_fps)
 
 
 def _owned(item: Any) -> Any:

@@ -101,6 +101,7 @@ class Pipeline:
             max_fps=options.max_fps,
             callback=options.callback,
             keep_raw=options.keep_raw,
+            in_turn_with=options.in_turn_with,
         )
 
     def add_consumer(
@@ -132,7 +133,8 @@ class Pipeline:
                 unlimited.
             callback: called with each result, in a thread of the pipeline; its exception ends the stream.
             keep_raw: whether results carry a copy of their RAW frame, see `FrameResult.raw`.
-            in_turn_with: never runs its model at the same time as this consumer's model: for two models on one NPU.
+            in_turn_with: never runs its model at the same time as this consumer's model: for two models on one NPU. The
+                consumer may be of another pipeline.
 
         Raises:
             ModelError: see `Pipeline`.
@@ -151,7 +153,7 @@ class Pipeline:
                 branch = self._branch_of(of)
             else:
                 assert model is not None
-                turns = self._branch_of(in_turn_with).in_turn if in_turn_with else Turns()
+                turns = in_turn_with.turns if in_turn_with else Turns()
                 limiter = None if max_fps is None else RateLimiter(max_fps)
                 branch = self._new_branch(
                     ModelOptions.of(model), every=every, limiter=limiter, policy=policy, in_turn=turns
@@ -516,6 +518,7 @@ class Pipeline:
             "start": self._start_first,
             "start_soon": self._start_soon,
             "runner": branch.runner,
+            "turns": branch.in_turn,
         }
 
     def _on_event(self, event: Event) -> None:

@@ -23,25 +23,15 @@ class Turns:
         """How many threads wait for it."""
         return len(self._waiting)
 
-    def acquire(self, blocking: bool = True) -> bool:
-        """Takes the lock.
-
-        Args:
-            blocking: whether to wait for it.
-
-        Returns:
-            Whether it was taken.
-        """
+    def acquire(self) -> None:
+        """Waits for the lock, and takes it."""
         with self._lock:
             if not self._taken:
                 self._taken = True
-                return True
-            if not blocking:
-                return False
+                return
             turn = threading.Event()
             self._waiting.append(turn)
         turn.wait()
-        return True
 
     def release(self) -> None:
         """Gives the lock to the thread that has waited longest."""

@@ -3,60 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from importlib import resources
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Send
 
-from edge_isp.errors import EdgeIspError
 from edge_isp.results import FrameResult
+from edge_isp.server.answers import BOUNDARY, HANDLERS, JSON, MULTIPART, Bounds, file, health, json_answer, part
 from edge_isp.server.channel import Channel, encode_jpeg
 from edge_isp.server.live_view import LiveView
-from edge_isp.server.messages import ControlsRequest, Problem, RecordingRequest, ToneRequest
+from edge_isp.server.messages import ControlsRequest, RecordingRequest, ToneRequest
 from edge_isp.server.openapi import openapi
 from edge_isp.server.tone import Tone
 
 T = TypeVar("T")
 
-# Clients that watch a stream of pictures or of detections.
-MOST_STREAMS = 64
-# Snapshots that are made or waited for at a time.
-MOST_SNAPSHOTS = 4
 # A request's body; every one that means something is far smaller.
 LONGEST_BODY = 4096
 
-_JSON = "application/json"
-_BOUNDARY = "frame"
 # Events that keep a connection open where nothing is detected for long.
 _SIGN_OF_LIFE_S = 15.0
 
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/live.js": ("live.js", "text/javascript; charset=utf-8"),
+    "/parts.js": ("parts.js", "text/javascript; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
 
-def make_app(view: LiveView, *, needs_token: bool) -> Starlette:
+def make_app(view: LiveView, *, needs_token: bool, base: str = "", bounds: Bounds | None = None) -> Starlette:
     """The application, without the checks of `Guard`.
 
     Args:
         view: that is shown.
         needs_token: whether the API's document says that a token is needed.
+        base: path that the addresses are below, such as "/cameras/door".
+        bounds: shared with other views of the server; None is for this view alone.
     """
-    live = _Live(view)
+    live = _Live(view, bounds or Bounds(lambda: view.clients))
+    document = openapi(needs_token=needs_token, base=base)
+
+    async def describe(request: Request) -> Response:
+        return json_answer(document)
+
     routes = [
-        *(Route(path, _file(name, media_type)) for path, (name, media_type) in _PAGE.items()),
+        *(Route(path, file(name, media_type)) for path, (name, media_type) in _PAGE.items()),
         Route("/stream.mjpg", live.stream),
         Route("/snapshot.jpg", live.snapshot_jpeg),
         Route("/snapshot.png", live.snapshot_png),
@@ -65,7 +66,7 @@ def make_app(view: LiveView, *, needs_token: bool) -> Starlette:
         Route("/metrics", live.metrics),
         Route("/healthz", live.healthz),
         Route("/readyz", live.readyz),
-        Route("/api/openapi.json", _openapi(needs_token)),
+        Route("/api/openapi.json", describe),
         Route("/api/status", live.status),
         Route("/api/controls", live.controls, methods=["POST"]),
         Route("/api/tone", live.tone, methods=["POST"]),
@@ -75,24 +76,22 @@ def make_app(view: LiveView, *, needs_token: bool) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        exception_handlers={HTTPException: _http_error, EdgeIspError: _refused, ClientDisconnect: _gone},
+        exception_handlers=HANDLERS,
     )
 
 
 class _Live:
     """What is answered, address by address."""
 
-    def __init__(self, view: LiveView) -> None:
-        self._view = view
-        self._snapshots, self._snapshot_turn = 0, asyncio.Semaphore(1)
+    def __init__(self, view: LiveView, bounds: Bounds) -> None:
+        self._view, self._bounds = view, bounds
 
     async def stream(self, request: Request) -> Response:
         channel = self._channel(request)
-        media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
-        return self._push(request, lambda: _parts(channel), media_type)
+        return self._bounds.push(request, lambda: _parts(channel), MULTIPART)
 
     async def detections(self, request: Request) -> Response:
-        return self._push(request, self._events, "text/event-stream")
+        return self._bounds.push(request, self._events, "text/event-stream")
 
     async def snapshot_jpeg(self, request: Request) -> Response:
         channel = self._channel(request)
@@ -106,17 +105,17 @@ class _Live:
         return await self._snapshot(self._view.channels["classical"], _dng, "image/x-adobe-dng", "dng")
 
     async def metrics(self, request: Request) -> Response:
-        text, media_type = await run_in_threadpool(self._view.metrics.text)
+        text, media_type = await run_in_threadpool(self._view.metrics_text)
         return Response(text, media_type=media_type)
 
     async def healthz(self, request: Request) -> Response:
-        return _health(self._view.healthy, self._view.pipeline.state.value)
+        return health(self._view.healthy, self._view.pipeline.state.value)
 
     async def readyz(self, request: Request) -> Response:
-        return _health(self._view.ready, self._view.pipeline.state.value)
+        return health(self._view.ready, self._view.pipeline.state.value)
 
     async def status(self, request: Request) -> Response:
-        return _json(await run_in_threadpool(self._view.status))
+        return json_answer(await run_in_threadpool(self._view.status))
 
     async def controls(self, request: Request) -> Response:
         asked = await _body(request, ControlsRequest)
@@ -157,13 +156,6 @@ class _Live:
             raise HTTPException(400, f"view must be one of {', '.join(self._view.channels)}")
         return channel
 
-    def _push(self, request: Request, chunks: Callable[[], AsyncGenerator[bytes, None]], media_type: str) -> Response:
-        if request.method == "HEAD":
-            return Response(media_type=media_type)
-        if self._view.clients >= MOST_STREAMS:
-            raise HTTPException(503, f"{MOST_STREAMS} clients are watching already", {"Retry-After": "10"})
-        return _Push(chunks(), media_type)
-
     async def _events(self) -> AsyncGenerator[bytes, None]:
         found = self._view.detections
         self._view.listeners += 1
@@ -190,40 +182,16 @@ class _Live:
         newest = channel.newest
         if newest is None:
             raise HTTPException(503, "there is no frame yet", {"Retry-After": "1"})
-        if self._snapshots >= MOST_SNAPSHOTS:
-            raise HTTPException(503, f"{MOST_SNAPSHOTS} snapshots are being made already", {"Retry-After": "1"})
-        self._snapshots += 1
-        try:
-            async with self._snapshot_turn:
-                content = await run_in_threadpool(make, newest)
-        finally:
-            self._snapshots -= 1
+        content = await self._bounds.snapshot(partial(make, newest))
         name = f"edge_isp_{newest.sequence:06d}.{suffix}"
         return Response(content, media_type=media_type, headers={"content-disposition": f'inline; filename="{name}"'})
 
 
-class _Push(StreamingResponse):
-    """A stream whose generator is closed at once when the client has gone."""
-
-    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str) -> None:
-        super().__init__(chunks, media_type=media_type)
-        self._chunks = chunks
-
-    async def stream_response(self, send: Send) -> None:
-        async with aclosing(self._chunks):
-            await super().stream_response(send)
-
-
 async def _parts(channel: Channel) -> AsyncGenerator[bytes, None]:
-    """Pictures as parts of `multipart/x-mixed-replace`; browsers show a part when the next boundary has come."""
-    yield f"--{_BOUNDARY}\r\n".encode()
+    yield f"--{BOUNDARY}\r\n".encode()
     async with aclosing(channel.pictures()) as pictures:
         async for picture in pictures:
-            head = (
-                f"Content-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\nX-Sequence: {picture.sequence}\r\n"
-                f"X-Timestamp-Ns: {picture.timestamp_ns}\r\n\r\n"
-            )
-            yield b"".join((head.encode(), picture.jpeg, f"\r\n--{_BOUNDARY}\r\n".encode()))
+            yield part(picture.jpeg, picture.sequence, picture.timestamp_ns)
 
 
 def _dng(done: FrameResult) -> bytes:
@@ -235,8 +203,8 @@ def _dng(done: FrameResult) -> bytes:
 
 async def _body(request: Request, kind: type[T]) -> T:
     """A request's body as JSON of a type."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-        raise HTTPException(415, f"the body must be {_JSON}")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise HTTPException(415, f"the body must be {JSON}")
     try:
         return msgspec.json.decode(await _bounded(request), type=kind)
     except msgspec.DecodeError as error:
@@ -255,43 +223,3 @@ async def _bounded(request: Request) -> bytes:
         if len(body) > LONGEST_BODY:
             raise HTTPException(413, f"the body must be at most {LONGEST_BODY} bytes", {"Connection": "close"})
     return bytes(body)
-
-
-def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    content = resources.files("edge_isp.server").joinpath("page", name).read_bytes()
-
-    async def answer(request: Request) -> Response:
-        return Response(content, media_type=media_type)
-
-    return answer
-
-
-def _openapi(needs_token: bool) -> Callable[[Request], Awaitable[Response]]:
-    content = msgspec.json.encode(openapi(needs_token=needs_token))
-
-    async def answer(request: Request) -> Response:
-        return Response(content, media_type=_JSON)
-
-    return answer
-
-
-def _health(good: bool, state: str) -> Response:
-    return Response(f"{state}\n", status_code=200 if good else 503, media_type="text/plain; charset=utf-8")
-
-
-def _json(content: object, status: int = 200, headers: Any = None) -> Response:
-    return Response(msgspec.json.encode(content), status_code=status, media_type=_JSON, headers=headers)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _json(Problem(error.detail), error.status_code, error.headers)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    """The camera or a sink says no: the request was right, and cannot be done now."""
-    return _json(Problem(str(error)), 409)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return _json(Problem("the client has gone"), 400)

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What a load balancer or a container's health check asks for; it says nothing but whether the service is well.
-_OPEN_PATHS = ("/healthz", "/readyz")
+HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 _READING = ("GET", "HEAD")
 # Of a request, in bytes.
 LONGEST_HEADERS = 16384
@@ -43,10 +43,19 @@ class Guard:
         token: every request must know it, as a cookie or as `Authorization: Bearer TOKEN`; None asks for none.
         hosts: names of this machine, in small letters; addresses are always accepted where a token is asked for.
         port: of the server, for the cookie's name.
+        open_paths: what may be read without the token.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, hosts: frozenset[str], port: int) -> None:
-        self._app, self._token, self._hosts = app, token, hosts
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        hosts: frozenset[str],
+        port: int,
+        open_paths: frozenset[str] = HEALTH_PATHS,
+    ) -> None:
+        self._app, self._token, self._hosts, self._open_paths = app, token, hosts, open_paths
         self._cookie = f"edge_isp_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +93,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and not _is_origin_of(origin, host):
             return _refusal(403, f"the origin '{origin[:100]}' is not this page")
-        if scope["path"] in _OPEN_PATHS and scope["method"] in _READING:
+        if scope["path"] in self._open_paths and scope["method"] in _READING:
             return None
         bearer = self._token is not None and self._bears_token(headers)
         if self._token is not None and not bearer and not self._has_cookie(headers):

@@ -47,7 +47,7 @@ from edge_isp.server.messages import (
     Status,
     ToneStatus,
 )
-from edge_isp.server.metrics import Metrics
+from edge_isp.server.metrics import MachineMetrics, Metrics, exposition
 from edge_isp.server.rate import Rate
 from edge_isp.server.recorder import Recorder
 from edge_isp.server.tone import Tone
@@ -78,6 +78,7 @@ class LiveView:
         on_failed: called when the stream has failed; `Pipeline.error` says why.
         notify_systemd: see `StreamOptions`.
         reconnect: see `StreamOptions`.
+        in_turn_with: another view, whose models never run at the same time as those of this one.
 
     Attributes:
         pipeline: that runs.
@@ -105,6 +106,7 @@ class LiveView:
         on_failed: Callable[[], object] | None = None,
         notify_systemd: bool = False,
         reconnect: ReconnectPolicy | None = None,
+        in_turn_with: LiveView | None = None,
     ) -> None:
         if not models:
             raise PipelineError("a live view needs at least one model")
@@ -124,7 +126,7 @@ class LiveView:
         self._board, self._board_read = Board(), 0.0
         self._board_lock = threading.Lock()  # held while files are read, which may take long
         self._board_status: BoardStatus | None = None
-        self.pipeline = Pipeline(
+        self.pipeline: Pipeline = Pipeline(
             lambda: self.controls.restored(open_camera()),
             models[0],
             StreamOptions(
@@ -134,9 +136,10 @@ class LiveView:
                 on_event=self._note,
                 notify_systemd=notify_systemd,
                 reconnect=reconnect,
+                in_turn_with=None if in_turn_with is None else in_turn_with.pipeline.consumers[0],
             ),
         )
-        self.controls = CameraControls(self.pipeline, metering)
+        self.controls: CameraControls = CameraControls(self.pipeline, metering)
         first = self.pipeline.consumers[0]
         self._consumers = [first]
         for place, options in enumerate(models[1:], 1):
@@ -160,7 +163,8 @@ class LiveView:
         self._found: Broadcast[bytes] = Broadcast()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.listeners = 0
-        self.metrics = Metrics(self.pipeline, self._board, self._viewers, self._exposure)
+        self.metrics = Metrics(self.pipeline, self._viewers, self._exposure)
+        self._machine = MachineMetrics(self._board)
 
     def start(self) -> None:
         """Starts the stream.
@@ -231,6 +235,10 @@ class LiveView:
             view: "network" or "classical"; None is the first that there is.
         """
         return next(iter(self.channels.values())) if view is None else self.channels.get(view)
+
+    def metrics_text(self) -> tuple[bytes, str]:
+        """All metrics in Prometheus's text format, and its content type."""
+        return exposition(self.metrics, self._machine)
 
     def set_tone(self, tone: Tone, curve: str | None = None) -> None:
         """Changes brightness and contrast of the pictures that are shown, and the tone curve of all pictures.

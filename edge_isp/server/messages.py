@@ -153,3 +153,10 @@ class Status(Struct):
     events: EventsStatus | None
     board: BoardStatus
     viewers: dict[str, int]
+
+
+class CamerasStatus(Struct):
+    """All numbers of several cameras, by their names, and how many clients watch the tiles of all."""
+
+    cameras: dict[str, Status]
+    viewers: int

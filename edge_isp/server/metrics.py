@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from edge_isp import __version__
@@ -17,11 +17,10 @@ _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.
 
 
 class Metrics:
-    """Counters and histograms of the results, and what the pipeline and the board say when they are asked.
+    """Counters and histograms of a camera's results, and what its pipeline says when it is asked.
 
     Args:
         pipeline: of the live view.
-        board: the machine.
         viewers: the number of viewers of each stream.
         exposure: exposure in nanoseconds and analogue gain of the newest frame; None where they are not known.
     """
@@ -29,13 +28,12 @@ class Metrics:
     def __init__(
         self,
         pipeline: Pipeline,
-        board: Board,
         viewers: Callable[[], dict[str, int]],
         exposure: Callable[[], tuple[int | None, float | None]],
     ) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+        from prometheus_client import CollectorRegistry, Counter, Histogram
 
-        self._pipeline, self._board, self._viewers, self._exposure = pipeline, board, viewers, exposure
+        self._pipeline, self._viewers, self._exposure = pipeline, viewers, exposure
         self._registry = CollectorRegistry(auto_describe=False)
         self._results = Counter(
             "edge_isp_results", "Results by model and what ran it.", ["model", "delegate"], registry=self._registry
@@ -54,8 +52,6 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self._registry,
         )
-        ProcessCollector(registry=self._registry)
-        self._registry.register(self)
 
     def observe(self, done: FrameResult) -> None:
         """Counts a result.
@@ -68,17 +64,11 @@ class Metrics:
         for stage, duration_ns in done.stages_ns.items():
             self._stages.labels(done.model, stage).observe(duration_ns / 1e9)
 
-    def text(self) -> tuple[bytes, str]:
-        """All metrics in Prometheus's text format, and its content type."""
-        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
-
     def collect(self) -> Iterator[Metric]:
-        """What is read when the metrics are asked for; called by `prometheus_client`."""
+        """All metrics of the camera, for `exposition`."""
+        yield from self._registry.collect()
         yield from self._frames()
         yield from self._state()
-        yield from self._machine()
 
     def _frames(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
@@ -123,13 +113,29 @@ class Metrics:
             )
         if gain is not None:
             yield GaugeMetricFamily("edge_isp_analogue_gain_ratio", "Analogue gain of the newest frame.", value=gain)
+
+
+class MachineMetrics:
+    """What all cameras of a machine share: its temperatures, the process, and the version.
+
+    Args:
+        board: the machine.
+    """
+
+    def __init__(self, board: Board) -> None:
+        from prometheus_client import CollectorRegistry, ProcessCollector
+
+        self._board = board
+        self._process = ProcessCollector(registry=CollectorRegistry())
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of the machine, for `exposition`."""
+        from prometheus_client.metrics_core import GaugeMetricFamily
+
+        yield from self._process.collect()
         build = GaugeMetricFamily("edge_isp_build_info", "1, with the version of edge_isp.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-
-    def _machine(self) -> Iterator[Metric]:
-        from prometheus_client.metrics_core import GaugeMetricFamily
-
         temperature = GaugeMetricFamily(
             "edge_isp_board_temperature_celsius", "Temperatures of the machine.", labels=["sensor"]
         )
@@ -144,3 +150,41 @@ class Metrics:
             for condition in THROTTLING_CONDITIONS:
                 throttled.add_metric([condition], condition in throttling.now)
             yield throttled
+
+
+class CamerasMetrics:
+    """Metrics of several cameras, each sample with the label `camera`.
+
+    Args:
+        cameras: metrics by the camera's name.
+    """
+
+    def __init__(self, cameras: Mapping[str, Metrics]) -> None:
+        self._cameras = cameras
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of the cameras, for `exposition`."""
+        families: dict[str, Metric] = {}
+        for camera, metrics in self._cameras.items():
+            for found in metrics.collect():
+                samples = [sample._replace(labels={"camera": camera, **sample.labels}) for sample in found.samples]
+                if found.name in families:
+                    families[found.name].samples += samples
+                else:
+                    families[found.name], found.samples = found, samples
+        yield from families.values()
+
+
+def exposition(*parts: Metrics | MachineMetrics | CamerasMetrics) -> tuple[bytes, str]:
+    """Metrics in Prometheus's text format, and its content type.
+
+    Args:
+        *parts: no two of them have a metric of the same name.
+    """
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    for part in parts:
+        registry.register(part)
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4

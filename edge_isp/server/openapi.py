@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from edge_isp import __version__
-from edge_isp.server.messages import ControlsRequest, Problem, RecordingRequest, Status, ToneRequest
+from edge_isp.server.messages import CamerasStatus, ControlsRequest, Problem, RecordingRequest, Status, ToneRequest
 
 _VIEW = {
     "name": "view",
@@ -27,11 +27,12 @@ _PROBLEMS = {
 _CHANGES = (400, 401, 403, 409, 413, 415)
 
 
-def openapi(*, needs_token: bool) -> dict[str, Any]:
-    """The document, of version 3.1.
+def openapi(*, needs_token: bool, base: str = "") -> dict[str, Any]:
+    """The document of one camera, of version 3.1.
 
     Args:
         needs_token: whether requests need a token.
+        base: path that the addresses are below.
     """
     requests = (ControlsRequest, ToneRequest, RecordingRequest)
     references, schemas = msgspec.json.schema_components(
@@ -69,11 +70,52 @@ def openapi(*, needs_token: bool) -> dict[str, Any]:
         },
         "components": {"schemas": schemas, "responses": _problem_responses(problem)},
     }
-    if needs_token:
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"token": []}]
-        for path in ("/healthz", "/readyz"):
-            document["paths"][path]["get"]["security"] = []
+    if base:
+        document["servers"] = [{"url": base}]
+    return _secured(document) if needs_token else document
+
+
+def openapi_of_cameras(names: list[str], *, needs_token: bool) -> dict[str, Any]:
+    """The document of several cameras together, of version 3.1; each camera has one of its own.
+
+    Args:
+        names: of the cameras.
+        needs_token: whether requests need a token.
+    """
+    (status, problem), schemas = msgspec.json.schema_components(
+        (CamerasStatus, Problem), ref_template="#/components/schemas/{name}"
+    )
+    own = ", ".join(f"/cameras/{name}/api/openapi.json" for name in names)
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "edge_isp live view of several cameras",
+            "version": __version__,
+            "description": f"What all cameras do now. Documents of the cameras' own addresses: {own}",
+        },
+        "paths": {
+            "/stream.mjpg": _get(
+                "Small pictures of all cameras as they come, each part with X-Camera",
+                {"multipart/x-mixed-replace": {}},
+                503,
+                endless=True,
+            ),
+            "/metrics": _get("Metrics for Prometheus", _text()),
+            "/healthz": _get("Whether all cameras respond", _text(), also={503: _text()}),
+            "/readyz": _get("Whether results arrive from all cameras", _text(), also={503: _text()}),
+            "/api/status": _get("All numbers", _content("application/json", status)),
+        },
+        "components": {"schemas": schemas, "responses": _problem_responses(problem)},
+    }
+    return _secured(document) if needs_token else document
+
+
+def _secured(document: dict[str, Any]) -> dict[str, Any]:
+    """A document that says which requests need the token."""
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"token": []}]
+    for path in ("/healthz", "/readyz"):
+        document["paths"][path]["get"]["security"] = []
     return document
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from edge_isp.errors import MissingDependencyError, ServerError
 from edge_isp.files import read_file
+from edge_isp.server.cameras_view import CamerasView
 from edge_isp.server.live_view import LiveView
 
 # What the extra [serve] installs.
@@ -59,10 +60,10 @@ def read_token(path: Path) -> str:
 
 
 class LiveServer:
-    """Serves a live view over HTTP from a thread of its own; a context manager.
+    """Serves the live view of a camera, or those of several, over HTTP from a thread of its own; a context manager.
 
     Args:
-        view: that is served, by this server only; its streams end with the server, the pipeline goes on.
+        view: that is served, by this server only; its streams end with the server, the pipelines go on.
         host: address or name to bind to. Any other than this machine's own ("127.0.0.1", "::1", "localhost") needs a
             token.
         port: to listen at; 0 takes a free one.
@@ -77,7 +78,14 @@ class LiveServer:
         ServerError: the address cannot be bound to.
     """
 
-    def __init__(self, view: LiveView, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None) -> None:
+    def __init__(
+        self,
+        view: LiveView | CamerasView,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        token: str | None = None,
+    ) -> None:
         check_packages()
         from edge_isp.server.guard import is_local
 
@@ -113,13 +121,20 @@ class LiveServer:
         import uvicorn
 
         from edge_isp.server.app import make_app
-        from edge_isp.server.guard import LONGEST_HEADERS, Guard, hosts_of
+        from edge_isp.server.cameras_app import make_cameras_app
+        from edge_isp.server.guard import HEALTH_PATHS, LONGEST_HEADERS, Guard, hosts_of
         from edge_isp.server.protocol import LimitedProtocol
 
-        app = make_app(self._view, needs_token=self.token is not None)
+        view, needs_token = self._view, self.token is not None
+        if isinstance(view, LiveView):
+            app, open_paths = make_app(view, needs_token=needs_token), HEALTH_PATHS
+        else:
+            app = make_cameras_app(view, needs_token=needs_token)
+            own = {f"/cameras/{name}{path}" for name in view.views for path in HEALTH_PATHS}
+            open_paths = HEALTH_PATHS | own
         return uvicorn.Server(
             uvicorn.Config(
-                Guard(app, token=self.token, hosts=hosts_of(self._host), port=self.port),
+                Guard(app, token=self.token, hosts=hosts_of(self._host), port=self.port, open_paths=open_paths),
                 http=LimitedProtocol,
                 ws="none",
                 lifespan="off",

@@ -202,12 +202,6 @@ def test_waiting_for_an_engine_that_another_model_holds(engine: type[ScriptedEng
     turn = threading.Lock()
 
     class Turn:
-        def acquire(self, *, blocking: bool) -> bool:
-            return turn.acquire(blocking=blocking)
-
-        def release(self) -> None:
-            turn.release()
-
         def __enter__(self) -> None:
             hang.reached.set()
             turn.acquire()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import edge_isp
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -46,3 +48,11 @@ def test_the_wheel_built_from_the_source_distribution_is_complete(clone: Path, t
     assert any(name.startswith("edge_isp/models/zoo/") and name.endswith(".tflite") for name in wanted)
     assert wanted - in_wheel == set()
     assert wanted - in_source == set()
+
+    with zipfile.ZipFile(wheel) as archive:
+        parts = {name.split("/")[0] for name in archive.namelist()}
+    version = edge_isp.__version__
+    assert parts == {"edge_isp", f"edge_isp-{version}.dist-info"}
+    assert not [name for name in in_source if name.startswith(("tests", "docs", "examples", ".github", "weights"))]
+    assert "tests" not in {part for name in in_source | in_wheel for part in name.split("/")}
+    assert max(wheel.stat().st_size, source.stat().st_size) < 8_000_000

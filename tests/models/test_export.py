@@ -116,8 +116,9 @@ def test_the_card_of_an_export_describes_it(name: str, tmp_path: Path) -> None:
     assert card.input.shape == (1, *source.input_size(62, 34), source.input.shape[3])
     assert card.outputs[0].layout == source.outputs[0].layout
     changed = {("model", "file"), ("model", "sha256"), ("input", "shape"), ("output", "shape")}
+    assert "variants" not in card.document  # they were compiled of another file
     for section, values in source.document.items():
-        for key, value in values.items():
+        for key, value in values.items() if section != "variants" else ():
             assert (card.document[section][key] == value) is ((section, key) not in changed)
     comments = [line for line in source.path.with_suffix(".toml").read_text().splitlines() if line.startswith("#")]
     assert [

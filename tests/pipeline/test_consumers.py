@@ -129,6 +129,44 @@ def test_in_turn_is_never_at_once(engine: type[ScriptedEngine]) -> None:
         assert second.counts.delivered == 50
 
 
+def test_models_of_two_pipelines_in_turn(engine: type[ScriptedEngine]) -> None:
+    running, go_on, inside = threading.Lock(), threading.Event(), threading.Event()
+
+    def on_run(number: int) -> None:
+        assert running.acquire(blocking=False)
+        inside.set()
+        assert go_on.wait(60)
+        running.release()
+
+    first = pipeline_of(ScriptedCamera(range(20), live=False))
+    second = pipeline_of(
+        ScriptedCamera(range(20), live=False), in_turn_with=first.consumers[0], callback=lambda done: None
+    )
+    engine.on_run = on_run
+    with first, second:
+        second.start()
+        assert inside.wait(60)
+        first.start()
+        go_on.set()
+        second.run()
+        assert len(list(first)) == 20
+        assert second.consumers[0].counts.delivered == 20
+    assert engine.closed == engine.opened == 2
+
+
+def test_a_pipeline_closes_its_engine_while_another_one_runs(
+    engine: type[ScriptedEngine], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = pipeline_of(ScriptedCamera(range(2), live=False))
+    second = pipeline_of(ScriptedCamera([0], live=False), in_turn_with=first.consumers[0])
+    with second:
+        assert len(list(first)) == 2
+        with second.consumers[0].turns:  # as while its model runs
+            first.close()
+        assert engine.closed == 1
+    assert "left behind" not in caplog.text
+
+
 def test_wrong_consumers_are_errors(engine: type[ScriptedEngine]) -> None:
     with pipeline_of(ScriptedCamera(range(3))) as pipeline, pipeline_of(ScriptedCamera([])) as other:
         cases: tuple[tuple[dict[str, Any], str], ...] = (

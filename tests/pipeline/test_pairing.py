@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +18,20 @@ from edge_isp import PhaseLoop, SyntheticCamera
 from edge_isp.cameras.base import Controls
 from edge_isp.errors import CameraError, PipelineError
 from edge_isp.frame import FrameStatus
-from edge_isp.pipeline import FramePair, FramePairer, Pipeline, Unpaired, UnpairedReason, pair, pairing
+from edge_isp.pipeline import (
+    FramePair,
+    FramePairer,
+    Pipeline,
+    QueuePolicy,
+    StreamOptions,
+    Unpaired,
+    UnpairedReason,
+    pair,
+    pairing,
+)
+from edge_isp.pipeline.synchroniser import Synchroniser
 from tests.support.scripted import PERIOD_NS, ScriptedCamera, ScriptedEngine, SimulatedClock, engine
-from tests.support.streams import SCRIPTED
+from tests.support.streams import SCRIPTED, opener
 
 __all__ = ["engine"]
 
@@ -202,3 +215,112 @@ def test_the_phase_loop_brings_drifting_cameras_together(drift: float, start: fl
 def test_the_phase_loop_needs_a_rate(fps: float) -> None:
     with pytest.raises(CameraError, match="fps must be"):
         PhaseLoop(FreeRunning(0, 0, 0), fps)
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Any:
+    """The simulated cameras of the plot in the documentation."""
+    path = Path(__file__).parents[2] / "scripts" / "plot_phase_error.py"
+    spec = importlib.util.spec_from_file_location("plot_phase_error", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pairs_bring_drifting_cameras_together(simulation: Any) -> None:
+    """Three followers at once; without synchronisation they drift apart."""
+    errors = np.abs(simulation.phase_errors_ms(simulation.CAMERAS, 1200, 30.0))
+    assert len(errors) > 1100
+    assert np.percentile(errors[600:], 99) < 0.15
+    free = simulation.phase_errors_ms(simulation.CAMERAS[:1], 1200, None)
+    assert free[-1, 0] - free[0, 0] == pytest.approx(50e-6 * len(free) * PERIOD_NS / 1e6, rel=0.1)
+    assert abs(free[-1, 0]) > 5
+
+
+def test_the_present_phase_errors_are_known(simulation: Any) -> None:
+    timeline = simulation.Timeline()
+    leader, follower = (simulation.DriftingCamera(timeline, d, 0.1, 400, 1) for d in (0.0, 5e-5))
+    with pair([leader, follower], tolerance_s=0.016, synchronise_fps=30) as pairs:
+        before = pairs.phase_errors_ns
+        assert sum(1 for _ in pairs) == 400
+        first, second = pairs.phase_errors_ns
+    assert before == (None, None)
+    assert first is None
+    assert second is not None
+    assert abs(second) < 200_000
+    with pair([leader, follower], tolerance_s=0.016) as free:
+        assert free.phase_errors_ns == (None, None)
+
+
+class Noting(ScriptedCamera):
+    """Notes the frame rates that it is asked for, or refuses them."""
+
+    def __init__(self, *arguments: Any, refuses: bool = False, synchronised: bool = False, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.rates: list[float | None] = []
+        self._refuses, self.synchronised = refuses, synchronised
+
+    def control(self, controls: Controls) -> None:
+        self.rates.append(controls.fps)
+        if self._refuses:
+            raise CameraError("the frame rate of this camera cannot be set")
+
+
+def test_cameras_that_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """One that the driver synchronises is never asked, one that refuses is asked once, the first one leads."""
+    leader, synchronised = Noting(range(9), live=False), Noting(range(9), live=False, synchronised=True)
+    refuses = Noting(range(9), live=False, refuses=True)
+    with pair([leader, synchronised, refuses], tolerance_s=0.001, synchronise_fps=30) as pairs:
+        assert len(list(pairs)) == 9
+        assert pairs.phase_errors_ns == (None, None, None)
+    assert leader.rates == synchronised.rates == []
+    assert len(refuses.rates) == 1
+    assert caplog.messages == ["a camera is not synchronised: the frame rate of this camera cannot be set"]
+
+
+def test_a_camera_that_a_pipeline_opens_again_is_driven_again(engine: type[ScriptedEngine]) -> None:
+    clock, third = SimulatedClock(), threading.Event()
+    opened = [Noting([0, 1, 2, third.wait, CameraError("gone")], clock), Noting(range(3, 6), clock)]
+    follower = Pipeline(opener(opened), SCRIPTED, StreamOptions(clock=clock, policy=QueuePolicy.BLOCK))
+    leader = Noting(range(6), SimulatedClock(), live=False)
+    synchroniser = Synchroniser([leader, follower], 30)
+    with follower:
+        for number in range(6):
+            frame_of_leader = leader.read()
+            assert frame_of_leader is not None
+            synchroniser.noted(0, frame_of_leader)
+            frame_of_leader.release()
+            done = follower.read(60)
+            assert done is not None
+            assert done.sequence == number
+            synchroniser.noted(1, done)
+            if number == 2:
+                third.set()
+    assert all(camera.rates for camera in opened)
+
+
+def test_a_bad_time_stamp_drives_nothing() -> None:
+    leader, follower = Noting([]), Noting([])
+    synchroniser = Synchroniser([leader, follower], 30)
+    synchroniser.noted(1, frame(0, 100))  # nothing to follow yet
+    synchroniser.noted(0, frame(0, 100, FrameStatus.BAD_TIMESTAMP))
+    synchroniser.noted(1, frame(1, 200))
+    synchroniser.noted(0, frame(1, 200))
+    synchroniser.noted(1, frame(2, 300, FrameStatus.BAD_TIMESTAMP))
+    assert follower.rates == []
+    synchroniser.noted(1, frame(3, 400))
+    assert len(follower.rates) == 1
+
+
+def test_what_cannot_be_synchronised(engine: type[ScriptedEngine]) -> None:
+    cameras = [ScriptedCamera([]), ScriptedCamera([])]
+    for fps in (0, -1, math.nan, math.inf):
+        with pytest.raises(PipelineError, match="synchronise_fps must be a positive number"):
+            pair(cameras, tolerance_s=0.01, synchronise_fps=fps)
+    with (
+        Pipeline(ScriptedCamera([]), SCRIPTED) as pipeline,
+        pytest.raises(PipelineError, match="needs cameras or pipelines, whose cameras can be set, found Consumer"),
+    ):
+        pair([pipeline, pipeline.consumers[0]], tolerance_s=0.01, synchronise_fps=30)

@@ -29,6 +29,7 @@ CHANGES = {
 PAGES = (
     "/",
     "/live.js",
+    "/parts.js",
     "/style.css",
     "/api/status",
     "/api/openapi.json",
@@ -409,9 +410,9 @@ def is_refused(port: int) -> bool:
 
 
 def test_streams_are_bounded(view: Any, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edge_isp.server import app
+    from edge_isp.server import answers
 
-    monkeypatch.setattr(app, "MOST_STREAMS", 0)
+    monkeypatch.setattr(answers, "MOST_STREAMS", 0)
     for path in ("/stream.mjpg", "/detections"):
         answer = client.get(path)
         assert answer.status_code == 503

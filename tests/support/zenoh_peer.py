@@ -16,6 +16,7 @@ from edge_isp.cameras.zenoh import ZenohCamera
 from edge_isp.frame import Cfa, Packing, RawFormat, RawFrame
 from edge_isp.sinks.zenoh import ZenohSink
 from edge_isp.testing.sink import detections_result
+from tests.support.zenoh_alone import only_named_endpoints
 
 LAYOUT = RawFormat(1920, 1080, Cfa.RGGB, 10, Packing.CSI2P)
 
@@ -82,4 +83,5 @@ def watch(key: str, port: int, frames: int) -> None:
 
 
 if __name__ == "__main__":
+    vars(zenoh)["Config"] = only_named_endpoints
     {"publish": publish, "read": read, "watch": watch}[sys.argv[1]](sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

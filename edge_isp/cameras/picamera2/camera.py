@@ -110,6 +110,7 @@ class Picamera2Camera(CameraBase):
 
     Attributes:
         format: of the frames, as libcamera set it.
+        synchronised: whether libcamera synchronises the camera with another one (`sync`).
 
     `sequence` counts the sensor's frames; those that were lost, or that libcamera discarded as damaged, are
     missing in it, and the next frame has `FrameStatus.GAP`. `timestamp_ns` is when the first row began to be
@@ -180,6 +181,7 @@ class Picamera2Camera(CameraBase):
         self._mapped: dict[int, NDArray[np.uint8]] = {}  # by file descriptor
         self._waiting: Any = None
         self._continuity, self._staleness = Continuity(), Staleness()
+        self.synchronised = sync is not None
         self._cancelled_before: set[int] = set()
         try:
             self._sensor = sensor_name(self._picamera2.camera_properties.get("Model"))
@@ -316,7 +318,7 @@ class Picamera2Camera(CameraBase):
             self._picamera2.set_controls(settings)
         if controls.fps is not None:
             self._period_ns = round(1e9 / controls.fps)
-            self._continuity.restart_period()
+            self._continuity.restart_period(self._period_ns)
 
     @staticmethod
     def devices() -> list[CameraDevice]:

@@ -328,7 +328,7 @@ class V4l2Camera(CameraBase):
                 f"{self.source}: asked for {fps:g} frames/s, but the driver made it {float(found):g}; "
                 f"rates at {self.format.width}x{self.format.height}: {there_are}"
             )
-        self._continuity.restart_period()
+        self._continuity.restart_period(round(1e9 / fps))
 
     def _note_settings(self) -> None:
         """Notes which frames have the exposure and gain that were set since the last one, however they were set."""

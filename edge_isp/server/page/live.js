@@ -40,39 +40,13 @@ class Player {
   async follow(signal) {
     while (!signal.aborted) {
       try {
-        const answer = await fetch(`/stream.mjpg?view=${this.view}`, { signal });
-        if (answer.ok) await this.receive(answer.body.getReader());
+        const answer = await fetch(`stream.mjpg?view=${this.view}`, { signal });
+        if (answer.ok) await eachPart(answer.body.getReader(), (part) => this.show(part));
         else say((await answer.json()).error);
       } catch (error) {
         if (signal.aborted) return;
       }
       await new Promise((done) => setTimeout(done, RETRY_MS));
-    }
-  }
-
-  // Takes the parts of multipart/x-mixed-replace out of the bytes as they come.
-  async receive(reader) {
-    let buffer = new Uint8Array(1 << 20);
-    let length = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      if (length + value.length > buffer.length) {
-        const larger = new Uint8Array(2 * (length + value.length));
-        larger.set(buffer.subarray(0, length));
-        buffer = larger;
-      }
-      buffer.set(value, length);
-      length += value.length;
-      let used = 0;
-      for (;;) {
-        const part = nextPart(buffer, used, length);
-        if (!part) break;
-        this.show(part);
-        used = part.end;
-      }
-      buffer.copyWithin(0, used, length);
-      length -= used;
     }
   }
 
@@ -135,20 +109,6 @@ class Player {
   }
 }
 
-// A part's picture and number, and where the next part begins; null where it has not arrived whole.
-function nextPart(buffer, start, length) {
-  for (let end = start; end + 3 < length; end += 1) {
-    if (buffer[end] !== 13 || buffer[end + 1] !== 10 || buffer[end + 2] !== 13 || buffer[end + 3] !== 10) continue;
-    const head = new TextDecoder().decode(buffer.subarray(start, end));
-    const size = Number(/content-length: (\d+)/i.exec(head)[1]);
-    const first = end + 4;
-    if (first + size > length) return null;
-    const sequence = Number(/x-sequence: (\d+)/i.exec(head)[1]);
-    return { jpeg: buffer.slice(first, first + size), sequence, end: first + size };
-  }
-  return null;
-}
-
 const players = { network: new Player("network"), classical: new Player("classical") };
 window.players = players;
 
@@ -156,7 +116,7 @@ let events = null;
 function listen() {
   // A refused request, as of a server that is busy, closes the stream of events for good.
   if ((events && events.readyState !== EventSource.CLOSED) || !status || !status.detector) return;
-  events = new EventSource("/detections");
+  events = new EventSource("detections");
   events.onmessage = (event) => {
     const found = JSON.parse(event.data);
     found.arrived = performance.now();
@@ -184,8 +144,8 @@ function setMode(next) {
     button.setAttribute("aria-pressed", String(button.dataset.view === mode));
   }
   const view = mode === "both" ? status.views[0] : mode;
-  $("snapshot-jpg").href = `/snapshot.jpg?view=${view}`;
-  $("snapshot-png").href = `/snapshot.png?view=${view}`;
+  $("snapshot-jpg").href = `snapshot.jpg?view=${view}`;
+  $("snapshot-png").href = `snapshot.png?view=${view}`;
 }
 
 function say(text) {
@@ -270,12 +230,12 @@ class LogarithmicSlider extends Slider {
 
 const seconds = (ns) => (ns >= 1e9 ? `${(ns / 1e9).toFixed(2)} s` : `${(ns / 1e6).toPrecision(3)} ms`);
 const exposure = new LogarithmicSlider("exposure", seconds, (value) => {
-  post("/api/controls", { exposure_ns: Math.round(value) });
+  post("api/controls", { exposure_ns: Math.round(value) });
 });
 const gain = new LogarithmicSlider("gain", (value) => `${value.toFixed(2)}`, (value) => {
-  post("/api/controls", { analogue_gain: value });
+  post("api/controls", { analogue_gain: value });
 });
-const sendTone = () => post("/api/tone", { brightness_ev: brightness.value(), contrast: contrast.value() });
+const sendTone = () => post("api/tone", { brightness_ev: brightness.value(), contrast: contrast.value() });
 const brightness = new Slider("brightness", (value) => `${value > 0 ? "+" : ""}${value.toFixed(1)} EV`, sendTone);
 const contrast = new Slider("contrast", (value) => `${value > 0 ? "+" : ""}${value.toFixed(2)}`, sendTone);
 
@@ -291,7 +251,7 @@ function showStatus(next) {
   $("state").dataset.state = status.state;
   put("state", status.reason ? `${status.state}: ${status.reason}` : status.state);
   const name = status.camera.split("/").pop();
-  put("camera", status.frame ? `${name}, ${status.frame.width} x ${status.frame.height}` : "");
+  put("camera", status.frame ? `${own ? `${own[1]}: ` : ""}${name}, ${status.frame.width} x ${status.frame.height}` : "");
   showControls(status.controls);
   brightness.set(status.tone.brightness_ev);
   contrast.set(status.tone.contrast);
@@ -406,9 +366,9 @@ function showRecording(recording, events) {
 }
 
 function record(kind) {
-  if (kind === "stop") post("/api/recording/stop");
-  else if (kind === "event") post("/api/recording/trigger");
-  else post("/api/recording/start", { kind });
+  if (kind === "stop") post("api/recording/stop");
+  else if (kind === "event") post("api/recording/trigger");
+  else post("api/recording/start", { kind });
 }
 
 function toggleBoxes() {
@@ -464,16 +424,16 @@ for (const button of document.querySelectorAll("[data-view]")) {
 $("show-boxes").addEventListener("click", toggleBoxes);
 $("fullscreen").addEventListener("click", toggleFullscreen);
 document.addEventListener("fullscreenchange", showFullscreen);
-$("auto-exposure").addEventListener("change", (event) => post("/api/controls", { auto_exposure: event.target.checked }));
+$("auto-exposure").addEventListener("change", (event) => post("api/controls", { auto_exposure: event.target.checked }));
 $("auto-balance").addEventListener("change", (event) => {
-  post("/api/controls", { auto_white_balance: event.target.checked });
+  post("api/controls", { auto_white_balance: event.target.checked });
 });
 $("reset-tone").addEventListener("click", () => {
   brightness.moved = contrast.moved = -Infinity;
-  post("/api/tone", {});
+  post("api/tone", {});
 });
 $("curve").addEventListener("change", (event) => {
-  post("/api/tone", { brightness_ev: brightness.value(), contrast: contrast.value(), curve: event.target.value });
+  post("api/tone", { brightness_ev: brightness.value(), contrast: contrast.value(), curve: event.target.value });
 });
 window.addEventListener("resize", () => active().forEach((player) => player.drawBoxes()));
 
@@ -489,11 +449,18 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 
+// One of several cameras: the link leads back to all of them.
+const own = /\/cameras\/([^/]+)\/$/.exec(location.pathname);
+if (own) {
+  $("all").hidden = false;
+  document.title = `${own[1]}: ${document.title}`;
+}
+
 async function watch() {
   for (;;) {
     if (!document.hidden) {
       try {
-        const answer = await fetch("/api/status");
+        const answer = await fetch("api/status");
         const content = await answer.json();
         if (answer.ok) showStatus(content);
         else put("state", content.error);
