@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import select
 import signal
+import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +17,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_isp.cameras.replay import ReplayCamera
 from edge_isp.bench.model import measure_model
 from edge_isp.bench.plan import Plan, Subject
-from edge_isp.engines import candidates, fallback, process
+from edge_isp.cameras.replay import ReplayCamera
+from edge_isp.engines import candidates, delegates, fallback, process
 from edge_isp.engines.base import EngineEvent, EngineReport
 from edge_isp.engines.checks import SpotChecks, part_size, regions
 from edge_isp.engines.cpu import CpuEngine
@@ -296,7 +300,7 @@ def test_a_pause_of_this_process_is_not_the_npus(faulty_npu: Npus, monkeypatch: 
         engine.run(frame(0))
         assert engine._active
         with monkeypatch.context() as patched:
-            patched.setattr(process.select, "poll", PausedPoll)
+            patched.setattr(select, "poll", PausedPoll)
             assert engine._active.engine.wait(0.02)
 
 
@@ -402,7 +406,7 @@ def test_what_the_system_refuses_refuses_the_npu(faulty_npu: Npus, monkeypatch: 
         raise OSError(24, "Too many open files")
 
     faulty_npu(npu={})
-    place = {"memfd_create": os, "socketpair": process.socket, "Popen": process.subprocess, "mmap": process.mmap}[name]
+    place = {"memfd_create": os, "socketpair": socket, "Popen": subprocess, "mmap": mmap}[name]
     with opened() as engine:
         with monkeypatch.context() as patched:
             patched.setattr(place, name, refuse)
@@ -412,14 +416,12 @@ def test_what_the_system_refuses_refuses_the_npu(faulty_npu: Npus, monkeypatch: 
 
 
 def test_a_search_that_fails_refuses_its_npu_alone(faulty_npu: Npus, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = candidates.probe
-
     def probe(spec: DelegateSpec, *, packages: bool) -> Any:
         if spec.name == "broken":
             raise RuntimeError("no driver")
-        return find(spec, packages=packages)
+        return delegates.probe(spec, packages=packages)
 
-    monkeypatch.setattr(candidates, "probe", probe)
+    monkeypatch.setattr("edge_isp.engines.candidates.probe", probe)
     faulty_npu(broken={}, npu={})
     with opened() as engine:
         assert settled(engine).delegate == "npu"
@@ -439,8 +441,6 @@ def test_another_packages_delegate_that_cannot_be_loaded_is_refused(
             raise RuntimeError("no driver")
 
     faulty_npu(npu={})
-    from edge_isp.engines import delegates
-
     monkeypatch.setattr(delegates, "entry_points", lambda group: [Broken()])
     with opened() as engine:
         assert settled(engine).delegate == "npu"

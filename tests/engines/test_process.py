@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_isp.engines import process
 from edge_isp.engines.delegates import Delegate
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
@@ -68,7 +68,7 @@ def test_what_cannot_be_started(python: str | None, engine: str, message: str) -
     assert len(os.listdir("/proc/self/fd")) == before  # nothing is left open
 
 
-@pytest.mark.parametrize(("name", "place"), [("memfd_create", os), ("socketpair", process.socket)])
+@pytest.mark.parametrize(("name", "place"), [("memfd_create", os), ("socketpair", socket)])
 def test_a_process_that_the_system_refuses_is_an_engine_error(
     name: str, place: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
