@@ -93,26 +93,6 @@ class _Active:
         return (median(self.durations_ns) if self.durations_ns else self.proven.steady_ns) / 1e9
 
 
-class _Checker:
-    """The model on one core of the CPU for a part of the frames, opened by the trial that first needs it."""
-
-    def __init__(self, open_engine: Callable[[], CpuEngine]) -> None:
-        self._open = open_engine
-        self._lock = threading.Lock()
-        self._engine: CpuEngine | None = None
-
-    def get(self) -> CpuEngine:
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._open()
-            return self._engine
-
-    def close(self) -> None:
-        with self._lock:
-            if self._engine is not None:
-                self._engine.close()
-
-
 class FallbackEngine(ClosingEngine):
     """A model on the best candidate there is; see `Delegation`.
 
@@ -201,6 +181,7 @@ class FallbackEngine(ClosingEngine):
             self._notify,
             time_limit_s=self._delegation.time_limit_s if self._delegation.isolate else None,
         )
+        self._part: CpuEngine | None = None  # for a part of the frames
         self._ran: Engine = self._cpu  # what ran the last frame
         self._begin_size()
         self._report = self._describe()
@@ -252,9 +233,10 @@ class FallbackEngine(ClosingEngine):
         return outputs
 
     def settle(self, limit_s: float | None = None) -> bool:
-        """Waits until every candidate has been tried; the next frame is then run by the fastest.
+        """Waits until every candidate has been tried; the fastest then runs the next frame, or the fifth.
 
-        Needs a frame that is not empty to have been run, since candidates are proved on one.
+        Needs a frame that is not empty to have been run, since candidates are proved on one; the CPU's speed is known
+        after four. May be called from any thread.
 
         Args:
             limit_s: seconds; None for no limit.
@@ -274,21 +256,19 @@ class FallbackEngine(ClosingEngine):
         trials.settle(_CLOSE_S)
         for thread in self._retired:
             thread.join(_CLOSE_S)
+        self._close_part()
         self._cpu.close()
 
     def _begin_size(self) -> None:
         """Prepares for frames of the size that the CPU is ready for."""
         inputs, outputs = self.inputs, self.outputs
-        shape = inputs[0].shape
-        part = part_size(inputs, outputs, self._radius, self._multiple)
         self._cpu_ns: deque[int] = deque(maxlen=_KEPT_DURATIONS)
         self._cpu_first_ns = 0
-        self._checker = checker = _Checker(lambda: self._open_checker((shape[0], *part, *shape[3:])))
+        self._checker = self._cpu  # for the spot checks; see `_get_checker`
 
         def check(candidate: Candidate, engine: Engine) -> None:
             check_tensors(candidate, engine, inputs, outputs, self.path)
             check_partitions(engine.report, require_full=self._delegation.require_full)
-            checker.get()
 
         def judge(example: Example, found: Sequence[NDArray[Any]]) -> ParityCheck:
             return self._require_same(found, example.outputs, outputs)
@@ -306,26 +286,46 @@ class FallbackEngine(ClosingEngine):
             self._retire(self._active.engine.close)
         self._active, self._parity, self._ran = None, None, self._cpu
         self._slower = []
-        self._retire(self._close_checker(self._trials, self._checker))
 
-    @staticmethod
-    def _close_checker(trials: Trials, checker: _Checker) -> Callable[[], None]:
-        def close() -> None:
-            trials.settle(_CLOSE_S)  # it may be using it
-            checker.close()
+    def _get_checker(self) -> CpuEngine:
+        """The model on one core for a part of the frames; the one for whole frames where there is no such part.
 
-        return close
-
-    def _open_checker(self, shape: tuple[int, ...]) -> CpuEngine:
-        engine = CpuEngine(
-            self.path,
-            self._engine_name,
-            replace(self._launcher, threads=1),
-            lambda kind, name, reason: None,
-            shape=shape,
-        )
+        TensorFlow Lite's interpreter keeps every other thread of Python waiting while it is loaded, so that this is
+        done on the first frame rather than by a trial, while frames stream, and once for most sizes of frames.
+        """
+        shape = self.inputs[0].shape
+        part = part_size(self.inputs, self.outputs, self._radius, self._multiple)
+        part_shape = (shape[0], *part, *shape[3:])
+        if part_shape == shape:
+            return self._cpu
+        if self._part is not None and self._part.inputs[0].shape == part_shape:
+            return self._part
+        self._close_part()
+        try:
+            engine = CpuEngine(
+                self.path,
+                self._engine_name,
+                replace(self._launcher, threads=1),
+                lambda kind, name, reason: None,
+                shape=part_shape,
+            )
+        except EngineError as error:
+            _log.warning("NPUs are checked on whole frames, more rarely: %s", error)
+            return self._cpu
         engine.run([np.zeros(info.shape, info.dtype) for info in engine.inputs])
+        self._part = engine
         return engine
+
+    def _close_part(self) -> None:
+        if self._part is not None:
+            self._part.close()
+        self._part = None
+
+    def _check_cost_s(self) -> float:
+        """A clock of what the spot checks' engine costs: processor time of all its threads, which are equally busy."""
+        if self._delegation.isolate:
+            return time.perf_counter()
+        return self._checker.report.threads * time.thread_time()
 
     def _describe(self) -> EngineReport:
         active = self._active if self._active is not None and self._ran is self._active.engine else None
@@ -350,6 +350,8 @@ class FallbackEngine(ClosingEngine):
     def _try_candidates(self, inputs: list[NDArray[Any]]) -> None:
         """Tries the candidates that are not known to be lost: in the background, or now where one is demanded."""
         candidates = [candidate for candidate in self._candidates if candidate.name not in self._lost]
+        if self._candidates:  # those that are lost come back
+            self._checker = self._get_checker()
         if not self._is_demanded:
             self._trials.add(candidates)
             return
@@ -418,7 +420,7 @@ class FallbackEngine(ClosingEngine):
     def _activate(self, proven: Proven) -> None:
         inputs, outputs = self.inputs, self.outputs
         checks = SpotChecks(
-            self._checker.get(),
+            self._checker,
             inputs=inputs,
             outputs=outputs,
             limits=self._limits,
@@ -427,7 +429,7 @@ class FallbackEngine(ClosingEngine):
             usual_rms_lsb=[output.rms_lsb for output in proven.parity.outputs],
             same_results=self._same_results,
             clock=self._clock,
-            cost_clock=time.perf_counter if self._delegation.isolate else time.thread_time,
+            cost_clock=self._check_cost_s,
         )
         self._active, self._parity = _Active(proven, checks), proven.parity
         report = proven.engine.report

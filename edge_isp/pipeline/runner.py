@@ -126,6 +126,7 @@ class Runner:
         self._threads = options.threads
         self._tile, self._memory_budget_bytes = options.tile, options.memory_budget_bytes
         self._engine: Engine | None = None
+        self._fallback: FallbackEngine | None = None  # within it
         self.card: ModelCard | None = None
         self.shape: tuple[int, ...] = ()
 
@@ -159,7 +160,7 @@ class Runner:
         if self._engine is None or self.card is not card:
             self.close()
             tiling = Tiling(card, tile=self._tile, budget_bytes=self._memory_budget_bytes)
-            engine: Engine = FallbackEngine(
+            engine = FallbackEngine(
                 card.path,
                 engine=self._engine_name,
                 threads=self._threads,
@@ -185,7 +186,7 @@ class Runner:
                 multiple=card.input_multiple,
                 tile_for=tiling.choose,
             )
-            self._engine, self.card, self.shape = tiled, card, ()
+            self._engine, self._fallback, self.card, self.shape = tiled, engine, card, ()
         if self.shape != shape:
             self.shape = ()  # until it is ready
             self._engine.resize(shape)
@@ -207,9 +208,14 @@ class Runner:
         with _engine_errors(self.card.path):
             return self._engine.run([tensor])
 
+    def settle(self) -> None:
+        """Waits until the NPUs have been tried; see `FallbackEngine.settle`. May be called from any thread."""
+        if self._fallback is not None:
+            self._fallback.settle()
+
     def close(self) -> None:
         """Closes the engine. Idempotent."""
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._fallback = self._engine, None, None
         if engine is not None:
             engine.close()
 

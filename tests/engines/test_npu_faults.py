@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import select
 import signal
+import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +17,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_isp.bench.model import measure_model
+from edge_isp.bench.plan import Plan, Subject
 from edge_isp.cameras.replay import ReplayCamera
-from edge_isp.engines import candidates, process
+from edge_isp.engines import candidates, delegates, fallback, process
 from edge_isp.engines.base import EngineEvent, EngineReport
 from edge_isp.engines.checks import SpotChecks, part_size, regions
+from edge_isp.engines.cpu import CpuEngine
+from edge_isp.engines.delegates import DelegateSpec
 from edge_isp.engines.fallback import Delegation, FallbackEngine
 from edge_isp.engines.litert import LiteRtEngine
 from edge_isp.engines.parity import ParityLimits
@@ -100,7 +108,55 @@ def test_auto_keeps_the_cpu_where_it_is_faster_and_a_demanded_npu_runs(faulty_np
         assert "(faster)" in engine.report.events[0].reason
 
 
+def test_a_benchmark_of_the_model_measures_what_is_chosen(faulty_npu: Npus) -> None:
+    faulty_npu(npu={})
+    plan = Plan(warmup=10, warmup_s=0.0, frames=10, duration_s=0.0)
+    report = measure_model(Subject(SMALL.name, engine="slow", threads=1), plan, width=2 * WIDTH, height=2 * HEIGHT)
+    assert report.software.delegate
+    assert report.software.delegate.name == "npu"
+
+
 # What hangs
+
+
+@pytest.mark.parametrize("radius", [RADIUS, None])
+def test_no_engine_is_loaded_in_this_process_while_frames_stream(
+    faulty_npu: Npus, monkeypatch: pytest.MonkeyPatch, radius: int | None
+) -> None:
+    """LiteRT's interpreter keeps the global lock while it is loaded: frames would wait up to half a second for it."""
+    loaded: list[tuple[bool, tuple[int, ...]]] = []
+
+    class Recorded(CpuEngine):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            loaded.append((threading.current_thread() is threading.main_thread(), self.inputs[0].shape[1:3]))
+
+    monkeypatch.setattr(fallback, "CpuEngine", Recorded)
+    faulty_npu(npu={})
+    with opened(radius=radius) as engine:
+        engine.run(frame(0))
+        after_the_first = [(True, SMALL.input.shape[1:3]), *([(True, (50, 50))] if radius else [])]
+        assert loaded == after_the_first
+        assert settled(engine).delegate == "npu"
+        engine.resize((1, 56, WIDTH, 8))  # a part is no smaller than before
+        assert settled(engine, (56, WIDTH)).delegate == "npu"
+        assert loaded == after_the_first
+
+
+def test_whole_frames_are_compared_where_a_part_cannot_be_loaded(
+    faulty_npu: Npus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing(CpuEngine):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            if "shape" in settings:
+                raise EngineError("no memory for another one")
+            super().__init__(*arguments, **settings)
+
+    monkeypatch.setattr(fallback, "CpuEngine", Refusing)
+    faulty_npu(npu={})
+    with opened() as engine:
+        assert settled(engine).delegate == "npu"
+    assert "NPUs are checked on whole frames, more rarely: no memory for another one" in caplog.text
 
 
 @pytest.mark.parametrize("stage", ["load", "run"])
@@ -245,7 +301,7 @@ def test_a_pause_of_this_process_is_not_the_npus(faulty_npu: Npus, monkeypatch: 
         engine.run(frame(0))
         assert engine._active
         with monkeypatch.context() as patched:
-            patched.setattr("edge_isp.engines.process.select.poll", PausedPoll)
+            patched.setattr(select, "poll", PausedPoll)
             assert engine._active.engine.wait(0.02)
 
 
@@ -351,13 +407,28 @@ def test_what_the_system_refuses_refuses_the_npu(faulty_npu: Npus, monkeypatch: 
         raise OSError(24, "Too many open files")
 
     faulty_npu(npu={})
-    place = {"memfd_create": "os", "socketpair": "socket", "Popen": "subprocess", "mmap": "mmap"}[name]
+    place = {"memfd_create": os, "socketpair": socket, "Popen": subprocess, "mmap": mmap}[name]
     with opened() as engine:
         with monkeypatch.context() as patched:
-            patched.setattr(f"edge_isp.engines.process.{place}.{name}", refuse)
+            patched.setattr(place, name, refuse)
             assert settled(engine).delegate == "XNNPACK"
         assert kinds(engine.report) == [("refused", "npu")]
         assert "Too many open files" in engine.report.events[0].reason
+
+
+def test_a_search_that_fails_refuses_its_npu_alone(faulty_npu: Npus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(spec: DelegateSpec, *, packages: bool) -> Any:
+        if spec.name == "broken":
+            raise RuntimeError("no driver")
+        return delegates.probe(spec, packages=packages)
+
+    monkeypatch.setattr("edge_isp.engines.candidates.probe", probe)
+    faulty_npu(broken={}, npu={})
+    with opened() as engine:
+        assert settled(engine).delegate == "npu"
+        assert [(event.delegate, event.reason) for event in engine.report.events if event.kind == "refused"] == [
+            ("broken", "RuntimeError: no driver")
+        ]
 
 
 def test_another_packages_delegate_that_cannot_be_loaded_is_refused(
@@ -371,8 +442,6 @@ def test_another_packages_delegate_that_cannot_be_loaded_is_refused(
             raise RuntimeError("no driver")
 
     faulty_npu(npu={})
-    from edge_isp.engines import delegates
-
     monkeypatch.setattr(delegates, "entry_points", lambda group: [Broken()])
     with opened() as engine:
         assert settled(engine).delegate == "npu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_what_cannot_be_started(python: str | None, engine: str, message: str) -
     with pytest.raises(EngineError, match=message):
         ProcessEngine(SMALL.path, engine=engine, python=python)
     assert len(os.listdir("/proc/self/fd")) == before  # nothing is left open
+
+
+@pytest.mark.parametrize(("name", "place"), [("memfd_create", os), ("socketpair", socket)])
+def test_a_process_that_the_system_refuses_is_an_engine_error(
+    name: str, place: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(place, name, refuse)
+    with pytest.raises(EngineError, match="no process can be started for engine 'litert': .*Too many open files"):
+        ProcessEngine(SMALL.path, engine="litert", threads=1)
 
 
 def test_a_call_that_never_returns_ends_with_its_process(npu: str) -> None:
