@@ -39,7 +39,8 @@ Init = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Weights to start from: a '-float.pt' of the same network, or of a smaller size of rfdcsanet.",
+        help="Weights to start from: a '-float.pt' of the same network, of a detector for other classes, or of a "
+        "smaller size of rfdcsanet.",
     ),
 ]
 Steps = Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps of the training in float.")]
@@ -52,6 +53,11 @@ QuantisedSteps = Annotated[
         help="Steps of the quantisation-aware training that follows; 0 leaves it out.",
     ),
 ]
+
+
+# Of a detector: of one that is taught all of COCO's classes, and of one for classes or a camera of one's own.
+_STEPS, _QUANTISED_STEPS = 3000, 400
+_OWN_STEPS, _OWN_QUANTISED_STEPS = 600, 100
 
 
 @train.command("isp")
@@ -114,21 +120,27 @@ def train_isp(
 
 @train.command("detector")
 def train_detector(
-    teacher: options.Teacher,
-    images: Annotated[
-        list[Path],
-        typer.Option(
-            metavar="DIR", exists=True, file_okay=False, help="Folder of images, without labels. May be repeated."
-        ),
-    ],
     out: OutRun,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", exists=True, file_okay=False, help="Folder of photographs. May be repeated."),
+    ] = None,
     recordings: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            exists=True,
+            help="RAW frames: an .mcap of 'edge-isp record', a .dng or .raw file, or a folder of them. They are learnt "
+            "from besides the photographs, or alone. May be repeated.",
+        ),
+    ] = None,
+    teacher: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
+            metavar="FILE",
             exists=True,
-            file_okay=False,
-            help="Folder of DNG files with embedded previews: pairs that are not simulated, to learn from as well.",
+            dir_okay=False,
+            help="YOLOX-Nano as an ONNX file, to learn from. It sees pictures. With --labels it may be left out.",
         ),
     ] = None,
     labels: Annotated[
@@ -136,42 +148,82 @@ def train_detector(
         typer.Option(
             metavar="PATH",
             exists=True,
-            help="Labels of the images, to learn from instead of the teacher: a folder in YOLO's format, or a .json in "
-            "COCO's.",
+            help="Labels for classes of your own: a folder in YOLO's format, a .json in COCO's, or an export of "
+            "Roboflow or Label Studio.",
+        ),
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Names of the classes that the labels number: a text file with a name in each line, or a data.yaml. "
+            "By default what stands beside the labels: data.yaml, classes.txt, or the categories of COCO's file.",
         ),
     ] = None,
     init: Init = None,
-    steps: Steps = 3000,
-    quantised_steps: QuantisedSteps = 400,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help=f"Steps of the training in float. By default {_STEPS}, and {_OWN_STEPS} with --labels or without "
+            "--images.",
+            show_default=False,
+        ),
+    ] = None,
+    quantised_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Steps of the quantisation-aware training that follows; 0 leaves it out. By default "
+            f"{_QUANTISED_STEPS}, and {_OWN_QUANTISED_STEPS} with --labels or without --images.",
+            show_default=False,
+        ),
+    ] = None,
     learning_rate: Annotated[
         float,
         typer.Option(min=0, help="Peak learning rate of the training in float, relative to the size of each weight."),
     ] = 1e-3,
     validation: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--validation-images",
             metavar="N",
             min=0,
-            help="Number of images that are kept for validation: the last by name of the first folder.",
+            help="Number of images that are kept for validation: the last by name of the first folder, or without "
+            "--images the last frames of the recordings. By default a quarter, and 28 at most.",
+            show_default=False,
         ),
-    ] = 28,
+    ] = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Distil a detector that reads RAW from one that reads pictures, quantise it, write the model and its card."""
+    """Train a detector that reads RAW, quantise it, write the model and its card.
+
+    It learns from a detector that reads pictures, from labels, or from both.
+    """
     need("edge-isp train detector", "torch", "torch", "train")
-    need("edge-isp train detector", "onnx", "onnx", "onnx")
+    if teacher is not None:
+        need("edge-isp train detector --teacher", "onnx", "onnx", "onnx")
+    if class_names is not None and labels is None:
+        raise typer.BadParameter("--class-names is for --labels")
     from edge_isp.training.detector.run import DetectorRun, run_training
 
+    own = labels is not None or not images
     run = DetectorRun(
         teacher=teacher,
-        images=tuple(images),
-        recordings=recordings,
+        images=tuple(images or ()),
+        recordings=tuple(recordings or ()),
         labels=labels,
+        class_names=class_names,
         init=init,
         out=out,
-        steps=steps,
-        quantised_steps=quantised_steps,
+        steps=steps or (_OWN_STEPS if own else _STEPS),
+        quantised_steps=(_OWN_QUANTISED_STEPS if own else _QUANTISED_STEPS)
+        if quantised_steps is None
+        else quantised_steps,
         learning_rate=learning_rate,
         validation=validation,
         seed=seed,

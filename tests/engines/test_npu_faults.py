@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-import select
 import signal
-import socket
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +192,7 @@ def test_the_first_inference_has_a_limit_of_its_own(faulty_npu: Npus, monkeypatc
         engine.run(frame(0))
         assert engine.report.delegate == "compiling"
         assert engine.report.first_inference_ns > 300e6
+    faulty_npu(compiling={"milliseconds": "20000", "fault": "first"})
     monkeypatch.setattr(candidates, "_FIRST_LIMIT_S", 0.2)
     with opened("compiling") as engine, pytest.raises(EngineError, match="did not answer within 0.2 s"):
         engine.run(frame(0))
@@ -300,7 +297,7 @@ def test_a_pause_of_this_process_is_not_the_npus(faulty_npu: Npus, monkeypatch: 
         engine.run(frame(0))
         assert engine._active
         with monkeypatch.context() as patched:
-            patched.setattr(select, "poll", PausedPoll)
+            patched.setattr("edge_isp.engines.process.select.poll", PausedPoll)
             assert engine._active.engine.wait(0.02)
 
 
@@ -406,10 +403,10 @@ def test_what_the_system_refuses_refuses_the_npu(faulty_npu: Npus, monkeypatch: 
         raise OSError(24, "Too many open files")
 
     faulty_npu(npu={})
-    place = {"memfd_create": os, "socketpair": socket, "Popen": subprocess, "mmap": mmap}[name]
+    place = {"memfd_create": "os", "socketpair": "socket", "Popen": "subprocess", "mmap": "mmap"}[name]
     with opened() as engine:
         with monkeypatch.context() as patched:
-            patched.setattr(place, name, refuse)
+            patched.setattr(f"edge_isp.engines.process.{place}.{name}", refuse)
             assert settled(engine).delegate == "XNNPACK"
         assert kinds(engine.report) == [("refused", "npu")]
         assert "Too many open files" in engine.report.events[0].reason

@@ -24,7 +24,7 @@ from PIL import Image  # noqa: E402
 
 from edge_isp.calibration.profile import load_profile  # noqa: E402
 from edge_isp.calibration.simulation import SensorModel  # noqa: E402
-from edge_isp.errors import DatasetError, EvaluationError, FormatError, ModelError  # noqa: E402
+from edge_isp.errors import DatasetError, EvaluationError, ModelError  # noqa: E402
 from edge_isp.evaluation.detector.metrics import (  # noqa: E402
     agreement,
     bootstrap,
@@ -416,7 +416,7 @@ def test_dng_files_and_their_previews_are_pairs(tmp_path: Path) -> None:
     codes, preview = np.full((256, 384), 64, np.uint16), np.zeros((128, 192, 3), np.uint8)
     codes[:64, :96], preview[:32, :48] = 1023, 255
     write_dng(tmp_path / "a.dng", codes, preview)
-    (recording,) = load_recordings(tmp_path)
+    (recording,) = load_recordings([tmp_path])
     pairs = DetectorPairs([View(scene(), NO_OBJECTS)], [IMX219], seed=0, recordings=[recording])
     assert pairs.recordings
     seen = 0
@@ -429,15 +429,14 @@ def test_dng_files_and_their_previews_are_pairs(tmp_path: Path) -> None:
     assert seen > 5
 
 
-def test_a_dng_without_a_fitting_preview_is_refused(tmp_path: Path, data: Path) -> None:
-    write_dng(tmp_path / "a.dng", np.zeros((256, 384), np.uint16), np.zeros((128, 128, 3), np.uint8))
-    with pytest.raises(FormatError, match="expected the proportions of the frame, 384 x 256, found 128 x 128"):
-        load_recordings(tmp_path)
-    with pytest.raises(FormatError, match="expected an embedded preview"):
-        load_recordings(data / "raw")
-    (tmp_path / "a.dng").unlink()
-    with pytest.raises(FormatError, match="expected DNG files, found none"):
-        load_recordings(tmp_path)
+def test_of_a_dng_without_a_fitting_preview_a_picture_is_made(tmp_path: Path) -> None:
+    """The preview shows another part of the scene: the picture comes from the frame."""
+    codes = np.full((96, 128), 64, np.uint16)
+    codes[:48, :64] = 700
+    write_dng(tmp_path / "a.dng", codes, np.full((96, 96, 3), 128, np.uint8))
+    (recording,) = load_recordings([tmp_path / "a.dng"])
+    assert recording.picture.shape[:2] == (96, 128)
+    assert recording.picture[8:40, 8:56].min() > recording.picture[56:].max() + 50
 
 
 def test_the_float_model_is_the_network() -> None:

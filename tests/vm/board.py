@@ -139,12 +139,13 @@ class Board:
             self._call(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk)])
             parts.rename(self._folder)
 
-    def run(self, share: Path, program: str, timeout_s: float = 1500) -> str:
+    def run(self, share: Path, program: str, timeout_s: float) -> str:
         """Boots, runs a Python program of the shared folder in it, and powers off.
 
         Args:
             share: folder that the board sees as /mnt; `share`/site goes on Python's path.
             program: a file's name in it.
+            timeout_s: longest time.
 
         Returns:
             what the board wrote on its console.

@@ -75,7 +75,7 @@ class LoopbackMachine:
             shutil.copy(root / "boot" / f"vmlinuz-{version}", parts / "vmlinuz")
             parts.rename(self._folder)
 
-    def run(self, share: Path, program: str, timeout_s: float = 1800) -> str:
+    def run(self, share: Path, program: str, timeout_s: float = 3600) -> str:
         """Boots, runs a Python program of the shared folder with this machine's Python, and powers off.
 
         Args:

@@ -43,9 +43,12 @@ from edge_isp.cameras.picamera2.modes import (
     white_level,
 )
 from edge_isp.cameras.picamera2.settings import (
+    Advertised,
     Autofocus,
     Hdr,
     Sync,
+    advertised_controls,
+    check_colour_gains,
     focus_controls,
     hdr_controls,
     other_controls,
@@ -256,38 +259,39 @@ class Picamera2Camera(CameraBase):
         return self._limits_at(self._period_ns)
 
     @property
-    def _controls(self) -> Mapping[str, tuple[Any, Any, Any]]:
-        """What libcamera advertises for this camera now: least value, greatest and default, by name."""
+    def _controls(self) -> Mapping[str, Advertised]:
+        """What libcamera advertises for this camera now, by name."""
         with translated(f"{self.source}: its controls cannot be read", self._picamera2):
-            found: Mapping[str, tuple[Any, Any, Any]] = self._picamera2.camera_controls
-        return found
+            return advertised_controls(self._picamera2)
 
     def _limits_at(self, period_ns: int | None) -> ControlLimits:
         self._check_open()
         controls = self._controls
         try:
-            (shortest_us, longest_us, _), (least, greatest, _) = controls["ExposureTime"], controls["AnalogueGain"]
+            exposure_us, gain = controls["ExposureTime"], controls["AnalogueGain"]
         except KeyError as error:
             raise CameraError(f"{self.source}: the exposure and gain of this camera cannot be set") from error
-        shortest_ns, longest_ns = max(1, round(shortest_us)) * 1000, round(longest_us * 1000)
+        shortest_ns, longest_ns = max(1, round(exposure_us.least)) * 1000, round(exposure_us.greatest * 1000)
         if period_ns is not None:
             longest_ns = min(longest_ns or period_ns, period_ns)
-        return ControlLimits((shortest_ns, max(longest_ns, shortest_ns)), (float(least), float(greatest)))
+        return ControlLimits((shortest_ns, max(longest_ns, shortest_ns)), (float(gain.least), float(gain.greatest)))
 
     def _check_limits(self, controls: Controls) -> None:
         period_ns = self._period_ns
         if controls.fps is not None:
             period_ns = round(1e9 / self._checked_rate(controls.fps))
+        if controls.colour_gains is not None:
+            check_colour_gains(controls.colour_gains, self._controls, self.source)
         if controls.exposure_ns is not None or controls.analogue_gain is not None:
             self._limits_at(period_ns).check(controls)
 
     def _checked_rate(self, fps: float) -> float:
         """A frame rate that is one of the sensor mode's; raises CameraError for any other."""
         try:
-            shortest_us, longest_us, _ = self._controls["FrameDurationLimits"]
+            duration_us = self._controls["FrameDurationLimits"]
         except KeyError as error:
             raise CameraError(f"{self.source}: the frame rate of this camera cannot be set") from error
-        slowest, fastest = 1e6 / longest_us, 1e6 / shortest_us
+        slowest, fastest = 1e6 / duration_us.greatest, 1e6 / duration_us.least
         # libcamera rounds durations to microseconds, picamera2 rates to hundredths.
         if not slowest - 0.01 <= fps <= fastest + 0.01:
             raise CameraError(
@@ -432,7 +436,7 @@ class Picamera2Camera(CameraBase):
     def _window_of(self, mode: SensorMode) -> SensorWindow | None:
         """What the mode reads out: as libcamera advertises it now that the mode is set, else as its list had it."""
         crop = self._controls.get("ScalerCrop")
-        view: Any = mode.view if crop is None or crop[1] is None else crop[1]
+        view: Any = mode.view if crop is None or crop.greatest is None else crop.greatest
         pixels: Any = self._picamera2.camera_properties.get("PixelArraySize")
         # Where there is a profile, it says the size.
         size = (int(pixels[0]), int(pixels[1])) if self._profile is None and pixels else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -14,6 +15,8 @@ from edge_isp.errors import CameraDisconnectedError, CameraError, EdgeIspError
 
 # Where the kernel gives out memory for buffers on boards other than Raspberry Pi; picamera2 knows only the heaps there.
 _OTHER_HEAP = "/dev/dma_heap/system"
+# Where the kernel lists its character devices, by their numbers.
+_CHARACTER_DEVICES = Path("/sys/dev/char")
 
 
 def camera_number(camera: int | str) -> int:
@@ -59,13 +62,23 @@ def translated(doing: str, opened: Any = None) -> Iterator[None]:
 
 
 def is_gone(opened: Any) -> bool:
-    """Whether libcamera's list of cameras has lost a camera that is open.
+    """Whether a camera that is open is no longer there.
+
+    libcamera takes it off its list when udev says so, which takes seconds on a loaded machine, and never happens in a
+    container without udev. The kernel's own list of devices is right at once.
 
     Args:
         opened: picamera2's object.
     """
     camera = opened.camera
-    return camera is not None and all(camera is not known for known in opened.camera_manager.cameras)
+    if camera is None:
+        return False
+    if all(camera is not known for known in opened.camera_manager.cameras):
+        return True
+    numbers = opened.camera_properties.get("SystemDevices") or ()
+    # 0 stands for an entity without a device node.
+    nodes = [_CHARACTER_DEVICES / f"{os.major(number)}:{os.minor(number)}" for number in numbers if number]
+    return _CHARACTER_DEVICES.is_dir() and not all(node.exists() for node in nodes)
 
 
 def open_device(module: Any, number: int, source: str, tuning: Any = None) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,70 @@ from edge_isp.errors import CameraError, did_you_mean, shortened
 Autofocus = Literal["continuous", "auto", "manual"]
 Hdr = Literal["off", "sensor", "single-exposure", "multi-exposure", "night"]
 Sync = Literal["server", "client"]
-Advertised = Mapping[str, tuple[Any, Any, Any]]
+# libcamera's size of an array that may have any.
+_ANY_SIZE = 2**64 - 1
+# Arrays of a known length, for a libcamera whose Python module does not say what is one.
+_KNOWN_LENGTHS = {"ColourGains": 2, "ColourCorrectionMatrix": 9}
+
+
+@dataclass(frozen=True, slots=True)
+class Advertised:
+    """What libcamera says of a control.
+
+    Attributes:
+        least: value; of an array that of one of its numbers.
+        greatest: value, likewise.
+        default: value; None where there is none.
+        values: of an enumerated control those that it takes, as numbers; empty for any other.
+        length: of an array; 0 for any length, None where the control is one value.
+        is_rectangle: whether it is a rectangle, or an array of them.
+    """
+
+    least: Any
+    greatest: Any
+    default: Any
+    values: tuple[int, ...] = ()
+    length: int | None = None
+    is_rectangle: bool = False
+
+    def takes(self, value: int) -> bool:
+        """Whether a value of an enumeration is one of those that the control takes.
+
+        Args:
+            value: as libcamera numbers it.
+        """
+        return value in self.values if self.values else self.least <= value <= self.greatest
+
+
+def advertised_controls(opened: Any) -> dict[str, Advertised]:
+    """What libcamera advertises for a camera now, by the controls' names.
+
+    Args:
+        opened: picamera2's object.
+    """
+    limits, rectangle = opened.camera_controls, import_module("libcamera").ControlType.Rectangle
+    found = {}
+    for name, (control, info) in opened.camera_ctrl_info.items():
+        least, greatest, default = limits[name]
+        found[name] = Advertised(
+            least,
+            greatest,
+            default,
+            tuple(each for each in getattr(info, "values", ()) if isinstance(each, int) and not isinstance(each, bool)),
+            _length(name, control, info.default),
+            control.type == rectangle,
+        )
+    return found
+
+
+def _length(name: str, control: Any, default: Any) -> int | None:
+    """The length of an array, 0 for any; None of one value."""
+    if not hasattr(control, "isArray"):
+        return _KNOWN_LENGTHS.get(name, 0 if isinstance(default, tuple | list) else None)
+    if not control.isArray:
+        return None
+    return 0 if control.size == _ANY_SIZE else int(control.size)
+
 
 # libcamera's values, by our names.
 _AF_MODES = {"manual": 0, "auto": 1, "continuous": 2}
@@ -25,18 +89,18 @@ _OWN = {"FrameRate": "fps", "FrameDurationLimits": "fps", "AfMode": "af", "LensP
 
 
 def focus_controls(
-    af: Autofocus | None, lens_position: float | None, advertised: Advertised, source: str
+    af: Autofocus | None, lens_position: float | None, advertised: Mapping[str, Advertised], source: str
 ) -> dict[str, Any]:
     """The controls of the lens: by default it focuses continuously where there is one.
 
     Args:
         af: mode that the user asks for; None for the default.
         lens_position: in dioptres, the reciprocal of the distance in metres; None leaves it to `af`.
-        advertised: what the camera offers: least value, greatest and default, by name.
+        advertised: what the camera offers, by name.
         source: the camera, for messages.
 
     Raises:
-        CameraError: the camera has no lens that moves, or the two arguments contradict each other.
+        CameraError: the camera has no lens that moves or no such mode, or the two arguments contradict each other.
     """
     if "AfMode" not in advertised:
         if af is None and lens_position is None:
@@ -48,13 +112,16 @@ def focus_controls(
             raise CameraError(f"{source}: lens_position is for af=manual, found af={af}")
         _check_limits("lens_position", lens_position, advertised["LensPosition"], source)
         return {"AfMode": _AF_MODES["manual"], "LensPosition": float(lens_position)}
-    found: dict[str, Any] = {"AfMode": _AF_MODES[_one_of("af", af or "continuous", _AF_MODES, source)]}
+    modes = {name: mode for name, mode in _AF_MODES.items() if advertised["AfMode"].takes(mode)}
+    if af is None and "continuous" not in modes:
+        return {}
+    found: dict[str, Any] = {"AfMode": modes[_one_of("af", af or "continuous", modes, source)]}
     if af == "auto":
         found["AfTrigger"] = _AF_TRIGGER_START
     return found
 
 
-def hdr_controls(hdr: Hdr | None, advertised: Advertised, source: str) -> dict[str, Any]:
+def hdr_controls(hdr: Hdr | None, advertised: Mapping[str, Advertised], source: str) -> dict[str, Any]:
     """The control of HDR.
 
     Args:
@@ -75,7 +142,7 @@ def hdr_controls(hdr: Hdr | None, advertised: Advertised, source: str) -> dict[s
     return {"HdrMode": value}
 
 
-def sync_controls(sync: Sync | None, advertised: Advertised, source: str) -> dict[str, Any]:
+def sync_controls(sync: Sync | None, advertised: Mapping[str, Advertised], source: str) -> dict[str, Any]:
     """The control that has two Raspberry Pis expose at the same moments.
 
     Args:
@@ -94,7 +161,7 @@ def sync_controls(sync: Sync | None, advertised: Advertised, source: str) -> dic
     return {"SyncMode": value}
 
 
-def other_controls(wanted: Mapping[str, Any], advertised: Advertised, source: str) -> dict[str, Any]:
+def other_controls(wanted: Mapping[str, Any], advertised: Mapping[str, Advertised], source: str) -> dict[str, Any]:
     """Any other controls, by libcamera's names.
 
     Args:
@@ -148,12 +215,27 @@ def tuning_of(tuning: str | Path | None, module: Any, source: str) -> Any:
     raise CameraError(f"{source}: tuning must be a file, found '{shortened(str(tuning))}', which is none")
 
 
-def _value(name: str, value: Any, limits: tuple[Any, Any, Any], source: str) -> Any:
-    """A value of a control's type and within its limits."""
-    least, greatest, default = limits
-    example = next((each for each in (default, least, greatest) if each is not None), None)
-    if isinstance(example, tuple | list):
-        return _several(name, value, source)
+def check_colour_gains(gains: tuple[float, float], advertised: Mapping[str, Advertised], source: str) -> None:
+    """Compares white-balance gains with their limits.
+
+    Args:
+        gains: red and blue.
+        advertised: see `focus_controls`.
+        source: the camera, for messages.
+
+    Raises:
+        CameraError: a gain is out of the limits.
+    """
+    known = advertised.get("ColourGains")
+    if known is not None and not all(_is_within(gain, known) for gain in gains):
+        raise CameraError(f"{source}: colour_gains must be from {known.least} to {known.greatest}, found {gains}")
+
+
+def _value(name: str, value: Any, known: Advertised, source: str) -> Any:
+    """A value of a control's kind and within its limits."""
+    if known.length is not None or known.is_rectangle:
+        return _several(name, value, known, source)
+    example = next((each for each in (known.default, known.least, known.greatest) if each is not None), None)
     if isinstance(example, bool):
         texts = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
         if isinstance(value, bool):
@@ -161,30 +243,64 @@ def _value(name: str, value: Any, limits: tuple[Any, Any, Any], source: str) -> 
         if str(value).lower() in texts:
             return texts[str(value).lower()]
         raise CameraError(f"{source}: control.{name} must be yes or no, found '{shortened(str(value))}'")
-    if isinstance(value, str) and value.lower() in (known := _named(name)):
-        return known[value.lower()]
+    names = {each: number for each, number in _named(name).items() if known.takes(number)}
+    if isinstance(value, str) and value.lower() in names:
+        return names[value.lower()]
     try:
-        number = float(value) if isinstance(example, float) else int(value)
+        number = float(value) if isinstance(example, float) else _whole(value)
     except (TypeError, ValueError, OverflowError):
-        names = ", ".join(_named(name)) or ("a number" if isinstance(example, float) else "a whole number")
-        kind = "one of " if _named(name) else ""
-        close = did_you_mean(str(value), _named(name))
-        raise CameraError(
-            f"{source}: control.{name} must be {kind}{names}, found '{shortened(str(value))}'{close}"
-        ) from None
-    _check_limits(f"control.{name}", number, limits, source)
+        number = None
+    if number is None or (known.values and not known.takes(int(number))):
+        there_are = ", ".join(names) or ("a number" if isinstance(example, float) else "a whole number")
+        kind = "one of " if names else ""
+        close = did_you_mean(str(value), names)
+        raise CameraError(f"{source}: control.{name} must be {kind}{there_are}, found '{shortened(str(value))}'{close}")
+    _check_limits(f"control.{name}", number, known, source)
     return number
 
 
-def _several(name: str, value: Any, source: str) -> tuple[float, ...]:
-    parts = value.split(":") if isinstance(value, str) else value
+def _several(name: str, value: Any, known: Advertised, source: str) -> Any:
+    """A rectangle, or an array of numbers or rectangles.
+
+    libcamera ends the process where it is given one value in the place of an array.
+    """
+    whole, each = known.is_rectangle, 4 if known.is_rectangle else 1
+    wanted = each if known.length is None else each * known.length
     try:
-        numbers = [float(part) for part in parts]
-    except (TypeError, ValueError):
+        parts = value.split(":") if isinstance(value, str) else list(_flat(value))
+        numbers = [_whole(part) if whole or isinstance(known.least, int) else float(part) for part in parts]
+        fits = len(numbers) == wanted if wanted else len(numbers) > 0 and len(numbers) % each == 0
+        if not fits or (whole and min(numbers) < 0):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        count = "" if (wanted or each) == 1 else f"{wanted or each} "
         raise CameraError(
-            f"{source}: control.{name} must be numbers with colons between them, found '{shortened(str(value))}'"
+            f"{source}: control.{name} must be {count}{'whole ' if whole else ''}numbers with colons between them, "
+            f"found '{shortened(str(value))}'"
         ) from None
-    return tuple(int(number) if number.is_integer() else number for number in numbers)
+    if not whole:
+        for number in numbers:
+            _check_limits(f"control.{name}", number, known, source)
+        return tuple(numbers)
+    rectangles = [tuple(numbers[begin : begin + 4]) for begin in range(0, len(numbers), 4)]
+    return rectangles[0] if known.length is None else rectangles
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """The numbers of a list, or of a list of lists."""
+    for part in value:
+        if isinstance(part, list | tuple):
+            yield from part
+        else:
+            yield part
+
+
+def _whole(value: Any) -> int:
+    """A whole number; raises ValueError for any other."""
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError
+    return number
 
 
 def _named(name: str) -> dict[str, int]:
@@ -197,11 +313,15 @@ def _named(name: str) -> dict[str, int]:
     return {}
 
 
-def _check_limits(name: str, value: float, limits: tuple[Any, Any, Any], source: str) -> None:
-    least, greatest, _ = limits
-    numbers = [each for each in (least, greatest) if isinstance(each, int | float)]
-    if not math.isfinite(value) or (len(numbers) == 2 and not numbers[0] <= value <= numbers[1]):
-        raise CameraError(f"{source}: {name} must be from {least} to {greatest}, found {value}")
+def _check_limits(name: str, value: float, known: Advertised, source: str) -> None:
+    if not _is_within(value, known):
+        raise CameraError(f"{source}: {name} must be from {known.least} to {known.greatest}, found {value}")
+
+
+def _is_within(value: float, known: Advertised) -> bool:
+    """Whether a number is within a control's limits, where it has some."""
+    limits = [each for each in (known.least, known.greatest) if isinstance(each, int | float)]
+    return math.isfinite(value) and (len(limits) != 2 or limits[0] <= value <= limits[1])
 
 
 def _one_of(name: str, value: str, known: Mapping[str, int], source: str) -> str:

@@ -367,13 +367,21 @@ def source_of_node(path: str) -> PadFormat | None:
         path: of the video device.
 
     Raises:
-        CameraError: a media device cannot be asked.
+        CameraError: no media device has it, and one cannot be asked.
     """
+    failure: CameraError | None = None
     for media_path in v4l2_kernel.nodes("media"):
-        with MediaDevice(media_path) as media:
+        try:
+            media = MediaDevice(media_path)
+        except CameraError as error:  # as a rule another camera's
+            failure = failure or error
+            continue
+        with media:
             for entity in media.entities:
                 if entity.node == path:
                     return media.source_format(entity.name)
+    if failure is not None:
+        raise failure
     return None
 
 
@@ -391,8 +399,13 @@ def _open_media(setup: Setup) -> MediaDevice:
     wanted = {setup.video} | ({setup.sensor} if setup.sensor else set()) | {entry[0] for entry in setup.formats}
     wanted |= {end[0] for link in setup.links for end in link[:2]}
     found, first = [], None
+    failure: CameraError | None = None
     for path in v4l2_kernel.nodes("media"):
-        media = MediaDevice(path)
+        try:
+            media = MediaDevice(path)
+        except CameraError as error:  # as a rule another camera's
+            failure = failure or error
+            continue
         if setup.media in (media.driver, media.model, media.bus):
             if wanted <= {entity.name for entity in media.entities}:
                 if first is not None:
@@ -405,6 +418,8 @@ def _open_media(setup: Setup) -> MediaDevice:
         media.close()
     if first is not None:
         return first
+    if failure is not None:
+        raise failure
     raise CameraError(
         f"{setup.path}: no media device has the driver '{setup.media}'; there are: {', '.join(found) or 'none'}"
     )

@@ -72,8 +72,9 @@ class SensorSettings:
         self._sensor = sensor
         self._line_ns: float | None = None
         if "pixel_rate" in controls and "horizontal_blanking" in controls:
-            pixels_per_line = width + controls.get("horizontal_blanking")
-            self._line_ns = pixels_per_line * 1e9 / controls.get("pixel_rate")
+            pixels_per_line, pixels_per_s = width + controls.get("horizontal_blanking"), controls.get("pixel_rate")
+            # A driver that does not know its clock says 0.
+            self._line_ns = pixels_per_line * 1e9 / pixels_per_s if pixels_per_s > 0 else None
 
     @property
     def readout_ns(self) -> int | None:
@@ -137,8 +138,9 @@ class SensorSettings:
             raise CameraError(f"{self._where}: the frame rate of this camera cannot be set")
         self._controls.refresh()
         blanking = self._controls.describe("vertical_blanking")
-        wanted = round(1e9 / fps / self._line_ns) - self._height
-        if not blanking.least <= wanted <= blanking.greatest:
+        lines = 1e9 / fps / self._line_ns  # infinite for the least of rates
+        wanted = round(lines) - self._height if math.isfinite(lines) else None
+        if wanted is None or not blanking.least <= wanted <= blanking.greatest:
             slowest, fastest = (
                 1e9 / (self._line_ns * (self._height + lines)) for lines in (blanking.greatest, blanking.least)
             )

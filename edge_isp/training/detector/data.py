@@ -77,19 +77,26 @@ def picture(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
         image: uint8 (height, width, 3), even sizes.
         size: side of the network's input in pixels.
     """
-    top, left, height, width = (
-        2 * n for n in letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
-    )
+    height, width = image.shape[:2]
+    return picture_of_part(image, (0, 0, width, height), (height, width), size)
+
+
+def picture_of_part(
+    image: NDArray[np.uint8], part: tuple[float, float, float, float], shape: tuple[int, int], size: int
+) -> NDArray[np.float32]:
+    """A part of an image, letterboxed as a mosaic of another size that shows the same is; see `picture`.
+
+    Args:
+        image: uint8 (height, width, 3).
+        part: x0, y0, x1, y1 in pixels of the image.
+        shape: height and width of the mosaic, even.
+        size: side of the network's input in pixels.
+    """
+    top, left, height, width = (2 * n for n in letterbox((shape[0] // 2, shape[1] // 2), (size // 2, size // 2)))
     out = np.full((size, size, 3), BORDER, np.uint8)
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, part)
     out[top : top + height, left : left + width] = np.asarray(resized)
     return out.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-
-
-def _inside(image: NDArray[np.uint8], size: int) -> tuple[int, int, int, int]:
-    """Where an image lies in its letterbox, in pixels: top, left, height, width."""
-    top, left, height, width = letterbox((image.shape[0] // 2, image.shape[1] // 2), (size // 2, size // 2))
-    return 2 * top, 2 * left, 2 * height, 2 * width
 
 
 def expose(
@@ -142,7 +149,7 @@ def encode(
 
 
 def encode_bytes(
-    data: NDArray[np.uint8], tables: NDArray[np.int8], size: int, layout: RawLayout, *, second_column: bool = False
+    data: NDArray[np.uint8], tables: NDArray[np.int8], size: int, layout: RawLayout
 ) -> NDArray[np.float32]:
     """RAW bytes to the student's planes, see `encode` and `kernels.resample.encode_resampled`.
 
@@ -151,11 +158,10 @@ def encode_bytes(
         tables: that encode them, see `kernels.tables`.
         size: side of the network's input in pixels.
         layout: of the RAW bytes.
-        second_column: whether the first and the last column are left out.
     """
     out = np.empty((size // 2, size // 2, 4), np.int8)
     border = BORDER + INPUT_ZERO_POINT
-    encode_resampled(data, out, layout, tables=tables, border=border, second_column=second_column)
+    encode_resampled(data, out, layout, tables=tables, border=border)
     return (out.transpose(2, 0, 1).astype(np.float32) - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)
 
 
@@ -214,7 +220,7 @@ class DetectorPairs:
         images: whole ones.
         sensors: that the images are seen through.
         seed: of everything random.
-        recordings: real pairs, which every fourth pair is then taken from.
+        recordings: real pairs, which every fourth pair is then taken from, or every one where there are no images.
     """
 
     def __init__(
@@ -253,7 +259,7 @@ class DetectorPairs:
                 yield pending.pop(0).result()
 
     def _pair(self, rng: np.random.Generator, size: int) -> Pair:
-        if self.recordings and rng.random() < _REAL_SHARE:
+        if self.recordings and (not self.images or rng.random() < _REAL_SHARE):
             return self.recordings[int(rng.integers(len(self.recordings)))].pair(rng, size)
         sensor = self.sensors[int(rng.integers(len(self.sensors)))]
         # Frames are larger than the network's input by different factors: each is resampled as it is encoded.
@@ -281,20 +287,26 @@ class DetectorPairs:
         top, left = rng.uniform(0, whole.image.shape[0] - rows), rng.uniform(0, whole.image.shape[1] - columns)
         box = (left, top, left + columns, top + rows)
         part = Image.fromarray(whole.image).resize((width, height), Image.Resampling.BILINEAR, box)
-        objects = _cut(whole.placed((scale, scale), (-top * scale, -left * scale)).objects, height, width)
+        objects = cut(whole.placed((scale, scale), (-top * scale, -left * scale)).objects, height, width)
         if rng.random() < 0.5:
             objects[:, [1, 3]] = width - objects[:, [3, 1]]
             return View(np.ascontiguousarray(np.asarray(part)[:, ::-1]), objects)
         return View(np.asarray(part), objects)
 
 
-def _cut(objects: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Objects cut off at the borders; without those of which less than a quarter is left."""
-    cut = objects.copy()
-    cut[:, 1:] = np.clip(objects[:, 1:], 0, (width, height, width, height))
-    area = (cut[:, 3] - cut[:, 1]) * (cut[:, 4] - cut[:, 2])
+def cut(objects: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Objects cut off at the borders of a view; without those of which less than a quarter is left.
+
+    Args:
+        objects: of a `View`.
+        height: of the view in pixels.
+        width: of the view in pixels.
+    """
+    inside = objects.copy()
+    inside[:, 1:] = np.clip(objects[:, 1:], 0, (width, height, width, height))
+    area = (inside[:, 3] - inside[:, 1]) * (inside[:, 4] - inside[:, 2])
     whole = (objects[:, 3] - objects[:, 1]) * (objects[:, 4] - objects[:, 2])
-    return cut[area > whole / 4]
+    return inside[area > whole / 4]
 
 
 def random_capture(rng: np.random.Generator) -> Capture:

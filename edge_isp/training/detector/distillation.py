@@ -21,6 +21,9 @@ from edge_isp.training.networks.yolox import CLASSES, STRIDES, Decoded, Level, Y
 # Weights of the parts of the loss: YOLOX's own for boxes, objectness and classes.
 _FEATURES, _BOXES, _OBJECTNESS, _CLASSES = 1.0, 5.0, 1.0, 1.0
 
+# How much faster than weights that know something those learn that begin as random numbers.
+_NEW_PACE = 10.0
+
 # Boxes are learnt where the teacher's score is at least this: elsewhere they mean nothing.
 _SURE = 0.05
 
@@ -51,12 +54,8 @@ class Distillation:
     def loss(self, network: nn.Module, batch: Pair, *, step: int, steps: int) -> Tensor:
         del step, steps
         device = _device(network)
-        teacher = self.teacher.to(device)
-        picture = picture_planes(torch.from_numpy(batch.picture).to(device))
         mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
-        with torch.no_grad():
-            wanted = teacher.features(picture.contiguous(memory_format=torch.channels_last))
-            answer = decode(teacher.answers(wanted))
+        wanted, answer = _taught(self.teacher, batch, device)
         if isinstance(network, YoloxNano):
             features = network.features(mosaic)
             return _FEATURES * _feature_loss(features, wanted) + answer_loss(decode(network.answers(features)), answer)
@@ -78,11 +77,18 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a student without a teacher is trained for: the labels of its images; see `trainer.Objective`.
+    """What a network is trained for with labels; see `trainer.Objective`.
+
+    With a teacher for the same classes, a student is asked for what that sees in the clean picture as well: its
+    features before the heads and its answers, which say of every cell what labels say of objects alone.
 
     Attributes:
         pairs: to learn from, with labels.
         validation: pairs by name, one batch each.
+        class_count: how many classes the labels tell apart.
+        teacher: reads the pairs' pictures; None learns from the labels alone.
+        pictures: whether the network reads the pictures of the pairs, as a teacher does, and not the mosaics.
+        new: parameters that begin as random numbers, and learn faster.
         measure: see `trainer.Objective`.
         unit: see `trainer.Objective`.
         higher_is_better: see `trainer.Objective`.
@@ -90,6 +96,10 @@ class Labels:
 
     pairs: DetectorPairs
     validation: Mapping[str, Pair]
+    class_count: int = CLASSES
+    teacher: YoloxNano | None = None
+    pictures: bool = False
+    new: tuple[nn.Parameter, ...] = ()
     measure: str = "loss"
     unit: str = ""
     higher_is_better: bool = False
@@ -100,17 +110,46 @@ class Labels:
     def loss(self, network: nn.Module, batch: Pair, *, step: int, steps: int) -> Tensor:
         del step, steps
         device = _device(network)
-        mosaic = torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
-        count, size = len(batch.mosaic), 2 * batch.mosaic.shape[2]
-        wanted = labelled(torch.from_numpy(batch.objects).to(device), count, size)
-        return answer_loss(_answer(network, mosaic), wanted)
+        planes, wanted = self._planes(batch, device), self._wanted(batch, device)
+        if self.teacher is None:
+            return answer_loss(_answer(network, planes), wanted)
+        seen, answer = _taught(self.teacher, batch, device)
+        if not isinstance(network, YoloxNano):
+            own = _answer(network, planes)
+            return answer_loss(own, answer) + answer_loss(own, wanted)
+        features = network.features(planes)
+        own = decode(network.answers(features))
+        return _FEATURES * _feature_loss(features, seen) + answer_loss(own, answer) + answer_loss(own, wanted)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return {name: float(self.loss(network, batch, step=0, steps=0)) for name, batch in self.validation.items()}
+        """How far the answers are from the labels."""
+        device = _device(network)
+        return {
+            name: float(answer_loss(_answer(network, self._planes(batch, device)), self._wanted(batch, device)))
+            for name, batch in self.validation.items()
+        }
 
     def pace(self, parameter: nn.Parameter) -> float:
-        return pace(parameter)
+        return pace(parameter) * (_NEW_PACE if any(parameter is new for new in self.new) else 1.0)
+
+    def _planes(self, batch: Pair, device: torch.device) -> Tensor:
+        if self.pictures:
+            return picture_planes(torch.from_numpy(batch.picture).to(device))
+        return torch.from_numpy(batch.mosaic).to(device, memory_format=torch.channels_last)
+
+    def _wanted(self, batch: Pair, device: torch.device) -> Decoded:
+        count, size = len(batch.mosaic), 2 * batch.mosaic.shape[2]
+        return labelled(torch.from_numpy(batch.objects).to(device), count, size, self.class_count)
+
+
+@torch.no_grad()
+def _taught(teacher: YoloxNano, batch: Pair, device: torch.device) -> tuple[Sequence[Tensor], Decoded]:
+    """What a teacher sees in the pictures of a batch: the features before its heads, and its answers."""
+    picture = picture_planes(torch.from_numpy(batch.picture).to(device))
+    teacher = teacher.to(device)
+    features = teacher.features(picture.contiguous(memory_format=torch.channels_last))
+    return features, decode(teacher.answers(features))
 
 
 def _answer(network: nn.Module, mosaic: Tensor) -> Decoded:
@@ -140,13 +179,14 @@ _LARGEST_IN_STRIDES = 8
 _RADIUS_IN_STRIDES = 1.5
 
 
-def labelled(objects: Tensor, count: int, size: int) -> Decoded:
+def labelled(objects: Tensor, count: int, size: int, class_count: int = CLASSES) -> Decoded:
     """Labels as a network should answer: the cells in the middle of an object, of the level that suits its size.
 
     Args:
         objects: see `data.Pair`.
         count: of pictures.
         size: of their sides in pixels.
+        class_count: how many classes there are.
     """
     boxes, objectness, classes = [], [], []
     sides = (objects[:, 4:6] - objects[:, 2:4]).amax(1)
@@ -155,7 +195,7 @@ def labelled(objects: Tensor, count: int, size: int) -> Decoded:
         highest = math.inf if stride == STRIDES[-1] else _LARGEST_IN_STRIDES * stride
         lowest = 0 if number == 0 else _LARGEST_IN_STRIDES * STRIDES[number - 1]
         box = objects.new_zeros(count, cells, cells, 4)
-        known, class_of = objects.new_zeros(count, cells, cells), objects.new_zeros(count, cells, cells, CLASSES)
+        known, class_of = objects.new_zeros(count, cells, cells), objects.new_zeros(count, cells, cells, class_count)
         middles = (torch.arange(cells, device=objects.device) + 0.5) * stride
         suited = objects[(sides >= lowest) & (sides < highest)]
         # Large ones first: where objects overlap, the smaller one holds the cell.

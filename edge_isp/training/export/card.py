@@ -72,9 +72,16 @@ def write_model(folder: Path, name: str, content: bytes, document: Sequence[str]
 
 
 def toml_value(value: object) -> str:
-    """A string or a number as TOML has it.
+    """A string, a number or a table of them as TOML has it.
 
     Args:
         value: what to write.
     """
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_text(str(key))} = {toml_value(each)}" for key, each in value.items()) + " }"
+    return _text(value) if isinstance(value, str) else str(value)
+
+
+def _text(value: str) -> str:
+    """JSON's strings are TOML's, but for DEL, which TOML wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

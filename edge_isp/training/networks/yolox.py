@@ -8,7 +8,7 @@ as 12 planes, and of a mosaic as the 4 planes R, Gr, Gb, B, at the same resoluti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,13 +207,14 @@ class Head(nn.Module):
     Args:
         inputs: channels.
         channels: of its branches.
+        classes: how many it tells apart.
     """
 
-    def __init__(self, inputs: int, channels: int = 64) -> None:
+    def __init__(self, inputs: int, channels: int = 64, *, classes: int = CLASSES) -> None:
         super().__init__()
         self.stem = Convolution(inputs, channels, 1)
         self.class_branch = nn.Sequential(separable(channels, channels), separable(channels, channels))
-        self.classes = nn.Conv2d(channels, CLASSES, 1)
+        self.classes = nn.Conv2d(channels, classes, 1)
         self.box_branch = nn.Sequential(separable(channels, channels), separable(channels, channels))
         self.boxes, self.objectness = nn.Conv2d(channels, 4, 1), nn.Conv2d(channels, 1, 1)
 
@@ -229,9 +230,10 @@ class YoloxNano(nn.Module):
 
     Args:
         planes: 4 of a mosaic; 12 of a picture (see `picture_planes`).
+        classes: how many it tells apart.
     """
 
-    def __init__(self, planes: int = 4) -> None:
+    def __init__(self, planes: int = 4, classes: int = CLASSES) -> None:
         super().__init__()
         self.stem = Convolution(planes, 16, 3)
         self.stage2 = nn.Sequential(separable(16, 32, 2), CSP(32, 32, 1))
@@ -246,7 +248,7 @@ class YoloxNano(nn.Module):
         self.up4 = CSP(128, 128, 1, residual=False)
         self.stride4 = separable(128, 128, 2)
         self.up5 = CSP(256, 256, 1, residual=False)
-        self.heads = nn.ModuleList(Head(channels) for channels in (64, 128, 256))
+        self.heads = nn.ModuleList(Head(channels, classes=classes) for channels in (64, 128, 256))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the heads read: of strides 8, 16 and 32.
@@ -357,6 +359,48 @@ def fold(teacher: YoloxNano) -> YoloxNano:
     planes = (red.sum(1), green[:, 2] + between, green[:, 1] + between, blue.sum(1))
     student.load_state_dict({**state, "stem.convolution.weight": torch.stack(planes, 1)})
     return student
+
+
+@torch.no_grad()
+def with_classes(student: YoloxNano, classes: int) -> YoloxNano:
+    """A copy that tells other classes apart: each head's last layer for the classes is random, as large as it was.
+
+    Args:
+        student: is not changed.
+        classes: how many the copy tells apart.
+    """
+    out = YoloxNano(student.stem.convolution.in_channels, classes)
+    kept = {name: value for name, value in student.state_dict().items() if not _is_class_layer(name)}
+    out.load_state_dict(kept, strict=False)
+    for new, old in zip(class_layers(out), class_layers(student), strict=True):
+        nn.init.normal_(new.weight, std=float(old.weight.std()))
+        assert new.bias is not None
+        nn.init.zeros_(new.bias)
+    return out
+
+
+def class_layers(network: YoloxNano) -> list[nn.Conv2d]:
+    """Of each head the last layer for the classes.
+
+    Args:
+        network: whose heads they are.
+    """
+    return [
+        module for name, module in network.named_modules() if isinstance(module, nn.Conv2d) and _is_class_layer(name)
+    ]
+
+
+def class_count(state: Mapping[str, Tensor]) -> int:
+    """How many classes the network of some weights tells apart; COCO's where they are of another network.
+
+    Args:
+        state: the weights by name.
+    """
+    return next((len(weight) for name, weight in state.items() if _is_class_layer(name)), CLASSES)
+
+
+def _is_class_layer(name: str) -> bool:
+    return name.startswith("heads.") and name.split(".")[2:3] == ["classes"]
 
 
 @dataclass(frozen=True, slots=True)

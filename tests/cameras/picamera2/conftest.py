@@ -49,7 +49,13 @@ def plug(picamera2: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     manager = libcamera.CameraManager.singleton()
 
     def connect(
-        board: str = "vc4", *, model: str = "imx219", cfa: str = "RGGB", mono: bool = False, lens: bool = False
+        board: str = "vc4",
+        *,
+        model: str = "imx219",
+        cfa: str = "RGGB",
+        mono: bool = False,
+        lens: bool = False,
+        af_modes: tuple[int, ...] = (0, 1, 2),
     ) -> Any:
         platform = picamera2.Platform.PISP if board == "pisp" else picamera2.Platform.VC4
         monkeypatch.setattr(picamera2.Picamera2, "platform", platform)
@@ -61,7 +67,7 @@ def plug(picamera2: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             mode(3280, 80, 10, 21.19, full),
             mode(1332, 50, 12, 120.0, (0, 0, 1332, 990)),
         )
-        return manager.plug(libcamera.Sensor(model, cfa, modes, mono, lens, model != "imx462"), board)
+        return manager.plug(libcamera.Sensor(model, cfa, modes, mono, lens, af_modes, model != "imx462"), board)
 
     yield connect
     manager.unplug_all()

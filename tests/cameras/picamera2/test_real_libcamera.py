@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import pytest
 
 from edge_isp.cameras.base import Controls
 from edge_isp.cameras.picamera2 import camera as camera_module
+from edge_isp.cameras.picamera2 import devices as devices_module
 from edge_isp.cameras.picamera2.camera import Picamera2Camera
 from edge_isp.cameras.spec import open_camera
-from edge_isp.errors import CameraDisconnectedError, CameraError, FormatError
+from edge_isp.errors import CameraDisconnectedError, CameraError, CameraTimeoutError, FormatError
 from edge_isp.frame import FrameStatus, RawFrame
 from edge_isp.kernels.layout import Flips
 from edge_isp.kernels.unpack import unpack
@@ -176,6 +178,31 @@ def test_a_camera_that_is_gone_is_said_to_be_gone(plug: Plug, lose: str, limit_s
         read(camera).release()
 
 
+@pytest.mark.parametrize("limit_s", [5.0, None])
+def test_a_camera_whose_device_is_gone_though_libcamera_lists_it(
+    plug: Plug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_s: float | None
+) -> None:
+    """libcamera learns it from udev, which may be slow, and in a container is not there."""
+    device = plug()
+    nodes = [tmp_path / "81:5", tmp_path / "81:6"]
+    for node in nodes:
+        node.touch()
+    from libcamera import ControlId  # the stand-in
+
+    device.properties[ControlId("SystemDevices")] = (os.makedev(81, 5), 0, os.makedev(81, 6))
+    monkeypatch.setattr(devices_module, "_CHARACTER_DEVICES", tmp_path)
+    with Picamera2Camera(0) as camera:
+        expose(device, camera)
+        read(camera).release()
+        with pytest.raises(CameraTimeoutError):
+            camera.read(timeout_s=0.01)
+        timer = threading.Timer(0.1, nodes[1].unlink)
+        timer.start()
+        with pytest.raises(CameraDisconnectedError, match="the camera is gone"):
+            camera.read(timeout_s=limit_s)
+        timer.join()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_closing_ends_where_picamera2s_own_thread_has_died(plug: Plug) -> None:
     """It recycles a frame that nobody took; of a camera that is gone libcamera refuses that, which ends the thread."""
@@ -277,6 +304,22 @@ def test_a_value_of_0_or_no_number_is_absent(plug: Plug, name: str, value: Any) 
     assert ours[name] is None
 
 
+@pytest.mark.parametrize("which", ["raw_status", "status"])
+def test_a_startup_frame_is_not_handed_to_a_reader_that_waits(plug: Plug, which: str) -> None:
+    """Its status has no name in libcamera's Python module, and only one of a request's buffers may have it."""
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        for _ in range(2):
+            with pytest.raises(CameraTimeoutError):
+                camera.read(timeout_s=0.05)
+            expose(device, camera, 0, **{which: "Startup"})
+        with pytest.raises(CameraTimeoutError):
+            camera.read(timeout_s=0.3)
+        expose(device, camera)
+        with read(camera) as frame:
+            assert (frame.sequence, frame.status) == (2, FrameStatus.OK)
+
+
 # 7: autofocus, flips, modes and everything else.
 
 
@@ -371,6 +414,14 @@ def test_a_sensor_that_cannot_be_mirrored_has_its_results_turned(plug: Plug, set
         ("control.AwbMode=9", "control.AwbMode must be from 0 to 7, found 9"),
         ("control.AeEnable=perhaps", "control.AeEnable must be yes or no, found 'perhaps'"),
         ("control.FrameRate=30", "control.FrameRate is set with fps"),
+        ("control.ColourGains=1.5", "control.ColourGains must be 2 numbers with colons between them, found '1.5'"),
+        ("control.ColourGains=1:2:3", "control.ColourGains must be 2 numbers with colons between them, found '1:2:3'"),
+        ("control.ColourGains=1.5:33", "control.ColourGains must be from 0.0 to 32.0, found 33"),
+        ("control.ColourGains=1.5:nan", "control.ColourGains must be from 0.0 to 32.0, found nan"),
+        ("control.ScalerCrop=0:0:1640", "control.ScalerCrop must be 4 whole numbers with colons between them"),
+        ("control.ScalerCrop=0:0:1640:-2", "control.ScalerCrop must be 4 whole numbers with colons between them"),
+        ("control.AeFlickerMode=Auto", "control.AeFlickerMode must be one of off, manual, found 'Auto'"),
+        ("control.AeFlickerMode=2", "control.AeFlickerMode must be one of off, manual, found '2'"),
         ("control=1", "control cannot be set in a specification"),
         ("main=1280", "main must be WIDTHxHEIGHT of even numbers"),
     ],
@@ -409,6 +460,75 @@ def test_any_control_in_a_specification(plug: Plug, board: str, spec: str, name:
             assert device.applied[name] == value
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("ColourGains", "1.5:2", (1.5, 2.0)),
+        ("ColourCorrectionMatrix", "1:0:0:0:1:0:0:0:1", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)),
+    ],
+)
+def test_a_control_that_is_an_array(plug: Plug, name: str, text: str, value: tuple[float, ...]) -> None:
+    """libcamera advertises the limits of one of its numbers, and ends the process where it is given one alone."""
+    device = plug()
+    with open_camera(f"picamera2:0,control.{name}={text}"):
+        assert (device.applied[name], {type(each) for each in device.applied[name]}) == (value, {float})
+    device.applied.clear()
+    with Picamera2Camera(0, control={name: value}):
+        assert device.applied[name] == value
+    with pytest.raises(CameraError, match=f"control.{name} must be {len(value)} numbers"):
+        Picamera2Camera(0, control={name: 1.5})
+
+
+def test_arrays_of_a_libcamera_that_does_not_say_what_is_one(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
+    from libcamera import ControlId  # the stand-in
+
+    device = plug(model="imx708", lens=True)
+    monkeypatch.delattr(ControlId, "isArray")
+    with open_camera("picamera2:0,control.ColourGains=1.5:2,control.AfWindows=0:0:100:50"):
+        assert device.applied["ColourGains"] == (1.5, 2.0)
+        assert len(device.applied["AfWindows"]) == 1
+    with pytest.raises(CameraError, match="control.ColourGains must be 2 numbers"):
+        Picamera2Camera(0, control={"ColourGains": 1.5})
+
+
+@pytest.mark.parametrize(
+    "windows", ["0:0:100:50:8:4:20:10", ((0, 0, 100, 50), (8, 4, 20, 10)), (0, 0, 100, 50, 8, 4, 20, 10)]
+)
+def test_a_control_of_several_rectangles(plug: Plug, windows: Any) -> None:
+    device = plug(model="imx708", lens=True)
+    with Picamera2Camera(0, control={"AfWindows": windows}):
+        found = [(each.x, each.y, each.width, each.height) for each in device.applied["AfWindows"]]
+        assert found == [(0, 0, 100, 50), (8, 4, 20, 10)]
+    with open_camera("picamera2:0,control.AfWindows=0:0:100:50"):
+        (one,) = device.applied["AfWindows"]
+        assert (one.x, one.y, one.width, one.height) == (0, 0, 100, 50)
+    for wrong in ("0:0:100", "", "0:0:100:50:8", (), 3):
+        with pytest.raises(CameraError, match="control.AfWindows must be 4 whole numbers with colons between them"):
+            Picamera2Camera(0, control={"AfWindows": wrong})
+
+
+def test_a_lens_that_cannot_focus_continuously(plug: Plug) -> None:
+    """A mode counts only where the camera advertises it."""
+    device = plug(model="imx708", lens=True, af_modes=(0, 1))
+    with Picamera2Camera(0):
+        assert "AfMode" not in device.applied
+    with pytest.raises(CameraError, match="af must be one of manual, auto, found 'continuous'"):
+        Picamera2Camera(0, af="continuous")
+    with Picamera2Camera(0, af="auto"):
+        assert device.applied["AfMode"] == 1
+
+
+def test_white_balance_gains_that_the_camera_does_not_take_are_refused(plug: Plug) -> None:
+    device = plug()
+    with Picamera2Camera(0) as camera:
+        applied = dict(device.applied)
+        with pytest.raises(CameraError, match=r"colour_gains must be from 0.0 to 32.0, found \(40.0, 1.5\)"):
+            camera.control(Controls(colour_gains=(40.0, 1.5), analogue_gain=2.0))
+        expose(device, camera)
+        read(camera).release()
+        assert device.applied == applied
+
+
 def test_a_control_of_several_numbers(plug: Plug) -> None:
     device = plug()
     with open_camera("picamera2:0,control.ScalerCrop=0:0:1640:1232"):
@@ -424,8 +544,6 @@ def test_a_mode_by_its_name(plug: Plug) -> None:
 
 
 def test_a_tuning_file_is_passed_on(plug: Plug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     plug()
     path = tmp_path / "tuning.json"
     path.write_text("{}")

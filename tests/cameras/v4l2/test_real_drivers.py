@@ -122,6 +122,15 @@ def test_the_age_of_a_frame_by_what_its_driver_stamps(
             assert frame.timestamp_ns == pytest.approx(begun_ns, abs=100_000)
 
 
+def test_a_pixel_rate_of_0_is_not_known(kernel: FakeKernel) -> None:
+    node = kernel.add(VideoNode(controls=tuple(sensor_node(*MODES[0]).by_name.values())))
+    node.by_name["Pixel Rate"].value = 0
+    with V4l2Camera(0, sensor="imx219") as camera:
+        node.frames.append(Filled(timestamp_ns=5_000_000_000, flags=END_OF_FRAME))
+        with read(camera) as frame:
+            assert (frame.exposure_ns, frame.timestamp_ns) == (None, 5_000_000_000)
+
+
 def test_stamps_that_count_a_suspended_machine(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver of the Rockchip ISP stamps CLOCK_BOOTTIME and calls it CLOCK_MONOTONIC."""
     node = kernel.add(VideoNode())
@@ -178,7 +187,7 @@ def test_a_gain_is_reported_when_it_takes_effect(kernel: FakeKernel, sensor: str
 # 7: rates.
 
 
-@pytest.mark.parametrize("fps", [5000.0, 0.01, float("inf"), float("nan"), 0.0])
+@pytest.mark.parametrize("fps", [5000.0, 1e300, 2.0**32 + 30, 0.01, 1e-9, 1e-310, float("inf"), float("nan"), 0.0])
 def test_rates_that_a_device_does_not_have_are_refused(kernel: FakeKernel, fps: float) -> None:
     node = kernel.add(VideoNode(period_ns=33_000_000))
     with pytest.raises(CameraError, match=r"fps must be|frames/s, but the driver made it"):
@@ -188,6 +197,22 @@ def test_rates_that_a_device_does_not_have_are_refused(kernel: FakeKernel, fps: 
         with pytest.raises(CameraError, match=r"fps must be|frames/s, but the driver made it"):
             camera.control(Controls(fps=fps))
         assert node.rate == (1, 15), "what is refused changes nothing"
+
+
+@pytest.mark.parametrize("fps", [5000.0, 1e300, 0.01, 1e-9, 1e-310])
+def test_rates_that_a_sensors_blanking_does_not_have_are_refused(
+    kernel: FakeKernel, tmp_path: Path, fps: float
+) -> None:
+    _, sensor = board(kernel, "unicam")
+    setup = setup_file(tmp_path, f'media = "unicam"\nvideo = "image"\nsensor = "{SENSOR}"\n')
+    with pytest.raises(CameraError, match="fps must be from 0.81 to 42.80 at this size"):
+        V4l2Camera(setup=setup, fps=fps)
+    with V4l2Camera(setup=setup) as camera:
+        with pytest.raises(CameraError, match="fps must be from 0.81 to 42.80 at this size"):
+            camera.control(Controls(fps=fps))
+        assert sensor.by_name["Vertical Blanking"].value == 531
+        camera.control(Controls(fps=20))
+        assert sensor.by_name["Vertical Blanking"].value == 1413  # 50 ms of lines of 18.904 us, less 1232
 
 
 @pytest.mark.parametrize(
@@ -264,6 +289,24 @@ def test_of_two_media_devices_the_one_with_the_entities(kernel: FakeKernel, tmp_
         V4l2Camera(setup=setup_file(tmp_path, 'media = "platform:1f00110000.csi"\nvideo = "image"\n'))
     with pytest.raises(CameraError, match=r"there are: /dev/media0 \(rp1-cfe, platform:1f00110000.csi\), /dev/media1"):
         V4l2Camera(setup=setup_file(tmp_path, 'media = "unicam"\nvideo = "image"\n'))
+    assert kernel.open_nodes == []
+
+
+@pytest.mark.parametrize("call", ["MEDIA_IOC_DEVICE_INFO", "MEDIA_IOC_G_TOPOLOGY"])
+@pytest.mark.parametrize("by_device", [False, True])
+def test_another_media_device_that_fails_is_passed_over(
+    kernel: FakeKernel, tmp_path: Path, by_device: bool, call: str
+) -> None:
+    two_boards(kernel)
+    broken = kernel.all["/dev/media0"]
+    broken.fail(call, errno.EIO)
+    setup = setup_file(tmp_path, f'media = "rp1-cfe"\nvideo = "image"\nsensor = "{SENSOR}"\n')
+    with V4l2Camera(0, sensor="imx219") if by_device else V4l2Camera(setup=setup) as camera:
+        assert str(camera.format) == "1640x1232 RGGB 10 bit csi2p"
+    for path in ("/dev/media0", "/dev/media1"):
+        kernel.all[path].fail(call, errno.EIO)
+    with pytest.raises(CameraError, match=f"{call} failed: EIO"):  # its pads are not known then
+        V4l2Camera(0, sensor="imx219") if by_device else V4l2Camera(setup=setup)
     assert kernel.open_nodes == []
 
 

@@ -95,6 +95,14 @@ class PixelFormat:
 class ControlId:
     name: str
     type: ControlType = ControlType.Plain
+    size: int = 0  # of an array; ANY_SIZE where it may have any
+
+    @property
+    def isArray(self) -> bool:
+        return self.size > 0
+
+
+ANY_SIZE = 2**64 - 1
 
 
 @dataclasses.dataclass
@@ -102,6 +110,15 @@ class ControlInfo:
     min: object
     max: object
     default: object
+    values: tuple[int, ...] = ()
+
+
+def _check_kinds(controls: dict[Any, Any]) -> None:
+    """libcamera reads a control as its kind, an array or one value, and ends the process where it is the other."""
+    for control, value in controls.items():
+        is_array = isinstance(value, list | tuple)
+        if is_array != (control.size > 0) or (is_array and control.size not in (len(value), ANY_SIZE)):
+            raise RuntimeError(f"{control.name}: Assertion `isArray_' failed: the process has ended")
 
 
 class _FrameStatus:
@@ -306,6 +323,7 @@ class Sensor:
     modes: tuple[Mode, ...]
     mono: bool = False
     lens: bool = False
+    af_modes: tuple[int, ...] = (0, 1, 2)
     cfa_follows_flips: bool = True
 
 
@@ -403,6 +421,7 @@ class Camera:
 
     def start(self, controls: Any) -> None:
         self._fail()
+        _check_kinds(controls)
         self.frontend_stopped = False
         self.sequence = -1
         self.applied.update({control.name: value for control, value in controls.items()})
@@ -413,6 +432,7 @@ class Camera:
     def queue_request(self, request: Any) -> None:
         if not self.connected:
             raise RuntimeError("Failed to queue request: No such device")
+        _check_kinds(request.controls)
         with self._queued:
             self.applied.update({control.name: value for control, value in request.controls.items()})
             self._requests.append(request)
@@ -467,21 +487,23 @@ class Camera:
             controls.ScalerCrop: ControlInfo(full, full, full),
             controls.AeEnable: ControlInfo(False, True, True),
             controls.AwbEnable: ControlInfo(False, True, True),
-            controls.ColourGains: ControlInfo(0.0, 32.0, 0.0),
+            controls.ColourGains: ControlInfo(0.0, 32.0, None),
+            controls.ColourCorrectionMatrix: ControlInfo(0.0, 8.0, None),
             controls.NoiseReductionMode: ControlInfo(0, 4, 0),
             controls.Sharpness: ControlInfo(0.0, 16.0, 1.0),
             controls.AwbMode: ControlInfo(0, 7, 0),
             controls.HdrMode: ControlInfo(0, 4, 0),
+            controls.AeFlickerMode: ControlInfo(0, 1, 0, (0, 1)),
             controls.AeFlickerPeriod: ControlInfo(100, 1_000_000, None),
         }
         if self.board == "pisp":
             offered[controls.rpi.SyncMode] = ControlInfo(0, 2, 0)
         if self.sensor.lens:
             offered |= {
-                controls.AfMode: ControlInfo(0, 2, 0),
+                controls.AfMode: ControlInfo(0, 2, 0, self.sensor.af_modes),
                 controls.AfTrigger: ControlInfo(0, 1, 0),
                 controls.LensPosition: ControlInfo(0.0, 15.0, 1.0),
-                controls.AfWindows: ControlInfo(Rectangle(0, 0, 0, 0), full, Rectangle(0, 0, 0, 0)),
+                controls.AfWindows: ControlInfo(Rectangle(0, 0, 0, 0), full, (Rectangle(0, 0, 0, 0),)),
             }
         self.controls = {control: info for control, info in offered.items() if control.name not in self.lacks}
 
@@ -495,9 +517,11 @@ _RASPBERRY_PI_ONLY = (
     "AwbEnable",
     "AwbMode",
     "ColourGains",
+    "ColourCorrectionMatrix",
     "NoiseReductionMode",
     "Sharpness",
     "HdrMode",
+    "AeFlickerMode",
     "AeFlickerPeriod",
 )
 
