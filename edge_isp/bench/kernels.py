@@ -322,7 +322,7 @@ def _cell_and_defect_cases(rng: np.random.Generator, width: int, height: int) ->
     )
     plan = plan_defects(
         raw,
-        black_level=(black,) * 4,
+        black_level=(black, black, black, black),
         white_level=raw.highest,
         gains=_GAINS,
         shot_noise=shot,

@@ -54,7 +54,7 @@ def objects_in_pictures(model: str, frame: RawFrame) -> FindObjects:
 
     def find(picture: NDArray[np.uint8]) -> Detections:
         small = cv2.resize(picture, (2 * width, 2 * height), interpolation=cv2.INTER_AREA)
-        take_planes(small, table, inside)
+        take_planes(small.astype(np.uint8, copy=False), table, inside)
         return task.decode(engine.run([tensor]), frame, tensor)
 
     return find

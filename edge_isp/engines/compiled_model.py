@@ -139,7 +139,7 @@ class CompiledModelEngine(DescribedEngine):
         except KeyError as error:
             raise EngineError(
                 f"delegate '{self._delegate.name}': unknown {error}; accelerator is one of "
-                f"{', '.join(a.name.lower() for a in HardwareAccelerator)}, graph_backend one of "
+                f"{', '.join(name.lower() for name in HardwareAccelerator.__members__)}, graph_backend one of "
                 f"{', '.join(b.name for b in IntelOpenVinoGraphBackend)}"
             ) from error
         options.cpu_options.num_threads = threads

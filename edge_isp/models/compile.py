@@ -107,7 +107,8 @@ def _tensors(content: bytes) -> list[tuple[Any, ...]]:
     from ai_edge_litert import schema_py_generated as schema
 
     try:
-        (graph,) = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs
+        model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+        (graph,) = model.subgraphs
         described = []
         for index in (*graph.inputs, *graph.outputs):
             tensor = graph.tensors[index]

@@ -223,7 +223,8 @@ class DetectTask:
         if len(self._regions):
             # Each middle against the corners of each region.
             middle = ((boxes[:, :2] + boxes[:, 2:]) / 2 / np.array(size))[:, None]
-            counts &= ((middle >= self._regions[:, :2]) & (middle <= self._regions[:, 2:])).all(2).any(1)
+            within = (middle >= self._regions[:, :2]) & (middle <= self._regions[:, 2:])
+            counts &= np.any(np.all(within, axis=2), axis=1)
         return counts
 
     def _tables_for(self, frame: RawFrame) -> NDArray[np.int8]:

@@ -27,7 +27,7 @@ def main() -> None:
         options.add_session_config_entry(key, value)
     onnxruntime.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
     devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == PROVIDER]
-    backend = Path(onnxruntime_qnn.__file__).parent / "libQnnHtp.so"
+    backend = Path(str(onnxruntime_qnn.__file__)).parent / "libQnnHtp.so"
     options.add_provider_for_devices(devices[:1], {"backend_path": str(backend), "htp_arch": hexagon})
     session = onnxruntime.InferenceSession(source, options)
     operators = sum(len(part.get_nodes()) for part in session.get_provider_graph_assignment_info())
