@@ -59,7 +59,8 @@ class TomlTable:
         Args:
             key: of this table.
         """
-        return f"{self.path}.{key}" if self.path else key
+        shown = _shortened(key)
+        return f"{self.path}.{shown}" if self.path else shown
 
     def fail(self, message: str) -> NoReturn:
         """Raises the table's error.

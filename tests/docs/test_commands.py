@@ -26,7 +26,7 @@ NOT_RUN = re.compile(
     r"^(serve|ros|train|evaluate|install-service|bench|calibrate (black-level|noise|shading|colour)|warmup|compile)\b"
     r"|^models fetch\b"
     r"|--sink (mqtt|rtsp|virtual|zenoh|rosbag|udp|rtmp)|--delegate (?!auto|none)|--engine-python|--require-full"
-    r"|zenoh:|picture\.dng|scene\.dng|--trigger|\.onnx\b|config check|--init|ride\.mcap|moving-bars"
+    r"|zenoh:|runs/|picture\.dng|scene\.dng|--trigger|\.onnx\b|config check|--init|ride\.mcap|moving-bars"
 )
 FILES = (
     "zones.toml",
@@ -78,11 +78,15 @@ def _fault(arguments: list[str]) -> str:
             command.make_context(" ".join(names), list(rest))
         except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, the page is wrong)
             message = getattr(error, "message", None) or repr(error)
-            readers_own = re.match(r"file '([^/'].*)' does not exist", message)
+            readers_own = re.match(r"(file|dir|path) '([^/'].*)' does not exist", message)
             if not readers_own:
                 return message
-            Path(readers_own[1]).parent.mkdir(parents=True, exist_ok=True)
-            Path(readers_own[1]).touch()
+            path = Path(readers_own[2])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if readers_own[1] == "dir":
+                path.mkdir()
+            else:
+                path.touch()
         else:
             return ""
 
