@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 import tomllib
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +69,15 @@ def test_the_snippets_of_a_page_run(page: str, folder: Path) -> None:
     if page in EXTRAS:
         pytest.importorskip(EXTRAS[page], reason=f"{page} needs the package {EXTRAS[page]}")
     namespace: dict[str, Any] = {"__name__": "snippet", "EndOfSnippetError": EndOfSnippetError}
-    for block in BY_PAGE[page]:
-        exec(STAGES.get((page, block.number), ""), namespace)
-        code = compile(block.text, str(block), "exec")
-        try:
-            exec(code, namespace)
-        except EndOfSnippetError:
-            continue
+    with ExitStack() as opened:
+        for block in BY_PAGE[page]:
+            exec(STAGES.get((page, block.number), ""), namespace)
+            code = compile(block.text, str(block), "exec")
+            with suppress(EndOfSnippetError):
+                exec(code, namespace)
+            for pipeline in [each for each in namespace.values() if isinstance(each, edge_isp.Pipeline)]:
+                opened.callback(pipeline.close)  # a later snippet may use it still
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("edge_isp watchdog")]
 
 
 def test_every_stage_has_its_snippet() -> None:

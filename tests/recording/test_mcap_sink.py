@@ -26,6 +26,7 @@ from edge_isp.frame import RawFrame
 from edge_isp.pipeline import ReconnectPolicy
 from edge_isp.pipeline.drops import (
     DeadlineMissed,
+    DelegateChange,
     DropReason,
     Event,
     FramesDropped,
@@ -79,6 +80,7 @@ def test_the_schema_and_the_page_name_every_kind_of_event() -> None:
         MetadataIgnored("s", "n", "r", 1, 3),
         DeadlineMissed("c", 1.0, 2, 3),
         WallClockStepped(1, 3),
+        DelegateChange("m", "dropped", "npu", "r", 3),
     ]
     assert {type(event) for event in events} == set(get_args(Event))
     schema = json.loads(EVENTS.content())["properties"]
