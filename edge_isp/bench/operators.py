@@ -17,7 +17,7 @@ def measure_operators(model: Path, shape: tuple[int, ...], threads: int | None, 
     Args:
         model: path of an `.onnx` file.
         shape: of its input.
-        threads: of the engine; None for one per core.
+        threads: of the engine; None for one fewer than there are cores.
         seed: of the random input.
 
     Returns:

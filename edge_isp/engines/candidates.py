@@ -102,15 +102,14 @@ class Candidate:
         if model is None:
             wanted = self.spec.models[self.found.board]
             command = (
-                f"export isp --format {wanted}"
+                f"'edge-isp export' with '--format {wanted}'"
                 if wanted in ("onnx", "tflite")
-                else f"compile --npu {wanted} --size WIDTHxHEIGHT"
+                else f"'edge-isp compile --npu {wanted} --size WIDTHxHEIGHT'"
             )
             # Whether another Python has a package is seen once it loads it, for which there is nothing here.
             unknown = self.spec.distribution and launcher.python is not None and not is_installed(self.spec)
             raise (NotHereError if unknown else EngineError)(
-                f"the model's card has no variant '{wanted}' for inputs of {inputs[0].shape}; 'edge-isp {command}' "
-                "makes one"
+                f"the model's card has no variant '{wanted}' for inputs of {inputs[0].shape}; {command} makes one"
             )
         name = engine if self.spec.engine in TFLITE_ENGINES and engine in TFLITE_ENGINES else self.spec.engine
         if launcher.python is not None and is_installed(self.spec) and launcher.is_here(name):

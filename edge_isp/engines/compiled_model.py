@@ -47,7 +47,7 @@ class CompiledModelEngine(DescribedEngine):
 
     Args:
         path: path of the model's file.
-        threads: threads on the CPU; None for one per core.
+        threads: threads on the CPU; None for one fewer than there are cores.
         delegate: says which accelerator; None for the CPU.
         shape: shape of the first input, which must be the file's.
         sha256: of the file, hexadecimal; None verifies nothing.
@@ -74,11 +74,12 @@ class CompiledModelEngine(DescribedEngine):
         operators = self._describe(content)
         if shape is not None:
             self.resize(shape)
-        self._compile(content, default_threads(threads))
+        threads = default_threads(threads)
+        self._compile(content, threads)
         self._report = EngineReport(
             f"litert-compiled {version('ai-edge-litert')}",
             self._delegate.name,
-            default_threads(threads),
+            threads,
             (Partition(self._delegate.name, operators),),
             runtime_library=Library(str(_PACKAGE / "libLiteRt.so"), version("ai-edge-litert")),
             delegate_library=self._plug_in(),
@@ -88,8 +89,8 @@ class CompiledModelEngine(DescribedEngine):
         """See `Engine.resize`: another shape than the file's is an EngineError."""
         if shape != self._inputs[0].shape:
             raise EngineError(
-                f"{self.path}: is compiled for inputs of {self._inputs[0].shape}, asked for {shape}; 'edge-isp export "
-                "--format tflite --size WIDTHxHEIGHT' makes a model for frames of that size"
+                f"{self.path}: is compiled for inputs of {self._inputs[0].shape}, asked for {shape}; 'edge-isp export' "
+                "with '--format tflite --size WIDTHxHEIGHT' makes a model for frames of that size"
             )
 
     def run(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -177,7 +178,8 @@ class CompiledModelEngine(DescribedEngine):
             return Library.of_file(self._delegate.library)
         if self._delegate.options.get("accelerator") == "gpu":
             return Library(str(_PACKAGE / "libLiteRtWebGpuAccelerator.so"), version("ai-edge-litert"))
-        found = sorted(Path(self._folders().get("dispatch", "/nowhere")).glob("libLiteRtDispatch_*.so"))
+        dispatch = self._folders().get("dispatch")
+        found = sorted(Path(dispatch).glob("libLiteRtDispatch_*.so")) if dispatch else []
         return Library(str(found[0]), version("ai-edge-litert")) if found else None
 
 

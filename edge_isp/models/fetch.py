@@ -153,7 +153,7 @@ def _download(url: str, largest_bytes: int) -> bytes:
         raise ModelError(f"{url}: cannot be fetched: {reason}") from error
     if len(content) > largest_bytes:
         raise ModelError(f"{url}: larger than {largest_bytes} bytes")
-    if expected is not None and int(expected) != len(content):
+    if expected is not None and expected.strip() != str(len(content)):
         raise ModelError(f"{url}: ended after {len(content)} of {expected} bytes")
     return content
 

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from edge_isp.pipeline import PipelineState
 from edge_isp.pipeline.watchdog import CHECK_PERIOD_S, Systemd
 from edge_isp.results import FrameResult
 from edge_isp.server.broadcast import Broadcast
-from edge_isp.server.channel import Channel, encode_jpeg
+from edge_isp.server.channel import Channel, EncodedPicture, encode_jpeg
 from edge_isp.server.live_view import LiveView
 from edge_isp.server.messages import CamerasStatus
 from edge_isp.server.metrics import CamerasMetrics, MachineMetrics, exposition
@@ -30,21 +30,6 @@ _log = logging.getLogger(__name__)
 # Of the pictures in the tiles: at most this wide, in pixels, and this often.
 _WIDEST = 480
 _TILE_EVERY_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """The picture of a camera's tile.
-
-    Attributes:
-        jpeg: the file's content.
-        sequence: of the frame.
-        timestamp_ns: of the frame.
-    """
-
-    jpeg: bytes
-    sequence: int
-    timestamp_ns: int
 
 
 class CamerasView:
@@ -79,8 +64,8 @@ class CamerasView:
         self._on_failed = on_failed
         self._metrics = CamerasMetrics({name: view.metrics for name, view in self.views.items()})
         self._machine = MachineMetrics(Board())
-        self._shown: dict[str, Tile] = {}
-        self._tiles: Broadcast[dict[str, Tile]] = Broadcast()
+        self._shown: dict[str, EncodedPicture] = {}
+        self._tiles: Broadcast[dict[str, EncodedPicture]] = Broadcast()
         self._drawing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._systemd = Systemd() if notify_systemd else Systemd({})
@@ -156,13 +141,13 @@ class CamerasView:
         """All metrics in Prometheus's text format, those of cameras with the label `camera`, and the content type."""
         return exposition(self._metrics, self._machine)
 
-    async def tiles(self) -> AsyncGenerator[tuple[str, Tile], None]:
+    async def tiles(self) -> AsyncGenerator[tuple[str, EncodedPicture], None]:
         """Cameras' names and their newest pictures for one viewer, who misses those for which they are too slow."""
         self.viewers += 1
         if self._drawing is None:
             self._drawing = asyncio.create_task(self._draw())
-        sent: dict[str, Tile] = {}
-        found: tuple[int, dict[str, Tile]] | None = (self._tiles.version, self._shown)
+        sent: dict[str, EncodedPicture] = {}
+        found: tuple[int, dict[str, EncodedPicture]] | None = (self._tiles.version, self._shown)
         try:
             while found is not None:
                 version, shown = found
@@ -230,9 +215,9 @@ def check_name(name: str) -> None:
         raise ServerError(f"camera '{shortened(name)}': a name has 1 to 64 letters, digits, '_' and '-'")
 
 
-def _tile(channel: Channel, done: FrameResult) -> Tile:
+def _tile(channel: Channel, done: FrameResult) -> EncodedPicture:
     picture = channel.picture(done)
     factor = -(-picture.rgb.shape[1] // _WIDEST)
     if factor > 1:
         picture = replace(picture, rgb=np.asarray(Image.fromarray(picture.rgb).reduce(factor)))
-    return Tile(encode_jpeg(picture), picture.sequence, picture.timestamp_ns)
+    return EncodedPicture(encode_jpeg(picture), picture.sequence, picture.timestamp_ns)

@@ -24,7 +24,8 @@ from edge_isp.cli.serve_view import named_cameras
 from edge_isp.errors import CameraDisconnectedError, ServerError
 from edge_isp.pipeline import DropReason, ModelOptions, PipelineState, ReconnectPolicy
 from edge_isp.server import answers
-from edge_isp.server.cameras_view import CamerasView, Tile
+from edge_isp.server.cameras_view import CamerasView
+from edge_isp.server.channel import EncodedPicture
 from edge_isp.server.live_view import LiveView
 from edge_isp.server.serving import LiveServer
 from tests.server.support import open_scene
@@ -104,7 +105,7 @@ def test_the_tiles_are_new_pictures_of_every_camera(served: Any, client: Any, tm
 def test_a_late_viewer_gets_the_newest_tiles_at_once(served: Any) -> None:
     """Also where no camera delivers any more."""
     view = CamerasView(served[0].views)
-    view._shown = dict.fromkeys(("door", "yard"), Tile(b"", 0, 0))
+    view._shown = dict.fromkeys(("door", "yard"), EncodedPicture(b"", 0, 0))
 
     async def both() -> list[str]:
         async with contextlib.aclosing(view.tiles()) as stream:
